@@ -1,0 +1,112 @@
+# Everything happens in .venv, which is made on first use from the hashed locks; `make` alone lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+METADATA := pyproject.toml app/__init__.py
+# Half made, or its Python is gone from the machine: make it again with all that belongs in it.
+$(shell $(BIN)/python -c 'import pip' 2>/dev/null || rm -f $(BIN)/python $(RUNTIME) $(DEV))
+
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --quiet
+COMPILE_RUNTIME := $(COMPILE) --group build --output-file requirements.txt
+COMPILE_DEV := $(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two targets at once would run two pips in one .venv.
+.NOTPARALLEL:
+.PHONY: help demo test run check check-code check-lock check-deploy check-words lock clean
+
+help:
+	@echo "make demo    the whole thing on this machine, without accounts: events go in, a list fills (ARGS=--once ends by itself)"
+	@echo "make test    all tests, at least 95 % covered (ARGS=\"-k newest\" for some, not measured)"
+	@echo "make run     the service, with the settings in .env"
+	@echo "make check   lint, types, locks, deploy files"
+	@echo "make lock    write the locks again after a change in pyproject.toml (ARGS=--upgrade for newer releases)"
+	@echo "make clean   remove .venv and all that tools left behind; data/ and .env stay"
+
+demo: $(RUNTIME)
+	@$(BIN)/lytics-sailthru demo $(ARGS)
+
+run: $(RUNTIME)
+	@$(BIN)/lytics-sailthru serve $(ARGS)
+
+# A part of the tests can't reach the coverage that is asked of all.
+test: $(DEV)
+	$(BIN)/python -m pytest $(or $(ARGS),--cov)
+
+check: check-code check-lock check-deploy check-words
+	@echo "All checks passed."
+
+check-code: $(DEV)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Compiling over a copy keeps its pins, so that a difference means a change in pyproject.toml, not a new release.
+check-lock: $(DEV)
+	@bin="$$PWD/$(BIN)"; dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	cp pyproject.toml requirements.txt requirements-dev.txt "$$dir" && \
+	if (cd "$$dir" && "$$bin"/$(COMPILE_RUNTIME) && "$$bin"/$(COMPILE_DEV)) >/dev/null 2>"$$dir/errors"; then \
+		diff -u requirements.txt "$$dir/requirements.txt" && \
+		diff -u requirements-dev.txt "$$dir/requirements-dev.txt" && \
+		echo "The locks fit pyproject.toml." || \
+		{ echo "The locks do not fit pyproject.toml: run make lock."; exit 1; }; \
+	elif grep -Eq 'Failed to fetch|network was disabled' "$$dir/errors"; then \
+		echo "The locks were not checked: the package index can't be reached."; \
+	else \
+		cat "$$dir/errors" >&2; exit 1; \
+	fi
+
+check-deploy: $(DEV)
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/yamllint --strict .yamllint.yaml .pre-commit-config.yaml deploy
+	$(BIN)/python -m pytest --quiet tests/test_architecture.py tests/deploy
+
+# What only one machine knows has no place in the repository: where its packages come from, where its files lie.
+check-words:
+	@if ! git rev-parse --git-dir >/dev/null 2>&1; then \
+		echo "Hosts and paths were not checked: this is not a git clone."; \
+	elif git grep -nIE \
+		-e '(pypi|pythonhosted|npmjs|rubygems)[.](org|com)' \
+		-e 'https?://[^ ]*/simple(/|$$)' \
+		-e '^--(index-url|extra-index-url|find-links)' \
+		-e '(^|[^[:alnum:]_.}/-])/(home|root|work|Users)/[[:alnum:]]'; then \
+		echo "These lines name a package registry or a path of one machine."; exit 1; \
+	fi
+
+lock: $(DEV)
+	$(BIN)/$(COMPILE_RUNTIME) $(ARGS)
+	$(BIN)/$(COMPILE_DEV) $(ARGS)
+
+clean:
+	rm -rf $(VENV) dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first Python that is new enough and can make a virtual environment (Debian packs that part separately).
+$(BIN)/python:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+		if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "Setting up $(VENV) with $$("$$python" --version), about a minute ..."; \
+			"$$python" -m venv --clear $(VENV) && exit 0; \
+			rm -rf $(VENV); exit 1; \
+		fi; \
+	done; \
+	echo "Please install Python 3.11 or newer with its venv module (Debian, Ubuntu: apt-get install python3-venv)," \
+		"then run make again." >&2; \
+	exit 1
+
+$(RUNTIME): requirements.txt $(METADATA) | $(BIN)/python
+	@echo "Installing what the service needs (requirements.txt) ..."
+	@$(PIP) install --require-hashes -r requirements.txt
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(DEV): requirements-dev.txt requirements.txt $(METADATA) | $(BIN)/python
+	@echo "Installing what the service and its tests need (requirements-dev.txt) ..."
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $(RUNTIME) $@

@@ -1,0 +1,5 @@
+"""
+Keeps Sailthru lists equal to Lytics audiences.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,152 @@
+"""
+The command line, `lytics-sailthru`, also `python -m app`.
+"""
+
+import asyncio
+import sys
+from types import FrameType
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+
+from app import __version__
+from app.domain.errors import BadSettings
+from app.logs import configure_logs
+from app.settings import load_settings
+
+app = typer.Typer(
+    name="lytics-sailthru",
+    help="Keeps Sailthru lists equal to Lytics audiences.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+log = structlog.get_logger(__name__)
+
+
+class DrainingServer(uvicorn.Server):
+    """
+    Drains before it closes its doors: webhooks that come meanwhile hear 503 and Retry-After, not a refused connection.
+
+    A second signal ends it at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: "asyncio.Future[None] | None" = None) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """
+        Begin to drain; uvicorn stops once that is done.
+        """
+        service = getattr(getattr(self.config.loaded_app, "state", None), "service", None)
+        if service is None or self._drain is not None:
+            super().handle_exit(sig, frame)
+            return
+        self._drain = asyncio.ensure_future(service.drain())
+        self._drain.add_done_callback(lambda _: setattr(self, "should_exit", True))
+
+
+@app.command()
+def serve() -> None:
+    """
+    Run the service: the doors and the worker. Brings the database up to date first.
+    """
+    from app.main import create_app
+
+    configure_logs()
+    settings = load_settings()
+    asgi = create_app(settings)
+    config = uvicorn.Config(
+        asgi,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+    DrainingServer(config).run()
+
+
+@app.command()
+def migrate() -> None:
+    """
+    Bring the database up to date, and do nothing else. An SQLite file with data is copied beside itself first.
+    """
+    from app.store.engine import Database
+    from app.store.migrate import migrate as run
+
+    configure_logs("WARNING")
+    url = load_settings().database_url
+
+    async def steps() -> list[str]:
+        database = Database.open(url)
+        try:
+            return await run(database, url)
+        finally:
+            await database.close()
+
+    done = asyncio.run(steps())
+    typer.echo(f"Applied: {', '.join(done)}." if done else "The database is up to date.")
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    sailthru_port: Annotated[int, typer.Option(help="Port of the Sailthru sandbox.")] = 8001,
+    lytics_port: Annotated[int, typer.Option(help="Port of the Lytics sandbox.")] = 8002,
+    latency: Annotated[float, typer.Option(help="Seconds that Sailthru takes to answer, give or take a third.")] = 0.15,
+) -> None:
+    """
+    Run a Sailthru and a Lytics to try the service against, without accounts.
+    """
+    from app import demo
+
+    demo.run_sandbox(host, sailthru_port, lytics_port, latency=latency)
+
+
+@app.command()
+def demo(
+    *,
+    once: Annotated[bool, typer.Option(help="End when the list is right: exit code 0, or 1 if it is not.")] = False,
+    people: Annotated[int, typer.Option(min=3, max=1000, help="How many people enter the audience.")] = 12,
+) -> None:
+    """
+    See it work: a sandbox, the service, and people entering and leaving an audience, through the real path.
+    """
+    from app import demo
+
+    raise typer.Exit(demo.run(people=people, is_once=once))
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    *, show: Annotated[bool, typer.Option("--version", help="Show the version and end.", is_eager=True)] = False
+) -> None:
+    """
+    Keeps Sailthru lists equal to Lytics audiences.
+    """
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """
+    Run one command; a setting that is wrong ends it with one sentence and exit code 2.
+    """
+    try:
+        app()
+    except BadSettings as error:
+        typer.echo(f"lytics-sailthru: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""
+What is true without network, disk, clock or framework.
+"""

@@ -1,0 +1,89 @@
+"""
+What Lytics tells: an event as it arrives, and the membership change that it means for one export.
+
+Times that decide who wins are integer nanoseconds since 1970 UTC (`_ns`), as Lytics sends them; Python's datetime
+would drop three digits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Kind(StrEnum):
+    """
+    What happened to a person in an audience. Only this word decides, never which time stands beside it: an `enter`
+    may carry a scheduled `exit` of the year 2099.
+    """
+
+    ENTER = "enter"
+    EXIT = "exit"
+    CHANGE = "change"
+
+
+class Move(NamedTuple):
+    """
+    When a person entered or left, ordered as the newest wins: event time, then message time, then exit before enter.
+    """
+
+    moved_at_ns: int
+    message_at_ns: int
+    is_enter: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceEvent:
+    """
+    One element of `segment_events`, read and checked but not yet matched with an export.
+
+    Args:
+        audience_id: Lytics' segment id.
+        audience_slug: its slug, a label only; empty where Lytics left it out.
+        lytics_id: the user's id in Lytics, or None where the format has none.
+        moved_at_ns: when the person entered or left; None for a `change`.
+        message_at_ns: when Lytics made the message.
+        profile: the user's fields, as sent.
+        clock_corrected: a time lay more than ten minutes ahead of our clock and was replaced by the arrival time.
+    """
+
+    kind: Kind
+    audience_id: str
+    audience_slug: str
+    lytics_id: str | None
+    moved_at_ns: int | None
+    message_at_ns: int
+    profile: Mapping[str, object]
+    clock_corrected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipChange:
+    """
+    An event as one export understands it: who (address, Lytics id), what, when, and the vars to tell.
+
+    Either address or Lytics id is there; an `enter` always has an address.
+    """
+
+    export_id: int
+    kind: Kind
+    address: str | None
+    lytics_id: str | None
+    moved_at_ns: int | None
+    message_at_ns: int
+    vars: Mapping[str, object]
+    clock_corrected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """
+    An event that can't be kept, and would not be better for being sent again.
+
+    Args:
+        reason: a short fixed word for metrics.
+        advice: what to change in Lytics, for people.
+    """
+
+    reason: str
+    advice: str

@@ -1,0 +1,134 @@
+"""
+Every error this service raises on purpose. The type says what to do next::
+
+    AppError
+    ├── RejectedWebhook              the sender must change something
+    │   ├── UnauthenticatedWebhook     no valid token
+    │   └── MalformedWebhook           nothing in the body could be kept
+    ├── CallFailed                   one call to Sailthru or Lytics went wrong
+    │   ├── Transient                  5xx, 9, not JSON: that person's retry
+    │   │   └── NotSent                  refused or cut off before the request left: surely not carried out
+    │   ├── LimitReached               43, 429: wait, no attempt spent
+    │   ├── OutcomeUnknown             sent, no readable answer: rest, then read before a join is repeated
+    │   ├── Permanent                  this record can never work as it is
+    │   ├── UnknownList                ensure it again
+    │   └── CredentialsRefused         no call of this account can work: pause the account
+    ├── StoreUnavailable             the database can't be written now: 503, the sender comes again
+    ├── NotFound                     of our own API: 404
+    ├── Conflict                     of our own API: 409
+    └── BadSettings                  the start is refused, with one sentence that says what to change
+"""
+
+from datetime import datetime
+
+
+class AppError(Exception):
+    """
+    The root. Its text is for people: what happened, why, what to do next; never an address, a value or a secret.
+    """
+
+
+class RejectedWebhook(AppError):
+    """
+    Nothing of this webhook was kept. `reason` is a fixed word for metrics; the text says what to change in Lytics.
+    """
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(advice)
+        self.reason = reason
+
+
+class UnauthenticatedWebhook(RejectedWebhook):
+    """
+    No token, or none that we know.
+    """
+
+
+class MalformedWebhook(RejectedWebhook):
+    """
+    The body can't be understood, and sending it again would not help.
+    """
+
+
+class CallFailed(AppError):
+    """
+    One call did not work.
+
+    Args:
+        code: the other end's own error number, or a fixed word of ours such as `timeout`.
+        text: what happened, without anything from the other end's free text (it quotes addresses).
+    """
+
+    def __init__(self, code: int | str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Transient(CallFailed):
+    """
+    May work later: 5xx, error 9, an answer that is not JSON.
+    """
+
+
+class NotSent(Transient):
+    """
+    The request never left, so nothing was carried out.
+    """
+
+
+class LimitReached(CallFailed):
+    """
+    The account's calls for this minute are used up; `resets_at` is when the window ends, if the other end said so.
+    """
+
+    def __init__(self, code: int | str, text: str, *, resets_at: datetime | None = None) -> None:
+        super().__init__(code, text)
+        self.resets_at = resets_at
+
+
+class OutcomeUnknown(CallFailed):
+    """
+    The request left, and no answer that can be read came back: it may or may not have been carried out.
+    """
+
+
+class Permanent(CallFailed):
+    """
+    This record can never work as it is.
+    """
+
+
+class UnknownList(CallFailed):
+    """
+    Sailthru does not know the list (any more).
+    """
+
+
+class CredentialsRefused(CallFailed):
+    """
+    Key, secret or address range refused: no call of this account can work until a person mends it.
+    """
+
+
+class StoreUnavailable(AppError):
+    """
+    The database could not be written or read just now; nothing of the request was kept.
+    """
+
+
+class NotFound(AppError):
+    """
+    What our own API was asked for does not exist.
+    """
+
+
+class Conflict(AppError):
+    """
+    What our own API was asked to do does not fit the present state.
+    """
+
+
+class BadSettings(AppError):
+    """
+    The program can't start like this; the text is one sentence that says what to change.
+    """

@@ -1,0 +1,57 @@
+"""
+Export: an operator's wish that one audience's list be kept, and the states it can be in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class ExportState(StrEnum):
+    """
+    Only a `running` export is delivered; `needs_name`, `name_taken` and `paused` keep their changes; `stopped` takes
+    no more; `list_changed` waits for a person to look at the list.
+    """
+
+    NEEDS_NAME = "needs_name"
+    NAME_TAKEN = "name_taken"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    LIST_CHANGED = "list_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """
+    One audience brought to one Sailthru account.
+
+    Args:
+        account: the label of the Sailthru authorization in the settings.
+        email_field: the Lytics field that holds the address.
+        fields: which Lytics fields go along, and as which Sailthru vars.
+        list_name: the Sailthru list; None until the audience's name is known and free.
+        list_ready_at: when the list was first seen to exist in Sailthru.
+        reason: why it is not running, for people.
+    """
+
+    id: int
+    audience_id: str
+    audience_slug: str
+    audience_name: str | None
+    account: str
+    email_field: str
+    fields: Mapping[str, str]
+    list_name: str | None
+    list_id: str | None
+    list_ready_at: datetime | None
+    state: ExportState
+    reason: str | None
+    created_at: datetime
+
+    def vars_of(self, profile: Mapping[str, object]) -> dict[str, object]:
+        """
+        The chosen fields of a profile under their Sailthru names; absent and null ones are left out.
+        """
+        return {var: profile[name] for name, var in self.fields.items() if profile.get(name) is not None}

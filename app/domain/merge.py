@@ -1,0 +1,303 @@
+"""
+The newest wins: how a membership change alters what is held.
+
+A ledger holds what is known of the people that a batch of changes speaks of; `Ledger.apply` decides one change after
+the other. It needs no database and no clock, so the whole rule can be tested in memory.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from app.domain.change import Kind, MembershipChange, Move
+from app.domain.member import Effect, Membership, Need, Settlement, digest
+
+
+class Verdict(StrEnum):
+    """
+    What became of a change: `stale` is a duplicate or older than what is held; `ignored` moves nobody we know.
+    """
+
+    ACCEPTED = "accepted"
+    STALE = "stale"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """
+    What became of the changes of one webhook, in their order, and the accounts that now have somebody to call for.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    due_accounts: frozenset[str]
+
+
+@dataclass(slots=True)
+class Identity:
+    """
+    One Lytics user in one export.
+
+    Args:
+        last: the newest enter or exit of this user, under any address.
+        address: the address this user holds on the list; None while out.
+    """
+
+    export_id: int
+    lytics_id: str
+    last: Move | None = None
+    address: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """
+    How one batch moves an export's counts. `pending` may be negative; `members` counts who is wanted on the list.
+    """
+
+    accepted: int = 0
+    delivered: int = 0
+    superseded: int = 0
+    pending: int = 0
+    dead: int = 0
+    stale: int = 0
+    members: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    One line of a person's timeline: what became of a change for one address. It holds no field value.
+    """
+
+    export_id: int
+    address: str
+    kind: Kind
+    verdict: Verdict
+    moved_at_ns: int | None
+    clock_corrected: bool
+
+
+@dataclass(slots=True)
+class Ledger:
+    """
+    Identities and memberships held in memory while a batch is decided.
+
+    Args:
+        at: when the batch was accepted.
+        identities, memberships: what was loaded, by (export id, Lytics id) and (export id, address).
+        moved, changed: the keys of the identities and memberships that differ from what was loaded.
+        tallies: how the counts of each export move.
+        entries: what the timelines will say.
+    """
+
+    at: datetime
+    identities: dict[tuple[int, str], Identity] = field(default_factory=dict)
+    memberships: dict[tuple[int, str], Membership] = field(default_factory=dict)
+    moved: set[tuple[int, str]] = field(default_factory=set)
+    changed: set[tuple[int, str]] = field(default_factory=set)
+    tallies: dict[int, Tally] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+
+    def apply(self, change: MembershipChange) -> Verdict:
+        """
+        Decide one change, in any order of arrival.
+        """
+        identity = self._identity(change)
+        verdict = self._restate(change, identity) if change.kind is Kind.CHANGE else self._move(change, identity)
+        if verdict is Verdict.STALE:
+            self._tally(change.export_id).stale += 1
+        if verdict is not Verdict.ACCEPTED and change.address is not None:
+            self._note(change, change.address, verdict)
+        return verdict
+
+    def _move(self, change: MembershipChange, identity: Identity | None) -> Verdict:
+        if change.moved_at_ns is None:
+            raise ValueError("An enter or exit needs the time it happened.")
+        is_enter = change.kind is Kind.ENTER
+        move = Move(change.moved_at_ns, change.message_at_ns, is_enter)
+        held: str | None = None
+        if identity is not None:
+            if identity.last is not None and move <= identity.last:
+                return self._fields_of_stale_enter(change) if is_enter else Verdict.STALE
+            held = identity.address
+            self._take_move(identity, move, change.address)
+        if held is not None and held != change.address:
+            self._leave_old_address(change, held, move)
+        if change.address is None:
+            return Verdict.ACCEPTED
+        membership = self._membership(change.export_id, change.address)
+        if membership.moved is not None and move <= membership.moved:
+            # Somebody else moved this address later. The user's own newest move is kept all the same.
+            return Verdict.STALE if identity is None else Verdict.ACCEPTED
+        if is_enter:
+            self._join(membership, change, move)
+        else:
+            self._leave(membership, change, move)
+        return Verdict.ACCEPTED
+
+    def _restate(self, change: MembershipChange, identity: Identity | None) -> Verdict:
+        """
+        A `change` moves nobody in or out: it brings fields, or a new address, for somebody who is held as *in*.
+        """
+        if identity is not None and identity.last is not None:
+            return self._restate_known(change, identity, identity.last)
+        if change.address is None:
+            return Verdict.IGNORED
+        known = self.memberships.get((change.export_id, change.address))
+        if known is None or not known.wanted:
+            return Verdict.IGNORED
+        return self._take_fields(known, change)
+
+    def _restate_known(self, change: MembershipChange, identity: Identity, last: Move) -> Verdict:
+        if identity.address is None:
+            return Verdict.IGNORED
+        held = self._membership(change.export_id, identity.address)
+        if change.address is None or change.address == identity.address:
+            return self._take_fields(held, change)
+        if change.message_at_ns <= max(held.fields_at_ns or 0, last.message_at_ns):
+            return Verdict.STALE
+        # The same stay in the audience, told again under another address: the event time stays, so that an exit that
+        # happened after the enter still wins, whenever this message was made.
+        move = Move(last.moved_at_ns, change.message_at_ns, is_enter=True)
+        self._leave_old_address(change, identity.address, move)
+        self._take_move(identity, move, change.address)
+        membership = self._membership(change.export_id, change.address)
+        if membership.moved is None or move > membership.moved:
+            self._join(membership, change, move)
+        return Verdict.ACCEPTED
+
+    def _fields_of_stale_enter(self, change: MembershipChange) -> Verdict:
+        known = self.memberships.get((change.export_id, change.address or ""))
+        if known is None or not known.wanted or known.lytics_id != change.lytics_id:
+            return Verdict.STALE
+        return self._take_fields(known, change)
+
+    def _take_fields(self, membership: Membership, change: MembershipChange) -> Verdict:
+        if not membership.wanted:
+            return Verdict.IGNORED
+        if membership.fields_at_ns is not None and change.message_at_ns <= membership.fields_at_ns:
+            return Verdict.STALE
+        membership.fields_at_ns, membership.vars = change.message_at_ns, change.vars
+        self._accept(membership, change)
+        return Verdict.ACCEPTED
+
+    def _leave_old_address(self, change: MembershipChange, address: str, move: Move) -> None:
+        """
+        Take off the address that this Lytics user held, unless somebody else has entered it since.
+        """
+        old = self._membership(change.export_id, address)
+        is_ours = old.lytics_id in (None, change.lytics_id)
+        if old.wanted and is_ours and (old.moved is None or move > old.moved):
+            self._leave(old, change, move)
+
+    def _take_move(self, identity: Identity, move: Move, address: str | None) -> None:
+        identity.last, identity.address = move, address if move.is_enter else None
+        self.moved.add((identity.export_id, identity.lytics_id))
+
+    def _join(self, membership: Membership, change: MembershipChange, move: Move) -> None:
+        self._tally(change.export_id).members += not membership.wanted
+        membership.wanted, membership.moved = True, move
+        membership.lytics_id = change.lytics_id or membership.lytics_id
+        if membership.fields_at_ns is None or change.message_at_ns > membership.fields_at_ns:
+            membership.fields_at_ns, membership.vars = change.message_at_ns, change.vars
+        self._accept(membership, change)
+
+    def _leave(self, membership: Membership, change: MembershipChange, move: Move) -> None:
+        self._tally(membership.export_id).members -= membership.wanted
+        membership.wanted, membership.moved = False, move._replace(is_enter=False)
+        # Nobody needs the fields of somebody who left: an exit carries no vars, and an enter brings its own.
+        membership.fields_at_ns, membership.vars = None, {}
+        self._accept(membership, change)
+
+    def _accept(self, membership: Membership, change: MembershipChange) -> None:
+        """
+        Raise the revision; where that leaves nothing to say, all that was pending is settled at once.
+        """
+        tally = self._tally(membership.export_id)
+        tally.accepted += 1
+        if membership.dead_code is not None:
+            tally.dead -= 1
+            tally.superseded += 1
+            membership.dead_code = None
+        membership.revision += 1
+        membership.first_failed_at = None
+        membership.accepted_at = self.at
+        tally.pending += 1
+        if membership.need is Need.NOTHING:
+            settle(membership, membership.revision, tally)
+        self.changed.add((membership.export_id, membership.address))
+        self._note(change, membership.address, Verdict.ACCEPTED)
+
+    def _note(self, change: MembershipChange, address: str, verdict: Verdict) -> None:
+        self.entries.append(
+            Entry(change.export_id, address, change.kind, verdict, change.moved_at_ns, change.clock_corrected)
+        )
+
+    def _identity(self, change: MembershipChange) -> Identity | None:
+        if change.lytics_id is None:
+            return None
+        key = (change.export_id, change.lytics_id)
+        identity = self.identities.get(key)
+        if identity is None:
+            identity = self.identities[key] = Identity(*key)
+        return identity
+
+    def _membership(self, export_id: int, address: str) -> Membership:
+        key = (export_id, address)
+        membership = self.memberships.get(key)
+        if membership is None:
+            membership = self.memberships[key] = Membership(export_id, address)
+        return membership
+
+    def _tally(self, export_id: int) -> Tally:
+        return self.tallies.setdefault(export_id, Tally())
+
+
+def settle(membership: Membership, revision: int, tally: Tally) -> None:
+    """
+    Count everything up to `revision` as told: the newest is delivered, what it made pointless is superseded.
+    """
+    settled = revision - membership.told_revision
+    if settled <= 0:
+        return
+    membership.told_revision = revision
+    tally.pending -= settled
+    tally.delivered += 1
+    tally.superseded += settled - 1
+
+
+def settle_attempt(settlement: Settlement, membership: Membership, at: datetime, tally: Tally) -> None:
+    """
+    Write back how an attempt ended for one of the memberships that it was claimed with.
+
+    `membership` is the row as it stands now: a change that came during the call has raised its revision, and stays
+    pending. What was claimed is in the settlement.
+    """
+    claimed = next(p.membership for p in settlement.claim.pending if p.export_id == membership.export_id)
+    told = settlement.call.covers.get(membership.export_id)
+    if told is not None and settlement.effect is Effect.TOLD:
+        membership.told, membership.told_at, membership.first_failed_at = told, at, None
+        membership.told_vars = digest(claimed.vars) if claimed.vars else None
+        settle(membership, claimed.revision, tally)
+    elif told is not None and settlement.effect is Effect.NONE:
+        membership.told, membership.told_vars = claimed.told, claimed.told_vars
+    is_newest = membership.revision == claimed.revision
+    if settlement.is_spent and is_newest:
+        membership.first_failed_at = membership.first_failed_at or at
+    code = settlement.dead.get(membership.export_id)
+    if code is not None:
+        _give_up(membership, claimed.revision, tally, code if is_newest else None)
+
+
+def _give_up(membership: Membership, revision: int, tally: Tally, code: str | None) -> None:
+    """
+    End what was claimed without having told it: a dead letter, or only superseded where a newer change came meanwhile.
+    """
+    ended = revision - membership.told_revision
+    if ended <= 0:
+        return
+    membership.told_revision, membership.dead_code = revision, code
+    tally.pending -= ended
+    tally.dead += code is not None
+    tally.superseded += ended - (code is not None)

@@ -1,0 +1,3 @@
+"""
+All we know of Lytics: its webhooks, its times and addresses, and its API.
+"""

@@ -1,0 +1,233 @@
+"""
+Composition, the only place: `build` opens and joins the parts, `create_app` puts the doors before them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from app import __version__
+from app.deliver import Deliverer
+from app.domain.errors import StoreUnavailable
+from app.domain.retry import RetryPolicy
+from app.lytics.address import usable_address
+from app.lytics.client import LyticsClient
+from app.lytics.webhook import WebhookToken
+from app.metrics import Metrics
+from app.naming import Naming
+from app.receive import Receiver
+from app.sailthru.client import SailthruClient
+from app.sailthru.lists import Lists
+from app.sailthru.protocol import Credentials
+from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
+from app.store.engine import Database
+from app.store.exports import Exports
+from app.store.journal import Journal
+from app.store.members import Members
+from app.store.migrate import migrate
+from app.web import exports as export_routes
+from app.web import health as health_routes
+from app.web import members as member_routes
+from app.web import openapi as openapi_routes
+from app.web import problems, webhooks
+from app.web.access import AccessLog
+from app.web.dependencies import Doors
+from app.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+def now() -> datetime:
+    """
+    The time, aware and in UTC.
+    """
+    return datetime.now(UTC)
+
+
+class Service:
+    """
+    The parts of one running service, joined; see `build`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        timeout = timedelta(seconds=settings.sailthru_timeout_seconds)
+        self.is_started = False
+        self.is_draining = False
+        self.meter = Metrics(__version__)
+        self._url = settings.database_url
+        self.database = Database.open(settings.database_url)
+        self.exports = Exports(self.database, now)
+        self.members = Members(self.database, now, on_commit=self.meter.committed)
+        self.journal = Journal(self.database)
+        self._sailthru = {
+            label: SailthruClient(
+                Credentials(account.api_key, account.api_secret, account.base_url),
+                lanes=settings.sailthru_concurrency,
+                timeout=timeout,
+            )
+            for label, account in settings.accounts().items()
+        }
+        lists = {label: Lists(client) for label, client in self._sailthru.items()}
+        token = settings.lytics_api_token
+        self._lytics = LyticsClient(token.get_secret_value(), settings.lytics_base_url) if token else None
+        policy = RetryPolicy(
+            first_wait=timedelta(seconds=settings.retry_first_wait_seconds),
+            longest_wait=timedelta(seconds=settings.retry_longest_wait_seconds),
+            window=timedelta(hours=settings.retry_window_hours),
+        )
+        deliverers = {
+            label: Deliverer(each, self.members, self.exports, self.meter, policy=policy, timeout=timeout, clock=now)
+            for label, each in lists.items()
+        }
+        self.worker = Worker(
+            self.members,
+            self.exports,
+            deliverers,
+            Naming(self.exports, self._lytics, lists).run,
+            now,
+            concurrency=settings.sailthru_concurrency,
+            # A call, and the read or the list before it.
+            drain_patience=3 * timeout,
+        )
+        self.receiver = Receiver(
+            self.exports,
+            self.members,
+            usable_address=usable_address,
+            auto_export=DEFAULT_ACCOUNT if settings.auto_export else None,
+            wake=self.worker.wake,
+            on_new_export=self.worker.exports_changed,
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """
+        True after start-up and until draining.
+        """
+        return self.is_started and not self.is_draining
+
+    def accounts(self) -> dict[str, str]:
+        """
+        The state of each Sailthru account.
+        """
+        return self.worker.accounts()
+
+    def exports_changed(self) -> None:
+        """
+        An export was named: make its list and call for those who wait.
+        """
+        self.worker.exports_changed()
+
+    async def store_state(self) -> str:
+        """
+        `ok` or `unavailable`.
+        """
+        try:
+            await self.database.ping()
+        except StoreUnavailable:
+            return "unavailable"
+        return "ok"
+
+    async def metrics(self) -> bytes:
+        """
+        Prometheus' text format.
+        """
+        reports = await self.exports.reports()
+        return self.meter.render(((one.export.id, dict(one.counts)) for one in reports), self.accounts())
+
+    async def start(self) -> None:
+        """
+        Bring the database up to date and begin to work.
+        """
+        steps = await migrate(self.database, self._url)
+        if steps:
+            log.info("database migrated", steps=steps)
+        await self.exports.refresh()
+        self.worker.start()
+        self.is_started = True
+        log.info("ready", version=__version__, accounts=sorted(self._sailthru), asks_lytics=self._lytics is not None)
+
+    async def drain(self) -> None:
+        """
+        Send new webhooks away, let calls in flight end, give leases back. Safe to call twice.
+        """
+        if not self.is_draining:
+            self.is_draining = True
+            log.info("draining")
+            await self.worker.stop()
+
+    async def close(self) -> None:
+        """
+        Give back what was opened.
+        """
+        await asyncio.gather(*(client.aclose() for client in self._sailthru.values()))
+        if self._lytics is not None:
+            await self._lytics.aclose()
+        await self.database.close()
+
+
+def build(settings: Settings) -> Service:
+    """
+    A service that is joined but not started.
+
+    Raises:
+        BadSettings: something it can't do without is missing, or the database can't be opened.
+    """
+    settings.require_for_serving()
+    return Service(settings)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """
+    The whole service as one ASGI app; it starts and stops with the app's lifespan.
+
+    Raises:
+        BadSettings: see `build`.
+    """
+    service = build(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            await service.start()
+            yield
+            await service.drain()
+        finally:
+            await service.close()
+
+    # No /docs: its page loads scripts from elsewhere. /openapi.json is behind a token, see below.
+    app = FastAPI(
+        title="lytics-sailthru", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.state.service = service
+    app.state.doors = Doors(
+        exports=service.exports,
+        members=service.members,
+        journal=service.journal,
+        status=service,
+        version=__version__,
+        started_at=now(),
+        admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
+        metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
+    )
+    door = webhooks.WebhookDoor(
+        service.receiver,
+        [
+            WebhookToken(label, token)
+            for label, token in parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS").items()
+        ],
+        service.meter,
+        is_draining=lambda: service.is_draining,
+        clock=now,
+    )
+    for path in (webhooks.PATH, f"{webhooks.PATH}/"):
+        app.router.routes.append(Route(path, door, methods=list(webhooks.METHODS), include_in_schema=False))
+    for routes in (export_routes, member_routes, health_routes, openapi_routes):
+        app.include_router(routes.router)
+    problems.install(app)
+    app.add_middleware(AccessLog)
+    return app

@@ -1,0 +1,123 @@
+"""
+What the service wants of Sailthru, in its own words: ensure a list, tell a member's memberships, ask for them.
+
+Each is safe to repeat. https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/user.html and
+https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/list.html
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from app.domain.errors import Permanent, Transient, UnknownList
+from app.sailthru.client import Method
+from app.sailthru.protocol import USER_NOT_FOUND
+
+
+class Caller(Protocol):
+    """
+    Makes one call: a `SailthruClient`, or whatever stands before it to keep within its limits.
+    """
+
+    async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
+        """
+        The answer, or a `CallFailed`.
+        """
+        ...
+
+
+class Lists:
+    """
+    The lists of one Sailthru account and who is on them.
+    """
+
+    def __init__(self, client: Caller) -> None:
+        self._client = client
+        # A task that is done is what we remember, one that runs is what all callers wait for.
+        self._ensured: dict[str, asyncio.Task[str | None]] = {}
+
+    async def ensure(self, name: str) -> str | None:
+        """
+        The id of the list, made if it was missing; None where Sailthru tells none.
+
+        However many ask at the same time, one asks Sailthru: first calls side by side have made several lists of one
+        name (https://github.com/grouparoo/grouparoo, plugins/@grouparoo/sailthru). A list once found is remembered, a
+        failure is not. A caller that is cancelled does not disturb the others.
+        """
+        task = self._ensured.get(name)
+        if task is None:
+            task = self._ensured[name] = asyncio.create_task(self._find_or_make(name))
+            task.add_done_callback(lambda done: self._drop_failed(name, done))
+        return await asyncio.shield(task)
+
+    def forget(self, name: str) -> None:
+        """
+        Lets the next `ensure` ask Sailthru again, after an `UnknownList`.
+
+        A question still under way is kept: a second beside it could make the list twice.
+        """
+        task = self._ensured.get(name)
+        if task is not None and task.done():
+            del self._ensured[name]
+
+    async def tell(
+        self,
+        address: str,
+        *,
+        join: Iterable[str] = (),
+        leave: Iterable[str] = (),
+        vars: Mapping[str, object] | None = None,  # noqa: A002 - Sailthru's own word
+    ) -> None:
+        """
+        Puts the person on the lists of `join`, takes them off those of `leave` and sets `vars`, in one call, so that a
+        flow started by the join finds the vars. Other lists and vars, and all opt-outs, stay as they are.
+
+        Raises:
+            ValueError: there is nothing to tell (the bare call would make a profile), or one list is in both.
+            CallFailed: see `SailthruClient.call`.
+        """
+        lists = dict.fromkeys(leave, 0)
+        for name in join:
+            if name in lists:
+                raise ValueError("A list can't be joined and left in one call.")
+            lists[name] = 1
+        payload: dict[str, object] = {"id": address, "key": "email"}
+        if lists:
+            payload["lists"] = lists
+        if vars:
+            payload["vars"] = dict(vars)
+        if not lists and not vars:
+            raise ValueError("There is nothing to tell.")
+        await self._client.call("POST", "user", payload)
+
+    async def lists_of(self, address: str) -> frozenset[str] | None:
+        """
+        The names of the natural lists the person is on; None where Sailthru has no profile of them.
+        """
+        try:
+            answer = await self._client.call("GET", "user", {"id": address, "key": "email", "fields": {"lists": 1}})
+        except Permanent as error:
+            if error.code == USER_NOT_FOUND:
+                return None
+            raise
+        lists = answer.get("lists")
+        if isinstance(lists, Mapping):
+            return frozenset(lists)
+        if lists:
+            raise Transient("unreadable", "Sailthru told a person's lists in a form that is not known.")
+        # On no list: null, or PHP's empty array.
+        return frozenset()
+
+    async def _find_or_make(self, name: str) -> str | None:
+        try:
+            answer = await self._client.call("GET", "list", {"list": name})
+        except UnknownList:
+            answer = await self._client.call("POST", "list", {"list": name, "primary": 0})
+        list_id = answer.get("list_id")
+        return list_id if isinstance(list_id, str) and list_id else None
+
+    def _drop_failed(self, name: str, task: asyncio.Task[str | None]) -> None:
+        # Asking for the exception also tells asyncio that somebody saw it, if every caller was cancelled.
+        has_failed = task.cancelled() or task.exception() is not None
+        if has_failed and self._ensured.get(name) is task:
+            del self._ensured[name]

@@ -1,0 +1,105 @@
+"""
+Serves both sandboxes over real HTTP, in one process.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.sailthru import SailthruSandbox
+
+GRACE_SECONDS = 2
+
+
+async def serve(
+    host: str,
+    port_sailthru: int,
+    port_lytics: int,
+    *,
+    sailthru: SailthruSandbox,
+    lytics: LyticsSandbox,
+    on_ready: Callable[[int, int], None] | None = None,
+    handles_signals: bool = True,
+) -> None:
+    """
+    Serves until cancelled, or until SIGTERM or SIGINT; prints nothing.
+
+    Args:
+        host: an address to listen on.
+        port_sailthru: 0 for any free one, as for the next.
+        port_lytics: see there.
+        sailthru: the apps.
+        lytics: see there.
+        on_ready: called with both ports once connections are taken.
+        handles_signals: off where the caller sees to signals itself.
+
+    Raises:
+        OSError: an address or a port can't be had.
+    """
+    stopped = asyncio.Event()
+    with _listen(host, port_sailthru) as one, _listen(host, port_lytics) as other:
+        servers = [_QuietServer(_config(sailthru)), _QuietServer(_config(lytics))]
+        running = [
+            asyncio.create_task(server.serve(sockets=[sock]))
+            for server, sock in zip(servers, (one, other), strict=True)
+        ]
+        stop = asyncio.create_task(stopped.wait())
+        try:
+            if on_ready is not None:
+                on_ready(one.getsockname()[1], other.getsockname()[1])
+            # elsewhere than in the main thread, signals can't be handled
+            is_main = threading.current_thread() is threading.main_thread()
+            with _signals(stopped.set) if handles_signals and is_main else contextlib.nullcontext():
+                await asyncio.wait([stop, *running], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            sailthru.release()
+            for server in servers:
+                server.should_exit = True
+            await asyncio.gather(*running)
+
+
+class _QuietServer(uvicorn.Server):
+    """
+    A server that leaves the process's signals alone: two of them share it, maybe with others.
+    """
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: SailthruSandbox | LyticsSandbox) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,3 @@
+"""
+All we know of databases: one set of statements for SQLite and PostgreSQL.
+"""

@@ -1,0 +1,235 @@
+"""
+Opens the database. Every difference between SQLite and PostgreSQL stands in this file.
+"""
+
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Connection, Insert, Table, event, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.domain.errors import BadSettings, StoreUnavailable
+
+# A writer waits this long for its turn before the store counts as unavailable; Lytics hears 503 and comes again.
+WAIT_SECONDS = 10
+READERS = 4
+
+
+class Database:
+    """
+    One write connection, where transactions queue up, and several readers beside it.
+
+    Open it with `Database.open(url)`; close it with `close()`.
+    """
+
+    def __init__(self, write: AsyncEngine, read: AsyncEngine, lock: int | None) -> None:
+        self._write = write
+        self._read = read
+        self._lock = lock
+
+    @classmethod
+    def open(cls, url: str, *, is_exclusive: bool = True) -> Self:
+        """
+        The database that `DATABASE_URL` names; nothing is read yet.
+
+        An SQLite file is made if need be, readable by its owner alone, and held by a file lock: one process owns it.
+
+        Raises:
+            BadSettings: the URL is of neither kind, or another process holds the file.
+        """
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            raise BadSettings(
+                f"DATABASE_URL starts with {parsed.drivername!r}, which this version can't open: use sqlite:///FILE."
+            )
+        path = sqlite_path(parsed)
+        _make_private_file(path)
+        lock = _take_lock(path) if is_exclusive else None
+        async_url = parsed.set(drivername="sqlite+aiosqlite")
+        write = create_async_engine(
+            async_url, pool_size=1, max_overflow=0, pool_timeout=WAIT_SECONDS, hide_parameters=True
+        )
+        read = create_async_engine(
+            async_url, pool_size=READERS, max_overflow=0, pool_timeout=WAIT_SECONDS, hide_parameters=True
+        )
+        event.listen(write.sync_engine, "connect", _set_pragmas)
+        event.listen(write.sync_engine, "begin", _begin_immediate)
+        event.listen(read.sync_engine, "connect", _set_pragmas_for_reading)
+        event.listen(read.sync_engine, "begin", _begin_deferred)
+        return cls(write, read, lock)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """
+        A transaction that may write: committed and synced to disk at the end, undone if the block raises.
+
+        Raises:
+            StoreUnavailable: the disk is full, the file is locked, or the database can't be reached.
+        """
+        with _as_unavailable():
+            async with self._write.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """
+        A transaction that only reads, and sees one state throughout.
+        """
+        with _as_unavailable():
+            async with self._read.begin() as connection:
+                yield connection
+
+    async def ping(self) -> None:
+        """
+        Ask the database for nothing.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+        """
+        async with self.reading() as connection:
+            await connection.execute(select(1))
+
+    async def checkpoint(self) -> None:
+        """
+        Move what stands in SQLite's write-ahead log into its file, so that a copy of the file is whole.
+        """
+        async with self._write.connect() as connection:
+            autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await autocommit.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    async def close(self) -> None:
+        """
+        Give everything back, the file lock last.
+        """
+        await self._read.dispose()
+        await self._write.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+class _as_unavailable:  # noqa: N801 - reads as a word in a `with`
+    """
+    Turns what the driver raises when the database can't be used just now into `StoreUnavailable`.
+
+    A broken constraint is a mistake of ours and stays what it is.
+    """
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, IntegrityError):
+            return
+        if isinstance(error, DBAPIError | PoolTimeoutError):
+            # The driver's own text may quote a statement; its class says enough.
+            cause = type(error.orig).__name__ if isinstance(error, DBAPIError) else "no free connection"
+            raise StoreUnavailable(f"The database could not be used ({cause}).") from error
+        if isinstance(error, SQLAlchemyError | OSError):
+            raise StoreUnavailable(f"The database could not be used ({type(error).__name__}).") from error
+
+
+def insert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """
+    An INSERT that knows ON CONFLICT, in the words of the database at hand.
+    """
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def insert_or_nothing(connection: AsyncConnection, table: Table) -> Insert:
+    """
+    An INSERT that leaves a row that is already there as it is.
+    """
+    return insert(connection, table).on_conflict_do_nothing()
+
+
+def upsert(connection: AsyncConnection, table: Table) -> Insert:
+    """
+    An INSERT that overwrites every column but the key of a row that is already there.
+    """
+    statement = insert(connection, table)
+    keys = [column.name for column in table.primary_key]
+    new = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=new)
+
+
+def sqlite_path(url: URL) -> Path:
+    """
+    The file of an SQLite URL.
+    """
+    if not url.database or url.database == ":memory:":
+        raise BadSettings(
+            "DATABASE_URL names no file: what is only in memory is lost with the process; use sqlite:///FILE."
+        )
+    return Path(url.database)
+
+
+def _make_private_file(path: Path) -> None:
+    """
+    Make the file before SQLite does, since SQLite gives its own files the mode of this one.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise BadSettings(
+            f"The database file {path} can't be written ({error.strerror}): change DATABASE_URL."
+        ) from error
+
+
+def _take_lock(path: Path) -> int:
+    """
+    Hold the file for this process; the kernel gives it back when the process ends, however it ends.
+    """
+    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise BadSettings(
+            f"Another process uses {path}: an SQLite file belongs to one process, so stop that one first."
+        ) from error
+    return lock
+
+
+def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # The driver must not open transactions on its own: a deferred one that reads and then writes is refused at once
+    # where another writer was faster, whatever the busy timeout. https://www.sqlite.org/isolation.html
+    raw: Any = connection
+    raw.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        # NORMAL may lose the last commits when the power fails; an acknowledged webhook must not be lost.
+        # https://www.sqlite.org/pragma.html#pragma_synchronous
+        "synchronous=FULL",
+        f"busy_timeout={WAIT_SECONDS * 1000}",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _set_pragmas_for_reading(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    _set_pragmas(connection, entry)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only=ON")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

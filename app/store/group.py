@@ -1,0 +1,83 @@
+"""
+Group commit: many callers share one transaction, and with it one sync to disk.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class GroupCommit(Generic[Item, Result]):
+    """
+    Collects what callers hand in while the previous transaction runs, and commits it together.
+
+    Each caller is answered when the transaction that holds its own item has been committed. If a transaction of
+    several fails, each item is tried again in one of its own, so that only the culprit hears of the failure.
+
+    Args:
+        commit: stores items in one transaction; returns one result for each, in order, or raises and keeps nothing.
+        most: how many items go into one transaction.
+        on_commit: told the number of items of each transaction that worked.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[list[Item]], Awaitable[list[Result]]],
+        *,
+        most: int = 500,
+        on_commit: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._commit = commit
+        self._most = most
+        self._on_commit = on_commit
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item) -> Result:
+        """
+        Store one item; returns once it is committed, raises what kept it from being so.
+        """
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await answer
+
+    async def flush(self) -> None:
+        """
+        Wait until nothing is under way.
+        """
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                await self._store(batch)
+        finally:
+            self._running = None
+
+    async def _store(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._commit([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it was belongs to the callers, not to this task
+            if len(batch) == 1:
+                _answer(batch[0][1], error)
+                return
+            for one in batch:
+                await self._store([one])
+            return
+        self._on_commit(len(batch))
+        for (_, answer), result in zip(batch, results, strict=True):
+            if not answer.done():
+                answer.set_result(result)
+
+
+def _answer(answer: asyncio.Future[Result], error: Exception) -> None:
+    # A caller that has gone away (a closed connection) has cancelled its future.
+    if not answer.done():
+        answer.set_exception(error)

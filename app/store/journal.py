@@ -1,0 +1,73 @@
+"""
+The timeline: what was received, called and answered for each member. Append-only, and without any field value.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.store.engine import Database
+from app.store.schema import journal, members
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """
+    One thing that happened to a member.
+
+    Args:
+        what: `received`, `called` or `answered`.
+        detail: fixed words, list names and var names; never a value.
+    """
+
+    at: datetime
+    member_id: int
+    export_id: int | None
+    what: str
+    detail: dict[str, object]
+
+
+async def write_lines(connection: AsyncConnection, lines: list[Line]) -> None:
+    """
+    Append lines in the transaction of the work that they tell of.
+    """
+    if lines:
+        await connection.execute(
+            journal.insert(),
+            [
+                {
+                    "at": line.at,
+                    "member_id": line.member_id,
+                    "export_id": line.export_id,
+                    "what": line.what,
+                    "detail": line.detail,
+                }
+                for line in lines
+            ],
+        )
+
+
+class Journal:
+    """
+    Reads timelines.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def timeline(self, address: str, *, limit: int = 200) -> list[tuple[str, Line]]:
+        """
+        The newest lines of an address, each with its account, oldest first; empty for a stranger.
+        """
+        async with self._database.reading() as connection:
+            found = await connection.execute(
+                select(journal, members.c.account)
+                .join(members, members.c.id == journal.c.member_id)
+                .where(members.c.address == address)
+                .order_by(journal.c.id.desc())
+                .limit(limit)
+            )
+            lines = [(row.account, Line(row.at, row.member_id, row.export_id, row.what, row.detail)) for row in found]
+        return lines[::-1]

@@ -1,0 +1,222 @@
+"""
+Keeps changes: what a batch touches is locked and read, decided in a ledger, and written back in one transaction.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.change import Kind, MembershipChange
+from app.domain.export import ExportState
+from app.domain.merge import Entry, Identity, Kept, Ledger, Verdict
+from app.store.engine import insert_or_nothing, upsert
+from app.store.journal import Line, write_lines
+from app.store.rows import membership_of, move_of, parts, save_memberships, save_tallies
+from app.store.schema import LIVE, exports, identities, members, memberships, totals
+
+
+async def keep(
+    connection: AsyncConnection, webhooks: Sequence[Sequence[MembershipChange]], now: datetime
+) -> list[Kept]:
+    """
+    Keep the changes of several webhooks, the newest of each person winning; tells what became of each.
+    """
+    changes = [change for webhook in webhooks for change in webhook]
+    batch = _Batch(connection, now)
+    await batch.load(changes)
+    verdicts = iter([batch.apply(change) for change in changes])
+    due_accounts = await batch.save()
+    return [Kept(tuple(next(verdicts) for _ in webhook), due_accounts) for webhook in webhooks]
+
+
+class _Batch:
+    """
+    One transaction's worth of changes: what they touch is locked and read, decided in a ledger, and written back.
+    """
+
+    def __init__(self, connection: AsyncConnection, now: datetime) -> None:
+        self._connection = connection
+        self._ledger = Ledger(now)
+        self._accounts: dict[int, str] = {}
+        self._states: dict[int, str] = {}
+        self._member_ids: dict[tuple[str, str], int] = {}
+        self._without_due: set[int] = set()
+        self._seen: set[int] = set()
+
+    async def load(self, changes: Collection[MembershipChange]) -> None:
+        """
+        Lock and read everything that the changes may touch.
+        """
+        await self._load_exports({change.export_id for change in changes})
+        taken = [change for change in changes if self._takes(change)]
+        self._seen = {change.export_id for change in taken}
+        await self._load_identities(taken)
+        await self._load_members(taken)
+        await self._load_memberships()
+
+    def apply(self, change: MembershipChange) -> Verdict:
+        """
+        Decide one change; a stopped export takes none.
+        """
+        return self._ledger.apply(change) if self._takes(change) else Verdict.IGNORED
+
+    def _takes(self, change: MembershipChange) -> bool:
+        return self._states.get(change.export_id, ExportState.STOPPED) != ExportState.STOPPED
+
+    async def _load_exports(self, ids: set[int]) -> None:
+        # Shared with other writers of changes, but not with whoever sets an export running meanwhile: else a member
+        # could stay without a due time.
+        found = await self._connection.execute(
+            select(exports.c.id, exports.c.account, exports.c.state)
+            .where(exports.c.id.in_(sorted(ids)))
+            .order_by(exports.c.id)
+            .with_for_update(read=True)
+        )
+        for row in found:
+            self._accounts[row.id] = row.account
+            self._states[row.id] = row.state
+
+    async def _load_identities(self, changes: Collection[MembershipChange]) -> None:
+        moving = {(c.export_id, c.lytics_id) for c in changes if c.lytics_id is not None and c.kind is not Kind.CHANGE}
+        if moving:
+            await self._connection.execute(
+                insert_or_nothing(self._connection, identities),
+                [{"export_id": export_id, "lytics_id": lytics_id} for export_id, lytics_id in sorted(moving)],
+            )
+        wanted: dict[int, set[str]] = defaultdict(set)
+        for change in changes:
+            if change.lytics_id is not None:
+                wanted[change.export_id].add(change.lytics_id)
+        for export_id, ids in sorted(wanted.items()):
+            for part in parts(sorted(ids)):
+                await self._load_identities_of(export_id, part)
+
+    async def _load_identities_of(self, export_id: int, lytics_ids: list[str]) -> None:
+        found = await self._connection.execute(
+            select(identities, members.c.address)
+            .outerjoin(members, members.c.id == identities.c.member_id)
+            .where(identities.c.export_id == export_id, identities.c.lytics_id.in_(lytics_ids))
+            .order_by(identities.c.lytics_id)
+            .with_for_update(of=identities)
+        )
+        for row in found:
+            last = move_of(row.moved_at_ns, row.moved_message_at_ns, is_enter=bool(row.is_enter))
+            identity = Identity(export_id, row.lytics_id, last, row.address)
+            self._ledger.identities[export_id, row.lytics_id] = identity
+
+    async def _load_members(self, changes: Collection[MembershipChange]) -> None:
+        known = self._ledger.identities
+        wanted: dict[str, set[str]] = defaultdict(set)
+        new: set[tuple[str, str]] = set()
+        for change in changes:
+            account = self._accounts[change.export_id]
+            identity = known.get((change.export_id, change.lytics_id or ""))
+            if identity is not None and identity.address is not None:
+                wanted[account].add(identity.address)
+            if change.address is not None:
+                wanted[account].add(change.address)
+                # A `change` of somebody unknown moves nobody, so nobody is made for it.
+                if change.kind is not Kind.CHANGE or identity is not None:
+                    new.add((account, change.address))
+        if new:
+            await self._connection.execute(
+                insert_or_nothing(self._connection, members),
+                [{"account": account, "address": address} for account, address in sorted(new)],
+            )
+        for account, addresses in sorted(wanted.items()):
+            for part in parts(sorted(addresses)):
+                found = await self._connection.execute(
+                    select(members.c.id, members.c.address, members.c.due_at)
+                    .where(members.c.account == account, members.c.address.in_(part))
+                    .order_by(members.c.address)
+                    .with_for_update()
+                )
+                for row in found:
+                    self._member_ids[account, row.address] = row.id
+                    if row.due_at is None:
+                        self._without_due.add(row.id)
+
+    async def _load_memberships(self) -> None:
+        addresses = {member_id: address for (_, address), member_id in self._member_ids.items()}
+        for part in parts(sorted(addresses)):
+            found = await self._connection.execute(
+                select(memberships).where(
+                    memberships.c.member_id.in_(part), memberships.c.export_id.in_(sorted(self._seen))
+                )
+            )
+            for row in found:
+                membership = membership_of(row, addresses[row.member_id])
+                self._ledger.memberships[membership.export_id, membership.address] = membership
+
+    async def save(self) -> frozenset[str]:
+        """
+        Write back what changed; returns the accounts that now have somebody to call for.
+        """
+        await self._save_identities()
+        due = await self._make_due()
+        changed = [self._ledger.memberships[key] for key in self._ledger.changed]
+        await save_memberships(self._connection, [(self._member_id(m.export_id, m.address), m) for m in changed])
+        await write_lines(self._connection, list(self._lines()))
+        await save_tallies(self._connection, self._ledger.tallies)
+        if self._seen:
+            await self._connection.execute(
+                update(totals).where(totals.c.export_id.in_(sorted(self._seen))).values(last_event_at=self._ledger.at)
+            )
+        return due
+
+    def _member_id(self, export_id: int, address: str) -> int:
+        return self._member_ids[self._accounts[export_id], address]
+
+    async def _save_identities(self) -> None:
+        rows = []
+        for key in sorted(self._ledger.moved):
+            identity = self._ledger.identities[key]
+            held = identity.address
+            if identity.last is not None:
+                rows.append(
+                    {
+                        "export_id": identity.export_id,
+                        "lytics_id": identity.lytics_id,
+                        "moved_at_ns": identity.last.moved_at_ns,
+                        "moved_message_at_ns": identity.last.message_at_ns,
+                        "is_enter": identity.last.is_enter,
+                        "member_id": None if held is None else self._member_id(identity.export_id, held),
+                    }
+                )
+        if rows:
+            await self._connection.execute(upsert(self._connection, identities), rows)
+
+    async def _make_due(self) -> frozenset[str]:
+        ids: set[int] = set()
+        accounts: set[str] = set()
+        for export_id, address in self._ledger.changed:
+            membership = self._ledger.memberships[export_id, address]
+            if membership.is_pending and self._states[export_id] == ExportState.RUNNING:
+                accounts.add(self._accounts[export_id])
+                # Who is due already stays as it is: waiting for a retry, or in a worker's hands.
+                member_id = self._member_id(export_id, address)
+                if member_id in self._without_due:
+                    ids.add(member_id)
+        for part in parts(sorted(ids)):
+            await self._connection.execute(
+                update(members).where(members.c.id.in_(part)).values(due_at=self._ledger.at, priority=LIVE, attempts=0)
+            )
+        return frozenset(accounts)
+
+    def _lines(self) -> Iterator[Line]:
+        for entry in self._ledger.entries:
+            member_id = self._member_ids.get((self._accounts[entry.export_id], entry.address))
+            if member_id is not None:
+                yield Line(self._ledger.at, member_id, entry.export_id, "received", _received(entry))
+
+
+def _received(entry: Entry) -> dict[str, object]:
+    detail: dict[str, object] = {"kind": entry.kind.value, "verdict": entry.verdict.value}
+    if entry.moved_at_ns is not None:
+        detail["moved_at_ns"] = entry.moved_at_ns
+    if entry.clock_corrected:
+        detail["clock_corrected"] = True
+    return detail

@@ -1,0 +1,219 @@
+"""
+Members and their memberships: keep the newest, claim who is due, settle how it ended.
+
+Every write reads the rows it decides about in the same transaction, decides in memory (`app.domain.merge`), and writes
+back in one order everywhere: identities, members, memberships, each sorted by key.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select, update
+
+from app.domain.change import MembershipChange
+from app.domain.export import ExportState
+from app.domain.member import Call, Claim, Membership, Settled, Settlement
+from app.domain.merge import Kept
+from app.store import keep, queue
+from app.store.engine import Database
+from app.store.group import GroupCommit
+from app.store.rows import membership_of, parts
+from app.store.schema import BACKFILL, LIVE, exports, members, memberships
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipReport:
+    """
+    One membership of a person, with what is needed to explain it.
+
+    Args:
+        due_at: when the member is called next, or its lease ends.
+        attempts: made so far for what is pending.
+    """
+
+    account: str
+    export_id: int
+    list_name: str | None
+    export_state: ExportState
+    membership: Membership
+    due_at: datetime | None
+    attempts: int
+
+    @property
+    def state(self) -> str:
+        """
+        `settled`, `pending`, `retrying`, `dead_letter`, or `held` while the export does not run.
+        """
+        if self.membership.dead_code is not None:
+            return "dead_letter"
+        if not self.membership.is_pending:
+            return "settled"
+        if self.export_state is not ExportState.RUNNING:
+            return "held"
+        return "retrying" if self.membership.first_failed_at is not None else "pending"
+
+
+class Members:
+    """
+    The state of all members; the queue is that state.
+
+    Args:
+        on_commit: told which group commit was made, and how many requests shared it.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, *, on_commit: Callable[[str, int], None] = lambda _what, _size: None
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._keep: GroupCommit[Sequence[MembershipChange], Kept] = GroupCommit(
+            self._keep_all, on_commit=lambda size: on_commit("keep", size)
+        )
+        self._begin: GroupCommit[queue.Begun, bool] = GroupCommit(
+            self._begin_all, on_commit=lambda size: on_commit("begin", size)
+        )
+        self._settle: GroupCommit[Settlement, Settled] = GroupCommit(
+            self._settle_all, on_commit=lambda size: on_commit("settle", size)
+        )
+
+    async def keep(self, changes: Sequence[MembershipChange]) -> Kept:
+        """
+        Store the changes of one webhook; returns once they are committed and synced.
+
+        Raises:
+            StoreUnavailable: nothing of them was kept.
+        """
+        return await self._keep.submit(changes)
+
+    async def claim(self, account: str, *, limit: int, lease_for: timedelta) -> list[Claim]:
+        """
+        Take up to `limit` members of an account that are due, live changes first; each is ours until the lease ends.
+
+        The first request of each is on record when this returns. A member with nothing to tell is given back at once.
+        """
+        now = self._clock()
+        async with self._database.writing() as connection:
+            return await queue.take(
+                connection, account, limit=limit, now=now, lease=secrets.randbits(62), until=now + lease_for
+            )
+
+    async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:
+        """
+        Put on record that a request is about to leave, and hold the member until `until`.
+
+        False if the lease was lost meanwhile: somebody else calls for this member, so the request must not leave.
+        """
+        return await self._begin.submit(queue.Begun(claim, call, until))
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        """
+        Record how an attempt ended, and give the member back; nothing is recorded if the lease was lost.
+        """
+        return await self._settle.submit(settlement)
+
+    async def flush(self) -> None:
+        """
+        Wait until every transaction under way has ended.
+        """
+        for group in (self._keep, self._begin, self._settle):
+            await group.flush()
+
+    async def next_due_at(self, account: str) -> datetime | None:
+        """
+        When the next member of an account is due, or its lease ends; None if nobody waits.
+        """
+        async with self._database.reading() as connection:
+            found = [
+                await connection.scalar(
+                    select(func.min(members.c.due_at)).where(
+                        members.c.account == account, members.c.priority == priority, members.c.due_at.is_not(None)
+                    )
+                )
+                for priority in (LIVE, BACKFILL)
+            ]
+        return min((at for at in found if at is not None), default=None)
+
+    async def wake(self, export_id: int, *, size: int = 5000) -> bool:
+        """
+        Make the next slice of an export's waiting members due, after it began to run. True while there is more.
+
+        How far it came is stored with each slice, so that a restart goes on from there.
+        """
+        async with self._database.writing() as connection:
+            export = (
+                await connection.execute(
+                    select(exports.c.waking_from, exports.c.state).where(exports.c.id == export_id).with_for_update()
+                )
+            ).one_or_none()
+            if export is None or export.waking_from is None:
+                return False
+            waiting = (
+                select(memberships.c.member_id)
+                .where(
+                    memberships.c.export_id == export_id,
+                    memberships.c.revision > memberships.c.told_revision,
+                    memberships.c.member_id > export.waking_from,
+                )
+                .order_by(memberships.c.member_id)
+                .limit(size)
+            )
+            ids = list((await connection.execute(waiting)).scalars()) if export.state == ExportState.RUNNING else []
+            for part in parts(ids):
+                await connection.execute(
+                    update(members)
+                    .where(members.c.id.in_(part), members.c.due_at.is_(None))
+                    .values(due_at=self._clock())
+                )
+            is_more = len(ids) == size
+            await connection.execute(
+                update(exports).where(exports.c.id == export_id).values(waking_from=ids[-1] if is_more else None)
+            )
+        return is_more
+
+    async def of_address(self, address: str) -> list[MembershipReport]:
+        """
+        The memberships of a person in all accounts; empty for a stranger.
+        """
+        async with self._database.reading() as connection:
+            found = await connection.execute(
+                select(
+                    memberships,
+                    members.c.account,
+                    members.c.due_at,
+                    members.c.attempts,
+                    exports.c.list_name,
+                    exports.c.state,
+                )
+                .join(members, members.c.id == memberships.c.member_id)
+                .join(exports, exports.c.id == memberships.c.export_id)
+                .where(members.c.address == address)
+                .order_by(members.c.account, memberships.c.export_id)
+            )
+            return [
+                MembershipReport(
+                    account=row.account,
+                    export_id=row.export_id,
+                    list_name=row.list_name,
+                    export_state=ExportState(row.state),
+                    membership=membership_of(row, address),
+                    due_at=row.due_at,
+                    attempts=row.attempts,
+                )
+                for row in found
+            ]
+
+    async def _keep_all(self, webhooks: list[Sequence[MembershipChange]]) -> list[Kept]:
+        async with self._database.writing() as connection:
+            return await keep.keep(connection, webhooks, self._clock())
+
+    async def _begin_all(self, begun: list[queue.Begun]) -> list[bool]:
+        async with self._database.writing() as connection:
+            return await queue.begin(connection, begun, self._clock())
+
+    async def _settle_all(self, settlements: list[Settlement]) -> list[Settled]:
+        async with self._database.writing() as connection:
+            return await queue.settle(connection, settlements, self._clock())

@@ -1,0 +1,69 @@
+"""
+Brings a database to the schema of this version, before anything else uses it.
+"""
+
+import shutil
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+
+from app.store.engine import Database, sqlite_path
+from app.store.schema import metadata
+
+
+async def migrate(database: Database, url: str) -> list[str]:
+    """
+    Apply the steps that are missing; returns their numbers, empty if the database was up to date.
+
+    An SQLite file that holds data is first copied beside itself, as FILE.before-STEP. SQLite's own backup is not
+    needed for it: the file lock is ours, and what stands in the write-ahead log is moved into the file before.
+    """
+    async with database.writing() as connection:
+        missing = await connection.run_sync(_missing)
+        is_used = await connection.run_sync(_is_used)
+    if missing and is_used:
+        await database.checkpoint()
+        path = sqlite_path(make_url(url))
+        copy = path.with_name(f"{path.name}.before-{missing[0]}")
+        shutil.copyfile(path, copy)
+        copy.chmod(0o600)
+    if missing:
+        async with database.writing() as connection:
+            await connection.run_sync(_upgrade)
+    return missing
+
+
+def differences(connection: Connection) -> list[object]:
+    """
+    What sets the database apart from the schema of this version; empty after `migrate`.
+    """
+    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    return list(compare_metadata(context, metadata))
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
+
+
+def _missing(connection: Connection) -> list[str]:
+    current = MigrationContext.configure(connection).get_current_revision()
+    steps = ScriptDirectory.from_config(_config()).iterate_revisions("head", current or "base")
+    return [step.revision for step in steps][::-1]
+
+
+def _is_used(connection: Connection) -> bool:
+    return MigrationContext.configure(connection).get_current_revision() is not None
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

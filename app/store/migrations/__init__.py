@@ -1,0 +1,3 @@
+"""
+The numbered steps from one schema to the next, run by Alembic.
+"""

@@ -1,0 +1,16 @@
+"""
+Alembic's entry: runs the steps on the connection that `app.store.migrate` hands over.
+"""
+
+from alembic import context
+
+from app.store.schema import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    # SQLite can't alter most of a table; Alembic then copies it. https://alembic.sqlalchemy.org/en/latest/batch.html
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,108 @@
+"""
+Rows of memberships and totals to and from the objects that decide.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, bindparam, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.domain.change import Move
+from app.domain.member import Membership, Told
+from app.domain.merge import Tally
+from app.store.engine import upsert
+from app.store.schema import memberships, totals
+
+Key = TypeVar("Key", int, str)
+
+# Both databases take some 32,000 parameters a statement.
+KEYS_PER_STATEMENT = 10_000
+
+
+def parts(keys: list[Key]) -> Iterator[list[Key]]:
+    """
+    Keys in portions that fit into one statement.
+    """
+    for start in range(0, len(keys), KEYS_PER_STATEMENT):
+        yield keys[start : start + KEYS_PER_STATEMENT]
+
+
+def membership_of(row: Row[Any], address: str) -> Membership:
+    """
+    A working copy of a row.
+    """
+    return Membership(
+        export_id=row.export_id,
+        address=address,
+        wanted=row.wanted,
+        told=Told(row.told),
+        moved=move_of(row.moved_at_ns, row.moved_message_at_ns, is_enter=row.wanted),
+        fields_at_ns=row.fields_at_ns,
+        lytics_id=row.lytics_id,
+        vars=row.vars,
+        revision=row.revision,
+        told_revision=row.told_revision,
+        told_vars=row.told_vars,
+        told_at=row.told_at,
+        dead_code=row.dead_code,
+        first_failed_at=row.first_failed_at,
+        accepted_at=row.accepted_at,
+    )
+
+
+def move_of(moved_at_ns: int | None, message_at_ns: int | None, *, is_enter: bool) -> Move | None:
+    """
+    The move that two columns hold, or None before the first.
+    """
+    if moved_at_ns is None or message_at_ns is None:
+        return None
+    return Move(moved_at_ns, message_at_ns, is_enter)
+
+
+async def save_memberships(connection: AsyncConnection, changed: list[tuple[int, Membership]]) -> None:
+    """
+    Write memberships back, given with their member ids, in the order of their keys.
+    """
+    rows = [
+        {
+            "member_id": member_id,
+            "export_id": m.export_id,
+            "wanted": m.wanted,
+            "told": m.told,
+            "moved_at_ns": m.moved.moved_at_ns if m.moved else None,
+            "moved_message_at_ns": m.moved.message_at_ns if m.moved else None,
+            "fields_at_ns": m.fields_at_ns,
+            "lytics_id": m.lytics_id,
+            "vars": dict(m.vars),
+            "revision": m.revision,
+            "told_revision": m.told_revision,
+            "told_vars": m.told_vars,
+            "told_at": m.told_at,
+            "dead_code": m.dead_code,
+            "first_failed_at": m.first_failed_at,
+            "accepted_at": m.accepted_at,
+        }
+        for member_id, m in sorted(changed, key=lambda one: (one[0], one[1].export_id))
+    ]
+    if rows:
+        await connection.execute(upsert(connection, memberships), rows)
+
+
+async def save_tallies(connection: AsyncConnection, tallies: Mapping[int, Tally]) -> None:
+    """
+    Move the counts of each export in the transaction of the work that they count.
+    """
+    names = ("accepted", "delivered", "superseded", "pending", "dead", "stale", "members")
+    rows = [
+        {"b_export": export_id, **{f"b_{name}": getattr(tally, name) for name in names}}
+        for export_id, tally in sorted(tallies.items())
+        if tally != Tally()
+    ]
+    if rows:
+        await connection.execute(
+            update(totals)
+            .where(totals.c.export_id == bindparam("b_export"))
+            .values({name: totals.c[name] + bindparam(f"b_{name}") for name in names}),
+            rows,
+        )

@@ -1,0 +1,210 @@
+"""
+Tables, constraints and indexes, the same on every database.
+
+The database holds the invariants: who may be claimed, which numbers add up, that no list is kept by two exports. The
+numbered steps in `migrations/` lead here; a test compares the two.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeDecorator
+
+# Which waiting members are called for first.
+LIVE, BACKFILL = 0, 1
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Moment(TypeDecorator[datetime]):
+    """
+    An aware UTC time, kept as whole microseconds since 1970, so that both databases order and index it alike.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - its interface
+        """
+        Microseconds since 1970.
+        """
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its interface
+        """
+        The time, aware and in UTC.
+        """
+        return None if value is None else EPOCH + value * MICROSECOND
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only where the key is declared INTEGER.
+Key = BigInteger().with_variant(Integer, "sqlite")
+
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("audience_id", String(128), nullable=False),
+    Column("audience_slug", String(256), nullable=False),
+    Column("audience_name", Text),
+    Column("account", String(64), nullable=False),
+    Column("email_field", String(256), nullable=False),
+    Column("fields", JSON, nullable=False),
+    Column("list_name", String(128)),
+    Column("list_id", String(64)),
+    Column("list_ready_at", Moment),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    # Members up to this id have been made due since the export began to run; null once all have been.
+    Column("waking_from", BigInteger),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("audience_id", "account"),
+    CheckConstraint(
+        "state in ('needs_name', 'name_taken', 'running', 'paused', 'stopped', 'list_changed')", name="state"
+    ),
+    CheckConstraint("state <> 'running' or list_name is not null", name="running_has_list"),
+)
+# Two audiences must never share a list: each would take off the other's people.
+Index("uq_exports_account_list_name", exports.c.account, exports.c.list_name, unique=True)
+
+totals = Table(
+    "totals",
+    metadata,
+    Column("export_id", ForeignKey("exports.id"), primary_key=True, autoincrement=False),
+    *(
+        Column(name, BigInteger, nullable=False, server_default="0")
+        for name in (
+            "accepted",
+            "delivered",
+            "superseded",
+            "pending",
+            "dead",
+            "erased",
+            "cancelled",
+            "stale",
+            "members",
+        )
+    ),
+    Column("last_event_at", Moment),
+    CheckConstraint("accepted = delivered + superseded + pending + dead + erased + cancelled", name="add_up"),
+    CheckConstraint("pending >= 0 and dead >= 0 and members >= 0", name="not_negative"),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("account", String(64), nullable=False),
+    Column("address", String(320), nullable=False),
+    # Set while something waits to be told for a running export: when to call. While leased: when the lease ends.
+    Column("due_at", Moment),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("lease", BigInteger),
+    # The address first, so that a person is found in all accounts at once.
+    UniqueConstraint("address", "account"),
+    CheckConstraint("lease is null or due_at is not null", name="leased_is_due"),
+)
+# What a claim reads. It holds only who is due, so that its cost does not grow with who is settled.
+Index(
+    "ix_members_due",
+    members.c.account,
+    members.c.priority,
+    members.c.due_at,
+    sqlite_where=text("due_at is not null"),
+    postgresql_where=text("due_at is not null"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("member_id", ForeignKey("members.id"), primary_key=True, autoincrement=False),
+    Column("export_id", ForeignKey("exports.id"), primary_key=True, autoincrement=False),
+    Column("wanted", Boolean, nullable=False),
+    Column("told", String(8), nullable=False),
+    Column("moved_at_ns", BigInteger),
+    Column("moved_message_at_ns", BigInteger),
+    Column("fields_at_ns", BigInteger),
+    Column("lytics_id", String(256)),
+    Column("vars", JSON, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("told_revision", BigInteger, nullable=False),
+    Column("told_vars", String(32)),
+    Column("told_at", Moment),
+    Column("dead_code", String(64)),
+    Column("first_failed_at", Moment),
+    Column("accepted_at", Moment),
+    CheckConstraint("told in ('never', 'in', 'out', 'unknown')", name="told"),
+    CheckConstraint("told_revision <= revision", name="told_revision"),
+    CheckConstraint("dead_code is null or told_revision = revision", name="dead_is_not_pending"),
+    CheckConstraint("(moved_at_ns is null) = (moved_message_at_ns is null)", name="move_is_whole"),
+)
+# Who waits, by export: read when a paused or nameless export begins to run.
+Index(
+    "ix_memberships_pending",
+    memberships.c.export_id,
+    memberships.c.member_id,
+    sqlite_where=text("revision > told_revision"),
+    postgresql_where=text("revision > told_revision"),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("export_id", ForeignKey("exports.id"), primary_key=True, autoincrement=False),
+    Column("lytics_id", String(256), primary_key=True),
+    # The newest move of this Lytics user, and the member it holds while in. Null between lock and decision only.
+    Column("moved_at_ns", BigInteger),
+    Column("moved_message_at_ns", BigInteger),
+    Column("is_enter", Boolean),
+    Column("member_id", ForeignKey("members.id")),
+    CheckConstraint("member_id is null or is_enter", name="holds_while_in"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("member_id", ForeignKey("members.id"), nullable=False),
+    Column("export_id", ForeignKey("exports.id")),
+    Column("what", String(16), nullable=False),
+    Column("detail", JSON, nullable=False),
+)
+Index("ix_journal_member_id", journal.c.member_id, journal.c.id)
+
+unexported = Table(
+    "unexported",
+    metadata,
+    Column("audience_id", String(128), primary_key=True),
+    Column("audience_slug", String(256), nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("last_event_at", Moment, nullable=False),
+)

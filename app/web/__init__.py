@@ -1,0 +1,3 @@
+"""
+The doors: HTTP in, problems out. No decision is made here.
+"""

@@ -1,0 +1,153 @@
+"""
+What the routes are given, as typed aliases, and the check of admin tokens.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Protocol
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.domain.export import Export
+from app.store.exports import ExportReport, Unexported
+from app.store.journal import Line
+from app.store.members import MembershipReport
+
+
+class Exports(Protocol):
+    """
+    Exports as the routes see them.
+    """
+
+    async def reports(self, export_id: int | None = None) -> list[ExportReport]:
+        """
+        Exports with their counts.
+        """
+        ...
+
+    async def name(self, export_id: int, audience_name: str) -> Export:
+        """
+        Give a nameless export its name.
+        """
+        ...
+
+    async def unexported(self) -> list[Unexported]:
+        """
+        The audiences whose events are ignored.
+        """
+        ...
+
+
+class Members(Protocol):
+    """
+    Members as the routes see them.
+    """
+
+    async def of_address(self, address: str) -> list[MembershipReport]:
+        """
+        A person's memberships.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """
+    Timelines.
+    """
+
+    async def timeline(self, address: str, *, limit: int = 200) -> list[tuple[str, Line]]:
+        """
+        A person's timeline.
+        """
+        ...
+
+
+class Status(Protocol):
+    """
+    How the running service stands.
+    """
+
+    @property
+    def is_ready(self) -> bool:
+        """
+        True after start-up and until draining.
+        """
+        ...
+
+    def accounts(self) -> dict[str, str]:
+        """
+        The state of each Sailthru account.
+        """
+        ...
+
+    async def store_state(self) -> str:
+        """
+        `ok` or `unavailable`.
+        """
+        ...
+
+    def exports_changed(self) -> None:
+        """
+        An export was named: make its list and call for those who wait.
+        """
+        ...
+
+    async def metrics(self) -> bytes:
+        """
+        Prometheus' text format.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """
+    Everything behind the routes, put together in `main`.
+    """
+
+    exports: Exports
+    members: Members
+    journal: Journal
+    status: Status
+    version: str
+    started_at: datetime
+    admin_tokens: Mapping[str, str] = field(repr=False)
+    metrics_tokens: Mapping[str, str] = field(repr=False)
+
+
+def _doors(request: Request) -> Doors:
+    doors: Doors = request.app.state.doors
+    return doors
+
+
+_bearer = HTTPBearer(auto_error=False, description="One of ADMIN_TOKENS.")
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+Behind = Annotated[Doors, Depends(_doors)]
+
+
+def require_admin(doors: Behind, shown: Bearer) -> None:
+    """
+    Let only holders of an admin token pass.
+    """
+    _require(shown, doors.admin_tokens, "an admin token (ADMIN_TOKENS)")
+
+
+def require_metrics(doors: Behind, shown: Bearer) -> None:
+    """
+    Let only holders of a metrics token pass; where none are set, admin tokens count.
+    """
+    tokens = doors.metrics_tokens or doors.admin_tokens
+    _require(shown, tokens, "a metrics token (METRICS_TOKENS, else ADMIN_TOKENS)")
+
+
+def _require(shown: HTTPAuthorizationCredentials | None, tokens: Mapping[str, str], what: str) -> None:
+    given = shown.credentials.encode() if shown is not None else b""
+    # All are compared, each in constant time, so that the time taken tells nothing.
+    matches = [hmac.compare_digest(given, token.encode()) for token in tokens.values()]
+    if not any(matches):
+        raise HTTPException(
+            401, f"This call needs {what}: send it as Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"}
+        )

@@ -1,0 +1,85 @@
+"""
+Members: why is Ada (not) on the list?
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, Field
+
+from app.domain.member import Told
+from app.store.members import MembershipReport
+from app.web.dependencies import Behind, require_admin
+from app.web.problems import declared
+
+router = APIRouter(tags=["members"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
+
+
+class MembershipView(BaseModel):
+    """
+    One list of a person: what is wanted there, and what Sailthru was told.
+    """
+
+    export_id: int
+    authorization: str
+    list: str | None
+    wanted: str = Field(description="`in` or `out`, as the newest change says.")
+    told: Told = Field(description="What Sailthru last confirmed; `unknown` while a call is under way or was lost.")
+    told_at: datetime | None
+    state: str = Field(description="`settled`, `pending`, `retrying`, `dead_letter`, or `held` by its export's state.")
+    code: str | None = Field(description="Why it was given up: Sailthru's error number, or a word of ours.")
+    attempts: int
+    next_call_at: datetime | None
+
+
+class TimelineEntry(BaseModel):
+    """
+    One thing that happened: `received`, `called` or `answered`.
+    """
+
+    at: datetime
+    authorization: str
+    export_id: int | None
+    what: str
+    detail: dict[str, object]
+
+
+class MemberView(BaseModel):
+    """
+    A person, by address. A stranger has no memberships and an empty timeline.
+    """
+
+    email: str
+    memberships: list[MembershipView]
+    timeline: list[TimelineEntry]
+
+
+@router.get("/members/{email}", summary="One person's memberships and timeline", responses=declared(422))
+async def show_member(doors: Behind, email: Annotated[str, Path(min_length=1, max_length=320)]) -> MemberView:
+    """
+    Everything known of an address, in any spelling of its case.
+    """
+    address = email.strip().lower()
+    timeline = [
+        TimelineEntry(at=line.at, authorization=account, export_id=line.export_id, what=line.what, detail=line.detail)
+        for account, line in await doors.journal.timeline(address)
+    ]
+    memberships = [_view(one) for one in await doors.members.of_address(address)]
+    return MemberView(email=address, memberships=memberships, timeline=timeline)
+
+
+def _view(report: MembershipReport) -> MembershipView:
+    membership = report.membership
+    return MembershipView(
+        export_id=report.export_id,
+        authorization=report.account,
+        list=report.list_name,
+        wanted="in" if membership.wanted else "out",
+        told=membership.told,
+        told_at=membership.told_at,
+        state=report.state,
+        code=membership.dead_code,
+        attempts=report.attempts,
+        next_call_at=report.due_at if membership.is_pending else None,
+    )

@@ -1,0 +1,320 @@
+"""
+Runs deliveries and naming in the background: claim, run, settle, wait; drains on shutdown.
+
+Waiting is event-driven: a webhook's commit, a settled member that is due again, or the clock of the next due time
+wake a loop; an idle service asks the database nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from app.deliver import Delivered
+from app.domain.errors import CredentialsRefused, LimitReached, StoreUnavailable
+from app.domain.member import Claim
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)
+STORE_PAUSE = timedelta(seconds=1)
+# One look a minute even if nothing wakes us: a clock that was set back must not put a member to sleep for good.
+LONGEST_SLEEP = timedelta(minutes=1)
+
+Clock = Callable[[], datetime]
+
+
+class Members(Protocol):
+    """
+    Who is due.
+    """
+
+    async def claim(self, account: str, *, limit: int, lease_for: timedelta) -> list[Claim]:
+        """
+        Take members that are due.
+        """
+        ...
+
+    async def next_due_at(self, account: str) -> datetime | None:
+        """
+        When the next one is due.
+        """
+        ...
+
+    async def wake(self, export_id: int) -> bool:
+        """
+        Make the next slice of an export's waiting members due; true while there is more.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """
+        Wait for transactions under way.
+        """
+        ...
+
+
+class Deliveries(Protocol):
+    """
+    Verb 2 for one account.
+    """
+
+    @property
+    def lease_for(self) -> timedelta:
+        """
+        How long a claim is held.
+        """
+        ...
+
+    async def deliver(self, claim: Claim) -> Delivered:
+        """
+        Bring one member up to date.
+        """
+        ...
+
+
+class Exports(Protocol):
+    """
+    Which exports began to run.
+    """
+
+    async def waking(self) -> list[int]:
+        """
+        The exports whose waiting members have not all been made due.
+        """
+        ...
+
+
+class AccountLoop:
+    """
+    Claims and delivers for one account, `concurrency` members at a time, one call for each.
+    """
+
+    def __init__(
+        self, account: str, members: Members, deliveries: Deliveries, clock: Clock, *, concurrency: int
+    ) -> None:
+        self._account = account
+        self._members = members
+        self._deliveries = deliveries
+        self._clock = clock
+        self._concurrency = concurrency
+        self._calls: set[asyncio.Task[None]] = set()
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._paused_until: datetime | None = None
+        self._pause = FIRST_PAUSE
+        # All places are taken, so the next call that ends has to wake the loop.
+        self._wants_room = False
+
+    @property
+    def is_paused(self) -> bool:
+        """
+        True while Sailthru refuses the account's credentials or its limit is used up.
+        """
+        return self._paused_until is not None
+
+    def wake(self) -> None:
+        """
+        Look again: somebody is due, or a place has become free.
+        """
+        self._woken.set()
+
+    def stop(self) -> None:
+        """
+        Claim nobody any more.
+        """
+        self._stopping = True
+        self._woken.set()
+
+    async def drain(self, *, patience: timedelta) -> None:
+        """
+        Wait until the calls in flight have been settled; what takes longer is cut off and settled by its lease.
+        """
+        if self._calls:
+            _, late = await asyncio.wait(self._calls, timeout=patience.total_seconds())
+            for call in late:
+                call.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def run(self) -> None:
+        """
+        Until stopped.
+        """
+        while not self._stopping:
+            try:
+                wait = await self._round()
+            except StoreUnavailable as error:
+                log.warning("store unavailable, deliveries wait", account=self._account, why=str(error))
+                wait = STORE_PAUSE
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), wait.total_seconds())
+
+    async def _round(self) -> timedelta:
+        """
+        Claim what can be called for now; returns how long nothing more can be done unless somebody wakes us.
+        """
+        self._woken.clear()
+        now = self._clock()
+        if self._paused_until is not None and now < self._paused_until:
+            return min(self._paused_until - now, LONGEST_SLEEP)
+        # After a pause one member's own call finds out whether Sailthru answers again.
+        most = 1 if self.is_paused else self._concurrency
+        free = most - len(self._calls)
+        self._wants_room = free <= 0
+        if self._wants_room:
+            return LONGEST_SLEEP
+        claims = await self._members.claim(self._account, limit=free, lease_for=self._deliveries.lease_for)
+        for claim in claims:
+            call = asyncio.create_task(self._deliver(claim))
+            self._calls.add(call)
+            call.add_done_callback(self._ended)
+        self._wants_room = len(claims) == free
+        if self._wants_room:
+            return LONGEST_SLEEP
+        due_at = await self._members.next_due_at(self._account)
+        return LONGEST_SLEEP if due_at is None else max(min(due_at - self._clock(), LONGEST_SLEEP), timedelta(0))
+
+    def _ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if self._wants_room:
+            self.wake()
+
+    async def _deliver(self, claim: Claim) -> None:
+        try:
+            delivered = await self._deliveries.deliver(claim)
+        except StoreUnavailable as error:
+            log.warning("outcome not recorded, the lease decides", account=self._account, why=str(error))
+            return
+        except Exception:
+            # A mistake of ours must not end the loop; the member comes again when its lease ends.
+            log.exception("delivery failed", account=self._account, member=claim.member_id)
+            return
+        self._pace(delivered)
+        if delivered.due_at is not None:
+            self.wake()
+
+    def _pace(self, delivered: Delivered) -> None:
+        now = self._clock()
+        if isinstance(delivered.error, CredentialsRefused):
+            if not self.is_paused:
+                log.error("account paused", account=self._account, code=delivered.error.code, why=str(delivered.error))
+            if self._paused_until is None or self._paused_until <= now:
+                self._paused_until = now + self._pause
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        elif isinstance(delivered.error, LimitReached):
+            self._paused_until = delivered.error.resets_at or now + LONGEST_PAUSE
+            log.warning("limit reached", account=self._account, until=self._paused_until.isoformat())
+        elif self.is_paused and delivered.error is None:
+            log.info("account answers again", account=self._account)
+            self._paused_until, self._pause = None, FIRST_PAUSE
+            self.wake()
+
+
+class Worker:
+    """
+    Everything that runs beside the web doors: one loop for each account, and one that names new exports.
+
+    Args:
+        name_exports: looks after all exports once; true if something failed that may work later.
+    """
+
+    def __init__(
+        self,
+        members: Members,
+        exports: Exports,
+        deliveries: Mapping[str, Deliveries],
+        name_exports: Callable[[], Awaitable[bool]],
+        clock: Clock,
+        *,
+        concurrency: int,
+        drain_patience: timedelta,
+    ) -> None:
+        self._members = members
+        self._exports = exports
+        self._name_exports = name_exports
+        self._drain_patience = drain_patience
+        self._loops = {
+            account: AccountLoop(account, members, each, clock, concurrency=concurrency)
+            for account, each in deliveries.items()
+        }
+        self._exports_changed = asyncio.Event()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def wake(self, account: str) -> None:
+        """
+        Somebody of this account is due.
+        """
+        if account in self._loops:
+            self._loops[account].wake()
+
+    def exports_changed(self) -> None:
+        """
+        An export was started, named or resumed: look after its name, its list and those who wait.
+        """
+        self._exports_changed.set()
+
+    def accounts(self) -> dict[str, str]:
+        """
+        The state of each account: `running` or `paused`.
+        """
+        return {label: "paused" if loop.is_paused else "running" for label, loop in self._loops.items()}
+
+    def start(self) -> None:
+        """
+        Begin with what the store holds.
+        """
+        self._exports_changed.set()
+        self._tasks = [asyncio.create_task(loop.run()) for loop in self._loops.values()]
+        self._tasks.append(asyncio.create_task(self._look_after_exports()))
+
+    async def stop(self) -> None:
+        """
+        Drain: claim nobody any more, let the calls in flight end and be settled.
+        """
+        self._stopping = True
+        self._exports_changed.set()
+        for loop in self._loops.values():
+            loop.stop()
+        if self._tasks:
+            # A claim under way is finished and called for; only then is it known which calls are in flight.
+            _, late = await asyncio.wait(self._tasks, timeout=self._drain_patience.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(loop.drain(patience=self._drain_patience) for loop in self._loops.values()))
+        await self._members.flush()
+
+    async def _look_after_exports(self) -> None:
+        pause = FIRST_PAUSE
+        is_unfinished = False
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._exports_changed.wait(), pause.total_seconds() if is_unfinished else None)
+            if self._stopping:
+                return
+            pause = FIRST_PAUSE if self._exports_changed.is_set() else min(2 * pause, LONGEST_PAUSE)
+            self._exports_changed.clear()
+            try:
+                is_unfinished = await self._name_exports()
+                await self._make_due()
+            except StoreUnavailable as error:
+                log.warning("store unavailable, naming waits", why=str(error))
+                is_unfinished = True
+            except Exception:
+                # A mistake of ours must not end the loop; it is told once a round.
+                log.exception("looking after exports failed")
+                is_unfinished = True
+
+    async def _make_due(self) -> None:
+        for export_id in await self._exports.waking():
+            while await self._members.wake(export_id) and not self._stopping:
+                self._wake_all()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for loop in self._loops.values():
+            loop.wake()

@@ -1,0 +1,3 @@
+"""
+What app.lytics promises.
+"""

@@ -1,0 +1,398 @@
+"""
+Whose token a webhook carries, and what its body tells.
+"""
+
+import hmac
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.change import AudienceEvent, Kind
+from app.domain.errors import MalformedWebhook, UnauthenticatedWebhook
+from app.lytics.timestamps import nanoseconds
+from app.lytics.webhook import Reading, WebhookToken, authenticate, read
+
+COMPOSED = Path(__file__).parents[1] / "fixtures" / "lytics" / "composed"
+SPRING = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+LAPSED = "f9e8d7c6b5a493827160f5e4d3c2b1a0"
+ADA = "15000000000000000001"
+ENTERED = "2026-04-11T17:40:35.104772310Z"
+SENT = "2026-04-11T17:40:36.220144871Z"
+ARRIVED = nanoseconds("2026-04-11T17:40:37Z")
+MINUTE = 60 * 1_000_000_000
+TOKENS = (WebhookToken("lytics", "first-token-of-16"), WebhookToken("next", "second-token-of-16"))
+
+
+def element(**different: object) -> dict[str, object]:
+    return {"id": SPRING, "event": "enter", "slug": "spring_buyers", "enter": ENTERED} | different
+
+
+def message(*elements: object, **different: object) -> dict[str, object]:
+    data = {"email": "ada@example.com", "segment_events": list(elements) or [element()]}
+    return {"id": ADA, "data": data, "meta": {"object": "user", "timestamp": SENT}} | different
+
+
+def read_json(document: object, arrived_at_ns: int = ARRIVED) -> Reading:
+    return read(json.dumps(document).encode(), arrived_at_ns=arrived_at_ns)
+
+
+def only(document: object, arrived_at_ns: int = ARRIVED) -> AudienceEvent:
+    reading = read_json(document, arrived_at_ns)
+    assert reading.rejected == []
+    (event,) = reading.events
+    return event
+
+
+@pytest.mark.parametrize(
+    ("authorization", "x_api_key", "query_token", "label"),
+    [
+        ("first-token-of-16", None, None, "lytics"),
+        ("Bearer first-token-of-16", None, None, "lytics"),
+        ("bEARER   second-token-of-16 ", None, None, "next"),
+        (None, "second-token-of-16", None, "next"),
+        (None, None, "first-token-of-16", "lytics"),
+        ("Basic abc", "first-token-of-16", None, "lytics"),
+        ("", "", "second-token-of-16", "next"),
+        ("second-token-of-16", "first-token-of-16", None, "next"),
+    ],
+)
+def test_a_token_is_taken_from_any_of_three_places(
+    authorization: str | None, x_api_key: str | None, query_token: str | None, label: str
+) -> None:
+    assert authenticate(authorization, x_api_key, query_token, TOKENS) == label
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [
+        ((None, None, None), "no_token"),
+        (("", " ".strip(), ""), "no_token"),
+        (("Bearer", None, None), "no_token"),
+        (("Bearer ", None, None), "no_token"),
+        (("Bearer wrong", None, None), "unknown_token"),
+        (("Token first-token-of-16", None, None), "unknown_token"),
+        ((None, "first-token-of-1", None), "unknown_token"),
+        ((None, "FIRST-TOKEN-OF-16", None), "unknown_token"),
+        ((None, None, "first-token-of-\u0661\u0666"), "unknown_token"),
+        ((None, None, "\ud83d"), "unknown_token"),
+    ],
+)
+def test_without_a_known_token_nobody_gets_in(shown: tuple[str | None, str | None, str | None], reason: str) -> None:
+    with pytest.raises(UnauthenticatedWebhook) as caught:
+        authenticate(*shown, TOKENS)
+
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("tokens", [[], [WebhookToken("unset", "")]])
+def test_unset_tokens_refuse_everybody(tokens: list[WebhookToken]) -> None:
+    for shown in ("", "Bearer", "anything"):
+        with pytest.raises(UnauthenticatedWebhook):
+            authenticate(shown, shown, shown, tokens)
+
+
+def test_every_token_is_compared_even_after_one_has_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    compare = hmac.compare_digest
+
+    def counting(shown: bytes, known: bytes) -> bool:
+        compared.append(known)
+        return compare(shown, known)
+
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+
+    authenticate("first-token-of-16", None, None, TOKENS)
+
+    assert compared == [b"first-token-of-16", b"second-token-of-16"]
+
+
+def test_a_token_stays_out_of_its_repr() -> None:
+    assert repr(TOKENS[0]) == "WebhookToken(label='lytics')"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "moved_at", "message_at"),
+    [
+        ("enter_full", Kind.ENTER, ENTERED, SENT),
+        ("enter_selected_fields", Kind.ENTER, ENTERED, SENT),
+        ("include_segs", Kind.ENTER, ENTERED, SENT),
+        ("exit_selected_fields", Kind.EXIT, "2026-04-20T08:01:12.000451Z", "2026-04-20T08:01:13.559102348Z"),
+        ("field_change", Kind.CHANGE, None, "2026-04-12T10:00:00.118276005Z"),
+    ],
+)
+def test_messages_of_lytics_are_read(name: str, kind: Kind, moved_at: str | None, message_at: str) -> None:
+    body = (COMPOSED / f"webhook_{name}.json").read_bytes()
+    sent = json.loads(body)["data"]
+    del sent["segment_events"]
+
+    reading = read(body, arrived_at_ns=nanoseconds(message_at))
+
+    event = AudienceEvent(
+        kind=kind,
+        audience_id=SPRING,
+        audience_slug="spring_buyers",
+        lytics_id=ADA,
+        moved_at_ns=nanoseconds(moved_at) if moved_at else None,
+        message_at_ns=nanoseconds(message_at),
+        profile=sent,
+    )
+    assert reading == Reading([event], [])
+
+
+def test_a_profile_without_an_address_is_still_an_event() -> None:
+    """
+    Which field holds the address is the export's matter.
+    """
+    reading = read((COMPOSED / "webhook_missing_email.json").read_bytes(), arrived_at_ns=ARRIVED + MINUTE)
+
+    assert [(event.lytics_id, event.profile) for event in reading.events] == [
+        ("15000000000000000002", {"first_name": "Anon"})
+    ]
+
+
+def test_the_older_format_has_several_events_and_no_message_time() -> None:
+    """
+    Its enter carries the exit that is scheduled for the year 2099: that is no exit.
+    """
+    reading = read((COMPOSED / "webhook_v1api_multi_events.json").read_bytes(), arrived_at_ns=ARRIVED)
+
+    assert [(event.kind, event.audience_id, event.moved_at_ns) for event in reading.events] == [
+        (Kind.EXIT, SPRING, nanoseconds(ENTERED)),
+        (Kind.ENTER, LAPSED, nanoseconds(ENTERED)),
+    ]
+    assert {(event.lytics_id, event.message_at_ns, event.clock_corrected) for event in reading.events} == {
+        (None, ARRIVED, False)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "advice"),
+    [
+        ("webhook_missing_segment_events", "no_segment_events", "tick segment_events"),
+        ("webhook_batch_inferred", "unknown_shape", "switch CloudEvents and Batch Events off"),
+        ("webhook_cloudevents_enter", "unknown_shape", "switch CloudEvents and Batch Events off"),
+        ("v2_segment_get", "no_segment_events", "tick segment_events"),
+        ("error_401_expired_token", "unknown_shape", "leave Lytics Template empty"),
+    ],
+)
+def test_other_bodies_are_refused_with_the_box_to_tick(name: str, reason: str, advice: str) -> None:
+    with pytest.raises(MalformedWebhook) as caught:
+        read((COMPOSED / f"{name}.json").read_bytes(), arrived_at_ns=ARRIVED)
+
+    assert caught.value.reason == reason
+    assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"  ", b"{", b"\xff\xfe{}", b'{"data": NaN}', b"a=b", b"[" * 100_000, b'{"a": "\\ud83d"}']
+)
+def test_what_is_not_json_is_refused(body: bytes) -> None:
+    with pytest.raises(MalformedWebhook) as caught:
+        read(body, arrived_at_ns=ARRIVED)
+
+    assert caught.value.reason == "not_json"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        7,
+        None,
+        "text",
+        [],
+        {},
+        {"data": None},
+        {"data": []},
+        message(id="not-digits"),
+        message(id=True),
+        message(id=1.5),
+        message(id=-1),
+        message(id="1" * 21),
+        message(id=["1"]),
+        message(specversion="1.0"),
+    ],
+)
+def test_an_unknown_shape_is_refused(document: object) -> None:
+    with pytest.raises(MalformedWebhook) as caught:
+        read_json(document)
+
+    assert caught.value.reason == "unknown_shape"
+
+
+@pytest.mark.parametrize("events", [None, [], {}, "enter"])
+def test_segment_events_must_be_a_list_with_something_in_it(events: object) -> None:
+    with pytest.raises(MalformedWebhook) as caught:
+        read_json({"id": ADA, "data": {"segment_events": events}})
+
+    assert caught.value.reason == "no_segment_events"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (ADA, ADA),
+        (15000000000000000001, ADA),
+        (0, "0"),
+        (None, None),
+        ("", None),
+    ],
+)
+def test_a_user_id_is_digits_or_nothing(sent: object, kept: str | None) -> None:
+    assert only(message(id=sent)).lytics_id == kept
+
+
+@pytest.mark.parametrize("meta", [None, [], "user", 7, {}, {"timestamp": None}, {"subscription_id": 7}])
+def test_without_a_message_time_the_arrival_counts(meta: object) -> None:
+    event = only(message(meta=meta))
+
+    assert (event.message_at_ns, event.moved_at_ns) == (ARRIVED, nanoseconds(ENTERED))
+    assert not event.clock_corrected
+
+
+@pytest.mark.parametrize("kind", ["enter", "exit"])
+def test_without_a_time_of_its_own_an_event_takes_the_message_time(kind: str) -> None:
+    event = only(message({"id": SPRING, "event": kind, "slug": "spring_buyers"}))
+
+    assert event.moved_at_ns == event.message_at_ns == nanoseconds(SENT)
+
+
+def test_an_exit_takes_the_exit_time_and_an_enter_the_enter_time() -> None:
+    times = {"enter": "2026-04-01T00:00:00Z", "exit": "2026-04-02T00:00:00Z"}
+
+    for kind, time in times.items():
+        assert only(message(element(event=kind, **times))).moved_at_ns == nanoseconds(time)
+
+
+def test_the_time_of_the_other_kind_is_not_even_read() -> None:
+    assert only(message(element(exit="never"))).moved_at_ns == nanoseconds(ENTERED)
+    assert only(message(element(event="change", enter="never"))).moved_at_ns is None
+
+
+@pytest.mark.parametrize(
+    ("ahead_ns", "is_corrected"), [(0, False), (10 * MINUTE, False), (10 * MINUTE + 1, True), (10**18, True)]
+)
+def test_a_clock_more_than_ten_minutes_ahead_is_corrected(ahead_ns: int, is_corrected: bool) -> None:
+    arrived_at_ns = nanoseconds(ENTERED) - ahead_ns
+
+    event = only(message(element(), meta={}), arrived_at_ns)
+
+    assert event.clock_corrected is is_corrected
+    assert event.moved_at_ns == (arrived_at_ns if is_corrected else nanoseconds(ENTERED))
+
+
+def test_a_message_time_too_far_ahead_is_corrected_too() -> None:
+    event = only(message(meta={"timestamp": "2099-01-01T00:00:00Z"}))
+
+    assert event.clock_corrected
+    assert (event.message_at_ns, event.moved_at_ns) == (ARRIVED, nanoseconds(ENTERED))
+
+
+BAD = [
+    ("text", "unreadable_event", ""),
+    (None, "unreadable_event", ""),
+    (element(event="joined"), "unknown_event", ".event"),
+    (element(event="ENTER"), "unknown_event", ".event"),
+    (element(event=None), "unknown_event", ".event"),
+    (element(event={"enter": 1}), "unknown_event", ".event"),
+    (element(id=None), "no_audience_id", ".id"),
+    (element(id=""), "no_audience_id", ".id"),
+    (element(id=7), "no_audience_id", ".id"),
+    (element(id="a" * 129), "no_audience_id", ".id"),
+    (element(id="a\x00b"), "no_audience_id", ".id"),
+    (element(enter="yesterday"), "unreadable_time", ".enter"),
+    (element(enter=""), "unreadable_time", ".enter"),
+    (element(enter=1775929235), "unreadable_time", ".enter"),
+    (element(enter="0001-01-01T00:00:00Z"), "unreadable_time", ".enter"),
+    (element(enter="2251-01-01T00:00:00Z"), "unreadable_time", ".enter"),
+    (element(event="exit", exit="2026-02-30T00:00:00Z"), "unreadable_time", ".exit"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason", "path"), BAD)
+def test_a_bad_event_does_not_take_the_good_ones_along(bad: object, reason: str, path: str) -> None:
+    reading = read_json(message(element(), bad, element(id=LAPSED)))
+
+    assert [event.audience_id for event in reading.events] == [SPRING, LAPSED]
+    assert [rejection.reason for rejection in reading.rejected] == [reason]
+    assert f"data.segment_events[1]{path}" in reading.rejected[0].advice
+
+
+@pytest.mark.parametrize(("bad", "reason", "path"), BAD)
+def test_a_message_of_bad_events_alone_is_refused_for_the_first(bad: object, reason: str, path: str) -> None:
+    with pytest.raises(MalformedWebhook) as caught:
+        read_json(message(bad, "also bad"))
+
+    assert caught.value.reason == reason
+    assert f"data.segment_events[0]{path}" in str(caught.value)
+
+
+def test_an_unreadable_message_time_is_refused() -> None:
+    with pytest.raises(MalformedWebhook) as caught:
+        read_json(message(meta={"timestamp": "soon"}))
+
+    assert caught.value.reason == "unreadable_time"
+    assert "meta.timestamp" in str(caught.value)
+
+
+@pytest.mark.parametrize("slug", [None, 7, "a" * 256, "a\x00b"])
+def test_a_slug_is_a_label_only_and_may_be_anything(slug: object) -> None:
+    assert only(message(element(slug=slug))).audience_slug == ""
+
+
+def test_an_id_of_128_characters_is_kept() -> None:
+    assert only(message(element(id="a" * 128))).audience_id == "a" * 128
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from([ENTERED, SPRING, "enter"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "data", "meta", "timestamp", "segment_events", "event", "enter", "slug"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_break_the_reading(body: bytes) -> None:
+    with pytest.raises(MalformedWebhook):
+        read(body, arrived_at_ns=ARRIVED)
+
+
+@given(JSON_VALUES, st.lists(JSON_VALUES, max_size=3), JSON_VALUES)
+def test_no_json_breaks_the_reading(data: Any, events: list[Any], anything: Any) -> None:
+    for document in (
+        data,
+        {"data": data, "meta": anything, "id": anything},
+        {"data": {"segment_events": events}, "meta": anything},
+        {"data": {"segment_events": [element(id=anything), element(enter=anything), element(event=anything)]}},
+    ):
+        with suppress(MalformedWebhook):
+            assert read_json(document).events
+
+
+@given(st.text(alphabet="xyz\u00e9", min_size=4, max_size=20))
+def test_no_refusal_quotes_what_was_sent(value: str) -> None:
+    for document in (
+        value,
+        {value: value},
+        message(id=value),
+        message(element(event=value)),
+        message(element(id=[value])),
+        message(element(enter=value)),
+        message(meta={"timestamp": value}),
+    ):
+        with pytest.raises(MalformedWebhook) as caught:
+            read_json(document)
+        assert value not in str(caught.value)

@@ -1,0 +1,3 @@
+"""
+What app.sailthru promises.
+"""

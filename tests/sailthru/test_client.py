@@ -1,0 +1,539 @@
+"""
+One call over HTTP: what is sent, how lanes are shared, and what each way of losing an answer means.
+"""
+
+import asyncio
+import gzip
+import json
+import logging
+import re
+import socket
+import ssl
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+import respx
+
+from app.domain.errors import CallFailed, LimitReached, OutcomeUnknown, Permanent, Transient
+from app.sailthru.client import LARGEST_ANSWER_BYTES, LOSSES, Method, SailthruClient
+from app.sailthru.protocol import Credentials, RateLimit, signature
+
+from . import servers
+
+SECRET = "s3cr3t"
+CREDENTIALS = Credentials("test_key", SECRET)
+ADDRESS = "ada@example.com"
+PAYLOAD = {"id": ADDRESS, "key": "email"}
+SHORT = timedelta(milliseconds=300)
+OK = httpx.Response(200, json={"ok": True})
+
+
+def client_of(handler: Callable[[httpx.Request], httpx.Response]) -> SailthruClient:
+    return SailthruClient(CREDENTIALS, transport=lambda: httpx.MockTransport(handler))
+
+
+def raising(error: Exception) -> SailthruClient:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    return client_of(handler)
+
+
+def at(base_url: str, timeout: timedelta = timedelta(seconds=15), lanes: int = 64) -> SailthruClient:
+    return SailthruClient(Credentials("test_key", SECRET, base_url), timeout=timeout, lanes=lanes)
+
+
+def subclasses(error: type[BaseException]) -> Iterator[type[BaseException]]:
+    yield error
+    for child in error.__subclasses__():
+        yield from subclasses(child)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_call_carries_four_fields_where_its_method_wants_them(method: Method) -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return OK
+
+    async with client_of(handler) as client:
+        answer = await client.call(method, "user", {"id": "ada+1@example.com", "vars": {"name": "Zoë & Co"}})
+
+    request = seen[0]
+    text = request.url.query if method == "GET" else request.content
+    fields = {name: values[0] for name, values in parse_qs(text.decode(), strict_parsing=True).items()}
+    sig = fields.pop("sig")
+    assert answer == {"ok": True}
+    assert request.url.copy_with(query=None) == "https://api.sailthru.com/user"
+    assert fields == {
+        "api_key": "test_key",
+        "format": "json",
+        "json": '{"id":"ada+1@example.com","vars":{"name":"Zoë & Co"}}',
+    }
+    assert sig == signature(SECRET, fields)
+
+
+async def test_the_caller_names_itself_and_takes_gzip() -> None:
+    seen: list[httpx.Headers] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, content=gzip.compress(b'{"ok": true}'))
+
+    async with client_of(handler) as client:
+        answer = await client.call("POST", "user", PAYLOAD)
+
+    assert answer == {"ok": True}
+    assert re.fullmatch(r"lytics-sailthru/\d+\.\d+\.\d+.*", seen[0]["User-Agent"])
+    assert seen[0]["Accept-Encoding"] == "gzip"
+
+
+async def test_rate_limits_are_told_for_errors_too() -> None:
+    told: list[tuple[str, str, RateLimit]] = []
+    headers = {"X-Rate-Limit-Limit": "18000", "X-Rate-Limit-Remaining": "0", "X-Rate-Limit-Reset": "1633218420"}
+    client = SailthruClient(
+        CREDENTIALS,
+        transport=lambda: httpx.MockTransport(
+            lambda _: httpx.Response(429, headers=headers, json={"error": 43, "errormsg": "Too many"})
+        ),
+        on_rate_limit=lambda *args: told.append(args),
+    )
+
+    async with client:
+        with pytest.raises(LimitReached) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    resets_at = datetime(2021, 10, 2, 23, 47, tzinfo=UTC)
+    assert told == [("POST", "user", RateLimit(18000, 0, resets_at))]
+    assert caught.value.resets_at == resets_at
+
+
+async def test_what_json_has_no_form_for_is_permanent_and_not_sent() -> None:
+    async with raising(AssertionError("nothing may be sent")) as client:
+        with pytest.raises(Permanent) as caught:
+            await client.call("POST", "user", {"vars": {"score": float("nan")}})
+
+    assert caught.value.code == "unencodable"
+
+
+@respx.mock(assert_all_mocked=True)
+async def test_redirects_and_cookies_are_not_followed(respx_mock: respx.MockRouter) -> None:
+    route = respx_mock.post("https://api.sailthru.com/user").mock(
+        return_value=httpx.Response(302, headers={"Location": "https://elsewhere.example.com/", "Set-Cookie": "a=b"})
+    )
+
+    async with SailthruClient(CREDENTIALS) as client:
+        for _ in range(2):
+            with pytest.raises(Transient, match="redirect"):
+                await client.call("POST", "user", PAYLOAD)
+
+    assert route.call_count == 2
+    assert "Cookie" not in route.calls.last.request.headers
+
+
+NOT_SENT = {
+    httpx.ConnectError: "refused",
+    httpx.ProxyError: "refused",
+    httpx.ConnectTimeout: "unreachable",
+    httpx.PoolTimeout: "unreachable",
+    httpx.UnsupportedProtocol: "unreachable",
+    httpx.LocalProtocolError: "unreachable",
+}
+MAYBE_SENT = {
+    httpx.WriteTimeout: "timeout",
+    httpx.ReadTimeout: "timeout",
+    httpx.TimeoutException: "timeout",
+    httpx.WriteError: "reset",
+    httpx.ReadError: "reset",
+    httpx.CloseError: "reset",
+    httpx.NetworkError: "reset",
+    httpx.RemoteProtocolError: "reset",
+    httpx.TransportError: "reset",
+    httpx.RequestError: "reset",
+    httpx.ProtocolError: "unreadable",
+    httpx.DecodingError: "unreadable",
+    httpx.TooManyRedirects: "unreadable",
+}
+
+
+@pytest.mark.parametrize("error", list(subclasses(httpx.RequestError)))
+async def test_every_error_of_httpx_says_whether_the_call_may_have_been_done(error: type[httpx.RequestError]) -> None:
+    async with raising(error("words of httpx")) as client:
+        with pytest.raises(CallFailed) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    expected = (Transient, NOT_SENT[error]) if error in NOT_SENT else (OutcomeUnknown, MAYBE_SENT[error])
+    assert error in LOSSES
+    assert (type(caught.value), caught.value.code) == expected
+
+
+async def test_an_error_that_httpx_does_not_have_yet_counts_as_its_ancestor() -> None:
+    class NewError(httpx.ReadError):
+        pass
+
+    async with raising(NewError("")) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == "reset"
+
+
+async def test_a_tls_error_that_httpx_lets_through_leaves_the_outcome_unknown() -> None:
+    async with raising(ssl.SSLError("bad record")) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == "reset"
+
+
+async def test_errors_carry_neither_the_request_nor_its_words() -> None:
+    error = httpx.ReadTimeout("quotes ada@example.com", request=httpx.Request("GET", "https://x/?sig=abc"))
+    async with raising(error) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.call("GET", "user", PAYLOAD)
+
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert ADDRESS not in "".join(traceback.format_exception(caught.value))
+
+
+class Connecting(httpx.AsyncBaseTransport):
+    """
+    Gets as far as httpcore's trace says, then hangs or fails.
+    """
+
+    def __init__(self, steps: list[str], error: Exception | None = None) -> None:
+        self.steps = steps
+        self.error = error
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        for step in self.steps:
+            await request.extensions["trace"](step, {})
+        if self.error:
+            raise self.error
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("steps", "error", "code"),
+    [
+        (["connection.connect_tcp.started"], Transient, "unreachable"),
+        (["connection.connect_tcp.started", "connection.start_tls.started"], Transient, "unreachable"),
+        (["connection.connect_tcp.started", "http11.send_request_headers.started"], OutcomeUnknown, "timeout"),
+        (["http11.send_request_headers.started"], OutcomeUnknown, "timeout"),
+        ([], OutcomeUnknown, "timeout"),
+    ],
+)
+async def test_at_the_deadline_it_matters_how_far_the_call_got(
+    steps: list[str], error: type[CallFailed], code: str
+) -> None:
+    client = SailthruClient(CREDENTIALS, timeout=timedelta(milliseconds=20), transport=lambda: Connecting(steps))
+
+    async with client:
+        with pytest.raises(error) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == code
+
+
+async def test_an_operating_system_error_while_connecting_sent_nothing() -> None:
+    transport = Connecting(["connection.connect_tcp.started"], OSError("no route"))
+
+    async with SailthruClient(CREDENTIALS, transport=lambda: transport) as client:
+        with pytest.raises(Transient) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == "refused"
+
+
+class Streamed(httpx.AsyncByteStream):
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = chunks
+        self.is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            yield chunk
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize(
+    ("encoding", "chunks"),
+    [
+        ("identity", [b" " * 100_000] * 11),
+        ("gzip", [gzip.compress(b" " * 50_000_000)]),
+        ("gzip", [b"not gzip"]),
+        ("gzip", [gzip.compress(b'{"ok": true}')[:-9]]),
+        ("br", [b"whatever"]),
+    ],
+)
+async def test_an_answer_that_is_too_large_or_oddly_packed_is_not_read(encoding: str, chunks: list[bytes]) -> None:
+    stream = Streamed(*chunks)
+    async with client_of(
+        lambda _: httpx.Response(200, headers={"Content-Encoding": encoding}, stream=stream)
+    ) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == "unreadable"
+    assert stream.is_closed
+
+
+async def test_an_answer_as_large_as_allowed_is_read() -> None:
+    body = json.dumps({"ok": "x" * (LARGEST_ANSWER_BYTES - 10)}).encode()
+    packed = Streamed(gzip.compress(body))
+    headers = {"Content-Encoding": "gzip"}
+
+    async with client_of(lambda _: httpx.Response(200, headers=headers, stream=packed)) as client:
+        answer = await client.call("POST", "user", PAYLOAD)
+
+    assert len(body) == LARGEST_ANSWER_BYTES
+    assert list(answer) == ["ok"]
+
+
+async def test_an_empty_gateway_error_said_to_be_gzip_is_a_gateway_error() -> None:
+    headers = {"Content-Encoding": "gzip"}
+    async with client_of(lambda _: httpx.Response(502, headers=headers, stream=Streamed())) as client:
+        with pytest.raises(Transient) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == 502
+
+
+class Lane(httpx.AsyncBaseTransport):
+    """
+    Answers when told to, and knows which calls came over it.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.gates: list[asyncio.Event] = []
+        self.is_closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        gate = asyncio.Event()
+        self.gates.append(gate)
+        self.calls.append(json.loads(parse_qs(request.content.decode())["json"][0])["id"])
+        await gate.wait()
+        return httpx.Response(200, json={"ok": True})
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+class Road:
+    """
+    Makes lanes and keeps them.
+    """
+
+    def __init__(self) -> None:
+        self.lanes: list[Lane] = []
+
+    def __call__(self) -> Lane:
+        self.lanes.append(Lane())
+        return self.lanes[-1]
+
+    def order(self) -> list[list[str]]:
+        return [lane.calls for lane in self.lanes]
+
+
+async def ready() -> None:
+    """
+    Lets every task run until it waits for something outside of the loop.
+    """
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_callers_beyond_the_lanes_wait_in_the_order_they_came() -> None:
+    road = Road()
+    client = SailthruClient(CREDENTIALS, lanes=2, transport=road)
+
+    calls = [asyncio.create_task(client.call("POST", "user", {"id": name})) for name in "abcd"]
+    await ready()
+    at_first = [list(lane) for lane in road.order()]
+    road.lanes[1].gates[0].set()
+    await ready()
+    road.lanes[1].gates[1].set()
+    await ready()
+    road.lanes[0].gates[0].set()
+    road.lanes[1].gates[2].set()
+    await asyncio.gather(*calls)
+    await client.aclose()
+
+    assert at_first == [["a"], ["b"]]
+    assert road.order() == [["a"], ["b", "c", "d"]]
+    assert [lane.is_closed for lane in road.lanes] == [True, True]
+
+
+async def test_the_lane_used_last_is_used_first() -> None:
+    """
+    So that few connections stay warm, and the others end by themselves.
+    """
+    road = Road()
+    client = SailthruClient(CREDENTIALS, transport=road)
+    calls = [asyncio.create_task(client.call("POST", "user", {"id": name})) for name in "ab"]
+    await ready()
+    for lane in road.lanes:
+        lane.gates[0].set()
+        await ready()
+    await asyncio.gather(*calls)
+
+    third = asyncio.create_task(client.call("POST", "user", {"id": "c"}))
+    await ready()
+    road.lanes[1].gates[1].set()
+    await third
+
+    assert road.order() == [["a"], ["b", "c"]]
+
+
+async def test_a_cancelled_call_gives_its_turn_away_and_its_lane_up() -> None:
+    road = Road()
+    client = SailthruClient(CREDENTIALS, lanes=1, transport=road)
+    first, waiting, third = [asyncio.create_task(client.call("POST", "user", {"id": name})) for name in "abc"]
+    await ready()
+
+    waiting.cancel()
+    first.cancel()
+    await ready()
+    road.lanes[1].gates[0].set()
+
+    assert await third == {"ok": True}
+    assert road.order() == [["a"], ["c"]]
+    assert [lane.is_closed for lane in road.lanes] == [True, False]
+
+
+async def test_calls_under_way_finish_after_the_client_is_closed_and_no_new_ones_start() -> None:
+    road = Road()
+    client = SailthruClient(CREDENTIALS, transport=road)
+    call = asyncio.create_task(client.call("POST", "user", {"id": "a"}))
+    await ready()
+
+    await client.aclose()
+    road.lanes[0].gates[0].set()
+
+    assert await call == {"ok": True}
+    assert road.lanes[0].is_closed
+    with pytest.raises(RuntimeError, match="closed"):
+        await client.call("POST", "user", {"id": "b"})
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code"),
+    [
+        (servers.hang, "timeout"),
+        (servers.drip, "timeout"),
+        (servers.reset, "reset"),
+        (servers.hang_up, "reset"),
+        (servers.half_head, "reset"),
+        (servers.half_answer, "reset"),
+        (servers.gibberish, "reset"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+async def test_a_server_that_does_not_answer_well_leaves_the_outcome_unknown(
+    behaviour: servers.Behaviour, code: str
+) -> None:
+    async with servers.serving(behaviour) as url, at(url, SHORT) as client:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == code
+
+
+async def test_a_dripping_answer_holds_its_lane_no_longer_than_the_timeout() -> None:
+    loop = asyncio.get_running_loop()
+    async with servers.serving(servers.drip) as url, at(url, SHORT) as client:
+        begun = loop.time()
+        with pytest.raises(OutcomeUnknown):
+            await client.call("POST", "user", PAYLOAD)
+
+    assert loop.time() - begun < 5
+
+
+async def test_a_closed_port_is_refused_before_anything_is_sent() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        async with at(f"http://127.0.0.1:{unused.getsockname()[1]}") as client:
+            with pytest.raises(Transient) as caught:
+                await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == "refused"
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [(servers.not_tls, "refused"), (servers.silent, "unreachable")])
+async def test_without_tls_nothing_is_sent(behaviour: servers.Behaviour, code: str) -> None:
+    async with servers.serving(behaviour) as url, at(url.replace("http:", "https:"), SHORT) as client:
+        with pytest.raises(Transient) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == code
+
+
+async def test_one_connection_serves_one_call_after_another() -> None:
+    connections: list[int] = []
+
+    async def behaviour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(1)
+        await servers.answer_all(reader, writer)
+
+    async with servers.serving(behaviour) as url, at(url) as client:
+        for _ in range(3):
+            await client.call("POST", "user", PAYLOAD)
+
+    assert len(connections) == 1
+
+
+async def test_after_a_cancelled_call_the_only_lane_still_works() -> None:
+    arrived = asyncio.Event()
+
+    async def hang_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if arrived.is_set():
+            await servers.answer_all(reader, writer)
+        await servers.read_request(reader)
+        arrived.set()
+        await asyncio.Event().wait()
+
+    async with servers.serving(hang_once) as url, at(url, lanes=1) as client:
+        cut_off = asyncio.create_task(client.call("POST", "user", PAYLOAD))
+        await arrived.wait()
+        cut_off.cancel()
+
+        answer = await client.call("POST", "user", PAYLOAD)
+
+    assert answer == {"ok": True}
+    assert cut_off.cancelled()
+
+
+async def test_neither_address_nor_signature_is_logged_at_any_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async with servers.serving(servers.answer_all) as url, at(url) as client:
+        await client.call("GET", "user", PAYLOAD)
+
+    assert ADDRESS not in caplog.text
+    assert "ada%40" not in caplog.text
+    assert "sig=" not in caplog.text
+
+
+def test_lanes_share_one_tls_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ssl.SSLContext] = []
+
+    def make(**_: object) -> ssl.SSLContext:
+        made.append(ssl.create_default_context())
+        return made[-1]
+
+    monkeypatch.setattr("httpx.create_ssl_context", make)
+
+    open_lane = SailthruClient(CREDENTIALS)._open_lane
+
+    assert open_lane() is not open_lane()
+    assert len(made) == 1

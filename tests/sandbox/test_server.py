@@ -1,0 +1,196 @@
+"""
+Both sandboxes over real HTTP: connections really close, held calls really hang, signals really stop.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.sailthru import SailthruSandbox
+from app.sandbox.server import serve
+
+from .caller import ADA, GRACE, KEY, SECRET, call, join, signed, until
+
+HOST = "127.0.0.1"
+
+
+@dataclass
+class Running:
+    sailthru: SailthruSandbox
+    lytics: LyticsSandbox
+    ports: tuple[int, int]
+    task: asyncio.Task[None]
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.ports[0]}"
+
+
+@contextlib.asynccontextmanager
+async def running(*, closes_connections: bool = True, handles_signals: bool = True) -> AsyncIterator[Running]:
+    sailthru = SailthruSandbox({KEY: SECRET}, closes_connections=closes_connections)
+    lytics = LyticsSandbox("token")
+    ready: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(
+        serve(
+            HOST,
+            0,
+            0,
+            sailthru=sailthru,
+            lytics=lytics,
+            on_ready=lambda *ports: ready.set_result(ports),
+            handles_signals=handles_signals,
+        )
+    )
+    server = Running(sailthru, lytics, await ready, task)
+    try:
+        yield server
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_both_are_served_until_cancelled() -> None:
+    """
+    Then nobody listens any more.
+    """
+    async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
+        state = await http.get(f"http://{HOST}:{server.ports[1]}/_sandbox/state")
+        joined = await join(http, ADA, "Spring")
+
+    assert (state.status_code, joined.status_code) == (200, 200)
+    for port in server.ports:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(HOST, port)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_connections_close_after_each_reply(closes: bool) -> None:
+    """
+    Announced and done; with the switch off they are kept, as HTTP/1.1 does.
+    """
+    query = urlencode(signed({}))
+    request = f"GET /list?{query} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+    async with running(closes_connections=closes) as server:
+        reader, writer = await asyncio.open_connection(HOST, server.ports[0])
+        writer.write(request)
+        first = await reader.readuntil(b"\r\n0\r\n\r\n")
+        if closes:
+            rest = await reader.read()
+        else:
+            writer.write(request)
+            rest = await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.close()
+
+    head = first.partition(b"\r\n\r\n")[0].lower()
+    assert head.startswith(b"http/1.1 200 ok")
+    assert head.count(b"server:") == head.count(b"transfer-encoding:") == 1
+    assert (b"\r\nconnection: close" in head) is closes
+    assert rest.startswith(b"HTTP/1.1 200 OK") is not closes
+
+
+@pytest.mark.parametrize(("then", "expected"), [("apply", {ADA, GRACE}), ("drop", {GRACE})])
+async def test_a_client_killed_while_held(then: str, expected: set[str]) -> None:
+    """
+    Its call is seen to be abandoned at once; after the release it is applied late or dropped. Who waits is answered.
+    """
+    async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
+        await http.post("/_sandbox/hold", json={"after": "before", "then": then})
+        stays = asyncio.create_task(join(http, GRACE, "Spring"))
+        body = urlencode(signed({"id": ADA, "lists": {"Spring": 1}})).encode()
+        _, writer = await asyncio.open_connection(HOST, server.ports[0])
+        writer.write(b"POST /user HTTP/1.1\r\nHost: sandbox\r\n")
+        writer.write(b"Content-Type: application/x-www-form-urlencoded\r\n")
+        writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+        await until(lambda: server.sailthru.behaviour.held == 2)
+        writer.transport.abort()
+        await until(lambda: server.sailthru.behaviour.held_abandoned == 1)
+
+        assert (await http.post("/_sandbox/release")).json()["released"] == 2
+        assert (await stays).status_code == 200
+        await until(lambda: server.sailthru.behaviour.held == 0)
+
+        assert server.sailthru.members("Spring") == expected
+
+
+async def test_a_request_cut_off_is_no_call() -> None:
+    """
+    A client that dies in the middle of its body leaves nothing behind, and no error.
+    """
+    async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
+        _, writer = await asyncio.open_connection(HOST, server.ports[0])
+        writer.write(b"POST /user HTTP/1.1\r\nHost: sandbox\r\nContent-Length: 100\r\n\r\napi_key=")
+        await writer.drain()
+        writer.transport.abort()
+
+        assert (await call(http, "GET", "/list", {})).status_code == 200
+        assert server.sailthru.state()["refused_strangers"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_stops_on_signals(number: signal.Signals) -> None:
+    """
+    Held calls do not keep it from stopping.
+    """
+    async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
+        await http.post("/_sandbox/hold")
+        held = asyncio.create_task(join(http, ADA, "Spring"))
+        await until(lambda: server.sailthru.behaviour.held == 1)
+        os.kill(os.getpid(), number)
+        await server.task
+
+        assert (await held).status_code == 200
+
+
+async def test_signals_may_be_left_to_the_caller() -> None:
+    """
+    Then whoever handled them before still does.
+    """
+    heard = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, heard.set)
+    try:
+        async with running(handles_signals=False) as server:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await heard.wait()
+
+            assert not server.task.done()
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+def test_signals_are_left_alone_outside_the_main_thread() -> None:
+    """
+    Where they can't be handled; it runs until cancelled.
+    """
+
+    async def main() -> int:
+        async with running() as server, httpx.AsyncClient() as http:
+            return (await http.get(f"{server.url}/_sandbox/state")).status_code
+
+    assert asyncio.run(_in_thread(main)) == 200
+
+
+async def _in_thread(main: object) -> int:
+    assert callable(main)
+    return await asyncio.to_thread(lambda: asyncio.run(main()))
+
+
+async def test_a_port_in_use_is_an_error() -> None:
+    """
+    Told as any program tells it, before anything is served.
+    """
+    with socket.create_server((HOST, 0)) as taken, pytest.raises(OSError, match="in use"):
+        await serve(
+            HOST, taken.getsockname()[1], 0, sailthru=SailthruSandbox({KEY: SECRET}), lytics=LyticsSandbox("token")
+        )
