@@ -4,6 +4,7 @@ The command line, `lytics-sailthru`, also `python -m app`.
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Annotated
 
@@ -33,20 +34,20 @@ class DrainingServer(uvicorn.Server):
     A second signal ends it at once.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: "asyncio.Future[None] | None" = None) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self._drain = drain
+        self._draining: asyncio.Future[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """
         Begin to drain; uvicorn stops once that is done.
         """
-        service = getattr(getattr(self.config.loaded_app, "state", None), "service", None)
-        if service is None or self._drain is not None:
+        if self._draining is not None or not self.started:
             super().handle_exit(sig, frame)
             return
-        self._drain = asyncio.ensure_future(service.drain())
-        self._drain.add_done_callback(lambda _: setattr(self, "should_exit", True))
+        self._draining = asyncio.ensure_future(self._drain())
+        self._draining.add_done_callback(lambda _: setattr(self, "should_exit", True))
 
 
 @app.command()
@@ -56,8 +57,8 @@ def serve() -> None:
     """
     from app.main import create_app
 
-    configure_logs()
     settings = load_settings()
+    configure_logs(settings.log_level)
     asgi = create_app(settings)
     config = uvicorn.Config(
         asgi,
@@ -71,7 +72,7 @@ def serve() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
-    DrainingServer(config).run()
+    DrainingServer(config, asgi.state.service.drain).run()
 
 
 @app.command()

@@ -3,10 +3,14 @@ Composition, the only place: `build` opens and joins the parts, `create_app` put
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+import httpx
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -49,39 +53,72 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """
+    The world as the service meets it; a test puts its own in place of each part.
+
+    Args:
+        clock: the time, aware and in UTC.
+        draw: the dice, 0 to 1.
+        sailthru: makes the transport of one connection to the Sailthru account of a label; None for real ones.
+        lytics: the transport to Lytics; None for a real one.
+    """
+
+    clock: Callable[[], datetime] = now
+    draw: Callable[[], float] = random.random
+    sailthru: Callable[[str], httpx.AsyncBaseTransport] | None = None
+    lytics: httpx.AsyncBaseTransport | None = None
+
+
 class Service:
     """
     The parts of one running service, joined; see `build`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, outside: Outside) -> None:
+        clock = self.clock = outside.clock
         timeout = timedelta(seconds=settings.sailthru_timeout_seconds)
         self.is_started = False
         self.is_draining = False
         self.meter = Metrics(__version__)
         self._url = settings.database_url
         self.database = Database.open(settings.database_url)
-        self.exports = Exports(self.database, now)
-        self.members = Members(self.database, now, on_commit=self.meter.committed)
+        self.exports = Exports(self.database, clock)
+        self.members = Members(self.database, clock, on_commit=self.meter.committed)
         self.journal = Journal(self.database)
         self._sailthru = {
             label: SailthruClient(
                 Credentials(account.api_key, account.api_secret, account.base_url),
                 lanes=settings.sailthru_concurrency,
                 timeout=timeout,
+                transport=partial(outside.sailthru, label) if outside.sailthru is not None else None,
             )
             for label, account in settings.accounts().items()
         }
         lists = {label: Lists(client) for label, client in self._sailthru.items()}
         token = settings.lytics_api_token
-        self._lytics = LyticsClient(token.get_secret_value(), settings.lytics_base_url) if token else None
+        self._lytics = (
+            LyticsClient(token.get_secret_value(), settings.lytics_base_url, transport=outside.lytics)
+            if token
+            else None
+        )
         policy = RetryPolicy(
             first_wait=timedelta(seconds=settings.retry_first_wait_seconds),
             longest_wait=timedelta(seconds=settings.retry_longest_wait_seconds),
             window=timedelta(hours=settings.retry_window_hours),
         )
         deliverers = {
-            label: Deliverer(each, self.members, self.exports, self.meter, policy=policy, timeout=timeout, clock=now)
+            label: Deliverer(
+                each,
+                self.members,
+                self.exports,
+                self.meter,
+                policy=policy,
+                timeout=timeout,
+                clock=clock,
+                draw=outside.draw,
+            )
             for label, each in lists.items()
         }
         self.worker = Worker(
@@ -89,7 +126,7 @@ class Service:
             self.exports,
             deliverers,
             Naming(self.exports, self._lytics, lists).run,
-            now,
+            clock,
             concurrency=settings.sailthru_concurrency,
             # A call, and the read or the list before it.
             drain_patience=3 * timeout,
@@ -170,7 +207,7 @@ class Service:
         await self.database.close()
 
 
-def build(settings: Settings) -> Service:
+def build(settings: Settings, outside: Outside | None = None) -> Service:
     """
     A service that is joined but not started.
 
@@ -178,17 +215,17 @@ def build(settings: Settings) -> Service:
         BadSettings: something it can't do without is missing, or the database can't be opened.
     """
     settings.require_for_serving()
-    return Service(settings)
+    return Service(settings, outside or Outside())
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
     """
     The whole service as one ASGI app; it starts and stops with the app's lifespan.
 
     Raises:
         BadSettings: see `build`.
     """
-    service = build(settings)
+    service = build(settings, outside)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -210,7 +247,7 @@ def create_app(settings: Settings) -> FastAPI:
         journal=service.journal,
         status=service,
         version=__version__,
-        started_at=now(),
+        started_at=service.clock(),
         admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
         metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
     )
@@ -222,7 +259,7 @@ def create_app(settings: Settings) -> FastAPI:
         ],
         service.meter,
         is_draining=lambda: service.is_draining,
-        clock=now,
+        clock=service.clock,
     )
     for path in (webhooks.PATH, f"{webhooks.PATH}/"):
         app.router.routes.append(Route(path, door, methods=list(webhooks.METHODS), include_in_schema=False))

@@ -1,5 +1,5 @@
 """
-One signed call to Sailthru over HTTP: connections, timeouts, rate-limit headers, and what a lost answer means.
+One signed call to Sailthru over HTTP: connections, timeouts, the size of an answer, rate-limit headers.
 """
 
 import asyncio
@@ -7,12 +7,13 @@ import zlib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import httpx
 
 from app import __version__
-from app.domain.errors import CallFailed, OutcomeUnknown, Permanent, Transient
+from app.domain.errors import Permanent
+from app.sailthru.losses import CUT_OFF, NO_ANSWER, NOT_CONNECTED, NOT_REACHED, loss_of
 from app.sailthru.protocol import Credentials, RateLimit, encode, read_answer, read_rate_limit
 
 Method = Literal["GET", "POST"]
@@ -31,53 +32,6 @@ _HEADERS = MappingProxyType(
         "Accept-Encoding": "gzip",
     }
 )
-
-
-class _Loss(NamedTuple):
-    """
-    What it means that httpx gave up: our error, its code and its words.
-    """
-
-    error: type[CallFailed]
-    code: str
-    text: str
-
-
-_NOT_CONNECTED = _Loss(Transient, "refused", "No connection to Sailthru could be made.")
-_NOT_REACHED = _Loss(Transient, "unreachable", "Sailthru could not be reached in time; nothing was sent.")
-_NOT_SENT = _Loss(Transient, "unreachable", "The call to Sailthru could not be sent.")
-_NO_ANSWER = _Loss(OutcomeUnknown, "timeout", "Sailthru did not answer in time; the call may have been done.")
-_CUT_OFF = _Loss(
-    OutcomeUnknown, "reset", "The connection to Sailthru broke before its answer; the call may have been done."
-)
-_UNREADABLE = _Loss(OutcomeUnknown, "unreadable", "Sailthru's answer can't be read; the call may have been done.")
-
-LOSSES: Mapping[type[httpx.RequestError], _Loss] = MappingProxyType(
-    {
-        httpx.ConnectError: _NOT_CONNECTED,
-        httpx.ProxyError: _NOT_CONNECTED,
-        httpx.ConnectTimeout: _NOT_REACHED,
-        httpx.PoolTimeout: _NOT_REACHED,
-        httpx.UnsupportedProtocol: _NOT_SENT,
-        httpx.LocalProtocolError: _NOT_SENT,
-        httpx.WriteTimeout: _NO_ANSWER,
-        httpx.ReadTimeout: _NO_ANSWER,
-        httpx.TimeoutException: _NO_ANSWER,
-        httpx.WriteError: _CUT_OFF,
-        httpx.ReadError: _CUT_OFF,
-        httpx.CloseError: _CUT_OFF,
-        httpx.NetworkError: _CUT_OFF,
-        httpx.RemoteProtocolError: _CUT_OFF,
-        httpx.ProtocolError: _UNREADABLE,
-        httpx.DecodingError: _UNREADABLE,
-        httpx.TooManyRedirects: _UNREADABLE,
-        httpx.TransportError: _CUT_OFF,
-        httpx.RequestError: _CUT_OFF,
-    }
-)
-"""
-Every way in which httpx can give up on a request. A class that is not here counts as its nearest ancestor.
-"""
 
 
 class SailthruClient:
@@ -179,12 +133,14 @@ class SailthruClient:
                 finally:
                     await response.aclose()
         except httpx.RequestError as error:
-            loss = _loss(error)
+            loss = loss_of(error)
         except TimeoutError:
-            loss = _NO_ANSWER if departure.may_have_left else _NOT_REACHED
+            loss = NO_ANSWER if departure.may_have_left else NOT_REACHED
         except OSError:
             # httpx lets some TLS errors through as they are.
-            loss = _CUT_OFF if departure.may_have_left else _NOT_CONNECTED
+            loss = CUT_OFF if departure.may_have_left else NOT_CONNECTED
+        finally:
+            await departure.aclose()
         # Outside of the handlers, so that the error has no cause and no context: those can hold the request, with its
         # signature and address, and the words of some quote what the other end sent.
         raise loss.error(loss.code, loss.text)
@@ -219,22 +175,30 @@ class _Answer(NamedTuple):
 
 class _Departure:
     """
-    Whether any of a request may have left, as httpcore's trace tells. Without a trace it may have.
-    https://www.encode.io/httpcore/extensions/#trace
+    How far a request got, as httpcore's trace tells: whether any of it may have left, which without a trace is so, and
+    the connection that waits for TLS. https://www.encode.io/httpcore/extensions/#trace
     """
 
     def __init__(self) -> None:
         self.may_have_left = True
+        self._without_tls: Any = None
 
-    async def follow(self, step: str, _: object) -> None:
-        if step == "connection.connect_tcp.started":
-            self.may_have_left = False
-        elif step.endswith(".send_request_headers.started"):
-            self.may_have_left = True
+    async def follow(self, step: str, info: Mapping[str, Any]) -> None:
+        match step:
+            case "connection.connect_tcp.started":
+                self.may_have_left = False
+            case "connection.connect_tcp.complete":
+                self._without_tls = info["return_value"]
+            case "http11.send_request_headers.started":
+                self.may_have_left = True
+                self._without_tls = None
 
-
-def _loss(error: httpx.RequestError) -> _Loss:
-    return next(LOSSES[ancestor] for ancestor in type(error).__mro__ if ancestor in LOSSES)
+    async def aclose(self) -> None:
+        """
+        Closes a connection that was cut off before TLS stood: httpcore leaves that one open when it is cancelled.
+        """
+        if self._without_tls is not None:
+            await self._without_tls.aclose()
 
 
 async def _read_body(response: httpx.Response) -> bytes:

@@ -19,7 +19,8 @@ import pytest
 import respx
 
 from app.domain.errors import CallFailed, LimitReached, OutcomeUnknown, Permanent, Transient
-from app.sailthru.client import LARGEST_ANSWER_BYTES, LOSSES, Method, SailthruClient
+from app.sailthru.client import LARGEST_ANSWER_BYTES, Method, SailthruClient
+from app.sailthru.losses import LOSSES
 from app.sailthru.protocol import Credentials, RateLimit, signature
 
 from . import servers
@@ -476,6 +477,25 @@ async def test_without_tls_nothing_is_sent(behaviour: servers.Behaviour, code: s
             await client.call("POST", "user", PAYLOAD)
 
     assert caught.value.code == code
+
+
+async def test_a_call_cancelled_before_tls_stands_leaves_no_connection_open() -> None:
+    greeted, hung_up = asyncio.Event(), asyncio.Event()
+
+    async def never_greet_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        greeted.set()
+        await reader.read()
+        hung_up.set()
+
+    async with servers.serving(never_greet_back) as url, at(url.replace("http:", "https:")) as client:
+        call = asyncio.create_task(client.call("POST", "user", PAYLOAD))
+        await greeted.wait()
+        call.cancel()
+
+        await asyncio.wait_for(hung_up.wait(), timeout=5)
+
+    assert call.cancelled()
 
 
 async def test_one_connection_serves_one_call_after_another() -> None:

@@ -1,0 +1,231 @@
+"""
+The service and the sandbox as real processes that talk over real HTTP, for the promises.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from app.sandbox.audiences import SPRING_BUYERS
+
+T = TypeVar("T")
+
+WEBHOOK_TOKEN = "webhook-token-of-the-tests"
+ADMIN_TOKEN = "admin-token-of-the-tests"
+API_KEY, API_SECRET, LYTICS_TOKEN = "demo-key", "demo-secret", "demo-token"
+LIST = f"Lytics {SPRING_BUYERS.name}"
+PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 1.0
+
+
+def until(read: Callable[[], T], holds: Callable[[T], object], *, patience: float = PATIENCE_SECONDS) -> T:
+    """
+    What `read` returns once it holds; fails with the last value if that takes too long.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        value = read()
+        if holds(value):
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"This did not come to hold within {patience} seconds; last: {value!r:.2000}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as each:
+        port: int = each.getsockname()[1]
+    return port
+
+
+@dataclass
+class Process:
+    """
+    One of our own commands as a process, ended at the latest with the test.
+    """
+
+    words: list[str]
+    env: Mapping[str, str]
+    log: Path
+    prefix: list[str] = field(default_factory=list)
+    running: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> Self:
+        with self.log.open("ab") as log:
+            self.running = subprocess.Popen(
+                [*self.prefix, sys.executable, "-m", "app", *self.words],
+                env={**os.environ, **self.env},
+                stdout=log,
+                stderr=log,
+                cwd=self.log.parent,
+                start_new_session=True,
+            )
+        return self
+
+    @property
+    def is_running(self) -> bool:
+        return self.running is not None and self.running.poll() is None
+
+    def kill(self) -> None:
+        """
+        Kill -9: nothing of the process gets to say goodbye.
+        """
+        assert self.running is not None
+        os.killpg(self.running.pid, signal.SIGKILL)
+        self.running.wait()
+
+    def stop(self) -> int:
+        """
+        SIGTERM, and the exit code.
+        """
+        assert self.running is not None
+        if self.is_running:
+            self.running.terminate()
+        return self.running.wait(PATIENCE_SECONDS)
+
+    def end(self) -> None:
+        if self.is_running:
+            self.kill()
+
+
+class Sandbox:
+    """
+    Sailthru and Lytics.
+    """
+
+    def __init__(self, folder: Path, *, latency: float = 0.02) -> None:
+        self.port, self.lytics_port = free_port(), free_port()
+        words = ["sandbox", "--sailthru-port", str(self.port), "--lytics-port", str(self.lytics_port)]
+        self.process = Process([*words, "--latency", str(latency)], {}, folder / "sandbox.log").start()
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/_sandbox/", timeout=10)
+        self.lytics = httpx.Client(base_url=f"http://127.0.0.1:{self.lytics_port}/_sandbox/", timeout=10)
+        until(lambda: is_up(self.http, "state"), bool)
+
+    def tell(self, door: str, **wish: object) -> None:
+        self.http.post(door, json=wish).raise_for_status()
+
+    def state(self, *, with_log: bool = False) -> dict[str, Any]:
+        state: dict[str, Any] = self.http.get("state", params={"log": str(with_log).lower()}).json()
+        return state
+
+    def account(self, *, with_log: bool = False) -> dict[str, Any]:
+        account: dict[str, Any] = self.state(with_log=with_log)["accounts"][API_KEY]
+        return account
+
+    def members(self, name: str = LIST) -> set[str]:
+        return set(self.account()["lists"].get(name, []))
+
+    def joins(self, name: str = LIST) -> list[str]:
+        """
+        Who started a flow, once for each start.
+        """
+        events = self.account()["lo_events"]
+        return [e["email"] for e in events if e["entry"] == "List Joined" and e["list"] == name]
+
+    def calls(self, name: str) -> int:
+        count: int = self.account()["calls"].get(name, 0)
+        return count
+
+    def close(self) -> None:
+        self.http.close()
+        self.lytics.close()
+        self.process.end()
+
+
+class Service:
+    """
+    The service on an SQLite file of its own.
+    """
+
+    def __init__(self, folder: Path, sandbox: Sandbox, **env: str) -> None:
+        self.port = free_port()
+        self.database = folder / "data" / "service.db"
+        settings = {
+            "DATABASE_URL": f"sqlite:///{self.database}",
+            "WEBHOOK_TOKENS": f"tests:{WEBHOOK_TOKEN}",
+            "ADMIN_TOKENS": f"tests:{ADMIN_TOKEN}",
+            "LYTICS_API_TOKEN": LYTICS_TOKEN,
+            "LYTICS_BASE_URL": f"http://127.0.0.1:{sandbox.lytics_port}",
+            "SAILTHRU_API_KEY": API_KEY,
+            "SAILTHRU_API_SECRET": API_SECRET,
+            "SAILTHRU_BASE_URL": f"http://127.0.0.1:{sandbox.port}",
+            "SAILTHRU_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
+            "PORT": str(self.port),
+        }
+        self.log = folder / "service.log"
+        self.process = Process(["serve"], {**settings, **env}, self.log)
+        self.http = self.client()
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=10
+        )
+
+    def start(self) -> Self:
+        self.process.start()
+        self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self) -> None:
+        def look() -> bool:
+            assert self.process.is_running, self.log.read_text()
+            return is_up(self.http, "/health/ready")
+
+        until(look, bool)
+
+    def send(self, body: object, **more: Any) -> httpx.Response:
+        return self.http.post("/webhooks/lytics", json=body, headers={"Authorization": WEBHOOK_TOKEN}, **more)
+
+    def send_all(self, bodies: Collection[object]) -> None:
+        for body in bodies:
+            self.send(body).raise_for_status()
+
+    def export(self) -> dict[str, Any]:
+        """
+        The only export there is.
+        """
+        (export,) = self.http.get("/exports").raise_for_status().json()["items"]
+        return dict(export)
+
+    def wait_until_told(self) -> dict[str, Any]:
+        """
+        The export once nothing is pending.
+        """
+        return until(self.export, lambda e: e["state"] == "running" and e["counts"]["pending"] == 0)
+
+    def close(self) -> None:
+        self.http.close()
+        self.process.end()
+
+
+def is_up(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path).is_success
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def running(folder: Path, *, latency: float = 0.02, **env: str) -> Iterator[tuple[Service, Sandbox]]:
+    """
+    Both, started; whatever still runs at the end is ended.
+    """
+    sandbox = Sandbox(folder, latency=latency)
+    try:
+        service = Service(folder, sandbox, **env)
+        try:
+            yield service.start(), sandbox
+        finally:
+            service.close()
+    finally:
+        sandbox.close()

@@ -1,0 +1,177 @@
+"""
+durable: 200 leaves only after the change is committed and synced to disk; nothing acknowledged is ever lost.
+"""
+
+import random
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.sandbox import webhooks
+from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, running, until
+
+KILLS, KILLS_WHILE_HELD = 20, 7
+SENDERS = 8
+
+
+class Load:
+    """
+    Lytics with several workers: each event is sent again until it is answered with 200, as Lytics does.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._url = f"http://127.0.0.1:{service.port}/webhooks/lytics"
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._number = 0
+        self.acknowledged: set[str] = set()
+        self.failed = 0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._send) for _ in range(SENDERS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            for thread in threads:
+                thread.join()
+
+    def _send(self) -> None:
+        with httpx.Client(headers={"Authorization": WEBHOOK_TOKEN}, timeout=5) as client:
+            while not self._stopped.is_set():
+                with self._lock:
+                    self._number += 1
+                    address = f"person{self._number}@example.com"
+                body = webhooks.enter(address, at=datetime.now(UTC))
+                while not self._post(client, body):
+                    # As soon as the service is back; without a pause the test would only measure refused connections.
+                    time.sleep(0.05)
+                self.acknowledged.add(address)
+
+    def _post(self, client: httpx.Client, body: object) -> bool:
+        try:
+            return client.post(self._url, json=body).status_code == 200
+        except httpx.TransportError:
+            self.failed += 1
+            # What the process was told without answering may be kept or not; the test ends with a living one.
+            return False
+
+
+@pytest.mark.timeout(300)
+def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Path) -> None:
+    """
+    The process is killed at random moments under load, some of them while Sailthru holds calls open. In the end
+    everybody whose webhook got 200 is on the list, and nobody's flow was started twice.
+    """
+    dice = random.Random(20261123)
+    held_at_kill = 0
+    with running(tmp_path) as (service, sandbox):
+        # A repeated join would start the flow again, so that every one of them is seen.
+        sandbox.tell("switches", rejoin_fires=True)
+        load = Load(service)
+        with load.running():
+            for kill in range(KILLS + KILLS_WHILE_HELD):
+                is_held = kill >= KILLS
+                if is_held:
+                    after, then = dice.choice(["apply", "before"]), dice.choice(["apply", "drop"])
+                    sandbox.tell("hold", after=after, then=then, methods=["POST"], endpoints=["/user"])
+                    until(sandbox.state, lambda state: state["held"] > 0)
+                time.sleep(dice.uniform(0, 0.8))
+                held = sandbox.state()["held"]
+                service.process.kill()
+                if is_held:
+                    held_at_kill += held > 0
+                    # What the killed process had sent is decided while its leases still run, as Sailthru would do.
+                    until(sandbox.state, lambda state: state["held"] == state["held_abandoned"])
+                    sandbox.tell("release")
+                service.start()
+        members = until(sandbox.members, lambda members: load.acknowledged <= members)
+        export = service.wait_until_told()
+        joins = Counter(sandbox.joins())
+        account = sandbox.account()
+
+    assert held_at_kill >= 5
+    assert load.failed > 0
+    assert members == load.acknowledged
+    assert {address: count for address, count in joins.items() if count > 1} == {}
+    assert account["most_at_once_per_person"] == 1
+    assert export["counts"]["accepted"] == len(load.acknowledged)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed, so syncs to disk can't be counted")
+def test_every_200_has_a_sync_of_its_own(tmp_path: Path) -> None:
+    """
+    N webhooks one after the other cause at least n syncs to disk: none is answered from memory.
+    """
+    count = 50
+    summary = tmp_path / "strace.txt"
+    sandbox = Sandbox(tmp_path)
+    try:
+        # Without a name nothing is delivered, so that all syncs but a few of the start belong to webhooks.
+        service = Service(tmp_path, sandbox, LYTICS_API_TOKEN="")
+        service.process.prefix = ["strace", "-f", "-c", "-e", "trace=fdatasync", "-o", str(summary)]
+        try:
+            service.start()
+            for number in range(count):
+                answer = service.send(webhooks.enter(f"person{number}@example.com", at=datetime.now(UTC)))
+                assert answer.json() == {"accepted": 1, "ignored": 0, "rejected": 0}
+            pending = service.export()["counts"]["pending"]
+            _terminate_child(service)
+        finally:
+            service.close()
+    finally:
+        sandbox.close()
+
+    assert pending == count
+    (line,) = [line for line in summary.read_text().splitlines() if line.endswith("fdatasync")]
+    calls = int(re.split(r"\s+", line.strip())[3])
+    assert calls >= count
+
+
+def _terminate_child(service: Service) -> None:
+    """
+    SIGTERM for the program under strace, not for strace, which then writes its summary and ends.
+    """
+    assert service.process.running is not None
+    strace = service.process.running.pid
+    children = Path(f"/proc/{strace}/task/{strace}/children").read_text().split()
+    for child in children:
+        subprocess.run(["kill", "-TERM", child], check=True)
+    service.process.running.wait(30)
+
+
+def test_a_drained_service_gives_everything_back(both: tuple[Service, Sandbox]) -> None:
+    """
+    SIGTERM: webhooks hear 503 with Retry-After while calls in flight end; nothing stays leased, nothing is lost.
+    """
+    service, sandbox = both
+    service.send_all([webhooks.enter("first@example.com", at=datetime.now(UTC))])
+    service.wait_until_told()
+    sandbox.tell("hold", after="before", then="drop", methods=["POST"], endpoints=["/user"])
+    service.send_all([webhooks.enter(f"person{n}@example.com", at=datetime.now(UTC)) for n in range(5)])
+    until(sandbox.state, lambda state: state["held"] == 5)
+    assert service.process.running is not None
+    service.process.running.terminate()
+    refused = until(
+        lambda: service.send(webhooks.enter("late@example.com", at=datetime.now(UTC))), lambda a: a.status_code == 503
+    )
+    sandbox.tell("release")
+    exit_code = service.process.stop()
+    members = sandbox.members()
+
+    assert refused.headers["Retry-After"] == "30"
+    assert exit_code == 0
+    assert members == {"first@example.com", *(f"person{n}@example.com" for n in range(5))}
