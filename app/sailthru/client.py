@@ -73,7 +73,7 @@ class SailthruClient:
         The answer to one call, for example `call("POST", "user", {"id": ...})`.
 
         Raises:
-            CallFailed: of the kind that `read_answer` found, or `Transient` where nothing was sent and `OutcomeUnknown`
+            CallFailed: of the kind that `read_answer` found, or `NotSent` where nothing was sent and `OutcomeUnknown`
                 where no answer that can be read came back, for a GET as well.
         """
         try:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import httpx
 
-from app.domain.errors import CallFailed, OutcomeUnknown, Transient
+from app.domain.errors import CallFailed, NotSent, OutcomeUnknown
 
 
 class Loss(NamedTuple):
@@ -21,9 +21,9 @@ class Loss(NamedTuple):
     text: str
 
 
-NOT_CONNECTED = Loss(Transient, "refused", "No connection to Sailthru could be made.")
-NOT_REACHED = Loss(Transient, "unreachable", "Sailthru could not be reached in time; nothing was sent.")
-_NOT_SENT = Loss(Transient, "unreachable", "The call to Sailthru could not be sent.")
+NOT_CONNECTED = Loss(NotSent, "refused", "No connection to Sailthru could be made.")
+NOT_REACHED = Loss(NotSent, "unreachable", "Sailthru could not be reached in time; nothing was sent.")
+_NOT_SENT = Loss(NotSent, "unreachable", "The call to Sailthru could not be sent.")
 NO_ANSWER = Loss(OutcomeUnknown, "timeout", "Sailthru did not answer in time; the call may have been done.")
 CUT_OFF = Loss(
     OutcomeUnknown, "reset", "The connection to Sailthru broke before its answer; the call may have been done."

@@ -169,7 +169,8 @@ def test_a_drained_service_gives_everything_back(both: tuple[Service, Sandbox]) 
         lambda: service.send(webhooks.enter("late@example.com", at=datetime.now(UTC))), lambda a: a.status_code == 503
     )
     sandbox.tell("release")
-    exit_code = service.process.stop()
+    # No second signal: that would end it at once.
+    exit_code = service.process.running.wait(30)
     members = sandbox.members()
 
     assert refused.headers["Retry-After"] == "30"

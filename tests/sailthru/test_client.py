@@ -18,7 +18,7 @@ import httpx
 import pytest
 import respx
 
-from app.domain.errors import CallFailed, LimitReached, OutcomeUnknown, Permanent, Transient
+from app.domain.errors import CallFailed, LimitReached, NotSent, OutcomeUnknown, Permanent, Transient
 from app.sailthru.client import LARGEST_ANSWER_BYTES, Method, SailthruClient
 from app.sailthru.losses import LOSSES
 from app.sailthru.protocol import Credentials, RateLimit, signature
@@ -168,7 +168,7 @@ async def test_every_error_of_httpx_says_whether_the_call_may_have_been_done(err
         with pytest.raises(CallFailed) as caught:
             await client.call("POST", "user", PAYLOAD)
 
-    expected = (Transient, NOT_SENT[error]) if error in NOT_SENT else (OutcomeUnknown, MAYBE_SENT[error])
+    expected = (NotSent, NOT_SENT[error]) if error in NOT_SENT else (OutcomeUnknown, MAYBE_SENT[error])
     assert error in LOSSES
     assert (type(caught.value), caught.value.code) == expected
 
@@ -224,8 +224,8 @@ class Connecting(httpx.AsyncBaseTransport):
 @pytest.mark.parametrize(
     ("steps", "error", "code"),
     [
-        (["connection.connect_tcp.started"], Transient, "unreachable"),
-        (["connection.connect_tcp.started", "connection.start_tls.started"], Transient, "unreachable"),
+        (["connection.connect_tcp.started"], NotSent, "unreachable"),
+        (["connection.connect_tcp.started", "connection.start_tls.started"], NotSent, "unreachable"),
         (["connection.connect_tcp.started", "http11.send_request_headers.started"], OutcomeUnknown, "timeout"),
         (["http11.send_request_headers.started"], OutcomeUnknown, "timeout"),
         ([], OutcomeUnknown, "timeout"),

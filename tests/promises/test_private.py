@@ -1,0 +1,64 @@
+"""
+private: no address, field value, token, key or signature in logs, metrics or error bodies; files for their owner only.
+"""
+
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from app.sandbox import webhooks
+from tests.promises.processes import ADMIN_TOKEN, API_KEY, API_SECRET, LYTICS_TOKEN, WEBHOOK_TOKEN, running, until
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+FIELD_VALUE = "Zyzzyva-of-Sampleton"
+
+
+def test_nothing_private_leaves_by_logs_metrics_or_errors(tmp_path: Path) -> None:
+    """
+    At the most talkative log level, after joins, leaves, reads, refused webhooks and failed calls.
+    """
+    with running(tmp_path, LOG_LEVEL="DEBUG") as (service, sandbox):
+        fields = {"last_name": FIELD_VALUE}
+        service.send_all([webhooks.enter("ada@example.com", at=NOON, fields=fields)])
+        until(sandbox.members, bool)
+        service.send_all(
+            [webhooks.exit_("ada@example.com", at=datetime.now(UTC)), webhooks.exit_("gone@example.com", at=NOON)]
+        )
+        service.wait_until_told()
+        sandbox.tell("hold", after="before", then="drop", methods=["POST"], endpoints=["/user"])
+        service.send_all([webhooks.enter("lost@example.com", at=NOON)])
+        # The call is given up after the service's timeout, and recorded as unknown.
+        until(
+            lambda: service.http.get("/members/lost@example.com").json()["memberships"],
+            lambda found: found and found[0]["state"] == "retrying",
+        )
+        sandbox.tell("release")
+        until(sandbox.members, lambda members: members == {"lost@example.com"})
+        refused = [
+            service.http.post("/webhooks/lytics", json={}, headers={"Authorization": "not-the-right-token"}),
+            service.http.post("/webhooks/lytics?token=wrong-in-the-url", json={}, headers={"Authorization": ""}),
+            service.send({"data": {"email": "ada@example.com", "last_name": FIELD_VALUE}}),
+            service.send({"data": {"email": "ada@example.com", "segment_events": [{"id": "x", "event": FIELD_VALUE}]}}),
+            service.http.get("/members/ada@example.com", headers={"Authorization": "Bearer wrong"}),
+            service.http.get("/exports/ada@example.com"),
+            service.http.patch("/exports/1", json={"name": FIELD_VALUE}),
+            service.http.get("/nowhere/ada@example.com?token=wrong-in-the-url"),
+        ]
+        metrics = service.http.get("/metrics").text
+        signatures = {call["json"].get("sig") for call in sandbox.account(with_log=True)["calls_log"]} - {None}
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in service.database.parent.iterdir()}
+        service.process.stop()
+        stored = b"".join(path.read_bytes() for path in service.database.parent.iterdir())
+        log = service.log.read_text()
+    public = "\n".join([log, metrics, *(answer.text for answer in refused)])
+    people = ["ada@example.com", "gone@example.com", "lost@example.com"]
+    secrets = [WEBHOOK_TOKEN, ADMIN_TOKEN, API_KEY, API_SECRET, LYTICS_TOKEN, "not-the-right-token", "wrong-in-the-url"]
+
+    assert all(400 <= answer.status_code < 500 for answer in refused)
+    assert "webhook refused" in log
+    for private in [*people, *map(quote, people), FIELD_VALUE, "sig=", *secrets, *signatures]:
+        assert private not in public, private
+    assert set(modes.values()) == {0o600}
+    # A field that nobody chose is never stored.
+    assert FIELD_VALUE.encode() not in stored
