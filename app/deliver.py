@@ -18,10 +18,12 @@ from app.domain.errors import (
     UnknownList,
 )
 from app.domain.member import Call, Claim, Effect, Settled, Settlement, Told, plan
-from app.domain.retry import RetryPolicy
+from app.domain.retry import RetryPolicy, window_ends_at
 
 # Added to a lease, so that a request that leaves a moment after its claim still has two timeouts before it.
 LEASE_MARGIN = timedelta(seconds=2)
+# Members that met a used-up limit do not all return in the window's first moment.
+LIMIT_JITTER = timedelta(seconds=2)
 WINDOW_OVER = "retry_window_over"
 
 
@@ -234,8 +236,7 @@ class Deliverer:
             return Settlement(claim, call, Effect.TOLD, "ok")
         now, outcome = self._clock(), str(error.code)
         if isinstance(error, LimitReached):
-            resets_at = error.resets_at or now + timedelta(minutes=1)
-            retry_at = resets_at + self._draw() * LEASE_MARGIN
+            retry_at = window_ends_at(error.resets_at, now) + self._draw() * LIMIT_JITTER
             return Settlement(claim, call, Effect.NONE, outcome, retry_at=retry_at)
         if isinstance(error, CredentialsRefused):
             return Settlement(claim, call, Effect.NONE, outcome, retry_at=now)

@@ -247,7 +247,6 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         journal=service.journal,
         status=service,
         version=__version__,
-        started_at=service.clock(),
         admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
         metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
     )

@@ -105,19 +105,17 @@ class Receiver:
         changes_of: list[range] = []
         rejected: list[Rejection] = []
         for event in events:
-            before = len(changes)
-            for export in await self._exports_of(event):
-                change = self._change(event, export)
-                if change is None:
-                    rejected.append(NO_ADDRESS)
-                else:
-                    changes.append(change)
-            changes_of.append(range(before, len(changes)))
+            exports = await self._exports_of(event)
+            own = [change for export in exports if (change := self._change(event, export)) is not None]
+            if exports and not own:
+                rejected.append(NO_ADDRESS)
+            changes_of.append(range(len(changes), len(changes) + len(own)))
+            changes += own
         kept = await self._members.keep(changes) if changes else Kept((), frozenset())
         for account in kept.due_accounts:
             self._wake(account)
         accepted = sum(any(kept.verdicts[i] is Verdict.ACCEPTED for i in own) for own in changes_of)
-        return Receipt(accepted, max(len(events) - accepted - len(rejected), 0), tuple(rejected))
+        return Receipt(accepted, len(events) - accepted - len(rejected), tuple(rejected))
 
     async def _exports_of(self, event: AudienceEvent) -> tuple[Export, ...]:
         known = self._exports.of_audience(event.audience_id)

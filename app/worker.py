@@ -16,6 +16,7 @@ import structlog
 from app.deliver import Delivered
 from app.domain.errors import CredentialsRefused, LimitReached, StoreUnavailable
 from app.domain.member import Claim
+from app.domain.retry import window_ends_at
 
 log = structlog.get_logger(__name__)
 
@@ -205,9 +206,10 @@ class AccountLoop:
                 self._paused_until = now + self._pause
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
         elif isinstance(delivered.error, LimitReached):
-            self._paused_until = delivered.error.resets_at or now + LONGEST_PAUSE
+            self._paused_until = window_ends_at(delivered.error.resets_at, now)
             log.warning("limit reached", account=self._account, until=self._paused_until.isoformat())
-        elif self.is_paused and delivered.error is None:
+        elif delivered.error is None and self._paused_until is not None and now >= self._paused_until:
+            # A probe got through. A call that had left before the pause says nothing.
             log.info("account answers again", account=self._account)
             self._paused_until, self._pause = None, FIRST_PAUSE
             self.wake()

@@ -5,6 +5,18 @@ When to call again after a failure, and when to give up.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+# Sailthru counts by calendar minute, so its window never lasts longer.
+LONGEST_WINDOW = timedelta(minutes=1)
+SHORTEST_WINDOW = timedelta(seconds=1)
+
+
+def window_ends_at(resets_at: datetime | None, now: datetime) -> datetime:
+    """
+    When a used-up limit is whole again: as the answer says, but within a minute, whatever the two clocks make of it.
+    """
+    latest = now + LONGEST_WINDOW
+    return latest if resets_at is None else min(max(resets_at, now + SHORTEST_WINDOW), latest)
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Insert, Table, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -122,13 +122,13 @@ class _as_unavailable:  # noqa: N801 - reads as a word in a `with`
     """
     Turns what the driver raises when the database can't be used just now into `StoreUnavailable`.
 
-    A broken constraint is a mistake of ours and stays what it is.
+    A statement or a value that it refuses is a mistake of ours and stays what it is.
     """
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, IntegrityError):
+        if isinstance(error, IntegrityError | DataError | ProgrammingError):
             return
         if isinstance(error, DBAPIError | PoolTimeoutError):
             # The driver's own text may quote a statement; its class says enough.

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from app.domain.errors import StoreUnavailable
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -14,8 +16,9 @@ class GroupCommit(Generic[Item, Result]):
     """
     Collects what callers hand in while the previous transaction runs, and commits it together.
 
-    Each caller is answered when the transaction that holds its own item has been committed. If a transaction of
-    several fails, each item is tried again in one of its own, so that only the culprit hears of the failure.
+    Each caller is answered when the transaction that holds its own item has been committed. If the database refuses a
+    transaction of several, each item is tried again in one of its own, so that only the culprit hears of it. If the
+    database is not there at all, that is no item's fault, and all hear of it at once.
 
     Args:
         commit: stores items in one transaction; returns one result for each, in order, or raises and keeps nothing.
@@ -64,9 +67,13 @@ class GroupCommit(Generic[Item, Result]):
     async def _store(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._commit([item for item, _ in batch])
+        except StoreUnavailable as error:
+            for _, answer in batch:
+                _fail(answer, error)
+            return
         except Exception as error:  # noqa: BLE001 - whatever it was belongs to the callers, not to this task
             if len(batch) == 1:
-                _answer(batch[0][1], error)
+                _fail(batch[0][1], error)
                 return
             for one in batch:
                 await self._store([one])
@@ -77,7 +84,7 @@ class GroupCommit(Generic[Item, Result]):
                 answer.set_result(result)
 
 
-def _answer(answer: asyncio.Future[Result], error: Exception) -> None:
+def _fail(answer: asyncio.Future[Result], error: Exception) -> None:
     # A caller that has gone away (a closed connection) has cancelled its future.
     if not answer.done():
         answer.set_exception(error)

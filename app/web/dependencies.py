@@ -5,7 +5,6 @@ What the routes are given, as typed aliases, and the check of admin tokens.
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Annotated, Protocol
 
 from fastapi import Depends, HTTPException, Request
@@ -113,7 +112,6 @@ class Doors:
     journal: Journal
     status: Status
     version: str
-    started_at: datetime
     admin_tokens: Mapping[str, str] = field(repr=False)
     metrics_tokens: Mapping[str, str] = field(repr=False)
 

@@ -8,7 +8,7 @@ https://www.contentstack.com/docs/lytics/webhooks
 import asyncio
 import json
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import parse_qs
@@ -25,6 +25,7 @@ from app.web.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, declared, problem_
 
 log = structlog.get_logger(__name__)
 
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 LARGEST_BODY_BYTES = 16 * 1024 * 1024
 SLOWEST_BODY = timedelta(seconds=10)
 PATH = "/webhooks/lytics"
@@ -111,12 +112,19 @@ class WebhookDoor:
             log.warning("webhook refused", status=int(status), reason=error.reason)
             await _answer(send, status, problem_body(status, str(error), reason=error.reason))
         except StoreUnavailable as error:
-            self._meter.refused("unavailable")
             log.warning("webhook not stored", why=str(error))
-            detail = f"{error} Nothing of this request was kept; send it again."
-            await _answer(send, HTTPStatus.SERVICE_UNAVAILABLE, problem_body(HTTPStatus.SERVICE_UNAVAILABLE, detail))
+            await self._send_away(send, f"{error} Nothing of this request was kept; send it again.")
+        except Exception:
+            # A mistake of ours: the sender keeps the event, and comes again once it is mended.
+            log.exception("webhook not stored")
+            await self._send_away(send, "The service made a mistake and kept nothing of this request; send it again.")
         else:
             await _answer(send, HTTPStatus.OK, receipt, media_type="application/json")
+
+    async def _send_away(self, send: Send, detail: str) -> None:
+        self._meter.refused("unavailable")
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        await _answer(send, status, problem_body(status, detail))
 
     async def _take(self, scope: Scope, receive: Receive) -> bytes:
         headers = Headers(scope=scope)
@@ -128,7 +136,7 @@ class WebhookDoor:
             raise StoreUnavailable("The service is shutting down.")
         body = await self._read_body(receive)
         now = self._clock()
-        reading = read(body, arrived_at_ns=int(now.timestamp() * 1_000_000) * 1000)
+        reading = read(body, arrived_at_ns=(now - EPOCH) // MICROSECOND * 1000)
         receipt = await self._receiver.receive(reading.events)
         rejected = [*reading.rejected, *receipt.rejected]
         for one in rejected:
