@@ -4,8 +4,9 @@ Opens the database. Every difference between SQLite and PostgreSQL stands in thi
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -99,14 +100,6 @@ class Database:
         async with self.reading() as connection:
             await connection.execute(select(1))
 
-    async def checkpoint(self) -> None:
-        """
-        Move what stands in SQLite's write-ahead log into its file, so that a copy of the file is whole.
-        """
-        async with self._write.connect() as connection:
-            autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await autocommit.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-
     async def close(self) -> None:
         """
         Give everything back, the file lock last.
@@ -171,6 +164,15 @@ def sqlite_path(url: URL) -> Path:
             "DATABASE_URL names no file: what is only in memory is lost with the process; use sqlite:///FILE."
         )
     return Path(url.database)
+
+
+def copy_sqlite(path: Path, copy: Path) -> None:
+    """
+    Copy an SQLite file with all that was committed, also what still stands in its write-ahead log.
+    """
+    _make_private_file(copy)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
 
 
 def _make_private_file(path: Path) -> None:

@@ -2,7 +2,7 @@
 Brings a database to the schema of this version, before anything else uses it.
 """
 
-import shutil
+import asyncio
 from pathlib import Path
 
 from alembic import command
@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
-from app.store.engine import Database, sqlite_path
+from app.store.engine import Database, copy_sqlite, sqlite_path
 from app.store.schema import metadata
 
 
@@ -21,18 +21,14 @@ async def migrate(database: Database, url: str) -> list[str]:
     """
     Apply the steps that are missing; returns their numbers, empty if the database was up to date.
 
-    An SQLite file that holds data is first copied beside itself, as FILE.before-STEP. SQLite's own backup is not
-    needed for it: the file lock is ours, and what stands in the write-ahead log is moved into the file before.
+    An SQLite file that holds data is first copied beside itself, as FILE.before-STEP.
     """
     async with database.writing() as connection:
         missing = await connection.run_sync(_missing)
         is_used = await connection.run_sync(_is_used)
     if missing and is_used:
-        await database.checkpoint()
         path = sqlite_path(make_url(url))
-        copy = path.with_name(f"{path.name}.before-{missing[0]}")
-        shutil.copyfile(path, copy)
-        copy.chmod(0o600)
+        await asyncio.to_thread(copy_sqlite, path, path.with_name(f"{path.name}.before-{missing[0]}"))
     if missing:
         async with database.writing() as connection:
             await connection.run_sync(_upgrade)

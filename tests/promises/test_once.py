@@ -20,6 +20,8 @@ def test_a_thousand_webhooks_for_a_new_audience_make_one_list(both: tuple[Servic
     1,000 webhooks for a brand-new audience over 20 connections: exactly one POST /list, each person joins once.
     """
     service, sandbox = both
+    # Slow enough for many to need the list while it is being made.
+    sandbox.tell("latency", mean=0.3, spread=0.1)
     addresses = {f"person{n}@example.com" for n in range(1000)}
 
     def send(part: list[str]) -> None:

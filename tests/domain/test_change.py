@@ -1,0 +1,35 @@
+"""
+Which of two moves is the newer one.
+"""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.change import Move
+
+IN_ORDER = [
+    Move(10, 90, is_enter=True),
+    Move(11, 20, is_enter=False),
+    Move(11, 20, is_enter=True),
+    Move(11, 21, is_enter=False),
+    Move(12, 0, is_enter=False),
+]
+
+
+@pytest.mark.parametrize(("older", "newer"), list(pairwise(IN_ORDER)))
+def test_event_time_then_message_time_then_exit_before_enter(older: Move, newer: Move) -> None:
+    """
+    The event's own time decides first, however late its message was made.
+    """
+    assert older < newer
+
+
+@given(st.lists(st.builds(Move, st.integers(0, 3), st.integers(0, 3), st.booleans())))
+def test_the_order_is_total(moves: list[Move]) -> None:
+    """
+    Whatever the order of arrival, the newest is the same.
+    """
+    assert sorted(moves) == sorted(moves[::-1])

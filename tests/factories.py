@@ -1,0 +1,188 @@
+"""
+One valid object each; say in keywords what shall differ.
+
+Times of changes are given in seconds after noon. A message is made one second after what it tells of.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from app.domain.change import Kind, MembershipChange, Move
+from app.domain.export import Export, ExportState
+from app.domain.member import Call, Claim, Effect, Membership, Pending, Settlement, plan
+
+NOON = datetime(2026, 4, 11, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+
+ADA = "ada@example.com"
+LOVELACE = "lovelace@example.com"
+GRACE = "grace@example.com"
+ADA_ID = "15000000000000000001"
+GRACE_ID = "15000000000000000002"
+
+EXPORT = 1
+ACCOUNT = "default"
+LIST = "Lytics Spring Buyers"
+
+
+class Clock:
+    """
+    Stands still until told otherwise.
+    """
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        self.now += by
+
+
+def ns(seconds: float) -> int:
+    """
+    Seconds after noon as nanoseconds since 1970.
+    """
+    return (int(NOON.timestamp()) * 1_000_000 + round(seconds * 1_000_000)) * 1000
+
+
+def move(at: float, message: float | None = None, *, is_enter: bool = True) -> Move:
+    return Move(ns(at), ns(at + 1 if message is None else message), is_enter)
+
+
+def enter(
+    address: str = ADA,
+    *,
+    at: float = 0,
+    message: float | None = None,
+    lytics_id: str | None = ADA_ID,
+    vars: Mapping[str, object] | None = None,  # noqa: A002 - Sailthru's own word
+    export_id: int = EXPORT,
+    clock_corrected: bool = False,
+) -> MembershipChange:
+    return MembershipChange(
+        export_id=export_id,
+        kind=Kind.ENTER,
+        address=address,
+        lytics_id=lytics_id,
+        moved_at_ns=ns(at),
+        message_at_ns=ns(at + 1 if message is None else message),
+        vars=vars or {},
+        clock_corrected=clock_corrected,
+    )
+
+
+def exit_(
+    address: str | None = ADA,
+    *,
+    at: float = 0,
+    message: float | None = None,
+    lytics_id: str | None = ADA_ID,
+    export_id: int = EXPORT,
+) -> MembershipChange:
+    return MembershipChange(
+        export_id=export_id,
+        kind=Kind.EXIT,
+        address=address,
+        lytics_id=lytics_id,
+        moved_at_ns=ns(at),
+        message_at_ns=ns(at + 1 if message is None else message),
+        vars={},
+    )
+
+
+def change(
+    address: str | None = ADA,
+    *,
+    message: float,
+    lytics_id: str | None = ADA_ID,
+    vars: Mapping[str, object] | None = None,  # noqa: A002 - Sailthru's own word
+    export_id: int = EXPORT,
+) -> MembershipChange:
+    return MembershipChange(
+        export_id=export_id,
+        kind=Kind.CHANGE,
+        address=address,
+        lytics_id=lytics_id,
+        moved_at_ns=None,
+        message_at_ns=ns(message),
+        vars=vars or {},
+    )
+
+
+def export(**different: Any) -> Export:
+    values: dict[str, Any] = {
+        "id": EXPORT,
+        "audience_id": "0a1b2c3d",
+        "audience_slug": "spring_buyers",
+        "audience_name": "Spring Buyers",
+        "account": ACCOUNT,
+        "email_field": "email",
+        "fields": {},
+        "list_name": LIST,
+        "list_id": None,
+        "list_ready_at": NOON,
+        "state": ExportState.RUNNING,
+        "reason": None,
+        "created_at": NOON,
+    }
+    return Export(**values | different)
+
+
+def membership(**different: Any) -> Membership:
+    """
+    Entered, and not told yet.
+    """
+    values: dict[str, Any] = {
+        "export_id": EXPORT,
+        "address": ADA,
+        "wanted": True,
+        "moved": move(0, is_enter=different.get("wanted", True)),
+        "fields_at_ns": ns(1),
+        "lytics_id": ADA_ID,
+        "revision": 1,
+        "accepted_at": NOON,
+    }
+    return Membership(**values | different)
+
+
+def pending(list_name: str = LIST, *, list_ready: bool = True, **different: Any) -> Pending:
+    return Pending(list_name, list_ready, membership(**different))
+
+
+def claim(*ones: Pending, **different: Any) -> Claim:
+    """
+    A claim of what is pending, with the request that is planned for it.
+    """
+    held = ones or (pending(),)
+    values: dict[str, Any] = {
+        "member_id": 1,
+        "account": ACCOUNT,
+        "address": ADA,
+        "lease": 7,
+        "leased_until": NOON + MINUTE,
+        "attempts": 1,
+        "pending": tuple(replace(one, membership=replace(one.membership)) for one in held),
+        "call": plan(held),
+    }
+    return Claim(**values | different)
+
+
+def settlement(held: Claim, effect: Effect = Effect.TOLD, **different: Any) -> Settlement:
+    """
+    How the first request of a claim ended.
+    """
+    values: dict[str, Any] = {"call": held.call, "outcome": "ok" if effect is Effect.TOLD else "503"}
+    return Settlement(claim=held, effect=effect, **values | different)
+
+
+def after_read(held: Claim, lists: frozenset[str] | None = None) -> Call:
+    """
+    What is written once Sailthru has said which lists the person is on; None for a stranger.
+    """
+    return plan(held.pending, lists, was_read=True)
