@@ -32,4 +32,6 @@ def test_the_order_is_total(moves: list[Move]) -> None:
     """
     Whatever the order of arrival, the newest is the same.
     """
-    assert sorted(moves) == sorted(moves[::-1])
+    backwards = list(reversed(moves))
+
+    assert sorted(moves) == sorted(backwards)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.domain.member import Call, Need, Told, digest, plan
+from app.domain.member import Call, Need, Pending, Told, digest, plan
 from tests.factories import LIST, NOON, claim, membership, ns, pending
 
 OTHER = "Lytics Lapsed"

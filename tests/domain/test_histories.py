@@ -1,0 +1,284 @@
+"""
+Whole histories: whatever the order, the repetition and the calls in between, the newest wins and the counts add up.
+"""
+
+import random
+from dataclasses import dataclass, field, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.change import Kind, MembershipChange
+from app.domain.member import Claim, Effect, Need, Pending, Told
+from app.domain.merge import Entry, Ledger, Tally, Verdict, settle_attempt
+from tests.factories import (
+    ADA,
+    ADA_ID,
+    GRACE,
+    GRACE_ID,
+    LIST,
+    LOVELACE,
+    NOON,
+    after_read,
+    change,
+    claim,
+    enter,
+    exit_,
+    settlement,
+)
+
+ADDRESSES = (ADA, LOVELACE, GRACE)
+
+
+def ledger_of(*changes: MembershipChange) -> Ledger:
+    ledger = Ledger(NOON)
+    for one in changes:
+        ledger.apply(one)
+    return ledger
+
+
+def wanted(ledger: Ledger) -> set[str]:
+    return {address for (_, address), held in ledger.memberships.items() if held.wanted}
+
+
+def address_at_the_end(history: list[MembershipChange]) -> set[str]:
+    """
+    The rule once more, in other words: the newest move says in or out; who is in holds the address of the newest
+    message since that enter.
+    """
+    last = max((one for one in history if one.kind is not Kind.CHANGE), key=lambda one: one.moved_at_ns or 0)
+    if last.kind is Kind.EXIT:
+        return set()
+    since = [one for one in history if one.kind is Kind.CHANGE and one.message_at_ns > last.message_at_ns]
+    newest = max([last, *since], key=lambda one: one.message_at_ns)
+    return {newest.address or ""}
+
+
+@st.composite
+def moves(draw: st.DrawFn) -> list[MembershipChange]:
+    """
+    Enters and exits of one user at distinct times, told after any time; exits with or without an address.
+    """
+    made: list[MembershipChange] = []
+    for at in range(draw(st.integers(1, 6))):
+        message = at + draw(st.floats(0.1, 5))
+        if draw(st.booleans()):
+            made.append(enter(draw(st.sampled_from(ADDRESSES)), at=at, message=message))
+        else:
+            made.append(exit_(draw(st.sampled_from([None, *ADDRESSES])), at=at, message=message))
+    return made
+
+
+@st.composite
+def stays(draw: st.DrawFn) -> list[MembershipChange]:
+    """
+    Stays of one user in an audience, in order: an enter, changes of fields and address, an exit at the end.
+    """
+    made: list[MembershipChange] = []
+    for _ in range(draw(st.integers(1, 3))):
+        made.append(enter(draw(st.sampled_from(ADDRESSES)), at=len(made) * 10))
+        for _ in range(draw(st.integers(0, 2))):
+            made.append(change(draw(st.sampled_from(ADDRESSES)), message=len(made) * 10 + 1))
+        made.append(exit_(draw(st.sampled_from([None, *ADDRESSES])), at=len(made) * 10))
+    return made[: draw(st.integers(1, len(made)))]
+
+
+@settings(deadline=None)
+@given(moves(), st.randoms(use_true_random=False))
+def test_in_any_order_and_however_often_the_newest_move_wins(
+    history: list[MembershipChange], dice: random.Random
+) -> None:
+    """
+    Also with messages that were made in another order than what they tell of.
+    """
+    arrived = [*history, *dice.sample(history, dice.randint(0, len(history)))]
+    dice.shuffle(arrived)
+    ledger = ledger_of(*arrived)
+    address = next(iter(address_at_the_end(history)), None)
+
+    assert wanted(ledger) == wanted(ledger_of(*history)) == address_at_the_end(history)
+    assert ledger.identities[1, ADA_ID].address == address
+
+
+@settings(deadline=None)
+@given(stays(), st.randoms(use_true_random=False))
+def test_changes_of_address_end_alike_once_their_enter_is_known(
+    history: list[MembershipChange], dice: random.Random
+) -> None:
+    """
+    A change may come late, and twice, and between other stays, but not before the enter of its own.
+    """
+    arrived = [*history, *dice.sample(history, dice.randint(0, len(history)))]
+    dice.shuffle(arrived)
+    waiting: list[MembershipChange] = []
+    in_order: list[MembershipChange] = []
+    for one in arrived:
+        if one.kind is Kind.CHANGE:
+            waiting.append(one)
+        else:
+            in_order.append(one)
+        for late in list(waiting):
+            own = max(
+                (h for h in history if h.kind is Kind.ENTER and h.message_at_ns < late.message_at_ns),
+                key=lambda h: h.message_at_ns,
+            )
+            if own in in_order:
+                in_order.append(late)
+                waiting.remove(late)
+    ledger = ledger_of(*in_order)
+
+    assert wanted(ledger) == wanted(ledger_of(*history)) == address_at_the_end(history)
+
+
+@dataclass
+class World:
+    """
+    Users who share addresses, and a worker who calls for them, with every write put on record before it leaves.
+    """
+
+    ledger: Ledger = field(default_factory=lambda: Ledger(NOON))
+    in_flight: dict[str, Claim] = field(default_factory=dict)
+
+    @property
+    def tally(self) -> Tally:
+        return self.ledger.tallies.setdefault(1, Tally())
+
+    def take(self, address: str) -> None:
+        membership = self.ledger.memberships.get((1, address))
+        if membership is None or not membership.is_pending or address in self.in_flight:
+            return
+        held = claim(Pending(LIST, list_ready=True, membership=membership))
+        if held.call.is_read:
+            held = replace(held, call=after_read(held))
+        if held.call.join or held.call.leave:
+            membership.told = Told.UNKNOWN
+        if held.call.is_write:
+            membership.told_vars = None
+        self.in_flight[address] = held
+
+    def end(self, address: str, effect: Effect, *, is_given_up: bool) -> None:
+        held = self.in_flight.pop(address, None)
+        if held is not None:
+            dead = {1: "11"} if is_given_up and effect is not Effect.TOLD else {}
+            ended = settlement(held, effect, dead=dead, is_spent=effect is not Effect.TOLD)
+            settle_attempt(ended, self.ledger.memberships[1, address], NOON, self.tally)
+
+    def check(self) -> None:
+        held = self.ledger.memberships.values()
+        tally = self.tally
+
+        assert tally.accepted == tally.delivered + tally.superseded + tally.pending + tally.dead
+        assert tally.pending == sum(one.revision - one.told_revision for one in held)
+        assert tally.dead == sum(one.dead_code is not None for one in held)
+        assert tally.members == sum(one.wanted for one in held)
+        assert tally.accepted == sum(one.revision for one in held)
+        for one in held:
+            is_done = not one.is_pending and one.dead_code is None and one.address not in self.in_flight
+            assert not is_done or one.need is Need.NOTHING
+
+
+addresses = st.sampled_from(ADDRESSES)
+ids = st.sampled_from([None, ADA_ID, GRACE_ID])
+times = st.integers(0, 20)
+some_vars = st.sampled_from([{}, {"a": 1}, {"a": 2}])
+happenings = st.one_of(
+    st.builds(enter, addresses, at=times, message=times, lytics_id=ids, vars=some_vars),
+    st.builds(exit_, addresses, at=times, message=times, lytics_id=ids),
+    st.builds(exit_, st.none(), at=times, message=times, lytics_id=st.sampled_from([ADA_ID, GRACE_ID])),
+    st.builds(change, addresses, message=times, lytics_id=ids, vars=some_vars),
+    addresses,
+    st.tuples(addresses, st.sampled_from(Effect), st.booleans()),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(happenings, max_size=40))
+def test_the_counts_add_up_after_each_step(steps: list[MembershipChange | str | tuple[str, Effect, bool]]) -> None:
+    """
+    Whatever arrives in whatever order, and however calls end meanwhile; and whoever is not pending needs nothing.
+    """
+    world = World()
+    for step in steps:
+        if isinstance(step, MembershipChange):
+            world.ledger.apply(step)
+        elif isinstance(step, str):
+            world.take(step)
+        else:
+            world.end(step[0], step[1], is_given_up=step[2])
+        world.check()
+
+
+@given(st.lists(happenings, max_size=20))
+def test_no_user_holds_two_addresses(steps: list[object]) -> None:
+    """
+    One whom nobody shares an address with: where it is not held as in, it is on no list.
+    """
+    ledger = Ledger(NOON)
+    for step in steps:
+        if isinstance(step, MembershipChange):
+            ledger.apply(replace(step, lytics_id=ADA_ID))
+
+    assert wanted(ledger) == {one.address for one in ledger.identities.values() if one.address is not None}
+
+
+def test_a_move_counts_on_each_address() -> None:
+    """
+    One leaves and one joins: two changes, one member.
+    """
+    ledger = ledger_of(enter(ADA, at=1), enter(LOVELACE, at=2))
+
+    assert ledger.tallies[1] == Tally(accepted=3, pending=3, members=1)
+    assert ledger.memberships[1, ADA].revision == 2
+    assert ledger.memberships[1, LOVELACE].revision == 1
+
+
+def test_a_late_stay_does_not_bring_back_its_address() -> None:
+    """
+    A whole older stay that arrives after a newer exit changes nothing and is counted as stale.
+    """
+    ledger = ledger_of(exit_(None, at=9), enter(LOVELACE, at=1), exit_(LOVELACE, at=2))
+
+    assert wanted(ledger) == set()
+    assert ledger.tallies[1] == Tally(stale=2)
+
+
+def test_the_timeline_tells_of_stale_and_ignored_changes_too() -> None:
+    """
+    Whoever asks why somebody is not on the list sees what arrived and did not count.
+    """
+    ledger = ledger_of(enter(ADA, at=5), exit_(ADA, at=1), change(GRACE, message=6, lytics_id=None), exit_(None, at=2))
+
+    assert ledger.entries == [
+        Entry(1, ADA, Kind.ENTER, Verdict.ACCEPTED, enter(at=5).moved_at_ns, clock_corrected=False),
+        Entry(1, ADA, Kind.EXIT, Verdict.STALE, exit_(at=1).moved_at_ns, clock_corrected=False),
+        Entry(1, GRACE, Kind.CHANGE, Verdict.IGNORED, None, clock_corrected=False),
+    ]
+
+
+def test_a_corrected_clock_is_told() -> None:
+    """
+    A time that was replaced must be seen by whoever explains the order.
+    """
+    ledger = ledger_of(enter(clock_corrected=True))
+
+    assert [entry.clock_corrected for entry in ledger.entries] == [True]
+
+
+def test_an_exit_for_a_stranger_is_kept_until_sailthru_was_asked() -> None:
+    """
+    Somebody may have put the person on the list by hand, or before this service knew of it.
+    """
+    ledger = ledger_of(exit_(at=1))
+
+    assert ledger.memberships[1, ADA].need is Need.READ
+    assert ledger.tallies[1] == Tally(accepted=1, pending=1)
+
+
+def test_each_export_has_counts_of_its_own() -> None:
+    """
+    The same person in two exports is two memberships and two identities.
+    """
+    ledger = ledger_of(enter(at=1, export_id=1), enter(at=1, export_id=2), exit_(at=2, export_id=2))
+
+    assert {key: held.wanted for key, held in ledger.memberships.items()} == {(1, ADA): True, (2, ADA): False}
+    assert (ledger.tallies[1].members, ledger.tallies[2].members) == (1, 0)

@@ -1,0 +1,53 @@
+"""
+What a person must find in README.md and .env.example.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from app.metrics import Metrics
+from app.settings import Settings
+from app.web import exports, health, members, openapi, webhooks
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+SETTINGS = [name.upper() for name in Settings.model_fields]
+METRICS = [
+    f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in Metrics("x").registry.collect()
+]
+ROUTERS = (exports.router, members.router, health.router, openapi.router)
+PATHS = [webhooks.PATH, *(str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes)]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_explained(name: str) -> None:
+    """
+    In the example and in the README.
+    """
+    assert f"\n{name}=" in EXAMPLE
+    assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_explained(name: str) -> None:
+    assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_call_is_explained(path: str) -> None:
+    assert f"{path}`" in README
+
+
+def test_the_example_is_what_the_settings_take() -> None:
+    """
+    As it stands it is valid; no secret is in it.
+    """
+    lines = [line.partition("=") for line in EXAMPLE.splitlines() if line and not line.startswith("#")]
+    given = {name: value.strip("'") for name, _, value in lines}
+
+    assert set(given) == set(SETTINGS)
+    assert not any(value for name, value in given.items() if name.endswith(("_TOKENS", "_TOKEN", "_KEY", "_SECRET")))
+    assert len(METRICS) >= 10
+    assert len(PATHS) >= 8
