@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from app.domain.errors import BadSettings
 
@@ -175,6 +175,10 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     try:
         given: dict[str, Any] = {"_secrets_dir": secrets_dir, **(overrides or {})}
         return Settings(**given)
+    except SettingsError as error:
+        # Its text names the field, in quotes, and where it came from; its cause would show the value.
+        name = (re.findall(r'"(\w+)"', str(error)) or ["A setting"])[0].upper()
+        raise BadSettings(f"{name}: must be JSON, as in .env.example.") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()

@@ -18,6 +18,8 @@ from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import SailthruSandbox
 from app.settings import Settings
+from app.store.engine import Database
+from app.store.migrate import migrate
 
 WEBHOOK_TOKEN = "webhook-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
@@ -111,7 +113,25 @@ class Running:
         """
         Who is on a list at Sailthru.
         """
-        return self.sailthru.accounts[API_KEY].members(name)
+        return self.sailthru.members(name)
+
+
+_migrated: list[bytes] = []
+
+
+async def _put_database(path: Path) -> None:
+    """
+    An empty database of this version; the steps to it are gone only once in a run, since they take the longest.
+    """
+    if not _migrated:
+        url = f"sqlite:///{path}"
+        database = Database.open(url)
+        try:
+            await migrate(database, url)
+        finally:
+            await database.close()
+        _migrated.append(path.read_bytes())
+    path.write_bytes(_migrated[0])
 
 
 @asynccontextmanager
@@ -121,6 +141,7 @@ async def running(
     """
     A service on a fresh database; settings in keywords differ from those of `settings`.
     """
+    await _put_database(folder / "service.db")
     sailthru = SailthruSandbox({API_KEY: API_SECRET})
     lytics = LyticsSandbox(LYTICS_TOKEN, audiences)
     outside = Outside(

@@ -139,10 +139,10 @@ class WebhookDoor:
         reading = read(body, arrived_at_ns=(now - EPOCH) // MICROSECOND * 1000)
         receipt = await self._receiver.receive(reading.events)
         rejected = [*reading.rejected, *receipt.rejected]
-        for one in rejected:
-            self._meter.refused(one.reason)
         if rejected and not receipt.accepted and not receipt.ignored:
             raise MalformedWebhook(rejected[0].reason, rejected[0].advice)
+        for one in rejected:
+            self._meter.refused(one.reason)
         counts = {"accepted": receipt.accepted, "ignored": receipt.ignored, "rejected": len(rejected)}
         self._meter.received(**counts, at=now)
         return json.dumps(counts).encode()

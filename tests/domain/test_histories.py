@@ -211,7 +211,7 @@ def test_the_counts_add_up_after_each_step(steps: list[MembershipChange | str | 
 @given(st.lists(happenings, max_size=20))
 def test_no_user_holds_two_addresses(steps: list[object]) -> None:
     """
-    One whom nobody shares an address with: where it is not held as in, it is on no list.
+    Whatever is told of one Lytics user: the list has the address held last, or none.
     """
     ledger = Ledger(NOON)
     for step in steps:

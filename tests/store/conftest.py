@@ -1,0 +1,48 @@
+"""
+The parts of the store on a fresh database, and an account with something to do.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from app.domain.export import Export
+from app.store.engine import Database
+from app.store.exports import Exports
+from app.store.journal import Journal
+from app.store.members import Members
+from tests.factories import ACCOUNT, Clock
+
+Running = Callable[[str], Awaitable[Export]]
+
+
+@pytest.fixture
+def exports(database: Database, clock: Clock) -> Exports:
+    return Exports(database, clock)
+
+
+@pytest.fixture
+def members(database: Database, clock: Clock) -> Members:
+    return Members(database, clock)
+
+
+@pytest.fixture
+def journal(database: Database) -> Journal:
+    return Journal(database)
+
+
+@pytest.fixture
+def running(exports: Exports, members: Members) -> Running:
+    """
+    Starts an export that runs, with a list that is known to exist.
+    """
+
+    async def start(audience: str) -> Export:
+        export = await exports.start(audience, audience_slug=audience.lower(), account=ACCOUNT)
+        named = await exports.name(export.id, audience)
+        assert named.list_name is not None
+        await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
+        await members.wake(export.id)
+        return await exports.get(export.id)
+
+    return start

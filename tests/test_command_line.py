@@ -1,0 +1,72 @@
+"""
+The commands, as real processes.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app import __version__
+from app.store.engine import Database
+
+
+def run(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *words],
+        cwd=folder,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def test_it_tells_its_version(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").stdout.strip() == __version__
+
+
+def test_without_tokens_the_start_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    """
+    It says how to make one.
+    """
+    result = run(tmp_path, "serve", WEBHOOK_TOKENS="", ADMIN_TOKENS="")
+
+    assert result.returncode == 2
+    assert result.stderr.startswith("lytics-sailthru: WEBHOOK_TOKENS is not set")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.timeout(60)
+def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
+    """
+    In `data/` where it runs; a second run does nothing; a file in use is refused.
+    """
+    first, second = run(tmp_path, "migrate"), run(tmp_path, "migrate")
+    held = Database.open(f"sqlite:///{tmp_path / 'data' / 'lytics-sailthru.db'}")
+    refused = run(tmp_path, "migrate")
+    os.close(held._lock or 0)
+
+    assert (first.stdout, second.stdout) == ("Applied: 0001.\n", "The database is up to date.\n")
+    assert refused.returncode == 2
+    assert "Another process uses" in refused.stderr
+
+
+def test_the_demo_ends_with_the_right_list(tmp_path: Path) -> None:
+    """
+    The whole way with real processes; 0 means the list is right.
+    """
+    result = run(tmp_path, "demo", "--once")
+
+    assert result.returncode == 0, result.stdout
+    assert "11 people are on it, just those in the audience, each joined once" in result.stdout
+
+
+def test_a_sandbox_that_can_not_listen_says_so(tmp_path: Path) -> None:
+    result = run(tmp_path, "sandbox", "--host", "203.0.113.1")
+
+    assert result.returncode == 1
+    assert "choose other ports" in result.stderr
