@@ -150,6 +150,10 @@ class AccountLoop:
             except StoreUnavailable as error:
                 log.warning("store unavailable, deliveries wait", account=self._account, why=str(error))
                 wait = STORE_PAUSE
+            except Exception:
+                # A mistake of ours must not end the loop: everybody behind the culprit waits for it.
+                log.exception("claiming failed", account=self._account)
+                wait = STORE_PAUSE
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), wait.total_seconds())
 

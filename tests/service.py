@@ -57,7 +57,8 @@ def settings(folder: Path, **different: Any) -> Settings:
         "lytics_api_token": LYTICS_TOKEN,
         "lytics_base_url": "https://lytics.test",
     }
-    return Settings(_env_file=None, **values | different)
+    # A test must not read the .env of whoever runs it.
+    return Settings(**values | {"_env_file": None} | different)
 
 
 @dataclass
@@ -119,6 +120,10 @@ class Running:
 _migrated: list[bytes] = []
 
 
+def _keep(path: Path) -> None:
+    _migrated.append(path.read_bytes())
+
+
 async def _put_database(path: Path) -> None:
     """
     An empty database of this version; the steps to it are gone only once in a run, since they take the longest.
@@ -130,8 +135,8 @@ async def _put_database(path: Path) -> None:
             await migrate(database, url)
         finally:
             await database.close()
-        _migrated.append(path.read_bytes())
-    path.write_bytes(_migrated[0])
+        _migrated.append(await asyncio.to_thread(path.read_bytes))
+    await asyncio.to_thread(path.write_bytes, _migrated[0])
 
 
 @asynccontextmanager

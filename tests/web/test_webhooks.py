@@ -215,7 +215,6 @@ class TestRefusedBodies:
         assert problem["title"] == "Bad Request"
         assert advice in problem["detail"]
 
-    @pytest.mark.xfail(reason="WebhookDoor counts it twice where the receiver refuses: in _take and in __call__")
     async def test_a_refused_webhook_is_counted_once(self, service: Running) -> None:
         """
         One webhook refused is one in the metrics, whichever part refused it.

@@ -1,0 +1,146 @@
+"""
+Group commit: shared, in order, and nobody pays for somebody else.
+"""
+
+import asyncio
+
+import pytest
+
+from app.store.group import GroupCommit
+
+
+class Gate:
+    """
+    A transaction that takes until it is let through.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.opened = asyncio.Semaphore(0)
+        self._begun = asyncio.Condition()
+
+    async def __call__(self, items: list[int]) -> list[int]:
+        async with self._begun:
+            self.batches.append(items)
+            self._begun.notify_all()
+        await self.opened.acquire()
+        if len(items) > 1 and 13 in items:
+            raise ValueError("thirteen among others")
+        if items == [13]:
+            raise ValueError("thirteen alone")
+        return [-item for item in items]
+
+    async def begun(self, batches: int) -> None:
+        """
+        Until so many transactions have begun.
+        """
+        async with self._begun:
+            await self._begun.wait_for(lambda: len(self.batches) >= batches)
+
+
+async def test_each_caller_is_answered_after_its_own_commit() -> None:
+    """
+    Whoever comes while a transaction runs goes into the next, and waits for that one.
+    """
+    gate = Gate()
+    group = GroupCommit(gate)
+    early = asyncio.create_task(group.submit(1))
+    await gate.begun(1)
+    late = [asyncio.create_task(group.submit(n)) for n in (2, 3)]
+    gate.opened.release()
+    answer = await early
+    await gate.begun(2)
+    were_done = [task.done() for task in late]
+    gate.opened.release()
+
+    assert answer == -1
+    assert were_done == [False, False]
+    assert await asyncio.gather(*late) == [-2, -3]
+    assert gate.batches == [[1], [2, 3]]
+
+
+async def test_a_transaction_holds_only_so_many() -> None:
+    """
+    The rest follows in order.
+    """
+    gate = Gate()
+    sizes: list[int] = []
+    group = GroupCommit(gate, most=2, on_commit=sizes.append)
+    for _ in range(3):
+        gate.opened.release()
+    answers = await asyncio.gather(*(group.submit(n) for n in range(5)))
+
+    assert answers == [0, -1, -2, -3, -4]
+    assert gate.batches == [[0, 1], [2, 3], [4]]
+    assert sizes == [2, 2, 1]
+
+
+async def test_the_culprit_hears_its_own_error() -> None:
+    """
+    Each of a refused batch is tried alone; the others are stored.
+    """
+    gate = Gate()
+    for _ in range(4):
+        gate.opened.release()
+    sizes: list[int] = []
+    group = GroupCommit(gate, on_commit=sizes.append)
+    results = await asyncio.gather(*(group.submit(n) for n in (1, 13, 2)), return_exceptions=True)
+
+    assert (results[0], results[2]) == (-1, -2)
+    assert str(results[1]) == "thirteen alone"
+    assert sizes == [1, 1]
+
+
+@pytest.mark.parametrize("item", [1, 13])
+async def test_a_caller_that_goes_away_disturbs_nobody(item: int) -> None:
+    """
+    Whether its own item would have been stored or refused.
+    """
+    gate = Gate()
+    group = GroupCommit(gate)
+    gone = asyncio.create_task(group.submit(item))
+    await gate.begun(1)
+    stays = asyncio.create_task(group.submit(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    gate.opened.release()
+    gate.opened.release()
+
+    assert await stays == -2
+    assert gone.cancelled()
+
+
+async def test_a_flush_waits_for_all_that_is_under_way() -> None:
+    """
+    Also for what came while it waited; without anything to do it returns at once.
+    """
+    gate = Gate()
+    group = GroupCommit(gate)
+    await group.flush()
+    first = asyncio.create_task(group.submit(1))
+    await gate.begun(1)
+    flushed = asyncio.create_task(group.flush())
+    second = asyncio.create_task(group.submit(2))
+    gate.opened.release()
+    await gate.begun(2)
+    was_done = flushed.done()
+    gate.opened.release()
+    await flushed
+
+    assert not was_done
+    assert (first.result(), second.result()) == (-1, -2)
+
+
+async def test_a_group_that_was_idle_begins_anew() -> None:
+    """
+    After a success as after a failure.
+    """
+    gate = Gate()
+    group = GroupCommit(gate)
+    for _ in range(3):
+        gate.opened.release()
+    with pytest.raises(ValueError, match="alone"):
+        await group.submit(13)
+
+    assert await group.submit(1) == -1
+    assert await group.submit(2) == -2

@@ -1,0 +1,93 @@
+"""
+From one version to the next without losing anything.
+"""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+
+from app.domain.errors import StoreUnavailable
+from app.store import migrate as module
+from app.store.engine import Database
+from app.store.migrate import differences, migrate
+from app.store.schema import metadata
+
+
+def copies_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.before-*")]
+
+
+async def test_a_fresh_database_is_brought_to_the_newest_schema_once(database_url: str, tmp_path: Path) -> None:
+    """
+    Nothing was there, so nothing is copied; a second run finds nothing to do.
+    """
+    database = Database.open(database_url)
+    first, second = await migrate(database, database_url), await migrate(database, database_url)
+    async with database.reading() as connection:
+        found = await connection.run_sync(differences)
+    await database.close()
+
+    assert first
+    assert second == []
+    assert found == []
+    assert copies_in(tmp_path) == []
+
+
+async def test_a_missing_column_is_seen(database: Database) -> None:
+    """
+    What compares the two would notice.
+    """
+    async with database.writing() as connection:
+        await connection.execute(text("alter table totals drop column last_event_at"))
+        found = await connection.run_sync(differences)
+
+    assert "last_event_at" in str(found)
+
+
+async def test_a_step_that_fails_leaves_the_database_as_it_was(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Tables and data, and a copy beside it all the same.
+    """
+    async with database.writing() as connection:
+        await connection.execute(text("insert into unexported values ('a', 'slug', 7, 0)"))
+
+    def fail(connection: Connection) -> None:
+        connection.execute(text("drop table unexported"))
+        connection.execute(text("no such thing"))
+
+    monkeypatch.setattr(module, "_missing", lambda _: ["9999"])
+    monkeypatch.setattr(module, "_upgrade", fail)
+    with pytest.raises((StoreUnavailable, OperationalError)):
+        await migrate(database, database_url)
+    async with database.reading() as connection:
+        events = await connection.scalar(text("select events from unexported"))
+
+    assert events == 7
+    assert copies_in(tmp_path) == ["store.db.before-9999"]
+
+
+async def test_the_copy_is_a_whole_database_of_its_own(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Every table, sound, and also what has been written last.
+    """
+    monkeypatch.setattr(module, "_missing", lambda _: ["9999"])
+    monkeypatch.setattr(module, "_upgrade", lambda _: None)
+    async with database.writing() as connection:
+        await connection.execute(text("insert into unexported values ('last', 'slug', 1, 0)"))
+    await migrate(database, database_url)
+    copy = sqlite3.connect(tmp_path / "store.db.before-9999")
+    sound = copy.execute("pragma integrity_check").fetchall()
+    tables = {name for (name,) in copy.execute("select name from sqlite_master where type = 'table'")}
+    last = copy.execute("select audience_id from unexported").fetchall()
+    copy.close()
+
+    assert sound == [("ok",)]
+    assert tables >= set(metadata.tables)
+    assert last == [("last",)]

@@ -1,0 +1,417 @@
+"""
+One delivery: which requests leave, in which order, and how each kind of answer is settled.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from app.deliver import LIMIT_JITTER, WINDOW_OVER, Delivered, Deliverer
+from app.domain.errors import (
+    CallFailed,
+    CredentialsRefused,
+    LimitReached,
+    NotSent,
+    OutcomeUnknown,
+    Permanent,
+    Transient,
+    UnknownList,
+)
+from app.domain.member import Call, Claim, Effect, Settled, Settlement, Told
+from app.domain.retry import RetryPolicy
+from tests.factories import ACCOUNT, ADA, EXPORT, HOUR, LIST, NOON, SECOND, Clock, claim, pending
+
+TIMEOUT = timedelta(seconds=15)
+AUTUMN = "Lytics Autumn Buyers"
+
+
+class World:
+    """
+    Sailthru, the store and the metrics in one, which note the order of everything.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.steps: list[str] = []
+        self.told: list[tuple[tuple[str, ...], tuple[str, ...], dict[str, object]]] = []
+        self.begun: list[tuple[Call, datetime]] = []
+        self.settlements: list[Settlement] = []
+        self.outcomes: list[str] = []
+        self.latencies: list[timedelta] = []
+        self.ready: list[tuple[str, str, str | None]] = []
+        self.repeated_joins = 0
+        self.errors: list[CallFailed | None] = []
+        self.ensure_error: CallFailed | None = None
+        self.read_error: CallFailed | None = None
+        self.lists: frozenset[str] | None = None
+        self.holds = True
+        self.settled = Settled(is_ours=True)
+        self.draw = 0.0
+
+    async def ensure(self, name: str) -> str | None:
+        self.steps.append(f"ensure {name}")
+        if self.ensure_error is not None:
+            raise self.ensure_error
+        return "list-id"
+
+    def forget(self, name: str) -> None:
+        self.steps.append(f"forget {name}")
+
+    async def tell(
+        self,
+        address: str,
+        *,
+        join: Iterable[str],
+        leave: Iterable[str],
+        vars: Mapping[str, object],  # noqa: A002 - Sailthru's own word
+    ) -> None:
+        assert address == ADA
+        self.steps.append("tell")
+        self.told.append((tuple(join), tuple(leave), dict(vars)))
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+
+    async def lists_of(self, address: str) -> frozenset[str] | None:
+        assert address == ADA
+        self.steps.append("read")
+        if self.read_error is not None:
+            raise self.read_error
+        return self.lists
+
+    async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:
+        self.steps.append("begin")
+        self.begun.append((call, until))
+        return self.holds
+
+    async def settle(self, settlement: Settlement) -> Settled:
+        self.steps.append("settle")
+        self.settlements.append(settlement)
+        return self.settled
+
+    async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
+        self.steps.append("ready")
+        self.ready.append((account, name, list_id))
+
+    def attempted(self, account: str, outcome: str) -> None:
+        self.outcomes.append(outcome)
+
+    def join_repeated(self, account: str) -> None:
+        self.repeated_joins += 1
+
+    @property
+    def settlement(self) -> Settlement:
+        (one,) = self.settlements
+        return one
+
+
+class Meter:
+    """
+    The metrics' own `told`, which is another one than Sailthru's.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.attempted, self.join_repeated = world.attempted, world.join_repeated
+
+    def told(self, account: str, latency: timedelta) -> None:
+        self._world.latencies.append(latency)
+
+
+@pytest.fixture
+def world(clock: Clock) -> World:
+    return World(clock)
+
+
+async def deliver(world: World, held: Claim) -> Delivered:
+    deliverer = Deliverer(
+        world,
+        world,
+        world,
+        Meter(world),
+        policy=RetryPolicy(),
+        timeout=TIMEOUT,
+        clock=world.clock,
+        draw=lambda: world.draw,
+    )
+    return await deliverer.deliver(held)
+
+
+class TestOk:
+    async def test_one_request(self, world: World) -> None:
+        """
+        A list that is known, and a claim already on record: nothing but the write and its settlement.
+        """
+        world.clock.advance(3 * SECOND)
+        delivered = await deliver(world, claim(pending(vars={"city": "Turin"})))
+
+        assert world.steps == ["tell", "settle"]
+        assert world.told == [((LIST,), (), {"city": "Turin"})]
+        assert (world.settlement.effect, world.settlement.outcome) == (Effect.TOLD, "ok")
+        assert not world.settlement.is_spent
+        assert (world.outcomes, world.latencies) == (["ok"], [3 * SECOND])
+        assert delivered == Delivered(None, None)
+
+    async def test_all_that_is_pending_goes_along(self, world: World) -> None:
+        """
+        Two lists of one person are one request.
+        """
+        held = claim(pending(), pending(AUTUMN, export_id=2, wanted=False, told=Told.IN))
+        await deliver(world, held)
+
+        assert world.told == [((LIST,), (AUTUMN,), {})]
+        assert world.settlement.call.covers == {EXPORT: Told.IN, 2: Told.OUT}
+
+    async def test_a_newer_change_leaves_the_member_due(self, world: World) -> None:
+        """
+        What is due according to the settlement is passed on.
+        """
+        world.settled = Settled(is_ours=True, due_at=NOON)
+
+        assert (await deliver(world, claim())).due_at == NOON
+
+    async def test_nothing_to_say(self, world: World) -> None:
+        """
+        A need that has gone is settled without a request.
+        """
+        await deliver(world, claim(pending(wanted=False, told=Told.OUT)))
+
+        assert world.steps == ["settle"]
+
+    async def test_a_lease_that_was_lost_at_the_end_counts_no_latency(self, world: World) -> None:
+        """
+        Who has taken the member over counts it.
+        """
+        world.settled = Settled(is_ours=False)
+        await deliver(world, claim())
+
+        assert world.latencies == []
+
+
+class TestLists:
+    async def test_a_list_is_ensured_before_the_join(self, world: World) -> None:
+        """
+        A join of a list that is not there would make one: it is ensured, remembered, and only then joined.
+        """
+        await deliver(world, claim(pending(list_ready=False)))
+
+        assert world.steps == [f"ensure {LIST}", "ready", "begin", "tell", "settle"]
+        assert world.ready == [(ACCOUNT, LIST, "list-id")]
+
+    async def test_only_lists_that_are_joined(self, world: World) -> None:
+        """
+        Nobody makes a list in order to leave it.
+        """
+        await deliver(world, claim(pending(list_ready=False, wanted=False, told=Told.IN)))
+
+        assert "tell" in world.steps
+        assert not [step for step in world.steps if step.startswith("ensure")]
+
+    async def test_no_list_no_join(self, world: World) -> None:
+        """
+        Where the list could not be ensured the write never leaves, and none is put down as tried.
+        """
+        world.ensure_error = OutcomeUnknown("timeout", "No answer.")
+        await deliver(world, claim(pending(list_ready=False)))
+
+        assert world.steps == [f"ensure {LIST}", "settle"]
+        assert not world.settlement.call.is_write
+
+    async def test_an_unknown_list_is_made_again_and_the_call_repeated_once(self, world: World) -> None:
+        """
+        Somebody has deleted the list in Sailthru.
+        """
+        world.errors = [UnknownList(15, "No such list.")]
+        await deliver(world, claim())
+
+        assert world.steps == ["tell", f"forget {LIST}", f"ensure {LIST}", "begin", "tell", "settle"]
+        assert (world.settlement.effect, world.settlement.outcome) == (Effect.TOLD, "ok")
+
+    async def test_a_list_that_stays_unknown(self, world: World) -> None:
+        """
+        It is repeated once and no more.
+        """
+        world.errors = [UnknownList(15, "No such list."), UnknownList(15, "No such list.")]
+        await deliver(world, claim())
+
+        assert world.steps.count("tell") == 2
+        assert (world.settlement.effect, world.settlement.outcome) == (Effect.NONE, "15")
+        assert world.settlement.retry_at == NOON + timedelta(seconds=5)
+
+
+class TestLease:
+    async def test_the_lease_is_renewed_where_it_would_end_within_two_timeouts(self, world: World) -> None:
+        """
+        Whoever waited before the request renews first.
+        """
+        await deliver(world, claim(leased_until=NOON + 2 * TIMEOUT - SECOND))
+
+        assert world.steps == ["begin", "tell", "settle"]
+        assert world.begun[0][1] == NOON + 2 * TIMEOUT + 2 * SECOND
+
+    @pytest.mark.parametrize(
+        "held",
+        [
+            claim(leased_until=NOON + TIMEOUT),
+            claim(pending(told=Told.UNKNOWN), leased_until=NOON + TIMEOUT),
+            claim(pending(list_ready=False)),
+        ],
+        ids=["write", "read", "ensured"],
+    )
+    async def test_a_lost_lease_sends_nothing(self, world: World, held: Claim) -> None:
+        """
+        Somebody else has the member: nothing is sent and nothing settled.
+        """
+        world.holds = False
+        delivered = await deliver(world, held)
+
+        assert not {"tell", "read", "settle"} & set(world.steps)
+        assert delivered == Delivered(None, None)
+
+    async def test_a_lease_lost_while_the_list_is_made_again(self, world: World) -> None:
+        """
+        The repeat is a request like any other: without the lease it is not sent.
+        """
+        world.errors = [UnknownList(15, "No such list.")]
+        world.holds, world.settled = False, Settled(is_ours=False)
+        await deliver(world, claim())
+
+        assert world.steps.count("tell") == 1
+        assert world.latencies == []
+
+
+class TestReadFirst:
+    @pytest.mark.parametrize(
+        ("wanted", "told", "lists", "write"),
+        [
+            (True, Told.UNKNOWN, frozenset({LIST}), None),
+            (True, Told.UNKNOWN, frozenset({AUTUMN}), ((LIST,), (), {})),
+            (True, Told.UNKNOWN, None, ((LIST,), (), {})),
+            (False, Told.NEVER, frozenset({LIST}), ((), (LIST,), {})),
+            (False, Told.NEVER, frozenset({AUTUMN}), None),
+            (False, Told.NEVER, None, None),
+        ],
+    )
+    async def test_only_what_is_missing_is_written(
+        self, world: World, wanted: bool, told: Told, lists: frozenset[str] | None, write: Any
+    ) -> None:
+        """
+        After a read the second request is put on record first; where nothing is missing there is none.
+        """
+        world.lists = lists
+        await deliver(world, claim(pending(wanted=wanted, told=told)))
+
+        assert world.steps == (["read", "settle"] if write is None else ["read", "begin", "tell", "settle"])
+        assert world.told == ([] if write is None else [write])
+        assert world.settlement.effect is Effect.TOLD
+        assert world.settlement.call.covers == {EXPORT: Told.IN if wanted else Told.OUT}
+        assert world.repeated_joins == int(wanted and write is not None)
+
+    async def test_a_read_that_failed_has_told_nothing(self, world: World) -> None:
+        """
+        Nothing is put down as tried, whatever became of the read.
+        """
+        world.read_error = OutcomeUnknown("timeout", "No answer.")
+        await deliver(world, claim(pending(told=Told.UNKNOWN)))
+
+        assert world.steps == ["read", "settle"]
+        assert world.settlement.call == Call()
+        assert world.settlement.is_spent
+
+    async def test_a_write_that_failed_after_the_read(self, world: World) -> None:
+        """
+        The write is what was tried.
+        """
+        world.errors = [OutcomeUnknown("timeout", "No answer.")]
+        await deliver(world, claim(pending(told=Told.UNKNOWN)))
+
+        assert world.settlement.call.join == (LIST,)
+        assert world.settlement.effect is Effect.UNKNOWN
+
+    async def test_a_first_join_is_no_repeat(self, world: World) -> None:
+        """
+        Only a join after an unknown outcome counts.
+        """
+        await deliver(world, claim())
+
+        assert world.repeated_joins == 0
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("error", "effect", "retry_after", "is_spent"),
+        [
+            (Transient(9, "Internal error."), Effect.UNKNOWN, 5, True),
+            (Transient(503, "Away."), Effect.UNKNOWN, 5, True),
+            (NotSent("refused", "Refused."), Effect.NONE, 5, True),
+            (OutcomeUnknown("timeout", "No answer."), Effect.UNKNOWN, 15, True),
+            (LimitReached(43, "Limit.", resets_at=NOON + 20 * SECOND), Effect.NONE, 20, False),
+            (LimitReached(429, "Limit."), Effect.NONE, 60, False),
+            (LimitReached(43, "Limit.", resets_at=NOON + HOUR), Effect.NONE, 60, False),
+            (LimitReached(43, "Limit.", resets_at=NOON - HOUR), Effect.NONE, 1, False),
+            (CredentialsRefused(5, "Wrong signature."), Effect.NONE, 0, False),
+        ],
+        ids=lambda value: type(value).__name__ if isinstance(value, CallFailed) else "",
+    )
+    async def test_each_kind(
+        self, world: World, error: CallFailed, effect: Effect, retry_after: int, is_spent: bool
+    ) -> None:
+        """
+        What an error means for what was told, when to come again, and whether the attempt counts.
+        """
+        world.errors = [error]
+        delivered = await deliver(world, claim())
+
+        settlement = world.settlement
+        assert (settlement.effect, settlement.outcome) == (effect, str(error.code))
+        assert settlement.retry_at == NOON + retry_after * SECOND
+        assert (settlement.is_spent, settlement.dead) == (is_spent, {})
+        assert world.outcomes == [str(error.code)]
+        assert delivered.error is error
+        assert world.latencies == []
+
+    async def test_permanent(self, world: World) -> None:
+        """
+        A record that can never work is given up at once, with Sailthru's number.
+        """
+        world.errors = [Permanent(11, "Invalid e-mail.")]
+        await deliver(world, claim())
+
+        assert world.settlement.dead == {EXPORT: "11"}
+        assert (world.settlement.effect, world.settlement.retry_at) == (Effect.NONE, None)
+
+    async def test_waits_double(self, world: World) -> None:
+        """
+        The attempts made so far decide, less up to a quarter by the dice.
+        """
+        world.errors, world.draw = [Transient(503, "Away.")], 1.0
+        await deliver(world, claim(attempts=4))
+
+        assert world.settlement.retry_at == NOON + timedelta(seconds=30)
+
+    async def test_members_do_not_all_return_in_the_first_moment(self, world: World) -> None:
+        """
+        The dice add a little to the end of the limit's window.
+        """
+        world.errors, world.draw = [LimitReached(43, "Limit.", resets_at=NOON + 20 * SECOND)], 0.5
+        await deliver(world, claim())
+
+        assert world.settlement.retry_at == NOON + 20 * SECOND + LIMIT_JITTER / 2
+
+    async def test_the_window_is_over(self, world: World) -> None:
+        """
+        Only the membership that has failed for the whole window is given up.
+        """
+        world.errors = [Transient(503, "Away.")]
+        await deliver(
+            world,
+            claim(
+                pending(first_failed_at=NOON - 76 * HOUR),
+                pending(AUTUMN, export_id=2, first_failed_at=NOON - 75 * HOUR),
+            ),
+        )
+
+        assert world.settlement.dead == {EXPORT: WINDOW_OVER}
+        assert world.settlement.retry_at is not None

@@ -1,0 +1,210 @@
+"""
+Receiving: which changes a webhook's events become, and what is counted.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from app.domain.change import AudienceEvent, Kind, MembershipChange
+from app.domain.errors import StoreUnavailable
+from app.domain.export import Export
+from app.domain.merge import Kept, Verdict
+from app.lytics.address import usable_address
+from app.receive import NO_ADDRESS, Receipt, Receiver
+from tests.factories import ACCOUNT, ADA, ADA_ID, export, ns
+
+AUDIENCE = "0a1b2c3d"
+
+
+class Store:
+    """
+    Exports and members, in memory.
+    """
+
+    def __init__(self, *exports: Export) -> None:
+        self.known = list(exports)
+        self.started: list[tuple[str, str, str]] = []
+        self.has_begun = asyncio.Event()
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        self.error: Exception | None = None
+        self.unexported: list[tuple[str, str]] = []
+        self.kept: list[MembershipChange] = []
+        self.verdict = Verdict.ACCEPTED
+        self.woken: list[str] = []
+        self.new_exports = 0
+
+    def of_audience(self, audience_id: str) -> tuple[Export, ...]:
+        return tuple(one for one in self.known if one.audience_id == audience_id)
+
+    async def start(self, audience_id: str, *, audience_slug: str, account: str) -> Export:
+        self.started.append((audience_id, audience_slug, account))
+        self.has_begun.set()
+        await self.may_start.wait()
+        if self.error is not None:
+            raise self.error
+        self.known.append(export(audience_id=audience_id))
+        return self.known[-1]
+
+    async def count_unexported(self, audience_id: str, audience_slug: str) -> None:
+        self.unexported.append((audience_id, audience_slug))
+
+    async def keep(self, changes: Sequence[MembershipChange]) -> Kept:
+        self.kept += changes
+        return Kept(tuple(self.verdict for _ in changes), frozenset({ACCOUNT}))
+
+    def named(self) -> None:
+        self.new_exports += 1
+
+
+def receiver(store: Store, *, auto_export: str | None = ACCOUNT) -> Receiver:
+    return Receiver(
+        store,
+        store,
+        usable_address=usable_address,
+        auto_export=auto_export,
+        wake=store.woken.append,
+        on_new_export=store.named,
+    )
+
+
+def event(kind: Kind = Kind.ENTER, **different: Any) -> AudienceEvent:
+    values: dict[str, Any] = {
+        "kind": kind,
+        "audience_id": AUDIENCE,
+        "audience_slug": "spring_buyers",
+        "lytics_id": ADA_ID,
+        "moved_at_ns": None if kind is Kind.CHANGE else ns(0),
+        "message_at_ns": ns(1),
+        "profile": {"email": " Ada@Example.com ", "city": "Turin", "age": None},
+    }
+    return AudienceEvent(**values | different)
+
+
+async def test_an_event_becomes_a_change_of_each_export() -> None:
+    """
+    The address is cleaned, the chosen fields go along under their new names, the account is woken.
+    """
+    store = Store(export(fields={"city": "town", "age": "age"}), export(id=2, account="shop"))
+    receipt = await receiver(store).receive([event()])
+
+    assert receipt == Receipt(1, 0, ())
+    assert [(one.export_id, one.address, one.vars) for one in store.kept] == [(1, ADA, {"town": "Turin"}), (2, ADA, {})]
+    assert store.woken == [ACCOUNT]
+
+
+async def test_an_exit_carries_no_vars() -> None:
+    """
+    Who leaves is not written to.
+    """
+    store = Store(export(fields={"city": "town"}))
+    await receiver(store).receive([event(Kind.EXIT)])
+
+    assert [one.vars for one in store.kept] == [{}]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.STALE, Verdict.IGNORED])
+async def test_what_was_not_accepted_is_ignored(verdict: Verdict) -> None:
+    """
+    Duplicates, older moves, and changes of nobody.
+    """
+    store = Store(export())
+    store.verdict = verdict
+
+    assert await receiver(store).receive([event(), event()]) == Receipt(0, 2, ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "lytics_id", "is_kept"),
+    [
+        (Kind.ENTER, ADA_ID, False),
+        (Kind.EXIT, ADA_ID, True),
+        (Kind.CHANGE, ADA_ID, True),
+        (Kind.EXIT, None, False),
+        (Kind.CHANGE, None, False),
+    ],
+)
+async def test_no_usable_address(kind: Kind, lytics_id: str | None, is_kept: bool) -> None:
+    """
+    Only an enter can't do without an address, as long as the user has an id.
+    """
+    store = Store(export())
+    receipt = await receiver(store).receive([event(kind, lytics_id=lytics_id, profile={"email": "nobody"})])
+
+    assert [one.address for one in store.kept] == ([None] if is_kept else [])
+    assert receipt == (Receipt(1, 0, ()) if is_kept else Receipt(0, 0, (NO_ADDRESS,)))
+
+
+async def test_an_address_for_one_export_is_enough() -> None:
+    """
+    Each export looks at its own field.
+    """
+    store = Store(export(email_field="work_email"), export(id=2))
+    receipt = await receiver(store).receive([event()])
+
+    assert (receipt, [one.export_id for one in store.kept]) == (Receipt(1, 0, ()), [2])
+
+
+async def test_an_unknown_audience_is_started_once() -> None:
+    """
+    However many first events come at the same moment, in one message or in several.
+    """
+    store = Store()
+    store.may_start.clear()
+    entrance = receiver(store)
+    waiting = [asyncio.create_task(entrance.receive([event(), event()])) for _ in range(5)]
+    await store.has_begun.wait()
+    store.may_start.set()
+    receipts = await asyncio.gather(*waiting)
+
+    assert store.started == [(AUDIENCE, "spring_buyers", ACCOUNT)]
+    assert store.new_exports == 1
+    assert receipts == [Receipt(2, 0, ())] * 5
+
+
+async def test_one_who_hangs_up_does_not_take_the_others_along() -> None:
+    """
+    The start goes on although the request that began it was cancelled.
+    """
+    store = Store()
+    store.may_start.clear()
+    entrance = receiver(store)
+    first, second = (asyncio.create_task(entrance.receive([event()])) for _ in range(2))
+    await store.has_begun.wait()
+    first.cancel()
+    await asyncio.wait({first})
+    store.may_start.set()
+
+    assert await second == Receipt(1, 0, ())
+    assert first.cancelled()
+    assert len(store.started) == 1
+
+
+async def test_a_start_that_failed_is_tried_again_by_the_next() -> None:
+    """
+    A failure is not remembered.
+    """
+    store = Store()
+    store.error = StoreUnavailable("The disk is full.")
+    entrance = receiver(store)
+    with pytest.raises(StoreUnavailable):
+        await entrance.receive([event()])
+    store.error = None
+
+    assert await entrance.receive([event()]) == Receipt(1, 0, ())
+    assert len(store.started) == 2
+
+
+async def test_without_auto_export_an_unknown_audience_is_counted() -> None:
+    """
+    Ignored, whether or not it has an address.
+    """
+    store = Store()
+    receipt = await receiver(store, auto_export=None).receive([event(), event(profile={})])
+
+    assert receipt == Receipt(0, 2, ())
+    assert store.unexported == [(AUDIENCE, "spring_buyers")] * 2
+    assert store.kept == []

@@ -1,0 +1,329 @@
+"""
+The worker: when it claims, how many at once, when it pauses, and how it ends.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import pytest
+
+from app.deliver import Delivered
+from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, StoreUnavailable
+from app.domain.member import Claim
+from app.worker import FIRST_PAUSE, Worker
+from tests.factories import ACCOUNT, NOON, SECOND, Clock, claim
+from tests.service import until
+
+
+class World:
+    """
+    A queue of members that are due, and a delivery that is held or fails as a test says.
+    """
+
+    lease_for = timedelta(seconds=32)
+
+    def __init__(self, clock: Clock, *, due: int = 0) -> None:
+        self.clock = clock
+        self.due = [claim(member_id=number) for number in range(due)]
+        self.claims: list[int] = []
+        self.claim_errors: list[Exception] = []
+        self.due_at: datetime | None = None
+        self.delivered: list[int] = []
+        self.errors: list[Exception] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.in_flight = self.most_in_flight = 0
+        self.rounds_of_naming = 0
+        self.naming: list[Exception | bool] = []
+        self.to_wake: list[int] = []
+        self.slices: list[bool] = []
+        self.woken: list[int] = []
+        self.flushed = 0
+
+    async def claim(self, account: str, *, limit: int, lease_for: timedelta) -> list[Claim]:
+        assert (account, lease_for) == (ACCOUNT, self.lease_for)
+        self.claims.append(limit)
+        if self.claim_errors:
+            raise self.claim_errors.pop(0)
+        taken, self.due = self.due[:limit], self.due[limit:]
+        return taken
+
+    async def next_due_at(self, account: str) -> datetime | None:
+        return self.due_at
+
+    async def wake(self, export_id: int) -> bool:
+        self.woken.append(export_id)
+        return self.slices.pop(0) if self.slices else False
+
+    async def flush(self) -> None:
+        self.flushed += 1
+
+    async def waking(self) -> list[int]:
+        waking, self.to_wake = self.to_wake, []
+        return waking
+
+    async def name_exports(self) -> bool:
+        self.rounds_of_naming += 1
+        result = self.naming.pop(0) if self.naming else False
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def deliver(self, held: Claim) -> Delivered:
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await self.gate.wait()
+        finally:
+            self.in_flight -= 1
+        error = self.errors.pop(0) if self.errors else None
+        if isinstance(error, CallFailed):
+            self.due.append(held)
+            return Delivered(error, self.clock())
+        if error is not None:
+            raise error
+        self.delivered.append(held.member_id)
+        return Delivered(None, None)
+
+
+@asynccontextmanager
+async def working(world: World, *, concurrency: int = 4, patience: timedelta = 10 * SECOND) -> AsyncIterator[Worker]:
+    worker = Worker(
+        world,
+        world,
+        {ACCOUNT: world},
+        world.name_exports,
+        world.clock,
+        concurrency=concurrency,
+        drain_patience=patience,
+    )
+    worker.start()
+    try:
+        yield worker
+    finally:
+        world.gate.set()
+        await worker.stop()
+
+
+async def settled() -> None:
+    """
+    Everything that can run now has run: nothing here waits for more than the event loop.
+    """
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def world(clock: Clock) -> World:
+    return World(clock)
+
+
+class TestClaiming:
+    async def test_an_idle_service_does_not_claim(self, world: World) -> None:
+        """
+        After the first look nobody asks the store until somebody wakes the loop.
+        """
+        async with working(world) as worker:
+            await settled()
+            before = len(world.claims)
+            await settled()
+            after = len(world.claims)
+            world.due = [claim()]
+            worker.wake(ACCOUNT)
+            await until(lambda: world.delivered)
+
+        assert before == after <= 2
+
+    async def test_an_account_that_is_not_set_is_not_woken(self, world: World) -> None:
+        """
+        The store may hold members of an account that was taken out of the settings.
+        """
+        async with working(world) as worker:
+            worker.wake("gone")
+            await settled()
+
+        assert worker.accounts() == {ACCOUNT: "running"}
+
+    async def test_no_more_than_allowed_at_once(self, clock: Clock) -> None:
+        """
+        Places that become free are taken again until nobody is due.
+        """
+        world = World(clock, due=50)
+        world.gate.clear()
+        async with working(world, concurrency=4):
+            await until(lambda: world.in_flight == 4)
+            await settled()
+            held = world.in_flight
+            world.gate.set()
+            await until(lambda: len(world.delivered) == 50)
+
+        assert (held, world.most_in_flight) == (4, 4)
+        assert max(world.claims) == 4
+
+    async def test_who_is_due_later_is_called_for_then(self, world: World) -> None:
+        """
+        The next due time wakes the loop by itself.
+        """
+        world.due_at = NOON + timedelta(milliseconds=20)
+        async with working(world):
+            await until(lambda: world.claims)
+            world.due = [claim()]
+            await until(lambda: world.delivered)
+
+        assert world.delivered == [1]
+
+    async def test_those_who_waited_for_a_name_are_made_due_slice_by_slice(self, world: World) -> None:
+        """
+        An export that begins to run brings its waiting members until none are left.
+        """
+        async with working(world) as worker:
+            await settled()
+            world.to_wake, world.slices = [7, 8], [True, True, False]
+            worker.exports_changed()
+            await until(lambda: 8 in world.woken)
+
+        assert world.woken == [7, 7, 7, 8]
+
+
+class TestPausing:
+    async def test_refused_credentials_pause_the_account(self, clock: Clock) -> None:
+        """
+        Nobody is claimed during the pause; then one member's own call is the probe, and the next pause is longer.
+        """
+        world = World(clock, due=3)
+        world.errors = [CredentialsRefused(5, "Wrong signature.") for _ in range(4)]
+        async with working(world, concurrency=3) as worker:
+            await until(lambda: worker.accounts() == {ACCOUNT: "paused"} and not world.in_flight)
+            await settled()
+            first = list(world.claims)
+            clock.advance(FIRST_PAUSE - SECOND)
+            worker.wake(ACCOUNT)
+            await settled()
+            during = list(world.claims)
+            clock.advance(SECOND)
+            worker.wake(ACCOUNT)
+            await until(lambda: not world.errors)
+            await settled()
+            probe = world.claims[len(first) :]
+            clock.advance(2 * FIRST_PAUSE - SECOND)
+            worker.wake(ACCOUNT)
+            await settled()
+            still = worker.accounts()
+            clock.advance(SECOND)
+            worker.wake(ACCOUNT)
+            await until(lambda: len(world.delivered) == 3)
+            end = worker.accounts()
+
+        assert during == first
+        assert probe == [1]
+        assert (still, end) == ({ACCOUNT: "paused"}, {ACCOUNT: "running"})
+
+    async def test_a_used_up_limit_waits_for_its_window(self, clock: Clock) -> None:
+        """
+        The account rests until the window ends, and then goes on.
+        """
+        world = World(clock, due=1)
+        world.errors = [LimitReached(43, "Limit.", resets_at=NOON + 20 * SECOND)]
+        async with working(world) as worker:
+            await until(lambda: not world.errors)
+            await settled()
+            clock.advance(19 * SECOND)
+            worker.wake(ACCOUNT)
+            await settled()
+            too_early = list(world.delivered)
+            clock.advance(SECOND)
+            worker.wake(ACCOUNT)
+            await until(lambda: world.delivered)
+
+        assert too_early == []
+        assert worker.accounts() == {ACCOUNT: "running"}
+
+
+class TestStopping:
+    async def test_calls_in_flight_are_finished(self, clock: Clock) -> None:
+        """
+        Draining claims nobody any more, waits for the calls under way, and for what they write.
+        """
+        world = World(clock, due=10)
+        world.gate.clear()
+        async with working(world, concurrency=2) as worker:
+            await until(lambda: world.in_flight == 2)
+            stopping = asyncio.create_task(worker.stop())
+            await settled()
+            waits = not stopping.done()
+            world.gate.set()
+            await stopping
+            flushed = world.flushed
+
+        assert waits
+        assert (len(world.delivered), flushed) == (2, 1)
+        assert len(world.due) == 8
+
+    async def test_a_call_that_takes_too_long_is_cut_off(self, clock: Clock) -> None:
+        """
+        Its lease decides what comes next.
+        """
+        world = World(clock, due=1)
+        world.gate.clear()
+        async with working(world, patience=timedelta(milliseconds=10)) as worker:
+            await until(lambda: world.in_flight == 1)
+            await worker.stop()
+            left = world.in_flight
+
+        assert (left, world.delivered) == (0, [])
+
+
+class TestMistakes:
+    async def test_a_store_that_is_away(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        The loop tries again a little later.
+        """
+        monkeypatch.setattr("app.worker.STORE_PAUSE", timedelta(milliseconds=5))
+        world.claim_errors, world.due = [StoreUnavailable("The disk is full.") for _ in range(3)], [claim()]
+        async with working(world):
+            await until(lambda: world.delivered)
+
+        assert not world.claim_errors
+
+    @pytest.mark.parametrize("error", [StoreUnavailable("The disk is full."), RuntimeError("a mistake")])
+    async def test_a_delivery_that_breaks(self, clock: Clock, error: Exception) -> None:
+        """
+        One member's trouble does not keep the others waiting.
+        """
+        world = World(clock, due=5)
+        world.errors = [error]
+        async with working(world, concurrency=1):
+            await until(lambda: len(world.delivered) == 4)
+
+        assert world.delivered == [1, 2, 3, 4]
+
+    async def test_a_claim_that_breaks(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        A mistake of ours while claiming does not end the loop.
+        """
+        monkeypatch.setattr("app.worker.STORE_PAUSE", timedelta(milliseconds=5))
+        monkeypatch.setattr("tests.service.PATIENCE_SECONDS", 1)
+        world.claim_errors, world.due = [RuntimeError("a mistake")], [claim()]
+        async with working(world) as worker:
+            await settled()
+            worker.wake(ACCOUNT)
+            await until(lambda: world.delivered)
+
+        assert world.delivered == [1]
+
+    @pytest.mark.parametrize("trouble", [StoreUnavailable("The disk is full."), RuntimeError("a mistake"), True])
+    async def test_naming_that_breaks(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, trouble: Exception | bool
+    ) -> None:
+        """
+        Names are asked for again a little later, by itself; once all is named, not any more.
+        """
+        monkeypatch.setattr("app.worker.FIRST_PAUSE", timedelta(milliseconds=5))
+        world.naming = [trouble, trouble]
+        async with working(world):
+            await until(lambda: world.rounds_of_naming == 3)
+            await settled()
+
+        assert world.rounds_of_naming == 3
