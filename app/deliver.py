@@ -194,7 +194,8 @@ class Deliverer:
                     return Delivered(None, None)
                 tried = call
                 self._count_repeated_joins(claim, call)
-                await self._tell(claim, call)
+                if not await self._tell(claim, call):
+                    return Delivered(None, None)
         except CallFailed as failed:
             error = failed
         settlement = self._settlement(claim, tried if error else call, error)
@@ -220,7 +221,10 @@ class Deliverer:
                 list_id = await self._lists.ensure(one.list_name)
                 await self._exports.list_is_ready(claim.account, one.list_name, list_id)
 
-    async def _tell(self, claim: Claim, call: Call) -> None:
+    async def _tell(self, claim: Claim, call: Call) -> bool:
+        """
+        False if the lease was lost before the call could be repeated, so that nothing was told.
+        """
         try:
             await self._lists.tell(claim.address, join=call.join, leave=call.leave, vars=call.vars)
         except UnknownList:
@@ -228,8 +232,10 @@ class Deliverer:
             for name in call.join:
                 self._lists.forget(name)
                 await self._lists.ensure(name)
-            if await self._members.begin(claim, call, until=self._clock() + self.lease_for):
-                await self._lists.tell(claim.address, join=call.join, leave=call.leave, vars=call.vars)
+            if not await self._members.begin(claim, call, until=self._clock() + self.lease_for):
+                return False
+            await self._lists.tell(claim.address, join=call.join, leave=call.leave, vars=call.vars)
+        return True
 
     def _settlement(self, claim: Claim, call: Call, error: CallFailed | None) -> Settlement:
         if error is None:

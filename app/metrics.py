@@ -26,7 +26,10 @@ class Metrics:
             registry=self.registry,
         )
         self._refused = Counter(
-            f"{PREFIX}_webhooks_refused", "Webhooks answered otherwise than 200.", ["reason"], registry=self.registry
+            f"{PREFIX}_webhooks_refused",
+            "Webhooks, or single events of them, that were not kept, by reason.",
+            ["reason"],
+            registry=self.registry,
         )
         self._last_webhook = Gauge(
             f"{PREFIX}_last_webhook_timestamp_seconds", "When the last webhook was stored.", registry=self.registry

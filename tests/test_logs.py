@@ -12,7 +12,7 @@ import pytest
 import structlog
 from fastapi import FastAPI
 
-from app.logs import configure_logs, mask_addresses
+from app.logs import configure_logs, masked_json
 from app.web.access import AccessLog
 
 ADA = "ada@example.com"
@@ -97,7 +97,30 @@ def test_what_is_no_address_stays() -> None:
     """
     event = {"event": "ready", "at": "12:00", "number": 7, "text": "a @ b"}
 
-    assert mask_addresses(None, "info", dict(event)) == event
+    assert json.loads(masked_json(event)) == event
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ada@example.com",
+        ["ada@example.com"],
+        {"who": {"deep": "ada@example.com"}},
+        "müller@example.com",
+        "ada@exämple.com",
+        "first line\nada@example.com\nlast line",
+        "https://x.test/user?id=ada%40example.com&y=1",
+        "<ada@example.com>, (ada+tag@example.com)",
+    ],
+)
+def test_an_address_is_masked_wherever_it_stands(value: object) -> None:
+    """
+    In lists, in foreign alphabets, beside line ends; the line stays JSON.
+    """
+    line = masked_json({"value": value}, ensure_ascii=False)
+
+    assert "(address)" in json.dumps(json.loads(line))
+    assert not any(part in line for part in ("ada", "ller@", "mple.com"))
 
 
 async def test_httpx_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ async def ready(doors: Behind) -> Response:
     """
     is_ready = doors.status.is_ready
     view = HealthView(
-        status="ready" if is_ready else "draining",
+        status="ready" if is_ready else "not ready",
         version=doors.version,
         store=await doors.status.store_state(),
         accounts=doors.status.accounts(),

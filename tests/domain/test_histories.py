@@ -4,7 +4,9 @@ Whole histories: whatever the order, the repetition and the calls in between, th
 
 import random
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -282,3 +284,37 @@ def test_each_export_has_counts_of_its_own() -> None:
 
     assert {key: held.wanted for key, held in ledger.memberships.items()} == {(1, ADA): True, (2, ADA): False}
     assert (ledger.tallies[1].members, ledger.tallies[2].members) == (1, 0)
+
+
+@pytest.mark.parametrize("end", [{"effect": Effect.TOLD}, {"effect": Effect.NONE, "dead": {1: "11"}}])
+def test_what_was_settled_during_the_call_is_not_counted_again(end: dict[str, Any]) -> None:
+    """
+    The vars vanished while they were being told, so nothing was left to say; the end of the call counts for nothing.
+    """
+    ledger = ledger_of(enter(at=1))
+    held = ledger.memberships[1, ADA]
+    held.told = Told.IN
+    ledger.apply(change(message=5, vars={"a": 1}))
+    claimed = claim(Pending(LIST, list_ready=True, membership=held))
+    ledger.apply(change(message=6))
+    counted = replace(ledger.tallies[1])
+    settle_attempt(settlement(claimed, **end), held, NOON, ledger.tallies[1])
+
+    assert not held.is_pending
+    assert held.dead_code is None
+    assert ledger.tallies[1] == counted
+
+
+def test_a_change_does_not_enter_an_address_that_somebody_moved_later() -> None:
+    """
+    The old address is left all the same: the user no longer holds it.
+    """
+    ledger = ledger_of(
+        enter(LOVELACE, at=8, lytics_id=GRACE_ID),
+        exit_(LOVELACE, at=9, lytics_id=GRACE_ID),
+        enter(ADA, at=1),
+        change(LOVELACE, message=20),
+    )
+
+    assert wanted(ledger) == set()
+    assert ledger.identities[1, ADA_ID].address == LOVELACE

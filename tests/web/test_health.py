@@ -36,7 +36,7 @@ async def test_draining_is_not_ready(service: Running) -> None:
     assert (before.status_code, before.json()["status"]) == (200, "ready")
     assert before.json()["store"] == "ok"
     assert before.json()["accounts"] == {"default": "running"}
-    assert (after.status_code, after.json()["status"]) == (503, "draining")
+    assert (after.status_code, after.json()["status"]) == (503, "not ready")
     assert alive.status_code == 200
 
 

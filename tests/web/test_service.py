@@ -332,7 +332,7 @@ async def test_health_tells_the_store_and_the_accounts(service: Service) -> None
 
     assert alive == {"status": "alive"}
     assert (ready["status"], ready["store"], ready["accounts"]) == ("ready", "ok", {"default": "running"})
-    assert (draining.status_code, draining.json()["status"]) == (503, "draining")
+    assert (draining.status_code, draining.json()["status"]) == (503, "not ready")
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "30")
 
 
