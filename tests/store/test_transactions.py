@@ -17,10 +17,14 @@ async def test_what_a_failed_block_wrote_is_undone(database: Database) -> None:
     """
     And the next writer finds everything free.
     """
-    with pytest.raises(ValueError, match="ours"):
+
+    async def fail() -> None:
         async with database.writing() as connection:
             await connection.execute(ADD, {"name": "a"})
             raise ValueError("ours")
+
+    with pytest.raises(ValueError, match="ours"):
+        await fail()
     async with database.writing() as connection:
         left = await connection.scalar(COUNT)
 
