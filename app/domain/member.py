@@ -52,8 +52,8 @@ class Membership:
         revision: raised by one with each accepted change.
         told_revision: the revision up to which everything is settled; pending means revision > told_revision.
         told_vars: digest of the vars that Sailthru was last told; None for none, or not known.
-        dead_code: why this membership was given up, as long as no newer change or redrive comes.
-        first_failed_at: when the newest change failed for the first time.
+        dead_code: why this membership was given up, as long as no newer change or redrive comes; `dead_at` is when.
+        first_failed_at: when the newest change failed for the first time, by the account's running clock.
         accepted_at: when the newest change was accepted.
     """
 
@@ -70,6 +70,7 @@ class Membership:
     told_vars: str | None = None
     told_at: datetime | None = None
     dead_code: str | None = None
+    dead_at: datetime | None = None
     first_failed_at: datetime | None = None
     accepted_at: datetime | None = None
 

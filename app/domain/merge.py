@@ -219,7 +219,7 @@ class Ledger:
         if membership.dead_code is not None:
             tally.dead -= 1
             tally.superseded += 1
-            membership.dead_code = None
+            membership.dead_code = membership.dead_at = None
         membership.revision += 1
         membership.first_failed_at = None
         membership.accepted_at = self.at
@@ -287,10 +287,10 @@ def settle_attempt(settlement: Settlement, membership: Membership, at: datetime,
         membership.first_failed_at = membership.first_failed_at or at
     code = settlement.dead.get(membership.export_id)
     if code is not None:
-        _give_up(membership, claimed.revision, tally, code if is_newest else None)
+        _give_up(membership, claimed.revision, tally, code if is_newest else None, at)
 
 
-def _give_up(membership: Membership, revision: int, tally: Tally, code: str | None) -> None:
+def _give_up(membership: Membership, revision: int, tally: Tally, code: str | None, at: datetime) -> None:
     """
     End what was claimed without having told it: a dead letter, or only superseded where a newer change came meanwhile.
     """
@@ -298,6 +298,7 @@ def _give_up(membership: Membership, revision: int, tally: Tally, code: str | No
     if ended <= 0:
         return
     membership.told_revision, membership.dead_code = revision, code
+    membership.dead_at = None if code is None else at
     tally.pending -= ended
     tally.dead += code is not None
     tally.superseded += ended - (code is not None)

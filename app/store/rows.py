@@ -46,6 +46,7 @@ def membership_of(row: Row[Any], address: str) -> Membership:
         told_vars=row.told_vars,
         told_at=row.told_at,
         dead_code=row.dead_code,
+        dead_at=row.dead_at,
         first_failed_at=row.first_failed_at,
         accepted_at=row.accepted_at,
     )
@@ -80,6 +81,7 @@ async def save_memberships(connection: AsyncConnection, changed: list[tuple[int,
             "told_vars": m.told_vars,
             "told_at": m.told_at,
             "dead_code": m.dead_code,
+            "dead_at": m.dead_at,
             "first_failed_at": m.first_failed_at,
             "accepted_at": m.accepted_at,
         }

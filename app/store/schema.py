@@ -159,6 +159,8 @@ memberships = Table(
     Column("told_vars", String(32)),
     Column("told_at", Moment),
     Column("dead_code", String(64)),
+    Column("dead_at", Moment),
+    # By the account's running clock, which stands still while the account is paused; see `accounts`.
     Column("first_failed_at", Moment),
     Column("accepted_at", Moment),
     CheckConstraint("told in ('never', 'in', 'out', 'unknown')", name="told"),
@@ -173,6 +175,15 @@ Index(
     memberships.c.member_id,
     sqlite_where=text("revision > told_revision"),
     postgresql_where=text("revision > told_revision"),
+)
+
+# The dead letters, which people page through and redrive.
+Index(
+    "ix_memberships_dead",
+    memberships.c.export_id,
+    memberships.c.member_id,
+    sqlite_where=text("dead_code is not null"),
+    postgresql_where=text("dead_code is not null"),
 )
 
 identities = Table(
@@ -208,3 +219,46 @@ unexported = Table(
     Column("events", BigInteger, nullable=False),
     Column("last_event_at", Moment, nullable=False),
 )
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    # Why no call leaves but probes: credentials refused, or nobody gets an answer; null while it runs.
+    Column("pause", String(16)),
+    Column("code", String(64)),
+    Column("reason", Text),
+    Column("paused_at", Moment),
+    # Failed so far in this pause, and when the next one is due.
+    Column("probes", Integer, nullable=False, server_default="0"),
+    Column("probe_at", Moment),
+    # How long all earlier pauses were, in microseconds: what the running clock lags behind.
+    Column("paused_for_us", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("pause is null or pause in ('refused', 'outage')", name="pause"),
+    CheckConstraint("(pause is null) = (paused_at is null)", name="pause_is_whole"),
+)
+
+rejected_events = Table(
+    "rejected_events",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("advice", Text, nullable=False),
+    # Whole length as received; the kept beginning may be shorter.
+    Column("body_bytes", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+# One row for each export and minute in which something happened.
+minute_counts = Table(
+    "minute_counts",
+    metadata,
+    Column("export_id", ForeignKey("exports.id"), primary_key=True, autoincrement=False),
+    Column("minute", Moment, primary_key=True, autoincrement=False),
+    *(
+        Column(name, BigInteger, nullable=False, server_default="0")
+        for name in ("accepted", "delivered", "superseded", "dead", "stale")
+    ),
+)
+Index("ix_minute_counts_minute", minute_counts.c.minute)
