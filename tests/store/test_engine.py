@@ -171,8 +171,10 @@ async def test_claims_read_only_who_is_due(database: Database) -> None:
         "update exports set state = 'lost'",
         "update exports set state = 'running'",
         "insert into exports select 2, 'b', '', '', 'default', 'e', '{}', 'Lytics X', null, 0, 'paused', null, 0, 0",
-        "insert into memberships (member_id, export_id, wanted, told, vars, revision, told_revision)"
-        " values (1, 1, 1, 'in', '{}', 1, 2)",
+        (
+            "insert into memberships (member_id, export_id, wanted, told, vars, revision, told_revision)"
+            " values (1, 1, 1, 'in', '{}', 1, 2)"
+        ),
         "insert into members (account, address, lease) values ('default', 'a@example.com', 1)",
     ],
 )
