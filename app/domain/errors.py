@@ -9,6 +9,7 @@ Every error this service raises on purpose. The type says what to do next::
     │   ├── Transient                  5xx, 9, not JSON: that person's retry
     │   │   └── NotSent                  refused or cut off before the request left: surely not carried out
     │   ├── LimitReached               43, 429: wait, no attempt spent
+    │   │   └── OverBudget               our share of the limit is used up, so the call was not made
     │   ├── OutcomeUnknown             sent, no readable answer: rest, then read before a join is repeated
     │   ├── Permanent                  this record can never work as it is
     │   ├── UnknownList                ensure it again
@@ -84,6 +85,12 @@ class LimitReached(CallFailed):
     def __init__(self, code: int | str, text: str, *, resets_at: datetime | None = None) -> None:
         super().__init__(code, text)
         self.resets_at = resets_at
+
+
+class OverBudget(LimitReached):
+    """
+    The call was not made, since our share of the account's limit is used up for now.
+    """
 
 
 class OutcomeUnknown(CallFailed):

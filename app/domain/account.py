@@ -1,0 +1,170 @@
+"""
+Account: whether calls of one Sailthru account may leave, and what its failures mean for those who waited.
+
+A refused key or an outage is nobody's fault: the account pauses, one call at a time probes whether Sailthru answers
+again, and neither attempts nor the retry window of anybody are spent meanwhile.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from app.domain.errors import (
+    CallFailed,
+    CredentialsRefused,
+    OutcomeUnknown,
+    OverBudget,
+    Transient,
+)
+
+FIRST_PROBE_WAIT, LONGEST_PROBE_WAIT = timedelta(seconds=5), timedelta(seconds=60)
+OUTAGE_FAILURES, OUTAGE_PEOPLE = 5, 3
+# Probed members are remembered so that those who can't work are told from an outage; a flood of them must not be.
+MOST_SUSPECTS = 10_000
+
+
+class Pause(StrEnum):
+    """
+    Why no call of an account leaves but probes.
+    """
+
+    REFUSED = "refused"
+    OUTAGE = "outage"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """
+    How an account stands; kept over restarts.
+
+    Args:
+        pause: None while calls may leave.
+        code, reason: of the failure that paused it, or that the newest probe met.
+        probes: failed so far in this pause; `probe_at` is when the next may leave.
+        paused_for: how long all earlier pauses were.
+    """
+
+    pause: Pause | None = None
+    code: str | None = None
+    reason: str | None = None
+    paused_at: datetime | None = None
+    probes: int = 0
+    probe_at: datetime | None = None
+    paused_for: timedelta = timedelta(0)
+
+    def running_at(self, now: datetime) -> datetime:
+        """
+        The account's running clock, which stands still during pauses: retry windows are measured by it.
+        """
+        stands_at = now if self.paused_at is None else min(now, self.paused_at)
+        return stands_at - self.paused_for
+
+    def paused(self, pause: Pause, error: CallFailed, now: datetime) -> "Standing":
+        """
+        From now on only probes leave. A pause that turns out to have another reason goes on as one.
+        """
+        began_at = self.paused_at if self.paused_at is not None else now
+        return Standing(pause, str(error.code), str(error), began_at, 0, now + FIRST_PROBE_WAIT, self.paused_for)
+
+    def probed_in_vain(self, error: CallFailed, now: datetime) -> "Standing":
+        """
+        The next probe leaves after twice the wait.
+        """
+        probes = self.probes + 1
+        wait = min(FIRST_PROBE_WAIT * (1 << min(probes, 16)), LONGEST_PROBE_WAIT)
+        return replace(self, code=str(error.code), reason=str(error), probes=probes, probe_at=now + wait)
+
+    def resumed(self, now: datetime) -> "Standing":
+        """
+        Calls may leave again; the pause is added to those before.
+        """
+        if self.paused_at is None:
+            return self
+        return Standing(paused_for=self.paused_for + max(now - self.paused_at, timedelta(0)))
+
+
+class Streak:
+    """
+    Failures in a row, which tell an outage from people whose own calls fail.
+    """
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._people: set[int] = set()
+        self._suspects: set[int] = set()
+
+    def succeeded(self, member_id: int) -> None:
+        """
+        Sailthru answered for somebody.
+        """
+        self._failures = 0
+        self._people.clear()
+        self._suspects.discard(member_id)
+
+    def failed(self, member_id: int) -> bool:
+        """
+        True if this failure makes it an outage.
+
+        The first failure after having failed as a probe is the member's own and says nothing of others. Only the
+        first: else those who failed in one outage could not show the next.
+        """
+        if member_id in self._suspects:
+            self._suspects.discard(member_id)
+            return False
+        self._failures += 1
+        self._people.add(member_id)
+        return self._failures >= OUTAGE_FAILURES and len(self._people) >= OUTAGE_PEOPLE
+
+    def probed_in_vain(self, member_id: int) -> None:
+        """
+        Remember who failed as a probe.
+        """
+        if len(self._suspects) < MOST_SUSPECTS:
+            self._suspects.add(member_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """
+    What the end of one call means.
+
+    Args:
+        standing: of the account from now on.
+        is_spent: the attempt counts against the member's retry window.
+    """
+
+    standing: Standing
+    is_spent: bool
+
+
+def judge(
+    standing: Standing,
+    streak: Streak,
+    member_id: int,
+    error: CallFailed | None,
+    *,
+    is_probe: bool,
+    now: datetime,
+) -> Judgement:
+    """
+    How the account stands after a call has ended, and whether its failure is the member's own.
+
+    A call that had left before the pause began says nothing about its end; only a probe does. Every answer that was
+    understood, also a refusal of this one record, shows that Sailthru answers.
+    """
+    if isinstance(error, CredentialsRefused):
+        if standing.pause is Pause.REFUSED:
+            return Judgement(standing.probed_in_vain(error, now) if is_probe else standing, is_spent=False)
+        return Judgement(standing.paused(Pause.REFUSED, error, now), is_spent=False)
+    if not isinstance(error, Transient | OutcomeUnknown):
+        if isinstance(error, OverBudget):
+            return Judgement(standing, is_spent=False)
+        streak.succeeded(member_id)
+        return Judgement(standing.resumed(now) if is_probe else standing, is_spent=False)
+    if standing.pause is not None:
+        if is_probe:
+            streak.probed_in_vain(member_id)
+        return Judgement(standing.probed_in_vain(error, now) if is_probe else standing, is_spent=False)
+    if streak.failed(member_id):
+        return Judgement(standing.paused(Pause.OUTAGE, error, now), is_spent=False)
+    return Judgement(standing, is_spent=True)
