@@ -15,26 +15,14 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 
 from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, Permanent, Transient, UnknownList
+from app.domain.explain import explain
 
 DEFAULT_BASE_URL = "https://api.sailthru.com"
 USER_NOT_FOUND = "user_not_found"
 
 _INTERNAL_ERROR, _UNKNOWN_LIST, _TOO_MANY_CALLS, _OTHER = 9, 15, 43, 99
-_CREDENTIAL_ERRORS: Mapping[int | str | None, str] = {
-    3: "it does not know the API key",
-    4: "this machine's network address is not on the account's list of allowed ones",
-    5: "the signature does not match, so key and secret do not belong together",
-}
-_INVALID_EMAIL = "it does not take this address as valid"
-_RECORD_ERRORS: Mapping[int | str, str] = {
-    2: "a parameter is missing",
-    6: "the text is not valid UTF-8",
-    11: _INVALID_EMAIL,
-    32: "the person has opted out",
-    34: "the person may not be e-mailed",
-    35: "the address is known to bounce",
-    42: "a field's text is not valid UTF-8",
-}
+_CREDENTIAL_ERRORS = frozenset({3, 4, 5})
+_INVALID_EMAIL = 11
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 
@@ -134,12 +122,10 @@ def read_answer(status: int, body: bytes, *, resets_at: datetime | None = None) 
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Transient(status if code is None else code, f"Sailthru had an internal error (HTTP {status}).")
     if status == HTTPStatus.UNAUTHORIZED or code in _CREDENTIAL_ERRORS:
-        why = _CREDENTIAL_ERRORS.get(code, f"HTTP {status}")
-        raise CredentialsRefused(
-            status if code is None else code,
-            f"Sailthru refused the credentials: {why}. Check key, secret and allowed addresses in My Sailthru under"
-            " Settings > Setup > API & Postbacks.",
-        )
+        refused = status if code is None else code
+        # A number that does not belong to credentials says less than the status.
+        why = explain(str(refused if refused in _CREDENTIAL_ERRORS else HTTPStatus.UNAUTHORIZED.value))
+        raise CredentialsRefused(refused, f"{why.happened} {why.next_step}")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         raise Transient("redirected", f"Sailthru answered with a redirect (HTTP {status}), which is never followed.")
     is_refused = code is not None or status >= HTTPStatus.BAD_REQUEST
@@ -164,11 +150,8 @@ def _refusal(code: int | str, status: int, errormsg: object) -> CallFailed:
     if code == _OTHER and words.startswith("Invalid email"):
         # Seen for addresses instead of the documented code 11.
         # https://github.com/sailthru/sailthru-php5-client/issues/84
-        return Permanent(code, f"Sailthru refused the call (error 99): {_INVALID_EMAIL}.")
-    meaning = _RECORD_ERRORS.get(code) if isinstance(code, int) else None
-    return Permanent(
-        code, f"Sailthru refused the call (error {code}, HTTP {status})" + (f": {meaning}." if meaning else ".")
-    )
+        return Permanent(code, f"Sailthru refused the call (error 99): {explain(str(_INVALID_EMAIL)).happened}")
+    return Permanent(code, f"Sailthru refused the call (error {code}, HTTP {status}): {explain(str(code)).happened}")
 
 
 def _json_object(body: bytes) -> dict[str, object] | None:
