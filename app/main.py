@@ -29,11 +29,14 @@ from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
+from app.store.dead_letters import DeadLetters
 from app.store.engine import Database
 from app.store.exports import Exports
+from app.store.housekeeping import prune
 from app.store.journal import Journal
 from app.store.members import Members
 from app.store.migrate import migrate
+from app.web import dead_letters as dead_letter_routes
 from app.web import exports as export_routes
 from app.web import health as health_routes
 from app.web import members as member_routes
@@ -87,6 +90,7 @@ class Service:
         self.exports = Exports(self.database, clock)
         self.members = Members(self.database, clock, on_commit=self.meter.committed)
         self.journal = Journal(self.database)
+        self.dead_letters = DeadLetters(self.database, clock)
         self._sailthru = {
             label: SailthruClient(
                 Credentials(account.api_key, account.api_secret, account.base_url),
@@ -130,6 +134,7 @@ class Service:
             concurrency=settings.sailthru_concurrency,
             # A call, and the read or the list before it.
             drain_patience=3 * timeout,
+            keep_house=lambda: prune(self.database, clock(), settings.journal_days),
         )
         self.receiver = Receiver(
             self.exports,
@@ -158,6 +163,12 @@ class Service:
         An export was named: make its list and call for those who wait.
         """
         self.worker.exports_changed()
+
+    def wake(self, account: str) -> None:
+        """
+        Somebody of this account is due.
+        """
+        self.worker.wake(account)
 
     async def store_state(self) -> str:
         """
@@ -245,6 +256,7 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         exports=service.exports,
         members=service.members,
         journal=service.journal,
+        dead_letters=service.dead_letters,
         status=service,
         version=__version__,
         admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
@@ -262,7 +274,7 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
     )
     for path in (webhooks.PATH, f"{webhooks.PATH}/"):
         app.router.routes.append(Route(path, door, methods=list(webhooks.METHODS), include_in_schema=False))
-    for routes in (export_routes, member_routes, health_routes, openapi_routes):
+    for routes in (export_routes, member_routes, dead_letter_routes, health_routes, openapi_routes):
         app.include_router(routes.router)
     problems.install(app)
     app.add_middleware(AccessLog)

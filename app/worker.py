@@ -24,6 +24,7 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)
 STORE_PAUSE = timedelta(seconds=1)
 # One look a minute even if nothing wakes us: a clock that was set back must not put a member to sleep for good.
 LONGEST_SLEEP = timedelta(minutes=1)
+HOUSE_PAUSE = timedelta(hours=1)
 
 Clock = Callable[[], datetime]
 
@@ -225,6 +226,7 @@ class Worker:
 
     Args:
         name_exports: looks after all exports once; true if something failed that may work later.
+        keep_house: one small step of pruning; returns how many rows it took, 0 when nothing is left.
     """
 
     def __init__(
@@ -237,11 +239,14 @@ class Worker:
         *,
         concurrency: int,
         drain_patience: timedelta,
+        keep_house: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
         self._members = members
         self._exports = exports
         self._name_exports = name_exports
         self._drain_patience = drain_patience
+        self._prune = keep_house
+        self._stopped = asyncio.Event()
         self._loops = {
             account: AccountLoop(account, members, each, clock, concurrency=concurrency)
             for account, each in deliveries.items()
@@ -276,12 +281,15 @@ class Worker:
         self._exports_changed.set()
         self._tasks = [asyncio.create_task(loop.run()) for loop in self._loops.values()]
         self._tasks.append(asyncio.create_task(self._look_after_exports()))
+        if self._prune is not None:
+            self._tasks.append(asyncio.create_task(self._keep_house(self._prune)))
 
     async def stop(self) -> None:
         """
         Drain: claim nobody any more, let the calls in flight end and be settled.
         """
         self._stopping = True
+        self._stopped.set()
         self._exports_changed.set()
         for loop in self._loops.values():
             loop.stop()
@@ -314,6 +322,23 @@ class Worker:
                 # A mistake of ours must not end the loop; it is told once a round.
                 log.exception("looking after exports failed")
                 is_unfinished = True
+
+    async def _keep_house(self, prune: Callable[[], Awaitable[int]]) -> None:
+        """
+        Prune at the start and once an hour; others take their turn between two steps.
+        """
+        while not self._stopped.is_set():
+            pause = HOUSE_PAUSE
+            try:
+                if await prune():
+                    pause = timedelta(0)
+            except StoreUnavailable as error:
+                log.warning("store unavailable, pruning waits", why=str(error))
+            except Exception:
+                # A mistake of ours must not end the loop; the next hour tries again.
+                log.exception("pruning failed")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), pause.total_seconds())
 
     async def _make_due(self) -> None:
         for export_id in await self._exports.waking():

@@ -1,5 +1,6 @@
 """
-The timeline: what was received, called and answered for each member. Append-only, and without any field value.
+The timeline: what was received, called, answered and redriven for each member. Append-only, without any field
+value.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class Line:
     One thing that happened to a member.
 
     Args:
-        what: `received`, `called` or `answered`.
+        what: `received`, `called`, `answered` or `redriven`.
         detail: fixed words, list names and var names; never a value.
     """
 

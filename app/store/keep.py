@@ -160,7 +160,7 @@ class _Batch:
         changed = [self._ledger.memberships[key] for key in self._ledger.changed]
         await save_memberships(self._connection, [(self._member_id(m.export_id, m.address), m) for m in changed])
         await write_lines(self._connection, list(self._lines()))
-        await save_tallies(self._connection, self._ledger.tallies)
+        await save_tallies(self._connection, self._ledger.tallies, self._ledger.at)
         if self._seen:
             await self._connection.execute(
                 update(totals).where(totals.c.export_id.in_(sorted(self._seen))).values(last_event_at=self._ledger.at)

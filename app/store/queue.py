@@ -101,7 +101,7 @@ async def settle(connection: AsyncConnection, settlements: list[Settlement], now
     due = await _give_back(connection, ours, waits, now)
     await save_memberships(connection, changed)
     await write_lines(connection, [_answered(one, now) for one in ours.values()])
-    await save_tallies(connection, tallies)
+    await save_tallies(connection, tallies, now)
     return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
 
 

@@ -3,6 +3,7 @@ Rows of memberships and totals to and from the objects that decide.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Row, bindparam, update
@@ -11,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.domain.change import Move
 from app.domain.member import Membership, Told
 from app.domain.merge import Tally
-from app.store.engine import upsert
-from app.store.schema import memberships, totals
+from app.store.engine import insert, upsert
+from app.store.schema import memberships, minute_counts, totals
 
 Key = TypeVar("Key", int, str)
 
 # Both databases take some 32,000 parameters a statement.
 KEYS_PER_STATEMENT = 10_000
+MINUTE_COUNTS = ("accepted", "delivered", "superseded", "dead", "stale")
 
 
 def parts(keys: list[Key]) -> Iterator[list[Key]]:
@@ -91,9 +93,11 @@ async def save_memberships(connection: AsyncConnection, changed: list[tuple[int,
         await connection.execute(upsert(connection, memberships), rows)
 
 
-async def save_tallies(connection: AsyncConnection, tallies: Mapping[int, Tally]) -> None:
+async def save_tallies(connection: AsyncConnection, tallies: Mapping[int, Tally], at: datetime) -> None:
     """
-    Move the counts of each export in the transaction of the work that they count.
+    Move the counts of each export, and those of the minute, in the transaction of the work that they count.
+
+    A transaction either gives up or takes back, never both: what it adds to `dead` is what died in this minute.
     """
     names = ("accepted", "delivered", "superseded", "pending", "dead", "stale", "members")
     rows = [
@@ -107,4 +111,19 @@ async def save_tallies(connection: AsyncConnection, tallies: Mapping[int, Tally]
             .where(totals.c.export_id == bindparam("b_export"))
             .values({name: totals.c[name] + bindparam(f"b_{name}") for name in names}),
             rows,
+        )
+    await _save_minute(connection, tallies, at.replace(second=0, microsecond=0))
+
+
+async def _save_minute(connection: AsyncConnection, tallies: Mapping[int, Tally], minute: datetime) -> None:
+    rows = []
+    for export_id, tally in sorted(tallies.items()):
+        counts = {name: max(getattr(tally, name), 0) for name in MINUTE_COUNTS}
+        if any(counts.values()):
+            rows.append({"export_id": export_id, "minute": minute, **counts})
+    if rows:
+        statement = insert(connection, minute_counts)
+        added = {name: minute_counts.c[name] + statement.excluded[name] for name in MINUTE_COUNTS}
+        await connection.execute(
+            statement.on_conflict_do_update(index_elements=["export_id", "minute"], set_=added), rows
         )

@@ -11,6 +11,7 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.domain.export import Export
+from app.store.dead_letters import DeadLetter, Filter, Place, Redriven
 from app.store.exports import ExportReport, Unexported
 from app.store.journal import Line
 from app.store.members import MembershipReport
@@ -64,6 +65,30 @@ class Journal(Protocol):
         ...
 
 
+class DeadLetters(Protocol):
+    """
+    Dead letters as the routes see them.
+    """
+
+    async def page(self, which: Filter, *, after: Place | None = None, size: int = 100) -> list[DeadLetter]:
+        """
+        The next dead letters.
+        """
+        ...
+
+    async def count(self, which: Filter) -> int:
+        """
+        How many a redrive would put back.
+        """
+        ...
+
+    async def redrive(self, which: Filter) -> Redriven:
+        """
+        Let them be told again.
+        """
+        ...
+
+
 class Status(Protocol):
     """
     How the running service stands.
@@ -94,6 +119,12 @@ class Status(Protocol):
         """
         ...
 
+    def wake(self, account: str) -> None:
+        """
+        Somebody of this account is due.
+        """
+        ...
+
     async def metrics(self) -> bytes:
         """
         Prometheus' text format.
@@ -110,6 +141,7 @@ class Doors:
     exports: Exports
     members: Members
     journal: Journal
+    dead_letters: DeadLetters
     status: Status
     version: str
     admin_tokens: Mapping[str, str] = field(repr=False)

@@ -9,7 +9,9 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, Field
 
 from app.domain.member import Told
+from app.store.journal import Line
 from app.store.members import MembershipReport
+from app.web.dead_letters import ExplanationView
 from app.web.dependencies import Behind, require_admin
 from app.web.problems import declared
 
@@ -29,13 +31,14 @@ class MembershipView(BaseModel):
     told_at: datetime | None
     state: str = Field(description="`settled`, `pending`, `retrying`, `dead_letter`, or `held` by its export's state.")
     code: str | None = Field(description="Why it was given up: Sailthru's error number, or a word of ours.")
+    explanation: ExplanationView | None = Field(description="The code in words.")
     attempts: int
     next_call_at: datetime | None
 
 
 class TimelineEntry(BaseModel):
     """
-    One thing that happened: `received`, `called` or `answered`.
+    One thing that happened: `received`, `called`, `answered` or `redriven`.
     """
 
     at: datetime
@@ -43,6 +46,7 @@ class TimelineEntry(BaseModel):
     export_id: int | None
     what: str
     detail: dict[str, object]
+    explanation: ExplanationView | None = Field(description="The outcome in words, where something was answered.")
 
 
 class MemberView(BaseModel):
@@ -61,12 +65,21 @@ async def show_member(doors: Behind, email: Annotated[str, Path(min_length=1, ma
     Everything known of an address, in any spelling of its case.
     """
     address = email.strip().lower()
-    timeline = [
-        TimelineEntry(at=line.at, authorization=account, export_id=line.export_id, what=line.what, detail=line.detail)
-        for account, line in await doors.journal.timeline(address)
-    ]
+    timeline = [_entry(account, line) for account, line in await doors.journal.timeline(address)]
     memberships = [_view(one) for one in await doors.members.of_address(address)]
     return MemberView(email=address, memberships=memberships, timeline=timeline)
+
+
+def _entry(account: str, line: Line) -> TimelineEntry:
+    outcome = line.detail.get("outcome")
+    return TimelineEntry(
+        at=line.at,
+        authorization=account,
+        export_id=line.export_id,
+        what=line.what,
+        detail=line.detail,
+        explanation=None if outcome is None else ExplanationView.of(str(outcome)),
+    )
 
 
 def _view(report: MembershipReport) -> MembershipView:
@@ -80,6 +93,7 @@ def _view(report: MembershipReport) -> MembershipView:
         told_at=membership.told_at,
         state=report.state,
         code=membership.dead_code,
+        explanation=None if membership.dead_code is None else ExplanationView.of(membership.dead_code),
         attempts=report.attempts,
         next_call_at=report.due_at if membership.is_pending else None,
     )

@@ -295,7 +295,9 @@ async def test_every_error_is_a_problem_that_says_what_to_do(
         assert answer.json()["status"] == status
 
 
-@pytest.mark.parametrize("path", ["/exports", "/exports/1", "/members/ada@example.com", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/exports", "/exports/1", "/members/ada@example.com", "/dead-letters", "/metrics", "/openapi.json"]
+)
 async def test_doors_are_shut_without_an_admin_token(service: Service, path: str) -> None:
     for token in ("", "Bearer wrong", TOKEN):
         answer = await service.http.get(path, headers={"Authorization": token})
@@ -344,6 +346,8 @@ async def test_the_description_names_every_call(service: Service) -> None:
         "/exports",
         "/exports/{export_id}",
         "/members/{email}",
+        "/dead-letters",
+        "/dead-letters/redrive",
         "/health/live",
         "/health/ready",
         "/metrics",

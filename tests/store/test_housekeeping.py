@@ -1,0 +1,69 @@
+"""
+Pruning: old history goes in small steps, everything else stays.
+"""
+
+import pytest
+from sqlalchemy import event, func, insert, select
+
+from app.store import housekeeping
+from app.store.engine import Database
+from app.store.exports import Exports
+from app.store.housekeeping import prune
+from app.store.members import Members
+from app.store.schema import journal, memberships, minute_counts
+from tests.factories import HOUR, MINUTE, NOON, Clock, enter
+from tests.store.conftest import Running
+
+DAYS = 14
+
+
+async def rows(database: Database) -> tuple[int, int, int]:
+    async with database.reading() as connection:
+        counts = [
+            await connection.scalar(select(func.count()).select_from(table))
+            for table in (journal, minute_counts, memberships)
+        ]
+    return counts[0] or 0, counts[1] or 0, counts[2] or 0
+
+
+async def test_only_what_is_older_goes_in_small_steps(
+    members: Members, running: Running, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Lines and counts of the last days stay, and every membership does.
+    """
+    monkeypatch.setattr(housekeeping, "ROWS_A_STEP", 3)
+    await running("A")
+    for at in range(10):
+        await members.keep([enter(at=at)])
+        clock.advance(DAYS * 24 * HOUR / 5)
+    steps: list[int] = []
+    while steps[-1:] != [0]:
+        steps.append(await prune(database, clock(), DAYS))
+    again = await prune(database, clock(), DAYS)
+
+    assert steps == [6, 4, 0]
+    assert await rows(database) == (5, 5, 1)
+    assert again == 0
+
+
+async def test_with_nothing_to_prune_each_table_is_looked_at_once(
+    members: Members, exports: Exports, running: Running, database: Database
+) -> None:
+    """
+    However long the history is: two reads of a step's length, by index, and no write.
+    """
+    await running("A")
+    await members.keep([enter()])
+    async with database.writing() as connection:
+        line = {"at": NOON, "member_id": 1, "what": "called", "detail": {}}
+        await connection.execute(insert(journal), [line] * 5000)
+    asked: list[str] = []
+    for engine in (database._read, database._write):
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+    gone = await prune(database, NOON + MINUTE, DAYS)
+
+    assert gone == 0
+    assert asked.pop(0) == "BEGIN"
+    assert len(asked) == 2
+    assert all("LIMIT" in statement for statement in asked)
