@@ -2,16 +2,21 @@
 Pruning: old history goes in small steps, everything else stays.
 """
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import event, func, insert, select
 
+from app.domain.errors import StoreUnavailable
 from app.store import housekeeping
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.housekeeping import prune
 from app.store.members import Members
 from app.store.schema import journal, memberships, minute_counts
+from app.worker import Worker
 from tests.factories import HOUR, MINUTE, NOON, Clock, enter
+from tests.service import until
 from tests.store.conftest import Running
 
 DAYS = 14
@@ -67,3 +72,32 @@ async def test_with_nothing_to_prune_each_table_is_looked_at_once(
     assert asked.pop(0) == "BEGIN"
     assert len(asked) == 2
     assert all("LIMIT" in statement for statement in asked)
+
+
+async def test_the_worker_prunes_step_by_step_until_nothing_is_left(
+    members: Members, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    At the start and again after the pause, also if the store was away; a stop does not wait for the pause.
+    """
+    monkeypatch.setattr("app.worker.HOUSE_PAUSE", timedelta(milliseconds=1))
+    steps: list[int | Exception] = [2, 1, 0, StoreUnavailable("away"), RuntimeError("a mistake"), 0]
+
+    async def keep_house() -> int:
+        if len(steps) == 2:
+            monkeypatch.setattr("app.worker.HOUSE_PAUSE", timedelta(hours=1))
+        step = steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    async def name_exports() -> bool:
+        return False
+
+    patience = timedelta(seconds=30)
+    worker = Worker(members, exports, {}, name_exports, drain_patience=patience, keep_house=keep_house)
+    worker.start()
+    await until(lambda: not steps)
+    await worker.stop()
+
+    assert all(task.done() and not task.cancelled() for task in worker._tasks)
