@@ -4,7 +4,7 @@ Verb 2, deliver: one call for one member: ensure its lists, tell all that is pen
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -14,10 +14,11 @@ from app.domain.errors import (
     LimitReached,
     NotSent,
     OutcomeUnknown,
+    OverBudget,
     Permanent,
     UnknownList,
 )
-from app.domain.member import Call, Claim, Effect, Settled, Settlement, Told, plan
+from app.domain.member import Call, Claim, Pending, Settled, Settlement, Told, plan
 from app.domain.retry import RetryPolicy, window_ends_at
 
 # Added to a lease, so that a request that leaves a moment after its claim still has two timeouts before it.
@@ -25,6 +26,7 @@ LEASE_MARGIN = timedelta(seconds=2)
 # Members that met a used-up limit do not all return in the window's first moment.
 LIMIT_JITTER = timedelta(seconds=2)
 WINDOW_OVER = "retry_window_over"
+SURELY_NOT_CARRIED_OUT = (NotSent, LimitReached, CredentialsRefused, Permanent, UnknownList)
 
 
 class Lists(Protocol):
@@ -94,6 +96,19 @@ class Exports(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """
+    Whether calls of the account may leave.
+    """
+
+    async def judge(self, member_id: int, error: CallFailed | None, *, is_probe: bool) -> datetime | None:
+        """
+        What the end of a call means for the account; for the member, when it failed by the account's running clock if
+        that counts against its retry window, else None.
+        """
+        ...
+
+
 class Meter(Protocol):
     """
     What is counted.
@@ -147,6 +162,7 @@ class Deliverer:
         members: Members,
         exports: Exports,
         meter: Meter,
+        gate: Gate,
         *,
         policy: RetryPolicy,
         timeout: timedelta,
@@ -157,6 +173,7 @@ class Deliverer:
         self._members = members
         self._exports = exports
         self._meter = meter
+        self._gate = gate
         self._policy = policy
         self._timeout = timeout
         self._clock = clock
@@ -170,50 +187,95 @@ class Deliverer:
         """
         return 2 * self._timeout + LEASE_MARGIN
 
-    async def deliver(self, claim: Claim) -> Delivered:
+    async def deliver(self, claim: Claim, *, is_probe: bool = False) -> Delivered:
         """
         Bring one claimed member up to date, with as few requests as can be.
+
+        Args:
+            is_probe: the account is paused, and this call finds out whether Sailthru answers again.
 
         Raises:
             StoreUnavailable: the outcome could not be recorded. The lease ends by itself, and what was told of the
                 lists stays unknown until a read.
         """
-        error: CallFailed | None = None
-        # What the store holds as unknown from the claim on; see `Members.claim`.
-        tried = claim.call if claim.leaves_at_once and not claim.call.is_read else Call()
-        call = claim.call
+        attempt = _Attempt(claim)
         try:
-            if call.is_read:
-                if not await self._holds(claim, call):
-                    return Delivered(None, None)
-                lists = await self._lists.lists_of(claim.address)
-                call = plan(claim.pending, lists, was_read=True)
-            if call.is_write:
-                await self._ensure(claim, call)
-                if not await self._holds(claim, call, is_recorded=tried is call):
-                    return Delivered(None, None)
-                tried = call
-                self._count_repeated_joins(claim, call)
-                if not await self._tell(claim, call):
-                    return Delivered(None, None)
+            await self._carry_out(attempt)
+        except _LeaseLost:
+            return Delivered(None, None)
         except CallFailed as failed:
-            error = failed
-        settlement = self._settlement(claim, tried if error else call, error)
+            attempt.error = failed
+        spent_at = await self._gate.judge(claim.member_id, attempt.error, is_probe=is_probe)
+        settlement = self._settlement(attempt, spent_at)
         self._meter.attempted(claim.account, settlement.outcome)
         settled = await self._members.settle(settlement)
-        if settlement.effect is Effect.TOLD and settled.is_ours:
-            self._count_latency(claim)
-        return Delivered(error, settled.due_at)
+        if settled.is_ours:
+            self._count_latency(settlement)
+        return Delivered(attempt.error, settled.due_at)
 
-    async def _holds(self, claim: Claim, call: Call, *, is_recorded: bool | None = None) -> bool:
+    async def _carry_out(self, attempt: "_Attempt") -> None:
+        claim, call = attempt.claim, attempt.claim.call
+        if call.is_read:
+            await self._hold(claim, call)
+            attempt.lists, attempt.was_read = await self._lists.lists_of(claim.address), True
+            call = plan(claim.pending, attempt.lists, was_read=True)
+        try:
+            await self._write(attempt, call)
+        except (Permanent, UnknownList) as refused:
+            is_alone = len(claim.pending) == 1
+            if is_alone and not (call.leave and isinstance(refused, UnknownList)):
+                raise
+            # Nothing of the call was carried out.
+            attempt.tried = None
+            await self._write_one_by_one(attempt)
+
+    async def _write_one_by_one(self, attempt: "_Attempt") -> None:
         """
-        True if the member is ours for two timeouts from now, and the request is on record: it may leave.
+        Each list in a call of its own, so that only what fails alone is given up.
         """
-        is_recorded = call is claim.call if is_recorded is None else is_recorded
+        last: CallFailed | None = None
+        for one in attempt.claim.pending:
+            call = plan([one], attempt.lists, was_read=attempt.was_read)
+            try:
+                await self._write(attempt, call)
+            except Permanent as refused:
+                last, attempt.tried = refused, None
+                attempt.dead[one.export_id] = str(refused.code)
+            except UnknownList as unknown:
+                attempt.tried = None
+                if call.leave:
+                    # Nobody is on a list that does not exist.
+                    attempt.told |= call.covers
+                else:
+                    last = unknown
+        if last is not None:
+            raise last
+
+    async def _write(self, attempt: "_Attempt", call: Call) -> None:
+        if call.is_write:
+            await self._ensure(attempt.claim, call)
+            await self._hold(attempt.claim, call)
+            attempt.tried = call
+            try:
+                await self._tell(attempt.claim, call)
+            except CallFailed as error:
+                if not isinstance(error, SURELY_NOT_CARRIED_OUT):
+                    self._count_repeated_joins(attempt.claim, call)
+                raise
+            self._count_repeated_joins(attempt.claim, call)
+            attempt.tried = None
+        attempt.told |= call.covers
+
+    async def _hold(self, claim: Claim, call: Call) -> None:
+        """
+        Make sure that the member is ours for two timeouts from now, and the request on record: then it may leave.
+        """
         now = self._clock()
+        is_recorded = call is claim.call and claim.leaves_at_once
         if is_recorded and claim.leased_until - now >= 2 * self._timeout:
-            return True
-        return await self._members.begin(claim, call, until=now + self.lease_for)
+            return
+        if not await self._members.begin(claim, call, until=now + self.lease_for):
+            raise _LeaseLost
 
     async def _ensure(self, claim: Claim, call: Call) -> None:
         for one in claim.pending:
@@ -221,67 +283,103 @@ class Deliverer:
                 list_id = await self._lists.ensure(one.list_name)
                 await self._exports.list_is_ready(claim.account, one.list_name, list_id)
 
-    async def _tell(self, claim: Claim, call: Call) -> bool:
-        """
-        False if the lease was lost before the call could be repeated, so that nothing was told.
-        """
+    async def _tell(self, claim: Claim, call: Call) -> None:
         try:
             await self._lists.tell(claim.address, join=call.join, leave=call.leave, vars=call.vars)
         except UnknownList:
             # Somebody deleted a list: make it again, and repeat once.
             for name in call.join:
                 self._lists.forget(name)
-                await self._lists.ensure(name)
+                list_id = await self._lists.ensure(name)
+                await self._exports.list_is_ready(claim.account, name, list_id)
             if not await self._members.begin(claim, call, until=self._clock() + self.lease_for):
-                return False
+                raise _LeaseLost from None
             await self._lists.tell(claim.address, join=call.join, leave=call.leave, vars=call.vars)
-        return True
 
-    def _settlement(self, claim: Claim, call: Call, error: CallFailed | None) -> Settlement:
+    def _settlement(self, attempt: "_Attempt", spent_at: datetime | None) -> Settlement:
+        claim, error, now = attempt.claim, attempt.error, self._clock()
         if error is None:
-            return Settlement(claim, call, Effect.TOLD, "ok")
-        now, outcome = self._clock(), str(error.code)
-        if isinstance(error, LimitReached):
-            retry_at = window_ends_at(error.resets_at, now) + self._draw() * LIMIT_JITTER
-            return Settlement(claim, call, Effect.NONE, outcome, retry_at=retry_at)
-        if isinstance(error, CredentialsRefused):
-            return Settlement(claim, call, Effect.NONE, outcome, retry_at=now)
+            return Settlement(claim, "ok", told=attempt.told)
+        dead = dict(attempt.dead)
+        retry_at: datetime | None = None
         if isinstance(error, Permanent):
-            dead = {one.export_id: outcome for one in claim.pending}
-            return Settlement(claim, call, Effect.NONE, outcome, is_spent=True, dead=dead)
-        is_lost = isinstance(error, NotSent | UnknownList)
-        # A call without a readable answer may still be carried out: the next request comes one timeout after we hung
-        # up, at the earliest.
-        rest = self._timeout if isinstance(error, OutcomeUnknown) else timedelta(0)
-        return self._failed(claim, call, error, Effect.NONE if is_lost else Effect.UNKNOWN, not_before=now + rest)
-
-    def _failed(
-        self, claim: Claim, call: Call, error: CallFailed, effect: Effect, *, not_before: datetime
-    ) -> Settlement:
-        now = self._clock()
-        dead = {
-            one.export_id: WINDOW_OVER
-            for one in claim.pending
-            if self._policy.is_over(first_failed_at=one.membership.first_failed_at, now=now)
-        }
-        retry_at = self._policy.next_attempt_at(attempts=claim.attempts, failed_at=now, draw=self._draw())
+            dead |= {one.export_id: str(error.code) for one in claim.pending if one.export_id not in attempt.told}
+        elif isinstance(error, OverBudget):
+            retry_at = max(error.resets_at or now, now)
+        elif isinstance(error, LimitReached):
+            retry_at = window_ends_at(error.resets_at, now) + self._draw() * LIMIT_JITTER
+        elif isinstance(error, CredentialsRefused):
+            retry_at = now
+        else:
+            # A call without a readable answer may still be carried out: the next request comes one timeout after we
+            # hung up, at the earliest.
+            retry_at = now + self._timeout if isinstance(error, OutcomeUnknown) else now
+            if spent_at is not None:
+                next_at = self._policy.next_attempt_at(attempts=claim.attempts, failed_at=now, draw=self._draw())
+                retry_at = max(next_at, retry_at)
+                dead |= {one.export_id: WINDOW_OVER for one in attempt.waiting if self._is_over(one, spent_at)}
         return Settlement(
             claim,
-            call,
-            effect,
             str(error.code),
-            retry_at=max(retry_at, not_before),
-            is_spent=True,
+            told=attempt.told,
+            unknown=attempt.unknown,
             dead=dead,
+            retry_at=retry_at,
+            spent_at=spent_at,
         )
+
+    def _is_over(self, one: Pending, spent_at: datetime) -> bool:
+        return self._policy.is_over(first_failed_at=one.membership.first_failed_at, now=spent_at)
 
     def _count_repeated_joins(self, claim: Claim, call: Call) -> None:
         for one in claim.pending:
             if one.list_name in call.join and one.membership.told is Told.UNKNOWN:
                 self._meter.join_repeated(claim.account)
 
-    def _count_latency(self, claim: Claim) -> None:
+    def _count_latency(self, settlement: Settlement) -> None:
         now = self._clock()
-        for one in claim.pending:
-            if one.membership.accepted_at is not None:
-                self._meter.told(claim.account, now - one.membership.accepted_at)
+        for one in settlement.claim.pending:
+            if one.export_id in settlement.told and one.membership.accepted_at is not None:
+                self._meter.told(settlement.claim.account, now - one.membership.accepted_at)
+
+
+class _LeaseLost(Exception):
+    """
+    Somebody else calls for this member now; nothing more may leave.
+    """
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """
+    How far a delivery has come.
+
+    Args:
+        tried: the write that left and has no answer yet.
+        told, dead: what is settled, by export.
+        lists: those the person is on, if that was asked.
+    """
+
+    claim: Claim
+    tried: Call | None = None
+    error: CallFailed | None = None
+    told: dict[int, Told] = field(default_factory=dict)
+    dead: dict[int, str] = field(default_factory=dict)
+    lists: frozenset[str] | None = None
+    was_read: bool = False
+
+    @property
+    def waiting(self) -> list[Pending]:
+        """
+        What is neither told nor given up.
+        """
+        return [p for p in self.claim.pending if p.export_id not in self.told and p.export_id not in self.dead]
+
+    @property
+    def unknown(self) -> frozenset[int]:
+        """
+        The exports for which the last write may have been carried out.
+        """
+        if self.tried is None or isinstance(self.error, SURELY_NOT_CARRIED_OUT):
+            return frozenset()
+        return frozenset(self.tried.covers)

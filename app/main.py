@@ -19,6 +19,7 @@ from app import __version__
 from app.deliver import Deliverer
 from app.domain.errors import StoreUnavailable
 from app.domain.retry import RetryPolicy
+from app.gate import Gate
 from app.lytics.address import usable_address
 from app.lytics.client import LyticsClient
 from app.lytics.webhook import WebhookToken
@@ -29,6 +30,7 @@ from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
+from app.store.accounts import Accounts
 from app.store.dead_letters import DeadLetters
 from app.store.engine import Database
 from app.store.exports import Exports
@@ -44,7 +46,7 @@ from app.web import openapi as openapi_routes
 from app.web import problems, webhooks
 from app.web.access import AccessLog
 from app.web.dependencies import Doors
-from app.worker import Worker
+from app.worker import AccountLoop, Worker
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +109,10 @@ class Service:
             if token
             else None
         )
+        standings = Accounts(self.database)
+        gates = {
+            label: Gate(label, standings, clock, concurrency=settings.sailthru_concurrency) for label in self._sailthru
+        }
         policy = RetryPolicy(
             first_wait=timedelta(seconds=settings.retry_first_wait_seconds),
             longest_wait=timedelta(seconds=settings.retry_longest_wait_seconds),
@@ -118,6 +124,7 @@ class Service:
                 self.members,
                 self.exports,
                 self.meter,
+                gates[label],
                 policy=policy,
                 timeout=timeout,
                 clock=clock,
@@ -128,10 +135,8 @@ class Service:
         self.worker = Worker(
             self.members,
             self.exports,
-            deliverers,
+            {label: AccountLoop(label, self.members, each, gates[label], clock) for label, each in deliverers.items()},
             Naming(self.exports, self._lytics, lists).run,
-            clock,
-            concurrency=settings.sailthru_concurrency,
             # A call, and the read or the list before it.
             drain_patience=3 * timeout,
             keep_house=lambda: prune(self.database, clock(), settings.journal_days),

@@ -114,5 +114,5 @@ class Metrics:
             for state, count in counts.items():
                 self._waiting.labels(str(export_id), state).set(count)
         for account, state in accounts.items():
-            self._paused.labels(account).set(state == "paused")
+            self._paused.labels(account).set(state != "running")
         return generate_latest(self.registry)

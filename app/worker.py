@@ -14,14 +14,15 @@ from typing import Protocol
 import structlog
 
 from app.deliver import Delivered
-from app.domain.errors import CredentialsRefused, LimitReached, StoreUnavailable
+from app.domain.account import Pause, Room
+from app.domain.errors import StoreUnavailable
 from app.domain.member import Claim
-from app.domain.retry import window_ends_at
 
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)
 STORE_PAUSE = timedelta(seconds=1)
+HELD_BACK_PAUSE = timedelta(seconds=1)
 # One look a minute even if nothing wakes us: a clock that was set back must not put a member to sleep for good.
 LONGEST_SLEEP = timedelta(minutes=1)
 HOUSE_PAUSE = timedelta(hours=1)
@@ -34,7 +35,7 @@ class Members(Protocol):
     Who is due.
     """
 
-    async def claim(self, account: str, *, limit: int, lease_for: timedelta) -> list[Claim]:
+    async def claim(self, account: str, *, room: Room, lease_for: timedelta) -> list[Claim]:
         """
         Take members that are due.
         """
@@ -71,9 +72,40 @@ class Deliveries(Protocol):
         """
         ...
 
-    async def deliver(self, claim: Claim) -> Delivered:
+    async def deliver(self, claim: Claim, *, is_probe: bool = False) -> Delivered:
         """
         Bring one member up to date.
+        """
+        ...
+
+
+class Gate(Protocol):
+    """
+    Whether calls of one account may leave.
+    """
+
+    @property
+    def pause(self) -> Pause | None:
+        """
+        Why only probes leave.
+        """
+        ...
+
+    async def open(self) -> None:
+        """
+        Go on from what was kept.
+        """
+        ...
+
+    def room(self, in_flight: int) -> Room:
+        """
+        How many calls may leave now, beside those in flight.
+        """
+        ...
+
+    def opens_at(self) -> datetime | None:
+        """
+        When there may be room again although no call ends.
         """
         ...
 
@@ -92,31 +124,27 @@ class Exports(Protocol):
 
 class AccountLoop:
     """
-    Claims and delivers for one account, `concurrency` members at a time, one call for each.
+    Claims and delivers for one account: one call for each member, as many at once as its gate has room for.
     """
 
-    def __init__(
-        self, account: str, members: Members, deliveries: Deliveries, clock: Clock, *, concurrency: int
-    ) -> None:
+    def __init__(self, account: str, members: Members, deliveries: Deliveries, gate: Gate, clock: Clock) -> None:
         self._account = account
         self._members = members
         self._deliveries = deliveries
+        self._gate = gate
         self._clock = clock
-        self._concurrency = concurrency
         self._calls: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
         self._stopping = False
-        self._paused_until: datetime | None = None
-        self._pause = FIRST_PAUSE
-        # All places are taken, so the next call that ends has to wake the loop.
+        # There was no room for all, so the next call that ends has to wake the loop.
         self._wants_room = False
 
     @property
-    def is_paused(self) -> bool:
+    def state(self) -> str:
         """
-        True while Sailthru refuses the account's credentials or its limit is used up.
+        `running`, or why it is paused: `refused` or `outage`.
         """
-        return self._paused_until is not None
+        return "running" if self._gate.pause is None else str(self._gate.pause)
 
     def wake(self) -> None:
         """
@@ -145,8 +173,12 @@ class AccountLoop:
         """
         Until stopped.
         """
+        is_open = False
         while not self._stopping:
             try:
+                if not is_open:
+                    await self._gate.open()
+                    is_open = True
                 wait = await self._round()
             except StoreUnavailable as error:
                 log.warning("store unavailable, deliveries wait", account=self._account, why=str(error))
@@ -163,34 +195,40 @@ class AccountLoop:
         Claim what can be called for now; returns how long nothing more can be done unless somebody wakes us.
         """
         self._woken.clear()
-        now = self._clock()
-        if self._paused_until is not None and now < self._paused_until:
-            return min(self._paused_until - now, LONGEST_SLEEP)
-        # After a pause one member's own call finds out whether Sailthru answers again.
-        most = 1 if self.is_paused else self._concurrency
-        free = most - len(self._calls)
-        self._wants_room = free <= 0
+        room = self._gate.room(len(self._calls))
+        self._wants_room = room.calls <= 0
         if self._wants_room:
-            return LONGEST_SLEEP
-        claims = await self._members.claim(self._account, limit=free, lease_for=self._deliveries.lease_for)
+            return self._until(self._gate.opens_at())
+        claims = await self._members.claim(self._account, room=room, lease_for=self._deliveries.lease_for)
         for claim in claims:
-            call = asyncio.create_task(self._deliver(claim))
+            call = asyncio.create_task(self._deliver(claim, is_probe=room.is_probe))
             self._calls.add(call)
             call.add_done_callback(self._ended)
-        self._wants_room = len(claims) == free
+        self._wants_room = len(claims) >= room.calls
         if self._wants_room:
-            return LONGEST_SLEEP
+            # The calls that were just claimed take their room only when they leave.
+            return self._until(self._gate.opens_at())
+        # Members that only a backfill made due may have to wait for room although there is some for others.
+        is_held_back = len(claims) >= room.backfill_calls
         due_at = await self._members.next_due_at(self._account)
-        return LONGEST_SLEEP if due_at is None else max(min(due_at - self._clock(), LONGEST_SLEEP), timedelta(0))
+        if due_at is not None and is_held_back:
+            opens_at = self._gate.opens_at()
+            due_at = max(due_at, opens_at or self._clock() + HELD_BACK_PAUSE)
+        return self._until(due_at)
+
+    def _until(self, moment: datetime | None) -> timedelta:
+        if moment is None:
+            return LONGEST_SLEEP
+        return max(min(moment - self._clock(), LONGEST_SLEEP), timedelta(0))
 
     def _ended(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         if self._wants_room:
             self.wake()
 
-    async def _deliver(self, claim: Claim) -> None:
+    async def _deliver(self, claim: Claim, *, is_probe: bool) -> None:
         try:
-            delivered = await self._deliveries.deliver(claim)
+            delivered = await self._deliveries.deliver(claim, is_probe=is_probe)
         except StoreUnavailable as error:
             log.warning("outcome not recorded, the lease decides", account=self._account, why=str(error))
             return
@@ -198,25 +236,7 @@ class AccountLoop:
             # A mistake of ours must not end the loop; the member comes again when its lease ends.
             log.exception("delivery failed", account=self._account, member=claim.member_id)
             return
-        self._pace(delivered)
-        if delivered.due_at is not None:
-            self.wake()
-
-    def _pace(self, delivered: Delivered) -> None:
-        now = self._clock()
-        if isinstance(delivered.error, CredentialsRefused):
-            if not self.is_paused:
-                log.error("account paused", account=self._account, code=delivered.error.code, why=str(delivered.error))
-            if self._paused_until is None or self._paused_until <= now:
-                self._paused_until = now + self._pause
-                self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        elif isinstance(delivered.error, LimitReached):
-            self._paused_until = window_ends_at(delivered.error.resets_at, now)
-            log.warning("limit reached", account=self._account, until=self._paused_until.isoformat())
-        elif delivered.error is None and self._paused_until is not None and now >= self._paused_until:
-            # A probe got through. A call that had left before the pause says nothing.
-            log.info("account answers again", account=self._account)
-            self._paused_until, self._pause = None, FIRST_PAUSE
+        if delivered.due_at is not None or is_probe:
             self.wake()
 
 
@@ -225,6 +245,7 @@ class Worker:
     Everything that runs beside the web doors: one loop for each account, and one that names new exports.
 
     Args:
+        loops: by account.
         name_exports: looks after all exports once; true if something failed that may work later.
         keep_house: one small step of pruning; returns how many rows it took, 0 when nothing is left.
     """
@@ -233,11 +254,9 @@ class Worker:
         self,
         members: Members,
         exports: Exports,
-        deliveries: Mapping[str, Deliveries],
+        loops: Mapping[str, AccountLoop],
         name_exports: Callable[[], Awaitable[bool]],
-        clock: Clock,
         *,
-        concurrency: int,
         drain_patience: timedelta,
         keep_house: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
@@ -247,10 +266,7 @@ class Worker:
         self._drain_patience = drain_patience
         self._prune = keep_house
         self._stopped = asyncio.Event()
-        self._loops = {
-            account: AccountLoop(account, members, each, clock, concurrency=concurrency)
-            for account, each in deliveries.items()
-        }
+        self._loops = loops
         self._exports_changed = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -270,9 +286,9 @@ class Worker:
 
     def accounts(self) -> dict[str, str]:
         """
-        The state of each account: `running` or `paused`.
+        The state of each account: `running`, or why it is paused.
         """
-        return {label: "paused" if loop.is_paused else "running" for label, loop in self._loops.items()}
+        return {label: loop.state for label, loop in self._loops.items()}
 
     def start(self) -> None:
         """

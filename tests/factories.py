@@ -7,11 +7,13 @@ Times of changes are given in seconds after noon. A message is made one second a
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
+from app.domain.account import Room
 from app.domain.change import Kind, MembershipChange, Move
 from app.domain.export import Export, ExportState
-from app.domain.member import Call, Claim, Effect, Membership, Pending, Settlement, plan
+from app.domain.member import Call, Claim, Membership, Pending, Settlement, plan
 
 NOON = datetime(2026, 4, 11, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -27,6 +29,16 @@ GRACE_ID = "15000000000000000002"
 EXPORT = 1
 ACCOUNT = "default"
 LIST = "Lytics Spring Buyers"
+
+
+class Effect(StrEnum):
+    """
+    What a request did at Sailthru, as far as can be known.
+    """
+
+    TOLD = "told"
+    NONE = "none"
+    UNKNOWN = "unknown"
 
 
 class Clock:
@@ -173,12 +185,24 @@ def claim(*ones: Pending, **different: Any) -> Claim:
     return Claim(**values | different)
 
 
-def settlement(held: Claim, effect: Effect = Effect.TOLD, **different: Any) -> Settlement:
+def settlement(
+    held: Claim, effect: Effect = Effect.TOLD, *, call: Call | None = None, is_spent: bool = False, **different: Any
+) -> Settlement:
     """
-    How the first request of a claim ended.
+    How the first request of a claim ended, or the one given.
     """
-    values: dict[str, Any] = {"call": held.call, "outcome": "ok" if effect is Effect.TOLD else "503"}
-    return Settlement(claim=held, effect=effect, **values | different)
+    covers = (call or held.call).covers
+    values: dict[str, Any] = {
+        "outcome": "ok" if effect is Effect.TOLD else "503",
+        "told": dict(covers) if effect is Effect.TOLD else {},
+        "unknown": frozenset(covers) if effect is Effect.UNKNOWN else frozenset(),
+        "spent_at": NOON if is_spent else None,
+    }
+    return Settlement(held, **values | different)
+
+
+def room(calls: int, *, backfill_calls: int | None = None, is_probe: bool = False) -> Room:
+    return Room(calls, calls if backfill_calls is None else backfill_calls, is_probe)
 
 
 def after_read(held: Claim, lists: frozenset[str] | None = None) -> Call:

@@ -17,7 +17,7 @@ VERBS = {"receive", "deliver", "naming"}
 MAY_IMPORT: dict[str, set[str]] = {
     "domain": set(),
     "sandbox": set(),
-    **{key: {"domain"} for key in ["lytics", "sailthru", "store", *VERBS]},
+    **{key: {"domain"} for key in ["lytics", "sailthru", "store", "gate", *VERBS]},
     "worker": {"domain", *VERBS},
 }
 # The only parts that may import these.

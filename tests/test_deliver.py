@@ -2,7 +2,7 @@
 One delivery: which requests leave, in which order, and how each kind of answer is settled.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,15 +15,18 @@ from app.domain.errors import (
     LimitReached,
     NotSent,
     OutcomeUnknown,
+    OverBudget,
     Permanent,
     Transient,
     UnknownList,
 )
-from app.domain.member import Call, Claim, Effect, Settled, Settlement, Told
+from app.domain.member import Call, Claim, Settled, Settlement, Told
 from app.domain.retry import RetryPolicy
 from tests.factories import ACCOUNT, ADA, EXPORT, HOUR, LIST, NOON, SECOND, Clock, claim, pending
 
 TIMEOUT = timedelta(seconds=15)
+# The running clock of the account lags by this.
+PAUSED_FOR = timedelta(hours=5)
 AUTUMN = "Lytics Autumn Buyers"
 
 
@@ -42,13 +45,15 @@ class World:
         self.latencies: list[timedelta] = []
         self.ready: list[tuple[str, str, str | None]] = []
         self.repeated_joins = 0
-        self.errors: list[CallFailed | None] = []
+        self.errors: Sequence[CallFailed | None] = []
         self.ensure_error: CallFailed | None = None
         self.read_error: CallFailed | None = None
         self.lists: frozenset[str] | None = None
         self.holds = True
         self.settled = Settled(is_ours=True)
         self.draw = 0.0
+        self.judged: list[tuple[int, CallFailed | None, bool]] = []
+        self.is_outage = False
 
     async def ensure(self, name: str) -> str | None:
         self.steps.append(f"ensure {name}")
@@ -70,7 +75,7 @@ class World:
         assert address == ADA
         self.steps.append("tell")
         self.told.append((tuple(join), tuple(leave), dict(vars)))
-        error = self.errors.pop(0) if self.errors else None
+        error, self.errors = (self.errors[0], self.errors[1:]) if self.errors else (None, ())
         if error is not None:
             raise error
 
@@ -100,6 +105,11 @@ class World:
 
     def join_repeated(self, account: str) -> None:
         self.repeated_joins += 1
+
+    async def judge(self, member_id: int, error: CallFailed | None, *, is_probe: bool) -> datetime | None:
+        self.judged.append((member_id, error, is_probe))
+        is_own = isinstance(error, Transient | OutcomeUnknown | UnknownList) and not self.is_outage
+        return self.clock() - PAUSED_FOR if is_own else None
 
     @property
     def settlement(self) -> Settlement:
@@ -131,6 +141,7 @@ async def deliver(world: World, held: Claim) -> Delivered:
         world,
         world,
         Meter(world),
+        world,
         policy=RetryPolicy(),
         timeout=TIMEOUT,
         clock=world.clock,
@@ -149,8 +160,9 @@ class TestOk:
 
         assert world.steps == ["tell", "settle"]
         assert world.told == [((LIST,), (), {"city": "Turin"})]
-        assert (world.settlement.effect, world.settlement.outcome) == (Effect.TOLD, "ok")
-        assert not world.settlement.is_spent
+        assert (world.settlement.told, world.settlement.outcome) == ({EXPORT: Told.IN}, "ok")
+        assert world.settlement.spent_at is None
+        assert world.judged == [(1, None, False)]
         assert (world.outcomes, world.latencies) == (["ok"], [3 * SECOND])
         assert delivered == Delivered(None, None)
 
@@ -162,7 +174,7 @@ class TestOk:
         await deliver(world, held)
 
         assert world.told == [((LIST,), (AUTUMN,), {})]
-        assert world.settlement.call.covers == {EXPORT: Told.IN, 2: Told.OUT}
+        assert world.settlement.told == {EXPORT: Told.IN, 2: Told.OUT}
 
     async def test_a_newer_change_leaves_the_member_due(self, world: World) -> None:
         """
@@ -217,7 +229,7 @@ class TestLists:
         await deliver(world, claim(pending(list_ready=False)))
 
         assert world.steps == [f"ensure {LIST}", "settle"]
-        assert not world.settlement.call.is_write
+        assert world.settlement.unknown == frozenset()
 
     async def test_an_unknown_list_is_made_again_and_the_call_repeated_once(self, world: World) -> None:
         """
@@ -226,8 +238,8 @@ class TestLists:
         world.errors = [UnknownList(15, "No such list.")]
         await deliver(world, claim())
 
-        assert world.steps == ["tell", f"forget {LIST}", f"ensure {LIST}", "begin", "tell", "settle"]
-        assert (world.settlement.effect, world.settlement.outcome) == (Effect.TOLD, "ok")
+        assert world.steps == ["tell", f"forget {LIST}", f"ensure {LIST}", "ready", "begin", "tell", "settle"]
+        assert (world.settlement.told, world.settlement.outcome) == ({EXPORT: Told.IN}, "ok")
 
     async def test_a_list_that_stays_unknown(self, world: World) -> None:
         """
@@ -237,7 +249,9 @@ class TestLists:
         await deliver(world, claim())
 
         assert world.steps.count("tell") == 2
-        assert (world.settlement.effect, world.settlement.outcome) == (Effect.NONE, "15")
+        assert (world.settlement.told, world.settlement.unknown) == ({}, frozenset())
+        assert world.settlement.outcome == "15"
+        assert world.settlement.spent_at is not None
         assert world.settlement.retry_at == NOON + timedelta(seconds=5)
 
 
@@ -305,8 +319,7 @@ class TestReadFirst:
 
         assert world.steps == (["read", "settle"] if write is None else ["read", "begin", "tell", "settle"])
         assert world.told == ([] if write is None else [write])
-        assert world.settlement.effect is Effect.TOLD
-        assert world.settlement.call.covers == {EXPORT: Told.IN if wanted else Told.OUT}
+        assert world.settlement.told == {EXPORT: Told.IN if wanted else Told.OUT}
         assert world.repeated_joins == int(wanted and write is not None)
 
     async def test_a_read_that_failed_has_told_nothing(self, world: World) -> None:
@@ -317,8 +330,8 @@ class TestReadFirst:
         await deliver(world, claim(pending(told=Told.UNKNOWN)))
 
         assert world.steps == ["read", "settle"]
-        assert world.settlement.call == Call()
-        assert world.settlement.is_spent
+        assert world.settlement.unknown == frozenset()
+        assert world.settlement.spent_at == NOON - PAUSED_FOR
 
     async def test_a_write_that_failed_after_the_read(self, world: World) -> None:
         """
@@ -327,8 +340,7 @@ class TestReadFirst:
         world.errors = [OutcomeUnknown("timeout", "No answer.")]
         await deliver(world, claim(pending(told=Told.UNKNOWN)))
 
-        assert world.settlement.call.join == (LIST,)
-        assert world.settlement.effect is Effect.UNKNOWN
+        assert world.settlement.unknown == {EXPORT}
 
     async def test_a_first_join_is_no_repeat(self, world: World) -> None:
         """
@@ -341,22 +353,23 @@ class TestReadFirst:
 
 class TestFailures:
     @pytest.mark.parametrize(
-        ("error", "effect", "retry_after", "is_spent"),
+        ("error", "is_in_doubt", "retry_after", "is_spent"),
         [
-            (Transient(9, "Internal error."), Effect.UNKNOWN, 5, True),
-            (Transient(503, "Away."), Effect.UNKNOWN, 5, True),
-            (NotSent("refused", "Refused."), Effect.NONE, 5, True),
-            (OutcomeUnknown("timeout", "No answer."), Effect.UNKNOWN, 15, True),
-            (LimitReached(43, "Limit.", resets_at=NOON + 20 * SECOND), Effect.NONE, 20, False),
-            (LimitReached(429, "Limit."), Effect.NONE, 60, False),
-            (LimitReached(43, "Limit.", resets_at=NOON + HOUR), Effect.NONE, 60, False),
-            (LimitReached(43, "Limit.", resets_at=NOON - HOUR), Effect.NONE, 1, False),
-            (CredentialsRefused(5, "Wrong signature."), Effect.NONE, 0, False),
+            (Transient(9, "Internal error."), True, 5, True),
+            (Transient(503, "Away."), True, 5, True),
+            (NotSent("refused", "Refused."), False, 5, True),
+            (OutcomeUnknown("timeout", "No answer."), True, 15, True),
+            (LimitReached(43, "Limit.", resets_at=NOON + 20 * SECOND), False, 20, False),
+            (LimitReached(429, "Limit."), False, 60, False),
+            (LimitReached(43, "Limit.", resets_at=NOON + HOUR), False, 60, False),
+            (LimitReached(43, "Limit.", resets_at=NOON - HOUR), False, 1, False),
+            (CredentialsRefused(5, "Wrong signature."), False, 0, False),
+            (OverBudget("over_budget", "Wait.", resets_at=NOON + 7 * SECOND), False, 7, False),
         ],
         ids=lambda value: type(value).__name__ if isinstance(value, CallFailed) else "",
     )
     async def test_each_kind(
-        self, world: World, error: CallFailed, effect: Effect, retry_after: int, is_spent: bool
+        self, world: World, error: CallFailed, is_in_doubt: bool, retry_after: int, is_spent: bool
     ) -> None:
         """
         What an error means for what was told, when to come again, and whether the attempt counts.
@@ -365,9 +378,11 @@ class TestFailures:
         delivered = await deliver(world, claim())
 
         settlement = world.settlement
-        assert (settlement.effect, settlement.outcome) == (effect, str(error.code))
+        assert (settlement.told, settlement.outcome) == ({}, str(error.code))
+        assert settlement.unknown == ({EXPORT} if is_in_doubt else set())
         assert settlement.retry_at == NOON + retry_after * SECOND
-        assert (settlement.is_spent, settlement.dead) == (is_spent, {})
+        assert settlement.spent_at == (NOON - PAUSED_FOR if is_spent else None)
+        assert settlement.dead == {}
         assert world.outcomes == [str(error.code)]
         assert delivered.error is error
         assert world.latencies == []
@@ -380,7 +395,7 @@ class TestFailures:
         await deliver(world, claim())
 
         assert world.settlement.dead == {EXPORT: "11"}
-        assert (world.settlement.effect, world.settlement.retry_at) == (Effect.NONE, None)
+        assert (world.settlement.unknown, world.settlement.retry_at) == (frozenset(), None)
 
     async def test_waits_double(self, world: World) -> None:
         """
@@ -408,10 +423,83 @@ class TestFailures:
         await deliver(
             world,
             claim(
-                pending(first_failed_at=NOON - 76 * HOUR),
-                pending(AUTUMN, export_id=2, first_failed_at=NOON - 75 * HOUR),
+                pending(first_failed_at=NOON - PAUSED_FOR - 76 * HOUR),
+                pending(AUTUMN, export_id=2, first_failed_at=NOON - PAUSED_FOR - 75 * HOUR),
             ),
         )
 
         assert world.settlement.dead == {EXPORT: WINDOW_OVER}
         assert world.settlement.retry_at is not None
+
+    async def test_an_outage_is_nobodys_fault(self, world: World) -> None:
+        """
+        Whoever fails in an outage comes again without a longer wait, and is not given up, for however long it lasts.
+        """
+        world.is_outage = True
+        world.errors = [Transient(503, "Away.")]
+        await deliver(world, claim(pending(first_failed_at=NOON - 1000 * HOUR), attempts=9))
+
+        assert (world.settlement.spent_at, world.settlement.dead) == (None, {})
+        assert world.settlement.retry_at == NOON
+
+    async def test_in_an_outage_a_lost_call_rests_too(self, world: World) -> None:
+        """
+        Sailthru may still apply it.
+        """
+        world.is_outage = True
+        world.errors = [OutcomeUnknown("timeout", "No answer.")]
+        await deliver(world, claim())
+
+        assert world.settlement.retry_at == NOON + TIMEOUT
+
+
+class TestOneByOne:
+    async def test_only_what_fails_alone_is_given_up(self, world: World) -> None:
+        """
+        A refused call with two lists is repeated list by list, each on record before it leaves.
+        """
+        refused = Permanent(99, "Refused.")
+        world.errors = [refused, None, refused]
+        await deliver(world, claim(pending(vars={"a": 1}), pending(AUTUMN, export_id=2, vars={"b": 2})))
+
+        assert world.told == [
+            ((LIST, AUTUMN), (), {"a": 1, "b": 2}),
+            ((LIST,), (), {"a": 1}),
+            ((AUTUMN,), (), {"b": 2}),
+        ]
+        assert world.steps == ["tell", "begin", "tell", "begin", "tell", "settle"]
+        assert (world.settlement.told, world.settlement.dead) == ({EXPORT: Told.IN}, {2: "99"})
+        assert world.settlement.unknown == frozenset()
+
+    async def test_what_works_alone_is_told(self, world: World) -> None:
+        """
+        Where only the two together were refused, nothing is given up.
+        """
+        world.errors = [Permanent(99, "Refused.")]
+        await deliver(world, claim(pending(), pending(AUTUMN, export_id=2)))
+
+        assert (world.settlement.told, world.settlement.dead) == ({EXPORT: Told.IN, 2: Told.IN}, {})
+        assert world.settlement.outcome == "ok"
+
+    async def test_a_failure_on_the_way_leaves_the_rest_pending(self, world: World) -> None:
+        """
+        Only the call that has no answer is in doubt.
+        """
+        world.errors = [Permanent(99, "Refused."), Permanent(99, "Refused."), OutcomeUnknown("timeout", "No answer.")]
+        held = claim(pending(), pending(AUTUMN, export_id=2), pending("Lytics Winter Buyers", export_id=3))
+        await deliver(world, held)
+
+        assert (world.settlement.told, world.settlement.dead) == ({}, {EXPORT: "99"})
+        assert world.settlement.unknown == {2}
+        assert not world.settlement.is_whole
+
+    async def test_nobody_is_on_a_list_that_does_not_exist(self, world: World) -> None:
+        """
+        A leave of a list that somebody deleted is done, and the joins that went along are repeated.
+        """
+        unknown = UnknownList(15, "No such list.")
+        world.errors = [unknown, unknown, None, unknown, unknown]
+        await deliver(world, claim(pending(), pending(AUTUMN, export_id=2, wanted=False, told=Told.IN)))
+
+        assert (world.settlement.told, world.settlement.dead) == ({EXPORT: Told.IN, 2: Told.OUT}, {})
+        assert world.settlement.outcome == "ok"

@@ -10,9 +10,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from app.deliver import Delivered
-from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, StoreUnavailable
+from app.domain.account import FIRST_PROBE_WAIT, Pause, Room, Standing
+from app.domain.errors import CallFailed, CredentialsRefused, StoreUnavailable
 from app.domain.member import Claim
-from app.worker import FIRST_PAUSE, Worker
+from app.gate import Gate, Pace
+from app.worker import AccountLoop, Worker
 from tests.factories import ACCOUNT, NOON, SECOND, Clock, claim
 from tests.service import until
 
@@ -41,13 +43,21 @@ class World:
         self.slices: list[bool] = []
         self.woken: list[int] = []
         self.flushed = 0
+        self.kept = Standing()
+        self.account: Gate | None = None
 
-    async def claim(self, account: str, *, limit: int, lease_for: timedelta) -> list[Claim]:
+    async def load(self, account: str) -> Standing:
+        return self.kept
+
+    async def save(self, account: str, standing: Standing) -> None:
+        self.kept = standing
+
+    async def claim(self, account: str, *, room: Room, lease_for: timedelta) -> list[Claim]:
         assert (account, lease_for) == (ACCOUNT, self.lease_for)
-        self.claims.append(limit)
+        self.claims.append(room.calls)
         if self.claim_errors:
             raise self.claim_errors.pop(0)
-        taken, self.due = self.due[:limit], self.due[limit:]
+        taken, self.due = self.due[: room.calls], self.due[room.calls :]
         return taken
 
     async def next_due_at(self, account: str) -> datetime | None:
@@ -71,7 +81,7 @@ class World:
             raise result
         return result
 
-    async def deliver(self, held: Claim) -> Delivered:
+    async def deliver(self, held: Claim, *, is_probe: bool = False) -> Delivered:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -79,6 +89,8 @@ class World:
         finally:
             self.in_flight -= 1
         error = self.errors.pop(0) if self.errors else None
+        if self.account is not None and (error is None or isinstance(error, CallFailed)):
+            await self.account.judge(held.member_id, error, is_probe=is_probe)
         if isinstance(error, CallFailed):
             self.due.append(held)
             return Delivered(error, self.clock())
@@ -88,17 +100,31 @@ class World:
         return Delivered(None, None)
 
 
+class Budget:
+    """
+    Room for as many calls as a test says.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.left = 0
+        self.asked = 0
+        self._clock = clock
+
+    def room(self, *, backfill: bool = False) -> int:
+        self.asked += 1
+        return self.left
+
+    def opens_at(self) -> datetime:
+        return self._clock() + timedelta(milliseconds=5)
+
+
 @asynccontextmanager
-async def working(world: World, *, concurrency: int = 4, patience: timedelta = 10 * SECOND) -> AsyncIterator[Worker]:
-    worker = Worker(
-        world,
-        world,
-        {ACCOUNT: world},
-        world.name_exports,
-        world.clock,
-        concurrency=concurrency,
-        drain_patience=patience,
-    )
+async def working(
+    world: World, *, concurrency: int = 4, patience: timedelta = 10 * SECOND, pace: Pace | None = None
+) -> AsyncIterator[Worker]:
+    world.account = Gate(ACCOUNT, world, world.clock, concurrency=concurrency, pace=pace)
+    loop = AccountLoop(ACCOUNT, world, world, world.account, world.clock)
+    worker = Worker(world, world, {ACCOUNT: loop}, world.name_exports, drain_patience=patience)
     worker.start()
     try:
         yield worker
@@ -195,10 +221,10 @@ class TestPausing:
         world = World(clock, due=3)
         world.errors = [CredentialsRefused(5, "Wrong signature.") for _ in range(4)]
         async with working(world, concurrency=3) as worker:
-            await until(lambda: worker.accounts() == {ACCOUNT: "paused"} and not world.in_flight)
+            await until(lambda: worker.accounts() == {ACCOUNT: "refused"} and not world.in_flight)
             await settled()
             first = list(world.claims)
-            clock.advance(FIRST_PAUSE - SECOND)
+            clock.advance(FIRST_PROBE_WAIT - SECOND)
             worker.wake(ACCOUNT)
             await settled()
             during = list(world.claims)
@@ -207,7 +233,7 @@ class TestPausing:
             await until(lambda: not world.errors)
             await settled()
             probe = world.claims[len(first) :]
-            clock.advance(2 * FIRST_PAUSE - SECOND)
+            clock.advance(2 * FIRST_PROBE_WAIT - SECOND)
             worker.wake(ACCOUNT)
             await settled()
             still = worker.accounts()
@@ -218,27 +244,42 @@ class TestPausing:
 
         assert during == first
         assert probe == [1]
-        assert (still, end) == ({ACCOUNT: "paused"}, {ACCOUNT: "running"})
+        assert (still, end) == ({ACCOUNT: "refused"}, {ACCOUNT: "running"})
 
-    async def test_a_used_up_limit_waits_for_its_window(self, clock: Clock) -> None:
+    async def test_a_pause_outlives_a_restart_and_begins_with_a_probe(self, clock: Clock) -> None:
         """
-        The account rests until the window ends, and then goes on.
+        Nobody has to wait for the next probe's time, which another process had set.
         """
-        world = World(clock, due=1)
-        world.errors = [LimitReached(43, "Limit.", resets_at=NOON + 20 * SECOND)]
+        world = World(clock, due=3)
+        refused = CredentialsRefused(5, "Wrong signature.")
+        world.kept = Standing().paused(Pause.REFUSED, refused, NOON - SECOND)
+        world.errors = [refused]
         async with working(world) as worker:
             await until(lambda: not world.errors)
             await settled()
-            clock.advance(19 * SECOND)
+            still, claims = worker.accounts(), list(world.claims)
+            clock.advance(2 * FIRST_PROBE_WAIT)
             worker.wake(ACCOUNT)
-            await settled()
-            too_early = list(world.delivered)
-            clock.advance(SECOND)
-            worker.wake(ACCOUNT)
-            await until(lambda: world.delivered)
+            await until(lambda: len(world.delivered) == 3)
 
-        assert too_early == []
-        assert worker.accounts() == {ACCOUNT: "running"}
+        assert (still, claims) == ({ACCOUNT: "refused"}, [1])
+        assert world.kept == Standing(paused_for=2 * FIRST_PROBE_WAIT + SECOND)
+
+    async def test_without_room_nobody_is_claimed(self, clock: Clock) -> None:
+        """
+        The loop asks again when the budget says so, by itself.
+        """
+        world = World(clock, due=3)
+        pace = Budget(clock)
+        async with working(world, pace=pace):
+            await until(lambda: pace.asked)
+            await settled()
+            before = list(world.claims)
+            pace.left = 2
+            await until(lambda: len(world.delivered) == 3)
+
+        assert before == []
+        assert max(world.claims) == 2
 
 
 class TestStopping:

@@ -15,6 +15,7 @@ from app.domain.errors import (
     OutcomeUnknown,
     OverBudget,
     Transient,
+    UnknownList,
 )
 
 FIRST_PROBE_WAIT, LONGEST_PROBE_WAIT = timedelta(seconds=5), timedelta(seconds=60)
@@ -81,6 +82,17 @@ class Standing:
         if self.paused_at is None:
             return self
         return Standing(paused_for=self.paused_for + max(now - self.paused_at, timedelta(0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """
+    How many calls may leave: in all, and of those for members that only a backfill made due. A probe is one call.
+    """
+
+    calls: int
+    backfill_calls: int
+    is_probe: bool = False
 
 
 class Streak:
@@ -152,19 +164,22 @@ def judge(
     A call that had left before the pause began says nothing about its end; only a probe does. Every answer that was
     understood, also a refusal of this one record, shows that Sailthru answers.
     """
+    if isinstance(error, OverBudget):
+        return Judgement(standing, is_spent=False)
     if isinstance(error, CredentialsRefused):
-        if standing.pause is Pause.REFUSED:
-            return Judgement(standing.probed_in_vain(error, now) if is_probe else standing, is_spent=False)
-        return Judgement(standing.paused(Pause.REFUSED, error, now), is_spent=False)
+        return _failed_in(Pause.REFUSED, standing, error, is_probe=is_probe, now=now)
     if not isinstance(error, Transient | OutcomeUnknown):
-        if isinstance(error, OverBudget):
-            return Judgement(standing, is_spent=False)
         streak.succeeded(member_id)
-        return Judgement(standing.resumed(now) if is_probe else standing, is_spent=False)
-    if standing.pause is not None:
-        if is_probe:
-            streak.probed_in_vain(member_id)
-        return Judgement(standing.probed_in_vain(error, now) if is_probe else standing, is_spent=False)
-    if streak.failed(member_id):
-        return Judgement(standing.paused(Pause.OUTAGE, error, now), is_spent=False)
+        # A list that stays unknown although it was just made is the member's own failure.
+        return Judgement(standing.resumed(now) if is_probe else standing, is_spent=isinstance(error, UnknownList))
+    if standing.pause is not None and is_probe:
+        streak.probed_in_vain(member_id)
+    if standing.pause is not None or streak.failed(member_id):
+        return _failed_in(standing.pause or Pause.OUTAGE, standing, error, is_probe=is_probe, now=now)
     return Judgement(standing, is_spent=True)
+
+
+def _failed_in(pause: Pause, standing: Standing, error: CallFailed, *, is_probe: bool, now: datetime) -> Judgement:
+    if standing.pause is not pause:
+        return Judgement(standing.paused(pause, error, now), is_spent=False)
+    return Judgement(standing.probed_in_vain(error, now) if is_probe else standing, is_spent=False)

@@ -226,37 +226,36 @@ class Claim:
         return self.call.is_read or all(p.list_ready for p in self.pending if p.list_name in lists)
 
 
-class Effect(StrEnum):
-    """
-    What an attempt did at Sailthru, as far as we can know.
-    """
-
-    TOLD = "told"
-    NONE = "none"
-    UNKNOWN = "unknown"
-
-
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """
     How an attempt ended, to be written back against the revisions that were claimed.
 
+    An export of the claim that is in none of the three keeps what it was told before: nothing was done for it.
+
     Args:
-        call: the write that was tried; an empty one where it never came to a write.
-        effect: `told` settles what the call covers; `none` puts back what was told before; `unknown` leaves it unknown.
+        told: the exports that are settled, with what they were told.
+        unknown: the exports whose call may or may not have been carried out.
+        dead: the exports whose change is given up, with the code that says why.
         outcome: one fixed word for the timeline and the metrics: `ok`, an error number, or a word of ours.
         retry_at: when to call again for what is still pending, also for a newer change; None for at once.
-        is_spent: the attempt counts against the retry window.
-        dead: the exports whose change is given up, with the code that says why.
+        spent_at: when the attempt failed, by the account's running clock, if it counts against the retry window.
     """
 
     claim: Claim
-    call: Call
-    effect: Effect
     outcome: str
-    retry_at: datetime | None = None
-    is_spent: bool = False
+    told: Mapping[int, Told] = field(default_factory=dict)
+    unknown: frozenset[int] = frozenset()
     dead: Mapping[int, str] = field(default_factory=dict)
+    retry_at: datetime | None = None
+    spent_at: datetime | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """
+        True if nothing that was claimed waits any more.
+        """
+        return all(one.export_id in self.told or one.export_id in self.dead for one in self.claim.pending)
 
 
 @dataclass(frozen=True, slots=True)

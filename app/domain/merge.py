@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.domain.change import Kind, MembershipChange, Move
-from app.domain.member import Effect, Membership, Need, Settlement, digest
+from app.domain.member import Membership, Need, Settlement, digest
 
 
 class Verdict(StrEnum):
@@ -274,18 +274,20 @@ def settle_attempt(settlement: Settlement, membership: Membership, at: datetime,
     `membership` is the row as it stands now: a change that came during the call has raised its revision, and stays
     pending. What was claimed is in the settlement.
     """
-    claimed = next(p.membership for p in settlement.claim.pending if p.export_id == membership.export_id)
-    told = settlement.call.covers.get(membership.export_id)
-    if told is not None and settlement.effect is Effect.TOLD:
+    export_id = membership.export_id
+    claimed = next(p.membership for p in settlement.claim.pending if p.export_id == export_id)
+    told = settlement.told.get(export_id)
+    if told is not None:
         membership.told, membership.told_at, membership.first_failed_at = told, at, None
         membership.told_vars = digest(claimed.vars) if claimed.vars else None
         settle(membership, claimed.revision, tally)
-    elif told is not None and settlement.effect is Effect.NONE:
+        return
+    if export_id not in settlement.unknown:
         membership.told, membership.told_vars = claimed.told, claimed.told_vars
     is_newest = membership.revision == claimed.revision
-    if settlement.is_spent and is_newest:
-        membership.first_failed_at = membership.first_failed_at or at
-    code = settlement.dead.get(membership.export_id)
+    if is_newest and settlement.spent_at is not None:
+        membership.first_failed_at = membership.first_failed_at or settlement.spent_at
+    code = settlement.dead.get(export_id)
     if code is not None:
         _give_up(membership, claimed.revision, tally, code if is_newest else None, at)
 

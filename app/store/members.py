@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, select, update
 
+from app.domain.account import Room
 from app.domain.change import MembershipChange
 from app.domain.export import ExportState
 from app.domain.member import Call, Claim, Membership, Settled, Settlement
@@ -89,16 +90,17 @@ class Members:
         """
         return await self._keep.submit(changes)
 
-    async def claim(self, account: str, *, limit: int, lease_for: timedelta) -> list[Claim]:
+    async def claim(self, account: str, *, room: Room, lease_for: timedelta) -> list[Claim]:
         """
-        Take up to `limit` members of an account that are due, live changes first; each is ours until the lease ends.
+        Take members of an account that are due, live changes first, as many as there is room for; each is ours until
+        the lease ends.
 
         The first request of each is on record when this returns. A member with nothing to tell is given back at once.
         """
         now = self._clock()
         async with self._database.writing() as connection:
             return await queue.take(
-                connection, account, limit=limit, now=now, lease=secrets.randbits(62), until=now + lease_for
+                connection, account, room=room, now=now, lease=secrets.randbits(62), until=now + lease_for
             )
 
     async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, bindparam, select, update
+from sqlalchemy import Row, Select, and_, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.domain.account import Room
 from app.domain.export import ExportState
-from app.domain.member import Call, Claim, Effect, Membership, Pending, Settled, Settlement, Told, plan
+from app.domain.member import Call, Claim, Membership, Pending, Settled, Settlement, Told, plan
 from app.domain.merge import Tally, settle_attempt
 from app.store.journal import Line, write_lines
 from app.store.rows import membership_of, parts, save_memberships, save_tallies
@@ -31,17 +32,18 @@ class Begun:
 
 
 async def take(
-    connection: AsyncConnection, account: str, *, limit: int, now: datetime, lease: int, until: datetime
+    connection: AsyncConnection, account: str, *, room: Room, now: datetime, lease: int, until: datetime
 ) -> list[Claim]:
     """
-    Lease up to `limit` members of an account that are due, live changes first, and record their first requests.
+    Lease members of an account that are due, as many as there is room for, and record their first requests.
 
     A member with nothing to tell is given back at once.
     """
     rows: list[Row[Any]] = []
-    for priority in (LIVE, BACKFILL):
-        if len(rows) < limit:
-            due = _due(account, priority, now, limit=limit - len(rows))
+    for priority, most in await _order(connection, account, room, now):
+        limit = min(room.calls - len(rows), most)
+        if limit > 0:
+            due = _due(account, priority, now, limit=limit)
             rows += await _lease(connection, due, lease, until)
     pending = await _pending_of(connection, [row.id for row in rows])
     idle = [row.id for row in rows if row.id not in pending]
@@ -103,6 +105,25 @@ async def settle(connection: AsyncConnection, settlements: list[Settlement], now
     await write_lines(connection, [_answered(one, now) for one in ours.values()])
     await save_tallies(connection, tallies, now)
     return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
+
+
+async def _order(connection: AsyncConnection, account: str, room: Room, now: datetime) -> list[tuple[int, int]]:
+    """
+    Which priority is served first, and how many of it at most. A probe is whoever has been due for longest, of any
+    priority: who failed as one goes behind all others.
+    """
+    if not room.is_probe:
+        return [(LIVE, room.calls), (BACKFILL, room.backfill_calls)]
+    due_at = {
+        priority: await connection.scalar(
+            select(func.min(members.c.due_at)).where(
+                members.c.account == account, members.c.priority == priority, members.c.due_at <= now
+            )
+        )
+        for priority in (LIVE, BACKFILL)
+    }
+    waiting = [priority for priority, at in due_at.items() if at is not None]
+    return [(priority, 1) for priority in sorted(waiting, key=lambda p: due_at[p])]
 
 
 def _due(account: str, priority: int, now: datetime, *, limit: int) -> Select[tuple[int]]:
@@ -214,12 +235,12 @@ async def _give_back(
     rows = []
     due = {member_id: settlements[member_id].retry_at or now for member_id in waits}
     for member_id, one in sorted(settlements.items()):
-        is_failed = one.effect is not Effect.TOLD
+        is_retry = member_id in due and not one.is_whole
         rows.append(
             {
                 "b_id": member_id,
                 "b_due": due.get(member_id),
-                "b_attempts": one.claim.attempts - (not one.is_spent) if is_failed and member_id in due else 0,
+                "b_attempts": one.claim.attempts - (one.spent_at is None) if is_retry else 0,
             }
         )
     if rows:

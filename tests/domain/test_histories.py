@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.change import Kind, MembershipChange
-from app.domain.member import Claim, Effect, Need, Pending, Told
+from app.domain.member import Claim, Need, Pending, Told
 from app.domain.merge import Entry, Ledger, Tally, Verdict, settle_attempt
 from tests.factories import (
     ADA,
@@ -21,6 +21,7 @@ from tests.factories import (
     LIST,
     LOVELACE,
     NOON,
+    Effect,
     after_read,
     change,
     claim,

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.change import Kind, MembershipChange
-from app.domain.member import Call, Claim, Effect, Membership, Pending, Settlement, Told
+from app.domain.member import Call, Claim, Membership, Pending, Told
 from app.domain.merge import Ledger, Tally, Verdict, settle_attempt
 from tests.changes import change, enter, exit_
-from tests.factories import ADA, NOON
+from tests.factories import ADA, NOON, Effect, settlement
 
 OLD, NEW = "old@example.com", "new@example.com"
 
@@ -203,8 +203,8 @@ def attempt(
     call = Call(join=("Lytics X",), covers={1: Told.IN})
     claim = Claim(1, "default", ADA, 7, NOON, 1, (Pending("Lytics X", True, claimed),), call)
     tally = Tally()
-    settlement = Settlement(claim, call, effect, "ok", is_spent=spent, dead={1: "11"} if dead else {})
-    settle_attempt(settlement, now, NOON, tally)
+    ended = settlement(claim, effect, is_spent=spent, dead={1: "11"} if dead else {})
+    settle_attempt(ended, now, NOON, tally)
     return now, tally
 
 

@@ -4,7 +4,6 @@ The timeline of a person: complete, in order, and without any value.
 
 from pathlib import Path
 
-from app.domain.member import Effect
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.journal import Journal
@@ -18,9 +17,11 @@ from tests.factories import (
     NOON,
     SECOND,
     Clock,
+    Effect,
     enter,
     exit_,
     ns,
+    room,
     settlement,
 )
 from tests.store.conftest import Running
@@ -35,7 +36,7 @@ async def test_the_timeline_tells_what_was_received_called_and_answered(
     await running("A")
     await members.keep([enter(at=1, vars={"first_name": "Ada"}, clock_corrected=True)])
     clock.advance(SECOND)
-    (claim,) = await members.claim(ACCOUNT, limit=1, lease_for=MINUTE)
+    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
     clock.advance(SECOND)
     await members.settle(settlement(claim, Effect.NONE, retry_at=NOON + MINUTE, is_spent=True, dead={1: "11"}))
     await members.keep([exit_(at=0)])
@@ -98,7 +99,7 @@ async def test_no_value_is_left_anywhere_but_with_the_member(
     """
     await running("A")
     await members.keep([enter(at=1, vars={"first_name": "Wert-im-Feld"})])
-    (claim,) = await members.claim(ACCOUNT, limit=1, lease_for=MINUTE)
+    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
     await members.settle(settlement(claim))
     holding = await tables_with(database, "Wert-im-Feld")
     await members.keep([exit_(at=2)])

@@ -31,6 +31,7 @@ from tests.factories import (
     membership,
     move,
     ns,
+    room,
     settlement,
 )
 from tests.store.conftest import Running
@@ -222,7 +223,7 @@ async def test_a_webhook_of_many_people_takes_several_statements(
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     await running("A")
     kept = await members.keep([enter(f"p{n}@example.com", at=1, lytics_id=str(n)) for n in range(10)])
-    claimed = await members.claim(ACCOUNT, limit=10, lease_for=MINUTE)
+    claimed = await members.claim(ACCOUNT, room=room(10), lease_for=MINUTE)
     await asyncio.gather(*(members.settle(settlement(claim)) for claim in claimed))
     await assert_all_adds_up(database, exports)
 

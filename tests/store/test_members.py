@@ -6,7 +6,7 @@ from sqlalchemy import select, text
 
 from app.domain.change import MembershipChange
 from app.domain.export import Export
-from app.domain.member import Call, Claim, Effect, Settlement, Told
+from app.domain.member import Call, Claim, Told
 from app.domain.merge import Verdict
 from app.store.engine import Database
 from app.store.exports import Exports
@@ -14,7 +14,7 @@ from app.store.journal import Journal
 from app.store.members import Members
 from app.store.schema import memberships
 from tests.changes import change, enter, exit_
-from tests.factories import ADA, NOON, SECOND, Clock
+from tests.factories import ADA, NOON, SECOND, Clock, Effect, room, settlement
 
 LEASE = timedelta(seconds=30)
 
@@ -45,7 +45,7 @@ class Store:
         return (await self.members.keep(changes)).verdicts
 
     async def claim(self, limit: int = 10) -> list[Claim]:
-        return await self.members.claim("default", limit=limit, lease_for=LEASE)
+        return await self.members.claim("default", room=room(limit), lease_for=LEASE)
 
     async def counts(self, export_id: int = 1) -> dict[str, int]:
         (report,) = await self.exports.reports(export_id)
@@ -61,10 +61,6 @@ def store(database: Database, clock: Clock) -> Store:
     return Store(database, clock)
 
 
-def settled(claim: Claim, effect: Effect = Effect.TOLD, **more: object) -> Settlement:
-    return Settlement(claim, claim.call, effect, "ok", **more)  # type: ignore[arg-type] # handed on as given
-
-
 async def test_a_change_is_kept_claimed_and_settled(store: Store) -> None:
     """
     The way of one person; the counts add up at each step, and the timeline tells it.
@@ -74,7 +70,7 @@ async def test_a_change_is_kept_claimed_and_settled(store: Store) -> None:
     pending = await store.counts()
     (claim,) = await store.claim()
     told_in_flight = await store.told()
-    result = await store.members.settle(settled(claim))
+    result = await store.members.settle(settlement(claim))
     timeline = await store.journal.timeline(ADA)
 
     assert (kept.verdicts, kept.due_accounts) == ((Verdict.ACCEPTED,), frozenset({"default"}))
@@ -100,7 +96,7 @@ async def test_a_member_is_claimed_by_one_until_the_lease_ends(store: Store) -> 
     due_at = await store.members.next_due_at("default")
     store.clock.advance(31 * SECOND)
     (again,) = await store.claim()
-    late = await store.members.settle(settled(lost))
+    late = await store.members.settle(settlement(lost))
     begun = await store.members.begin(lost, lost.call, until=store.clock())
 
     assert meanwhile == []
@@ -120,7 +116,7 @@ async def test_a_change_during_the_call_is_called_for_next(store: Store) -> None
     (claim,) = await store.claim()
     await store.keep(exit_(at=2))
     not_yet = await store.claim()
-    result = await store.members.settle(settled(claim))
+    result = await store.members.settle(settlement(claim))
     (following,) = await store.claim()
 
     assert not_yet == []
@@ -136,7 +132,7 @@ async def test_a_retry_is_not_pulled_forward_by_a_newer_change(store: Store) -> 
     await store.keep(enter(at=1))
     (claim,) = await store.claim()
     retry_at = NOON + timedelta(seconds=20)
-    result = await store.members.settle(settled(claim, Effect.UNKNOWN, retry_at=retry_at, is_spent=True))
+    result = await store.members.settle(settlement(claim, Effect.UNKNOWN, retry_at=retry_at, is_spent=True))
     (report,) = await store.members.of_address(ADA)
     await store.keep(exit_(at=2))
     early = await store.claim()
@@ -154,7 +150,7 @@ async def test_an_unspent_attempt_does_not_count(store: Store) -> None:
     await store.export()
     await store.keep(enter(at=1))
     (claim,) = await store.claim()
-    await store.members.settle(settled(claim, Effect.NONE, retry_at=NOON))
+    await store.members.settle(settlement(claim, Effect.NONE, retry_at=NOON))
     (again,) = await store.claim()
 
     assert again.attempts == 1
@@ -168,7 +164,7 @@ async def test_a_dead_letter_waits_for_a_newer_change(store: Store) -> None:
     await store.export()
     await store.keep(enter(at=1))
     (claim,) = await store.claim()
-    await store.members.settle(settled(claim, Effect.NONE, dead={1: "11"}, is_spent=True))
+    await store.members.settle(settlement(claim, Effect.NONE, dead={1: "11"}, is_spent=True))
     dead = await store.counts()
     (report,) = await store.members.of_address(ADA)
     nobody = await store.claim()
@@ -295,10 +291,10 @@ async def test_a_failed_vars_call_is_told_again(store: Store) -> None:
     await store.export()
     await store.keep(enter(at=1, vars={"a": 1}))
     (claim,) = await store.claim()
-    await store.members.settle(settled(claim))
+    await store.members.settle(settlement(claim))
     await store.keep(change(at=2, vars={"a": 2}))
     (claim,) = await store.claim()
-    await store.members.settle(settled(claim, Effect.UNKNOWN, retry_at=NOON, is_spent=True))
+    await store.members.settle(settlement(claim, Effect.UNKNOWN, retry_at=NOON, is_spent=True))
     (again,) = await store.claim()
 
     assert claim.call == Call(vars={"a": 2}, covers={1: Told.IN})

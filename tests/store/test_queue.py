@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text, update
 
-from app.domain.member import Call, Claim, Effect, Told
+from app.domain.member import Call, Claim, Told
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.members import Members
@@ -24,11 +24,13 @@ from tests.factories import (
     NOON,
     SECOND,
     Clock,
+    Effect,
     after_read,
     change,
     enter,
     exit_,
     ns,
+    room,
     settlement,
 )
 from tests.store.conftest import Running
@@ -38,7 +40,7 @@ LEASE = 32 * SECOND
 
 
 async def claims(members: Members, *, limit: int = 100, account: str = ACCOUNT) -> list[Claim]:
-    return await members.claim(account, limit=limit, lease_for=LEASE)
+    return await members.claim(account, room=room(limit), lease_for=LEASE)
 
 
 async def claim_one(members: Members) -> Claim:
@@ -303,12 +305,12 @@ async def test_the_first_failure_is_remembered_until_the_change_is_told(
     await members.keep([enter(at=1)])
     failed: list[object] = []
     for _ in range(2):
-        await members.settle(settlement(await claim_one(members), Effect.NONE, is_spent=True))
+        await members.settle(settlement(await claim_one(members), Effect.NONE, spent_at=clock()))
         failed.append((await held(members, ADA)).first_failed_at)
         clock.advance(MINUTE)
     await members.keep([enter(at=2)])
     newer = (await held(members, ADA)).first_failed_at
-    await members.settle(settlement(await claim_one(members), Effect.NONE, is_spent=True))
+    await members.settle(settlement(await claim_one(members), Effect.NONE, spent_at=clock()))
     again = (await held(members, ADA)).first_failed_at
     await tell(members)
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.members import Members
-from tests.factories import ACCOUNT, MINUTE, enter
+from tests.factories import ACCOUNT, MINUTE, enter, room
 from tests.store.conftest import Running
 
 
@@ -101,7 +101,7 @@ async def test_a_claim_reads_only_who_is_due(database: Database, members: Member
     await running("A")
     await members.keep([enter()])
     plans = await plans_of(
-        database, lambda: members.claim(ACCOUNT, limit=5, lease_for=MINUTE), "members", "memberships"
+        database, lambda: members.claim(ACCOUNT, room=room(5), lease_for=MINUTE), "members", "memberships"
     )
 
     assert "ix_members_due" in plans
