@@ -1,0 +1,459 @@
+"""
+Budget: how many calls of one account may leave now, from its limit, our share of it and what others use of it.
+
+The other end counts the calls of everybody by method and endpoint, in windows of a minute that its answers name by
+their end. That end is taken as a name only: where the window ends by our clock is learned from the answers, so that
+two clocks that differ do no harm.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from math import ceil, floor
+
+from app.domain.retry import LONGEST_WINDOW, SHORTEST_WINDOW
+
+# How far calls may run ahead of an even spread over the window: a burst goes at once, and the last call of a window
+# leaves this long before its end.
+LOOKAHEAD = timedelta(seconds=10)
+BACKFILL_SHARE = 0.8
+# Of the limit, left free beside what others are expected to use.
+MARGIN = 0.01
+# Calls at once in a window that no answer has told of yet.
+MOST_UNCONFIRMED = 8
+# A live call that found no room keeps backfills back until it has had time to return.
+LIVE_GOES_FIRST = timedelta(seconds=5)
+# Asking more often than this gains nothing.
+SHORTEST_WAIT = timedelta(milliseconds=50)
+ANSWER_WAIT = timedelta(milliseconds=100)
+FOREIGN_WAIT = timedelta(seconds=1)
+
+_WINDOW = LONGEST_WINDOW.total_seconds()
+_LOOKAHEAD = LOOKAHEAD.total_seconds()
+# Others' calls are extrapolated from the window's beginning with care: as if it had begun this much earlier.
+_CARE = 3.0
+# Others' calls that no answer has told for so long are thought not to have been made; until then they are expected.
+_FRESH = 3.0
+# How much of a window's end says how others go on when we look no longer.
+_TAIL = 20.0
+# By how much a window may outlive its named end before our clock and theirs count as different.
+_SAME_CLOCK = 2.0
+# A border that came later than expected is looked for this much later, and twice as much each further time.
+_NUDGE = 1.0
+
+
+class Budget:
+    """
+    What one process may call of one account.
+
+    Every `take` that gave true is followed by one `ended`, and by one `learn` before it where the answer told a limit.
+    Times are aware; a clock that is set forth or back costs at most a minute.
+
+    Args:
+        share: of each limit that is ours, above 0, up to 1; never less than one call a minute.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
+
+    def room(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> int:
+        """
+        How many calls may leave now; before anything is known of the limit, one at a time.
+        """
+        return self._bucket(method, endpoint, now).room(now.timestamp(), backfill=backfill)
+
+    def take(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> bool:
+        """
+        True if one call may leave, which then is counted. A live call that may not goes before all backfills.
+        """
+        return self._bucket(method, endpoint, now).take(now.timestamp(), backfill=backfill)
+
+    def ended(self, method: str, endpoint: str, now: datetime, *, was_sent: bool = True) -> None:
+        """
+        A call that was taken is over, with or without an answer. One that surely never left is given back.
+        """
+        self._bucket(method, endpoint, now).ended(was_sent=was_sent)
+
+    def learn(
+        self, method: str, endpoint: str, *, limit: int, remaining: int, resets_at: datetime, now: datetime
+    ) -> None:
+        """
+        What the answer to a call told: the limit of its window, what is left of it and when the window ends by the
+        other end's clock. Answers may come in any order.
+        """
+        bucket = self._bucket(method, endpoint, now)
+        bucket.learn(limit, limit - remaining, _name(resets_at), now.timestamp())
+
+    def exhausted(self, method: str, endpoint: str, now: datetime, resets_at: datetime | None) -> None:
+        """
+        The other end refused a call since its limit is used up: no room until the window ends, a minute at the most.
+        """
+        self._bucket(method, endpoint, now).exhausted(
+            None if resets_at is None else resets_at.timestamp(), now.timestamp()
+        )
+
+    def opens_at(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> datetime:
+        """
+        When room is worth asking for again: now if there is some, else up to a minute later.
+        """
+        bucket, at = self._bucket(method, endpoint, now), now.timestamp()
+        if bucket.room(at, backfill=backfill) > 0:
+            return now
+        wait = timedelta(seconds=bucket.opens_at(at, backfill=backfill) - at)
+        return now + min(max(wait, SHORTEST_WAIT), LONGEST_WINDOW)
+
+    def awaits_answer(self, method: str, endpoint: str, now: datetime) -> bool:
+        """
+        True if an answer that is under way decides how many more calls may leave.
+        """
+        return self._bucket(method, endpoint, now).awaits_answer(now.timestamp())
+
+    def left(self, now: datetime) -> Iterator[tuple[str, str, int]]:
+        """
+        Method, endpoint and room of all that was ever called.
+        """
+        for method, endpoint in self._buckets:
+            yield method, endpoint, self.room(method, endpoint, now)
+
+    def _bucket(self, method: str, endpoint: str, now: datetime) -> "_Bucket":
+        bucket = self._buckets.get((method, endpoint))
+        if bucket is None:
+            bucket = self._buckets[method, endpoint] = _Bucket(self._share, _Window(started=now.timestamp()))
+        bucket.move_to(now.timestamp())
+        return bucket
+
+
+def _name(resets_at: datetime) -> float:
+    """
+    The name of a window: its end to the nearest minute, so that an end told less exactly is no new window.
+    """
+    return round(resets_at.astimezone(UTC).timestamp() / _WINDOW) * _WINDOW
+
+
+class _Use:
+    """
+    How many calls others had made by each moment of one window, as far as we saw.
+    """
+
+    def __init__(self) -> None:
+        self._points = [(0.0, 0)]
+
+    @property
+    def seen(self) -> int:
+        """
+        The most we know of.
+        """
+        return self._points[-1][1]
+
+    @property
+    def seen_at(self) -> float:
+        """
+        Until which second of the window.
+        """
+        return self._points[-1][0]
+
+    def add(self, second: float, calls: int) -> None:
+        """
+        At least so many calls by this second; one point a second is kept.
+        """
+        latest, most = self._points[-1]
+        point = (max(second, latest), max(calls, most))
+        if int(point[0]) == int(latest):
+            self._points[-1] = point
+        else:
+            self._points.append(point)
+
+    def by(self, second: float) -> float:
+        """
+        Calls by this second: even between two moments that we saw, and after the last one as just before it.
+        """
+        latest, most = self._points[-1]
+        if second >= latest:
+            pace = (most - self._between(latest - _TAIL)) / _TAIL
+            return most + pace * (second - latest)
+        return self._between(second)
+
+    def _between(self, second: float) -> float:
+        for (earlier, fewer), (later, more) in pairwise(self._points):
+            if second < later:
+                return fewer + (more - fewer) * max(0.0, second - earlier) / (later - earlier)
+        return self._points[-1][1] if second >= self._points[-1][0] else self._points[0][1]
+
+
+@dataclass
+class _Window:
+    """
+    One window of the other end.
+
+    Attributes:
+        started: by our clock, at the latest.
+        name: None until an answer has told it.
+        answers: that told this window, an own call each.
+        silent: own calls that ended without telling a window.
+        backfills: own calls of backfills.
+        used: calls of everybody, the most that an answer told.
+        overrun: for how long it goes on if it proves not to be over.
+        foreign, foreign_before: the calls of others, in this window and in the one before.
+    """
+
+    started: float
+    name: float | None = None
+    answers: int = 0
+    silent: int = 0
+    backfills: int = 0
+    used: int = 0
+    overrun: float = _NUDGE
+    foreign: _Use = field(default_factory=_Use)
+    foreign_before: _Use = field(default_factory=_Use)
+
+    @property
+    def ends(self) -> float:
+        """
+        By our clock, at the latest.
+        """
+        return self.started + _WINDOW
+
+
+class _Bucket:
+    """
+    The calls of one method and endpoint. Times are seconds since 1970.
+    """
+
+    def __init__(self, share: float, window: _Window) -> None:
+        self._share = share
+        self._limit: int | None = None
+        self._window = window
+        # The window that time ended, and how many of the calls that were under way then may still tell of it.
+        self._former: _Window | None = None
+        self._strays = 0
+        # A window ends by our clock between its name plus the one and its name plus the other.
+        self._earliest, self._latest = float("-inf"), float("inf")
+        self._under_way = 0
+        # Those of the calls under way whose headers have come.
+        self._heard = 0
+        # Calls that ended without telling a window since the last one that told it.
+        self._silent = 0
+        self._shut_until = float("-inf")
+        self._live_refused_at = float("-inf")
+
+    def move_to(self, now: float) -> None:
+        """
+        The window of this moment: the next one where the last is over, the same again where the clock was set back.
+        """
+        window = self._window
+        if now < window.started:
+            window.started = now
+            self._forget_border(now)
+        elif now >= window.ends:
+            minutes = (now - window.started) // _WINDOW
+            if minutes > 1:
+                self._silent = 0
+            self._begin(window.started + minutes * _WINDOW)
+        self._shut_until = min(self._shut_until, now + _WINDOW)
+        self._live_refused_at = min(self._live_refused_at, now)
+
+    def room(self, now: float, *, backfill: bool) -> int:
+        """
+        See `Budget.room`.
+        """
+        if now < self._shut_until:
+            return 0
+        if self._limit is None:
+            return 0 if self._under_way else 1
+        allowed = self._allowed(now, self._limit)
+        room = min(allowed - self._own, self._limit - self._window.used - self._unanswered - self._silent)
+        if self._window.name is None:
+            room = min(room, MOST_UNCONFIRMED - max(0, self._unanswered - self._strays))
+        if backfill:
+            is_behind = now - self._live_refused_at < LIVE_GOES_FIRST.total_seconds()
+            room = 0 if is_behind else min(room, _of_backfills(allowed) - self._window.backfills)
+        return max(0, room)
+
+    def take(self, now: float, *, backfill: bool) -> bool:
+        """
+        See `Budget.take`.
+        """
+        has_room = self.room(now, backfill=backfill) > 0
+        if has_room:
+            self._under_way += 1
+            self._window.backfills += backfill
+        if not backfill:
+            self._live_refused_at = float("-inf") if has_room else now
+        return has_room
+
+    def ended(self, *, was_sent: bool) -> None:
+        """
+        See `Budget.ended`.
+        """
+        if not self._under_way:
+            return
+        self._under_way -= 1
+        if self._heard:
+            self._heard -= 1
+        elif was_sent:
+            self._silent += 1
+
+    def learn(self, limit: int, used: int, name: float, now: float) -> None:
+        """
+        See `Budget.learn`.
+        """
+        self._heard = min(self._heard + 1, self._under_way)
+        if not self._is_current(name, now):
+            return
+        window = self._window
+        if self._limit is None or limit < self._limit or used >= window.used:
+            self._limit = limit
+        window.answers += 1
+        window.silent += self._silent
+        self._silent = 0
+        window.used = max(window.used, used)
+        window.foreign.add(now - window.started, window.used - self._own)
+
+    def exhausted(self, resets: float | None, now: float) -> None:
+        """
+        See `Budget.exhausted`.
+        """
+        window = self._window
+        until = window.ends if window.name is not None else now + _WINDOW
+        if resets is not None and now < resets and self._earliest <= _SAME_CLOCK:
+            until = min(until, resets)
+        until = min(max(until, now + SHORTEST_WINDOW.total_seconds()), now + _WINDOW)
+        window.started = until - _WINDOW
+        if window.name is not None:
+            self._latest = until - window.name
+        window.used = max(window.used, self._limit or 0)
+        self._shut_until = until
+
+    def opens_at(self, now: float, *, backfill: bool) -> float:
+        """
+        When there may be room again, where there is none now.
+        """
+        if now < self._shut_until:
+            return self._shut_until
+        soon = now + ANSWER_WAIT.total_seconds()
+        if self._limit is None or self.awaits_answer(now):
+            return soon
+        window, usable = self._window, self._usable(now, self._limit)
+        needed, most = self._own + 1, usable
+        if backfill and window.backfills >= _of_backfills(self._allowed(now, self._limit)):
+            needed, most = ceil((window.backfills + 1) / BACKFILL_SHARE), usable
+        if needed > most:
+            is_all_ours = usable >= _ours(self._share, self._limit)
+            return window.ends if is_all_ours else min(window.ends, now + FOREIGN_WAIT.total_seconds())
+        at = window.started + _WINDOW * (needed - 1) / usable - _LOOKAHEAD
+        if at > now:
+            return at
+        return soon if self._unanswered else min(window.ends, now + FOREIGN_WAIT.total_seconds())
+
+    def awaits_answer(self, now: float) -> bool:
+        """
+        See `Budget.awaits_answer`.
+        """
+        is_unknown = self._limit is None or self._window.name is None
+        return is_unknown and self._under_way > 0 and now >= self._shut_until
+
+    @property
+    def _unanswered(self) -> int:
+        return self._under_way - self._heard
+
+    @property
+    def _own(self) -> int:
+        """
+        Our calls that may count in this window. One under way at its beginning counts here and in the one before.
+        """
+        return self._window.answers + self._window.silent + self._silent + self._unanswered
+
+    def _allowed(self, now: float, limit: int) -> int:
+        """
+        Own calls by now: the usable ones spread evenly, some seconds ahead.
+        """
+        usable = self._usable(now, limit)
+        ahead = ceil(usable * (now - self._window.started + _LOOKAHEAD) / _WINDOW)
+        return min(usable, ahead)
+
+    def _usable(self, now: float, limit: int) -> int:
+        """
+        Own calls in the whole window: our share, or what others are expected to leave of the limit, at least one.
+
+        The others are expected to go on as in the same part of the window before; and where they have made more calls
+        than by the same time then, to go on with that as well.
+        """
+        window = self._window
+        ours = _ours(self._share, limit)
+        before, foreign = window.foreign_before, window.foreign
+        second = min(max(foreign.seen_at, now - window.started - _FRESH), _WINDOW)
+        rest = before.by(_WINDOW) - before.by(second)
+        more = max(0.0, foreign.seen - before.by(foreign.seen_at))
+        rest += more * (_WINDOW - second) / (second + _CARE)
+        return max(1, min(ours, limit - ceil(foreign.seen + rest) - int(limit * MARGIN)))
+
+    def _is_current(self, name: float, now: float) -> bool:
+        """
+        Moves on to the window that an answer told; false for the answer that comes late, from a window before.
+        """
+        window, former = self._window, self._former
+        if window.name == name:
+            self._earliest = max(self._earliest, now - name)
+            return True
+        if window.name is not None:
+            if name < window.name:
+                return False
+            self._begin(now)
+        elif former is not None and former.name is not None and name <= former.name:
+            if self._strays:
+                self._strays -= 1
+                return False
+            if name == former.name:
+                self._resume(former, now)
+                return True
+        self._find_border(name, now)
+        return True
+
+    def _begin(self, started: float) -> None:
+        """
+        The next window, whose name is not known yet.
+        """
+        last = self._window
+        if last.name is not None:
+            self._former, self._strays = last, self._unanswered
+        self._window = _Window(
+            started,
+            backfills=min(last.backfills, self._unanswered),
+            foreign_before=last.foreign_before if last.name is None else last.foreign,
+        )
+
+    def _resume(self, former: _Window, now: float) -> None:
+        """
+        The window that seemed over goes on: a call that left since was counted in it.
+        """
+        former.backfills += self._window.backfills
+        former.started = now + min(former.overrun, _WINDOW) - _WINDOW
+        former.overrun *= 2
+        self._window, self._former = former, None
+        if former.name is not None:
+            self._latest = former.ends - former.name
+
+    def _find_border(self, name: float, now: float) -> None:
+        """
+        The window has begun when its first answer is here, and other windows begin at the same second of theirs.
+        """
+        latest = now + _WINDOW - name
+        if name + self._latest <= now or latest < self._earliest:
+            self._earliest, self._latest = float("-inf"), latest
+        self._earliest, self._latest = max(self._earliest, now - name), min(self._latest, latest)
+        self._window.name = name
+        self._window.started = name + self._latest - _WINDOW
+
+    def _forget_border(self, now: float) -> None:
+        self._earliest = float("-inf")
+        self._latest = float("inf") if self._window.name is None else now + _WINDOW - self._window.name
+
+
+def _ours(share: float, limit: int) -> int:
+    return max(1, floor(share * limit + 1e-9))
+
+
+def _of_backfills(calls: int) -> int:
+    return max(1, floor(BACKFILL_SHARE * calls + 1e-9))

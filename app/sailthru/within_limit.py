@@ -1,0 +1,110 @@
+"""
+Keeps the calls of one account within our share of its limits: no call leaves that the budget has no room for.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from app.domain.budget import Budget
+from app.domain.errors import LimitReached, NotSent, OverBudget, Permanent
+from app.sailthru.client import Method
+from app.sailthru.lists import Caller
+from app.sailthru.protocol import RateLimit
+
+Clock = Callable[[], datetime]
+
+_MEMBERS: tuple[Method, str] = ("POST", "user")
+
+
+def teach(budget: Budget, clock: Clock) -> Callable[[Method, str, RateLimit], None]:
+    """
+    What a client calls with the rate limit of each of its answers, so that the budget follows it.
+    """
+
+    def learn(method: Method, endpoint: str, rate_limit: RateLimit) -> None:
+        budget.learn(
+            method,
+            endpoint,
+            limit=rate_limit.limit,
+            remaining=rate_limit.remaining,
+            resets_at=rate_limit.resets_at,
+            now=clock(),
+        )
+
+    return learn
+
+
+class WithinLimit:
+    """
+    A `Caller` that asks the budget before each call.
+
+    Args:
+        client: makes the calls, and teaches the same budget.
+        clock: aware, UTC.
+    """
+
+    def __init__(self, client: Caller, budget: Budget, *, clock: Clock) -> None:
+        self._client = client
+        self._budget = budget
+        self._clock = clock
+        self._an_end: dict[tuple[Method, str], asyncio.Event] = {}
+
+    async def call(
+        self, method: Method, endpoint: str, payload: Mapping[str, object], *, backfill: bool = False
+    ) -> dict[str, object]:
+        """
+        The answer to one call. While an answer under way decides whether there is room, other calls than those that
+        tell a member wait for it.
+
+        Raises:
+            OverBudget: there is no room, and nothing was sent.
+            CallFailed: see `SailthruClient.call`.
+        """
+        await self._take(method, endpoint, backfill=backfill)
+        was_sent = True
+        try:
+            return await self._client.call(method, endpoint, payload)
+        except LimitReached as error:
+            self._budget.exhausted(method, endpoint, self._clock(), error.resets_at)
+            raise
+        except NotSent:
+            was_sent = False
+            raise
+        except Permanent as error:
+            was_sent = error.code != "unencodable"
+            raise
+        finally:
+            self._budget.ended(method, endpoint, self._clock(), was_sent=was_sent)
+            ended = self._an_end.pop((method, endpoint), None)
+            if ended is not None:
+                ended.set()
+
+    def room(self, *, backfill: bool = False) -> int:
+        """
+        How many members may be told now, one call each.
+        """
+        return self._budget.room(*_MEMBERS, self._clock(), backfill=backfill)
+
+    def opens_at(self, *, backfill: bool = False) -> datetime:
+        """
+        When it is worth asking for room again.
+        """
+        return self._budget.opens_at(*_MEMBERS, self._clock(), backfill=backfill)
+
+    def budget_left(self) -> dict[str, int]:
+        """
+        The room of each method and endpoint called so far, by names such as `POST user`.
+        """
+        return {f"{method} {endpoint}": room for method, endpoint, room in self._budget.left(self._clock())}
+
+    async def _take(self, method: Method, endpoint: str, *, backfill: bool) -> None:
+        while not self._budget.take(method, endpoint, self._clock(), backfill=backfill):
+            now = self._clock()
+            if (method, endpoint) == _MEMBERS or not self._budget.awaits_answer(method, endpoint, now):
+                raise OverBudget(
+                    "over_budget",
+                    "Our share of Sailthru's limit of calls is used up for now; waits until there is room again.",
+                    resets_at=self._budget.opens_at(method, endpoint, now, backfill=backfill),
+                )
+            await self._an_end.setdefault((method, endpoint), asyncio.Event()).wait()
