@@ -385,7 +385,7 @@ async def test_a_refused_account_is_paused_and_shown(tmp_path: Path) -> None:
     async with running(tmp_path, sailthru_api_secret="wrong") as service:
         await service.send(*(webhooks.enter(f"p{n}@example.com", at=NOON) for n in range(3)))
         export = await service.export(lambda export: export["state"] == "running")
-        await service.until("/health/ready", lambda health: health["accounts"] == {"default": "paused"})
+        await service.until("/health/ready", lambda health: health["accounts"] == {"default": "refused"})
         metrics = (await service.http.get("/metrics")).text
 
     assert export["counts"]["pending"] == 3
