@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from app import __version__
 from app.deliver import Deliverer
+from app.domain.budget import Budget
 from app.domain.errors import StoreUnavailable
 from app.domain.retry import RetryPolicy
 from app.gate import Gate
@@ -29,6 +30,7 @@ from app.receive import Receiver
 from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
+from app.sailthru.within_limit import WithinLimit, teach
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
 from app.store.accounts import Accounts
 from app.store.dead_letters import DeadLetters
@@ -93,16 +95,22 @@ class Service:
         self.members = Members(self.database, clock, on_commit=self.meter.committed)
         self.journal = Journal(self.database)
         self.dead_letters = DeadLetters(self.database, clock)
+        accounts = settings.accounts()
+        budgets = {label: Budget(settings.sailthru_rate_share) for label in accounts}
         self._sailthru = {
             label: SailthruClient(
                 Credentials(account.api_key, account.api_secret, account.base_url),
                 lanes=settings.sailthru_concurrency,
                 timeout=timeout,
                 transport=partial(outside.sailthru, label) if outside.sailthru is not None else None,
+                on_rate_limit=teach(budgets[label], clock),
             )
-            for label, account in settings.accounts().items()
+            for label, account in accounts.items()
         }
-        lists = {label: Lists(client) for label, client in self._sailthru.items()}
+        self._paces = {
+            label: WithinLimit(client, budgets[label], clock=clock) for label, client in self._sailthru.items()
+        }
+        lists = {label: Lists(pace) for label, pace in self._paces.items()}
         token = settings.lytics_api_token
         self._lytics = (
             LyticsClient(token.get_secret_value(), settings.lytics_base_url, transport=outside.lytics)
@@ -111,7 +119,8 @@ class Service:
         )
         standings = Accounts(self.database)
         gates = {
-            label: Gate(label, standings, clock, concurrency=settings.sailthru_concurrency) for label in self._sailthru
+            label: Gate(label, standings, clock, concurrency=settings.sailthru_concurrency, pace=pace)
+            for label, pace in self._paces.items()
         }
         policy = RetryPolicy(
             first_wait=timedelta(seconds=settings.retry_first_wait_seconds),
@@ -190,7 +199,11 @@ class Service:
         Prometheus' text format.
         """
         reports = await self.exports.reports()
-        return self.meter.render(((one.export.id, dict(one.counts)) for one in reports), self.accounts())
+        return self.meter.render(
+            ((one.export.id, dict(one.counts)) for one in reports),
+            self.accounts(),
+            {label: pace.budget_left() for label, pace in self._paces.items()},
+        )
 
     async def start(self) -> None:
         """

@@ -2,7 +2,7 @@
 Every metric's name, labels and buckets; no label holds a person.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -66,6 +66,12 @@ class Metrics:
         self._paused = Gauge(
             f"{PREFIX}_account_paused", "1 while no call to this account can work.", ["account"], registry=self.registry
         )
+        self._budget_left = Gauge(
+            f"{PREFIX}_budget_left",
+            "Calls that may leave now within our share of Sailthru's limit, by account and call, as POST user.",
+            ["account", "call"],
+            registry=self.registry,
+        )
 
     def received(self, *, accepted: int, ignored: int, rejected: int, at: datetime) -> None:
         """
@@ -106,13 +112,21 @@ class Metrics:
         """
         self._commits.labels(what).observe(size)
 
-    def render(self, exports: Iterable[tuple[int, dict[str, int]]], accounts: dict[str, str]) -> bytes:
+    def render(
+        self,
+        exports: Iterable[tuple[int, dict[str, int]]],
+        accounts: Mapping[str, str],
+        budgets: Mapping[str, Mapping[str, int]],
+    ) -> bytes:
         """
-        All metrics in Prometheus' text format, with the counts and account states as they are now.
+        All metrics in Prometheus' text format, with the counts, account states and budgets as they are now.
         """
         for export_id, counts in exports:
             for state, count in counts.items():
                 self._waiting.labels(str(export_id), state).set(count)
         for account, state in accounts.items():
             self._paused.labels(account).set(state != "running")
+        for account, room in budgets.items():
+            for call, calls in room.items():
+                self._budget_left.labels(account, call).set(calls)
         return generate_latest(self.registry)

@@ -84,6 +84,7 @@ class Settings(BaseSettings):
 
     sailthru_timeout_seconds: float = Field(default=15, ge=0.1, le=300)
     sailthru_concurrency: int = Field(default=64, ge=1, le=1000)
+    sailthru_rate_share: float = Field(default=0.8, gt=0, le=1)
     retry_first_wait_seconds: float = Field(default=5, gt=0, le=3600)
     retry_longest_wait_seconds: float = Field(default=3600, gt=0, le=86400)
     retry_window_hours: float = Field(default=76, gt=0, le=8760)
