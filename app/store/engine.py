@@ -2,11 +2,13 @@
 Opens the database. Every difference between SQLite and PostgreSQL stands in this file.
 """
 
+import asyncio
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +26,9 @@ from app.domain.errors import BadSettings, StoreUnavailable
 # A writer waits this long for its turn before the store counts as unavailable; Lytics hears 503 and comes again.
 WAIT_SECONDS = 10
 READERS = 4
+# On a full disk small transactions may still fit, so that one that works says nothing for so long after one that failed.
+RECENT_SECONDS = 5
+TRIAL_SECONDS = 1
 
 
 class Database:
@@ -37,6 +42,8 @@ class Database:
         self._write = write
         self._read = read
         self._lock = lock
+        self._refused_at: float | None = None
+        self._trial: asyncio.Task[None] | None = None
 
     @classmethod
     def open(cls, url: str, *, is_exclusive: bool = True) -> Self:
@@ -77,9 +84,13 @@ class Database:
         Raises:
             StoreUnavailable: the disk is full, the file is locked, or the database can't be reached.
         """
-        with _as_unavailable():
-            async with self._write.begin() as connection:
-                yield connection
+        try:
+            with _as_unavailable():
+                async with self._write.begin() as connection:
+                    yield connection
+        except StoreUnavailable:
+            self._refused_at = time.monotonic()
+            raise
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -92,23 +103,42 @@ class Database:
 
     async def ping(self) -> None:
         """
-        Ask the database for nothing.
+        Ask the database for nothing; after a write that failed also whether it takes writes again.
 
         Raises:
-            StoreUnavailable: it does not answer.
+            StoreUnavailable: it does not answer, a write failed in the last 5 seconds, or a trial does not work.
         """
         async with self.reading() as connection:
             await connection.execute(select(1))
+        if self._refused_at is not None and time.monotonic() - self._refused_at >= RECENT_SECONDS:
+            # One trial for all who ask; it may wait for a lock for longer than they should.
+            if self._trial is None or self._trial.done():
+                self._trial = asyncio.create_task(self._try_to_write())
+            await asyncio.wait({self._trial}, timeout=TRIAL_SECONDS)
+        if self._refused_at is not None:
+            raise StoreUnavailable("The database takes no writes.")
+
+    async def _try_to_write(self) -> None:
+        with suppress(StoreUnavailable):
+            async with self.writing() as connection:
+                await connection.exec_driver_sql(_TRIALS[connection.dialect.name])
+            self._refused_at = None
 
     async def close(self) -> None:
         """
         Give everything back, the file lock last.
         """
+        if self._trial is not None:
+            await asyncio.wait({self._trial})
         await self._read.dispose()
         await self._write.dispose()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+# Each changes nothing, and yet is written and synced.
+_TRIALS = {"sqlite": "PRAGMA user_version=0", "postgresql": "SELECT pg_current_xact_id()"}
 
 
 class _as_unavailable:  # noqa: N801 - reads as a word in a `with`
