@@ -1,0 +1,238 @@
+"""
+durable, when the store can't be written: Lytics hears 503 and comes again, nothing acknowledged is lost, and the
+service goes on by itself.
+"""
+
+import resource
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+import pytest
+
+from app.sandbox import webhooks
+from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, until
+
+DISK_BYTES = 8 * 1024 * 1024
+ROOM_BYTES = 512 * 1024
+SENDERS = 8
+REFUSALS = 40
+# A transaction waits 10 seconds for a lock, and a request may have to wait for the transaction before its own.
+LONGEST_ANSWER_SECONDS = 25
+
+
+class Disk(Protocol):
+    """
+    Where the database lies.
+    """
+
+    def fill(self, service: Service) -> None:
+        """
+        Leave room for some webhooks more, not for many.
+        """
+        ...
+
+    def make_room(self, service: Service) -> None:
+        """
+        Take away what fills it.
+        """
+        ...
+
+
+@dataclass
+class SmallDisk:
+    """
+    A file system of a few megabytes, which something else fills.
+    """
+
+    folder: Path
+
+    def fill(self, service: Service) -> None:
+        used = sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
+        (self.folder / "ballast").write_bytes(bytes(DISK_BYTES - used - ROOM_BYTES))
+
+    def make_room(self, service: Service) -> None:
+        (self.folder / "ballast").unlink()
+
+
+@dataclass
+class SmallFiles:
+    """
+    The kernel lets no file of the process grow beyond a size: for whoever may not mount.
+    """
+
+    folder: Path
+
+    def fill(self, service: Service) -> None:
+        largest = max(path.stat().st_size for path in self.folder.iterdir())
+        self._limit(service, largest + ROOM_BYTES)
+
+    def make_room(self, service: Service) -> None:
+        self._limit(service, resource.RLIM_INFINITY)
+
+    def _limit(self, service: Service, size: int) -> None:
+        if service.process.is_running:
+            assert service.process.running is not None
+            pid = service.process.running.pid
+            _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Disk]:
+    folder.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a file system can't be mounted here; the limit on the size of files is tested instead")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
+def small_files(folder: Path) -> Iterator[Disk]:
+    yield SmallFiles(folder)
+
+
+@dataclass
+class Lytics:
+    """
+    Several workers that send one person each, and remember how each was answered.
+    """
+
+    service: Service
+    sent: int = 0
+    kept: set[str] = field(default_factory=set)
+    refused: list[httpx.Response] = field(default_factory=list)
+    others: list[httpx.Response] = field(default_factory=list)
+    slowest: float = 0
+
+    def send_until(self, is_enough: Callable[[], bool]) -> None:
+        with ThreadPoolExecutor(SENDERS) as pool:
+            list(pool.map(lambda _: self._send(is_enough), range(SENDERS)))
+
+    def _send(self, is_enough: Callable[[], bool]) -> None:
+        headers = {"Authorization": WEBHOOK_TOKEN}
+        url = f"http://127.0.0.1:{self.service.port}/webhooks/lytics"
+        with httpx.Client(headers=headers, timeout=2 * LONGEST_ANSWER_SECONDS) as client:
+            while not is_enough():
+                self.sent += 1
+                address = f"person{self.sent}.{id(client)}@example.com"
+                began = time.monotonic()
+                answer = client.post(url, json=webhooks.enter(address, at=datetime.now(UTC)))
+                self.slowest = max(self.slowest, time.monotonic() - began)
+                if answer.status_code == 200:
+                    self.kept.add(address)
+                else:
+                    (self.refused if answer.status_code == 503 else self.others).append(answer)
+
+    def send_more(self, count: int) -> None:
+        """
+        Until so many more were kept.
+        """
+        enough = len(self.kept) + count
+        self.send_until(lambda: len(self.kept) >= enough)
+
+
+@dataclass
+class Scene:
+    """
+    A running service on a disk that can be filled, with some people told already.
+    """
+
+    service: Service
+    sandbox: Sandbox
+    disk: Disk
+    lytics: Lytics
+
+    def fill(self) -> None:
+        """
+        Until nothing is taken any more.
+        """
+        self.disk.fill(self.service)
+        self.lytics.send_until(lambda: len(self.lytics.refused) >= REFUSALS)
+
+    def wait_until_all_are_told(self) -> None:
+        until(self.sandbox.members, lambda members: self.lytics.kept <= members)
+        self.service.wait_until_told()
+
+
+@pytest.fixture(params=[small_disk, small_files])
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    """
+    Ready to be filled.
+    """
+    with ExitStack() as stack:
+        disk: Disk = stack.enter_context(request.param(tmp_path / "data"))
+        yield stack.enter_context(_scene(tmp_path, disk))
+
+
+@contextmanager
+def _scene(folder: Path, disk: Disk) -> Iterator[Scene]:
+    with ExitStack() as stack:
+        sandbox = Sandbox(folder)
+        stack.callback(sandbox.close)
+        service = Service(folder, sandbox)
+        stack.callback(service.close)
+        service.start()
+        scene = Scene(service, sandbox, disk, Lytics(service))
+        scene.lytics.send_more(5)
+        scene.wait_until_all_are_told()
+        yield scene
+
+
+def store_state(service: Service) -> str:
+    answer = service.http.get("/health/ready").raise_for_status()
+    state: str = answer.json()["store"]
+    return state
+
+
+def test_a_full_disk_sends_webhooks_away_and_ends_by_itself(scene: Scene) -> None:
+    """
+    503 with Retry-After while it is full, still ready and saying so; with room it goes on in the same process, and
+    exactly those with a 200 are on the list.
+    """
+    scene.fill()
+    full = until(lambda: store_state(scene.service), lambda state: state == "unavailable", patience=10)
+    readable = scene.service.http.get("/exports").status_code
+    process = scene.service.process.running
+    scene.disk.make_room(scene.service)
+    scene.lytics.send_more(20)
+    scene.wait_until_all_are_told()
+    until(lambda: store_state(scene.service), lambda state: state == "ok")
+
+    assert full == "unavailable"
+    assert readable == 200
+    assert scene.service.process.is_running
+    assert scene.service.process.running is process
+    assert scene.lytics.others == []
+    assert {answer.headers.get("Retry-After") for answer in scene.lytics.refused} == {"30"}
+    assert scene.sandbox.members() == scene.lytics.kept
+    assert scene.service.export()["counts"]["accepted"] == len(scene.lytics.kept)
+
+
+def test_kill_9_on_a_full_disk_loses_nothing(scene: Scene) -> None:
+    """
+    What got 200 before and while the disk ran full is there after a restart with room.
+    """
+    scene.fill()
+    scene.service.process.kill()
+    scene.disk.make_room(scene.service)
+    scene.service.start()
+    accepted = scene.service.export()["counts"]["accepted"]
+    scene.wait_until_all_are_told()
+
+    assert scene.lytics.others == []
+    assert accepted == len(scene.lytics.kept)
+    assert scene.sandbox.members() == scene.lytics.kept
