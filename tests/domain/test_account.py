@@ -1,0 +1,200 @@
+from collections.abc import Callable
+
+import pytest
+
+from app.domain.account import Judgement, Pause, Standing, Streak, judge
+from app.domain.errors import (
+    CallFailed,
+    CredentialsRefused,
+    LimitReached,
+    NotSent,
+    OutcomeUnknown,
+    OverBudget,
+    Permanent,
+    Transient,
+    UnknownList,
+)
+from tests.factories import HOUR, MINUTE, NOON, SECOND, Clock
+
+DOWN = Transient(9, "Sailthru has a problem.")
+REFUSED = CredentialsRefused(5, "The signature does not match.")
+LOST = OutcomeUnknown("timeout", "No answer came.")
+
+
+class Account:
+    """
+    An account whose calls end as a test says.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.standing = Standing()
+        self.streak = Streak()
+
+    def ends(self, member: int, error: CallFailed | None, *, is_probe: bool = False) -> Judgement:
+        judgement = judge(self.standing, self.streak, member, error, is_probe=is_probe, now=self.clock())
+        self.standing = judgement.standing
+        return judgement
+
+    def break_down(self) -> None:
+        for member in range(5):
+            self.ends(member, DOWN)
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account()
+
+
+@pytest.mark.parametrize(
+    ("members", "pause"),
+    [
+        ([1, 2, 3, 4], None),
+        ([1, 2, 1, 2, 1, 2, 1, 2], None),
+        ([1, 1, 1, 1, 1, 1], None),
+        ([1, 2, 3, 1, 2], Pause.OUTAGE),
+        ([1, 1, 1, 1, 2, 3], Pause.OUTAGE),
+    ],
+    ids=["four failures", "two people", "one person", "five failures of three people", "a third person at last"],
+)
+@pytest.mark.parametrize("error", [DOWN, LOST, NotSent("not_reached", "Nobody is there.")], ids=lambda e: e.code)
+def test_an_outage_is_five_failures_in_a_row_of_three_people(
+    account: Account, members: list[int], pause: Pause | None, error: CallFailed
+) -> None:
+    for member in members:
+        account.ends(member, error)
+
+    assert account.standing.pause is pause
+
+
+@pytest.mark.parametrize("error", [None, Permanent(11, "Invalid email."), UnknownList(15, "No such list.")])
+def test_an_answer_that_was_understood_begins_the_count_anew(account: Account, error: CallFailed | None) -> None:
+    for member in range(4):
+        account.ends(member, DOWN)
+    account.ends(4, error)
+    for member in range(4):
+        account.ends(member, DOWN)
+
+    assert account.standing.pause is None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_spent"),
+    [
+        (None, False),
+        (DOWN, True),
+        (LOST, True),
+        (UnknownList(15, "No such list."), True),
+        (Permanent(11, "Invalid email."), False),
+        (LimitReached(43, "Too many calls."), False),
+        (OverBudget("over_budget", "No room."), False),
+        (REFUSED, False),
+    ],
+    ids=lambda value: getattr(value, "code", None),
+)
+def test_attempts_are_spent_only_on_failures_of_ones_own(
+    account: Account, error: CallFailed | None, *, is_spent: bool
+) -> None:
+    assert account.ends(1, error).is_spent is is_spent
+
+
+def test_the_failure_that_shows_the_outage_spends_no_attempt(account: Account) -> None:
+    spent = [account.ends(member, DOWN).is_spent for member in range(6)]
+
+    assert spent == [True, True, True, True, False, False]
+
+
+def test_one_refused_call_pauses(account: Account) -> None:
+    account.ends(1, REFUSED)
+
+    assert account.standing.pause is Pause.REFUSED
+    assert account.standing.code == "5"
+    assert account.standing.probe_at == NOON + 5 * SECOND
+
+
+@pytest.mark.parametrize("begin", [lambda account: account.break_down(), lambda account: account.ends(1, REFUSED)])
+def test_probes_wait_twice_as_long_each_time_up_to_a_minute(
+    account: Account, begin: Callable[[Account], object]
+) -> None:
+    begin(account)
+    error = REFUSED if account.standing.pause is Pause.REFUSED else DOWN
+    waits = []
+    for member in range(100):
+        assert account.standing.probe_at is not None
+        waits.append(account.standing.probe_at - account.clock())
+        account.clock.now = account.standing.probe_at
+        account.ends(member, error, is_probe=True)
+
+    assert [wait / SECOND for wait in waits[:6]] == [5, 10, 20, 40, 60, 60]
+    assert waits[-1] == MINUTE
+
+
+def test_calls_that_left_before_the_pause_neither_end_nor_lengthen_it(account: Account) -> None:
+    account.break_down()
+    paused = account.standing
+    account.clock.advance(SECOND)
+    account.ends(7, None)
+    account.ends(8, DOWN)
+
+    assert account.standing == paused
+
+
+@pytest.mark.parametrize("error", [None, Permanent(11, "Invalid email.")])
+def test_a_probe_that_is_answered_ends_the_pause(account: Account, error: CallFailed | None) -> None:
+    account.break_down()
+    account.clock.advance(HOUR)
+    account.ends(9, error, is_probe=True)
+
+    assert account.standing == Standing(paused_for=HOUR)
+
+
+def test_an_outage_that_turns_out_to_be_a_refused_key_is_one_pause(account: Account) -> None:
+    account.break_down()
+    account.clock.advance(MINUTE)
+    account.ends(9, REFUSED, is_probe=True)
+    began_as_outage = account.standing
+    account.clock.advance(MINUTE)
+    account.ends(9, None, is_probe=True)
+
+    assert began_as_outage.pause is Pause.REFUSED
+    assert account.standing.paused_for == 2 * MINUTE
+
+
+def test_the_running_clock_stands_still_in_pauses(account: Account) -> None:
+    readings = [account.standing.running_at(account.clock())]
+    for _ in range(2):
+        account.break_down()
+        account.clock.advance(80 * HOUR)
+        readings.append(account.standing.running_at(account.clock()))
+        account.ends(9, None, is_probe=True)
+        account.clock.advance(HOUR)
+        readings.append(account.standing.running_at(account.clock()))
+
+    assert readings == [NOON, NOON, NOON + HOUR, NOON + HOUR, NOON + 2 * HOUR]
+
+
+def test_a_clock_set_back_in_a_pause_does_not_shorten_the_running_clock(account: Account) -> None:
+    account.break_down()
+    account.clock.advance(-HOUR)
+    account.ends(9, None, is_probe=True)
+
+    assert account.standing.paused_for == 0 * SECOND
+
+
+def test_who_failed_as_a_probe_fails_alone_once(account: Account) -> None:
+    """
+    Three poison people who were probed in the outage can't make the next one by themselves at once; they can when
+    they go on failing and nobody else succeeds.
+    """
+    account.break_down()
+    for member in (1, 2, 3, 4, 5):
+        account.ends(member, DOWN, is_probe=True)
+    account.ends(9, None, is_probe=True)
+    first = [account.ends(member, DOWN) for member in (1, 2, 3, 4, 5)]
+    after_first = account.standing.pause
+    for member in (1, 2, 3, 4, 5):
+        account.ends(member, DOWN)
+
+    assert all(judgement.is_spent for judgement in first)
+    assert after_first is None
+    assert account.standing.pause is Pause.OUTAGE
