@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +27,7 @@ from app.domain.errors import BadSettings, StoreUnavailable
 # A writer waits this long for its turn before the store counts as unavailable; Lytics hears 503 and comes again.
 WAIT_SECONDS = 10
 READERS = 4
-# On a full disk small transactions may still fit, so that one that works says nothing for so long after one that failed.
+# On a full disk small transactions may still fit: one that works says nothing for so long after one that failed.
 RECENT_SECONDS = 5
 TRIAL_SECONDS = 1
 
@@ -165,21 +166,36 @@ def insert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgre
     """
     An INSERT that knows ON CONFLICT, in the words of the database at hand.
     """
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return _insert(connection.dialect.name, table)
 
 
 def insert_or_nothing(connection: AsyncConnection, table: Table) -> Insert:
     """
     An INSERT that leaves a row that is already there as it is.
     """
-    return insert(connection, table).on_conflict_do_nothing()
+    return _insert_or_nothing(connection.dialect.name, table)
 
 
 def upsert(connection: AsyncConnection, table: Table) -> Insert:
     """
     An INSERT that overwrites every column but the key of a row that is already there.
     """
-    statement = insert(connection, table)
+    return _upsert(connection.dialect.name, table)
+
+
+def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+# Kept, since building such a statement anew costs more than running it.
+@cache
+def _insert_or_nothing(dialect: str, table: Table) -> Insert:
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _upsert(dialect: str, table: Table) -> Insert:
+    statement = _insert(dialect, table)
     keys = [column.name for column in table.primary_key]
     new = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=new)
