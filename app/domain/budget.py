@@ -190,7 +190,7 @@ class _Window:
     Attributes:
         started: by our clock, at the latest.
         name: None until an answer has told it.
-        answers: that told this window, an own call each.
+        answers: that told this window, an own call each; in the very first window also the calls before ours.
         silent: own calls that ended without telling a window.
         backfills: own calls of backfills.
         used: calls of everybody, the most that an answer told.
@@ -303,6 +303,8 @@ class _Bucket:
         if not self._is_current(name, now):
             return
         window = self._window
+        if self._limit is None:
+            self._inherit(used - 1, _ours(self._share, limit), now)
         if self._limit is None or limit < self._limit or used >= window.used:
             self._limit = limit
         window.answers += 1
@@ -310,6 +312,19 @@ class _Bucket:
         self._silent = 0
         window.used = max(window.used, used)
         window.foreign.add(now - window.started, window.used - self._own)
+
+    def _inherit(self, calls: int, ours: int, now: float) -> None:
+        """
+        Whoever called in this minute before our first answer may have been this service, before a restart.
+
+        Where nothing is left to us, the window's end by the other clock is believed: if it proves wrong, a handful
+        has left early, and if it is right, nobody waits for longer than until then.
+        """
+        window = self._window
+        window.answers = max(0, calls)
+        if calls >= ours and window.name is not None and now < window.name:
+            self._latest = min(self._latest, _NUDGE)
+            window.started = window.name + self._latest - _WINDOW
 
     def exhausted(self, resets: float | None, now: float) -> None:
         """

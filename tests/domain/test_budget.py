@@ -407,3 +407,16 @@ def test_however_the_clock_is_set_there_is_room_within_a_minute(moves: list[tupl
     opens_at = budget.opens_at(*USER, now)
     assert now <= opens_at <= now + MINUTE
     assert any(budget.room(*USER, now + second * SECOND) > 0 for second in range(62))
+
+
+def test_what_was_used_before_the_first_answer_counts_as_ours() -> None:
+    """
+    It may have been this service, before a restart within the minute. One call is needed to learn of it.
+    """
+    end = End()
+    before, after = Budget(0.8), Budget(0.8)
+    first_life = sum(calls(before, end, NOON + second * SECOND) for second in range(52))
+    second_life = sum(calls(after, end, NOON + second * SECOND) for second in range(52, 60))
+    next_minute = sum(calls(after, end, NOON + second * SECOND) for second in range(61, 121))
+
+    assert (first_life, second_life, next_minute) == (OURS, 1, OURS)
