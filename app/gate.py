@@ -14,6 +14,9 @@ from app.domain.errors import CallFailed, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
+# A call that others overtook no longer takes one of the places, but so many times the places are out at the most.
+MOST_PLACES = 8
+
 
 class Standings(Protocol):
     """
@@ -56,7 +59,7 @@ class Gate:
     Whether calls of one account may leave.
 
     Args:
-        concurrency: calls in flight at most.
+        concurrency: calls in flight at most, beside those that others overtook.
         pace: the account's budget; None for one without limits.
     """
 
@@ -102,15 +105,20 @@ class Gate:
             self.standing = replace(self.standing, probe_at=now)
             self._alarm("the account is still paused, as before the restart")
 
-    def room(self, in_flight: int) -> Room:
+    def room(self, in_flight: int, *, overtaken: int = 0) -> Room:
         """
         How many calls may leave now, beside those in flight.
+
+        Args:
+            in_flight: calls without an answer.
+            overtaken: those of them that take long while Sailthru answers others; they hold nobody back.
         """
         if self.is_paused:
             is_due = self.standing.probe_at is None or self.standing.probe_at <= self._clock()
             calls = int(is_due and in_flight == 0 and (self._pace is None or self._pace.room() > 0))
             return Room(calls, calls, is_probe=True)
-        free = max(self._concurrency - in_flight, 0)
+        places = min(self._concurrency + overtaken, MOST_PLACES * self._concurrency)
+        free = max(places - in_flight, 0)
         if self._pace is None:
             return Room(free, free)
         return Room(min(free, self._pace.room()), min(free, self._pace.room(backfill=True)))

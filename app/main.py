@@ -20,7 +20,7 @@ from app.deliver import Deliverer
 from app.domain.budget import Budget
 from app.domain.errors import StoreUnavailable
 from app.domain.retry import RetryPolicy
-from app.gate import Gate
+from app.gate import MOST_PLACES, Gate
 from app.lytics.address import usable_address
 from app.lytics.client import LyticsClient
 from app.lytics.webhook import WebhookToken
@@ -100,7 +100,7 @@ class Service:
         self._sailthru = {
             label: SailthruClient(
                 Credentials(account.api_key, account.api_secret, account.base_url),
-                lanes=settings.sailthru_concurrency,
+                lanes=MOST_PLACES * settings.sailthru_concurrency,
                 timeout=timeout,
                 transport=partial(outside.sailthru, label) if outside.sailthru is not None else None,
                 on_rate_limit=teach(budgets[label], clock),

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Protocol
 
 import structlog
@@ -26,6 +27,8 @@ HELD_BACK_PAUSE = timedelta(seconds=1)
 # One look a minute even if nothing wakes us: a clock that was set back must not put a member to sleep for good.
 LONGEST_SLEEP = timedelta(minutes=1)
 HOUSE_PAUSE = timedelta(hours=1)
+# A call that takes longer, while calls that left after it are answered, is slow by itself and holds nobody back.
+SLOW_CALL = timedelta(seconds=2)
 
 Clock = Callable[[], datetime]
 
@@ -97,7 +100,7 @@ class Gate(Protocol):
         """
         ...
 
-    def room(self, in_flight: int) -> Room:
+    def room(self, in_flight: int, *, overtaken: int = 0) -> Room:
         """
         How many calls may leave now, beside those in flight.
         """
@@ -133,7 +136,9 @@ class AccountLoop:
         self._deliveries = deliveries
         self._gate = gate
         self._clock = clock
-        self._calls: set[asyncio.Task[None]] = set()
+        # With the time at which each left by the loop's clock, the oldest first.
+        self._calls: dict[asyncio.Task[None], float] = {}
+        self._newest_answered = float("-inf")
         self._woken = asyncio.Event()
         self._stopping = False
         # There was no room for all, so the next call that ends has to wake the loop.
@@ -195,19 +200,19 @@ class AccountLoop:
         Claim what can be called for now; returns how long nothing more can be done unless somebody wakes us.
         """
         self._woken.clear()
-        room = self._gate.room(len(self._calls))
+        room = self._gate.room(len(self._calls), overtaken=self._overtaken())
         self._wants_room = room.calls <= 0
         if self._wants_room:
-            return self._until(self._gate.opens_at())
+            return self._until_there_is_room()
         claims = await self._members.claim(self._account, room=room, lease_for=self._deliveries.lease_for)
         for claim in claims:
             call = asyncio.create_task(self._deliver(claim, is_probe=room.is_probe))
-            self._calls.add(call)
+            self._calls[call] = asyncio.get_running_loop().time()
             call.add_done_callback(self._ended)
         self._wants_room = len(claims) >= room.calls
         if self._wants_room:
             # The calls that were just claimed take their room only when they leave.
-            return self._until(self._gate.opens_at())
+            return self._until_there_is_room()
         # Members that only a backfill made due may have to wait for room although there is some for others.
         is_held_back = len(claims) >= room.backfill_calls
         due_at = await self._members.next_due_at(self._account)
@@ -216,17 +221,31 @@ class AccountLoop:
             due_at = max(due_at, opens_at or self._clock() + HELD_BACK_PAUSE)
         return self._until(due_at)
 
+    def _until_there_is_room(self) -> timedelta:
+        # Calls under way that turn out to be slow make room too.
+        longest = SLOW_CALL if self._calls else LONGEST_SLEEP
+        return min(self._until(self._gate.opens_at()), longest)
+
     def _until(self, moment: datetime | None) -> timedelta:
         if moment is None:
             return LONGEST_SLEEP
         return max(min(moment - self._clock(), LONGEST_SLEEP), timedelta(0))
 
+    def _overtaken(self) -> int:
+        """
+        How many calls take long although Sailthru answered calls that left after them.
+        """
+        slow_since = asyncio.get_running_loop().time() - SLOW_CALL.total_seconds()
+        limit = min(slow_since, self._newest_answered)
+        return sum(1 for _ in takewhile(lambda left_at: left_at < limit, self._calls.values()))
+
     def _ended(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
+        self._calls.pop(call, None)
         if self._wants_room:
             self.wake()
 
     async def _deliver(self, claim: Claim, *, is_probe: bool) -> None:
+        left_at = asyncio.get_running_loop().time()
         try:
             delivered = await self._deliveries.deliver(claim, is_probe=is_probe)
         except StoreUnavailable as error:
@@ -236,6 +255,8 @@ class AccountLoop:
             # A mistake of ours must not end the loop; the member comes again when its lease ends.
             log.exception("delivery failed", account=self._account, member=claim.member_id)
             return
+        if delivered.error is None:
+            self._newest_answered = max(self._newest_answered, left_at)
         if delivered.due_at is not None or is_probe:
             self.wake()
 

@@ -13,10 +13,11 @@ from app.deliver import Delivered
 from app.domain.account import FIRST_PROBE_WAIT, Pause, Room, Standing
 from app.domain.errors import CallFailed, CredentialsRefused, StoreUnavailable
 from app.domain.member import Claim
-from app.gate import Gate, Pace
+from app.gate import MOST_PLACES, Gate, Pace
 from app.worker import AccountLoop, Worker
-from tests.factories import ACCOUNT, NOON, SECOND, Clock, claim
+from tests.factories import ACCOUNT, MINUTE, NOON, SECOND, Clock, claim
 from tests.service import until
+from tests.virtual_time import LoopClock, run
 
 
 class World:
@@ -368,3 +369,70 @@ class TestMistakes:
             await settled()
 
         assert world.rounds_of_naming == 3
+
+
+class Answers:
+    """
+    Deliveries that take as long as a test says, by member.
+    """
+
+    lease_for = timedelta(seconds=32)
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        self.seconds = seconds
+        self.left: dict[int, float] = {}
+        self.all_left = asyncio.Event()
+
+    async def deliver(self, held: Claim, *, is_probe: bool = False) -> Delivered:
+        self.left[held.member_id] = asyncio.get_running_loop().time()
+        if len(self.left) == len(self.seconds):
+            self.all_left.set()
+        await asyncio.sleep(self.seconds[held.member_id])
+        return Delivered(None, None)
+
+
+def departures(seconds: dict[int, float], *, places: int) -> dict[int, float]:
+    """
+    When each member's call left, all of them due from the beginning.
+    """
+
+    async def work() -> dict[int, float]:
+        clock = LoopClock(NOON)
+        world = World(Clock(), due=len(seconds))
+        answers = Answers(seconds)
+        loop = AccountLoop(ACCOUNT, world, answers, Gate(ACCOUNT, world, clock, concurrency=places), clock)
+        task = asyncio.create_task(loop.run())
+        await answers.all_left.wait()
+        loop.stop()
+        await task
+        await loop.drain(patience=MINUTE)
+        return answers.left
+
+    return run(work())
+
+
+def test_slow_calls_that_others_overtake_hold_nobody_back() -> None:
+    """
+    Three of four places are taken by calls that last half a minute; what comes behind them goes on at once after the
+    two seconds that tell a slow call.
+    """
+    left = departures({0: 30, 1: 30, 2: 30, **dict.fromkeys(range(3, 103), 0.1)}, places=4)
+
+    assert left[102] == pytest.approx(2 + (100 - 20) * 0.1 / 4, abs=0.2)
+
+
+def test_when_nobody_is_answered_no_further_calls_leave() -> None:
+    """
+    All calls hang: each of them is one whose outcome will not be known, so there shall not be more of them.
+    """
+    left = departures(dict.fromkeys(range(12), 15.0), places=4)
+
+    assert [n for n, at in left.items() if at < 15] == [0, 1, 2, 3]
+
+
+def test_overtaken_calls_are_out_eight_times_the_places_at_most() -> None:
+    seconds = {n: 0.1 if n % 9 else 1000.0 for n in range(200)}
+    left = departures(seconds, places=3)
+    at_once = max(sum(left[n] <= at < left[n] + seconds[n] for n in left) for at in left.values())
+
+    assert at_once == MOST_PLACES * 3
