@@ -21,8 +21,10 @@ from app.domain.errors import (
 from app.domain.member import Call, Claim, Pending, Settled, Settlement, Told, plan
 from app.domain.retry import RetryPolicy, window_ends_at
 
-# Added to a lease, so that a request that leaves a moment after its claim still has two timeouts before it.
-LEASE_MARGIN = timedelta(seconds=2)
+# Reads may lag behind writes, by how much is not published (0.3 s later they were current whenever it was tried): a
+# read that decides whether a lost call was carried out comes so much later than it could have been.
+# https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/user.html
+READS_LAG = timedelta(seconds=5)
 # Members that met a used-up limit do not all return in the window's first moment.
 LIMIT_JITTER = timedelta(seconds=2)
 WINDOW_OVER = "retry_window_over"
@@ -183,9 +185,10 @@ class Deliverer:
     def lease_for(self) -> timedelta:
         """
         How long a claim is held: two timeouts from the moment its request leaves, so that nobody else calls for the
-        member while Sailthru may still carry out a call that we gave up.
+        member while Sailthru may still carry out a call that we gave up; and some seconds more, since a request leaves
+        a moment after its claim, and what comes after it may be a read.
         """
-        return 2 * self._timeout + LEASE_MARGIN
+        return 2 * self._timeout + READS_LAG
 
     async def deliver(self, claim: Claim, *, is_probe: bool = False) -> Delivered:
         """
@@ -311,9 +314,7 @@ class Deliverer:
         elif isinstance(error, CredentialsRefused):
             retry_at = now
         else:
-            # A call without a readable answer may still be carried out: the next request comes one timeout after we
-            # hung up, at the earliest.
-            retry_at = now + self._timeout if isinstance(error, OutcomeUnknown) else now
+            retry_at = now + self._rest_after(attempt)
             if spent_at is not None:
                 next_at = self._policy.next_attempt_at(attempts=claim.attempts, failed_at=now, draw=self._draw())
                 retry_at = max(next_at, retry_at)
@@ -327,6 +328,14 @@ class Deliverer:
             retry_at=retry_at,
             spent_at=spent_at,
         )
+
+    def _rest_after(self, attempt: "_Attempt") -> timedelta:
+        """
+        How long the member rests at the least: a call without a readable answer may still be carried out, a timeout
+        after we hung up at the latest.
+        """
+        rest = READS_LAG if attempt.unknown else timedelta(0)
+        return rest + self._timeout if isinstance(attempt.error, OutcomeUnknown) else rest
 
     def _is_over(self, one: Pending, spent_at: datetime) -> bool:
         return self._policy.is_over(first_failed_at=one.membership.first_failed_at, now=spent_at)

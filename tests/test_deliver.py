@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.deliver import LIMIT_JITTER, WINDOW_OVER, Delivered, Deliverer
+from app.deliver import LIMIT_JITTER, READS_LAG, WINDOW_OVER, Delivered, Deliverer
 from app.domain.errors import (
     CallFailed,
     CredentialsRefused,
@@ -263,7 +263,7 @@ class TestLease:
         await deliver(world, claim(leased_until=NOON + 2 * TIMEOUT - SECOND))
 
         assert world.steps == ["begin", "tell", "settle"]
-        assert world.begun[0][1] == NOON + 2 * TIMEOUT + 2 * SECOND
+        assert world.begun[0][1] == NOON + 2 * TIMEOUT + READS_LAG
 
     @pytest.mark.parametrize(
         "held",
@@ -358,7 +358,7 @@ class TestFailures:
             (Transient(9, "Internal error."), True, 5, True),
             (Transient(503, "Away."), True, 5, True),
             (NotSent("refused", "Refused."), False, 5, True),
-            (OutcomeUnknown("timeout", "No answer."), True, 15, True),
+            (OutcomeUnknown("timeout", "No answer."), True, 20, True),
             (LimitReached(43, "Limit.", resets_at=NOON + 20 * SECOND), False, 20, False),
             (LimitReached(429, "Limit."), False, 60, False),
             (LimitReached(43, "Limit.", resets_at=NOON + HOUR), False, 60, False),
@@ -436,7 +436,7 @@ class TestFailures:
         Whoever fails in an outage comes again without a longer wait, and is not given up, for however long it lasts.
         """
         world.is_outage = True
-        world.errors = [Transient(503, "Away.")]
+        world.errors = [NotSent("refused", "Away.")]
         await deliver(world, claim(pending(first_failed_at=NOON - 1000 * HOUR), attempts=9))
 
         assert (world.settlement.spent_at, world.settlement.dead) == (None, {})
@@ -450,7 +450,18 @@ class TestFailures:
         world.errors = [OutcomeUnknown("timeout", "No answer.")]
         await deliver(world, claim())
 
-        assert world.settlement.retry_at == NOON + TIMEOUT
+        assert world.settlement.retry_at == NOON + TIMEOUT + READS_LAG
+
+    async def test_a_call_that_may_have_been_done_is_not_read_back_at_once(self, world: World) -> None:
+        """
+        Reads may lag behind writes, and an answer 503 does not say that nothing was done.
+        """
+        world.is_outage = True
+        world.errors = [Transient(503, "Away.")]
+        await deliver(world, claim())
+
+        assert world.settlement.unknown == {EXPORT}
+        assert world.settlement.retry_at == NOON + READS_LAG
 
 
 class TestOneByOne:
