@@ -3,9 +3,12 @@ The state of one Sailthru account: its profiles, its lists, and what Lifecycle O
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from app.sandbox.history import History
 
 Clock = Callable[[], datetime]
 
@@ -26,10 +29,23 @@ class Switches:
         rejoin_fires: a join of somebody who is on the list already starts flows again.
         duplicate_list_race: calls that were under way together, each for a list that did not exist when it arrived,
             each make a list of that name.
+        stale_read_seconds: reading a person shows the vars and lists of so long ago, and nobody where there was nobody
+            yet; changes made while it is above 0 are what it can hide.
     """
 
     rejoin_fires: bool = False
     duplicate_list_race: bool = False
+    stale_read_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """
+    What reading shows of a person: vars, and the lists with the times of joining.
+    """
+
+    vars: dict[str, object]
+    lists: dict[str, datetime]
 
 
 @dataclass(eq=False)
@@ -44,6 +60,7 @@ class Profile:
     extid: str | None = None
     vars: dict[str, object] = field(default_factory=dict)
     optout_email: str = "none"
+    history: History[Shown | None] = field(default_factory=History)
 
     @property
     def cookie(self) -> str:
@@ -92,6 +109,7 @@ class Account:
         self.profiles: dict[str, Profile] = {}
         self.lists: list[MailingList] = []
         self.lo_events: list[LifecycleEvent] = []
+        self.rejoins: Counter[str] = Counter()
         self._clock = clock
         self._sids: dict[tuple[str, str], str] = {}
         self._ids_given = 0
@@ -172,7 +190,9 @@ class Account:
         Puts the profile on the list. Who is on it already stays with the time of the first join.
         """
         on_it_already = any(profile.sid in mailing_list.members for mailing_list in self.lists_named(name))
-        if not on_it_already:
+        if on_it_already:
+            self.rejoins[name] += 1
+        else:
             self.ensure_list(name, known=known).members[profile.sid] = self._clock()
         if not on_it_already or self.switches.rejoin_fires:
             self._log("List Joined", name, profile)
@@ -187,15 +207,29 @@ class Account:
         if held:
             self._log("List Removed", name, profile)
 
-    def joined(self, profile: Profile) -> dict[str, datetime]:
+    def present(self, profile: Profile) -> Shown:
         """
-        The lists the profile is on, with the time it joined.
+        The profile's vars and lists as they are.
         """
-        return {
+        joined = {
             mailing_list.name: mailing_list.members[profile.sid]
             for mailing_list in self.lists
             if profile.sid in mailing_list.members
         }
+        return Shown(dict(profile.vars), joined)
+
+    def changed(self, profile: Profile, former: Shown | None) -> None:
+        """
+        Keeps what the profile was until now, None for a new one, where reads are to be stale.
+        """
+        if self.switches.stale_read_seconds:
+            profile.history.changed(former, at=self._clock(), kept_since=self._seen_by_reads())
+
+    def seen(self, profile: Profile) -> Shown | None:
+        """
+        The profile as reading shows it, by the switch as it was a while ago; None if it was not there yet.
+        """
+        return profile.history.as_of(self._seen_by_reads(), present=self.present(profile))
 
     def members(self, name: str) -> set[str]:
         """
@@ -204,6 +238,9 @@ class Account:
         return {
             self.profiles[sid].email or sid for mailing_list in self.lists_named(name) for sid in mailing_list.members
         }
+
+    def _seen_by_reads(self) -> datetime:
+        return self._clock() - timedelta(seconds=self.switches.stale_read_seconds)
 
     def _log(self, entry: str, name: str, profile: Profile) -> None:
         self.lo_events.append(LifecycleEvent(self._clock(), entry, name, profile.email))

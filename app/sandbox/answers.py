@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from http import HTTPStatus
+from typing import Literal
 from xml.sax.saxutils import escape
 
 from app.sandbox.limits import Rate
@@ -20,10 +22,16 @@ RawHeaders = list[tuple[bytes, bytes]]
 class Answer:
     """
     A status and a body to be.
+
+    Attributes:
+        form: "asked" for what the call asks for; "half" is cut off in the middle, "html" a page in the body's place.
+        with_rate_headers: whether it tells the limit.
     """
 
     status: int
     body: JSONObject
+    form: Literal["asked", "xml", "html", "empty", "half"] = "asked"
+    with_rate_headers: bool = True
 
 
 class Refused(Exception):
@@ -45,12 +53,10 @@ def account_time(moment: datetime) -> str:
 
 def render(answer: Answer, *, is_json: bool, rate: Rate, closes: bool) -> tuple[RawHeaders, bytes]:
     """
-    Headers and body as bytes. `closes` announces that the connection is not kept, as every recorded reply did.
+    Headers and body as bytes; of a half answer, the first half. `closes` announces that the connection is not kept, as
+    every recorded reply did.
     """
-    if is_json or "error" not in answer.body:
-        content_type, body = b"application/json", json.dumps(answer.body)
-    else:
-        content_type, body = b"text/xml", _error_as_xml(answer.body)
+    content_type, body = _written(answer, is_json=is_json)
     headers = [
         (b"content-type", content_type),
         (b"transfer-encoding", b"chunked"),
@@ -58,16 +64,48 @@ def render(answer: Answer, *, is_json: bool, rate: Rate, closes: bool) -> tuple[
         (b"x-content-type-options", b"nosniff"),
         (b"x-xss-protection", b"1; mode=block"),
         (b"x-frame-options", b"SAMEORIGIN"),
-        (b"x-rate-limit-limit", b"%d" % rate.limit),
-        (b"x-rate-limit-remaining", b"%d" % rate.remaining),
-        (b"x-rate-limit-reset", b"%d" % rate.reset),
     ]
+    if answer.with_rate_headers:
+        headers += [
+            (b"x-rate-limit-limit", b"%d" % rate.limit),
+            (b"x-rate-limit-remaining", b"%d" % rate.remaining),
+            (b"x-rate-limit-reset", b"%d" % rate.reset),
+        ]
     if closes:
         headers.append((b"connection", b"close"))
     return headers, body.encode()
 
 
-def _error_as_xml(body: JSONObject) -> str:
+def page(status: int) -> str:
+    """
+    What a server in front of an API shows in its place.
+    """
+    words = f"{status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else str(status)
+    return (
+        f"<html>\r\n<head><title>{words}</title></head>\r\n<body>\r\n<center><h1>{words}</h1></center>\r\n"
+        "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+    )
+
+
+def _written(answer: Answer, *, is_json: bool) -> tuple[bytes, str]:
+    match answer.form:
+        case "html":
+            return b"text/html", page(answer.status)
+        case "empty":
+            return b"text/html", ""
+        case "half":
+            body = json.dumps(answer.body)
+            return b"application/json", body[: len(body) // 2]
+        case "asked" if is_json or "error" not in answer.body:
+            return b"application/json", json.dumps(answer.body)
+        case _:
+            return b"text/xml", error_as_xml(answer.body)
+
+
+def error_as_xml(body: JSONObject) -> str:
+    """
+    The error in the form that Sailthru gives it where JSON was not asked for.
+    """
     return (
         '<?xml version="1.0" encoding="utf-8"?>'
         f"<triggermail><error>{body['error']}</error>"

@@ -1,5 +1,5 @@
 """
-What happens to a call beside being carried out: how long it takes, and whether it is held open.
+What happens to a call beside being carried out: how long it takes, whether it is held open, and what goes wrong.
 
 The one place that is asked about every signed call, and so the place for further ways to misbehave.
 """
@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from app.sandbox import faults
 from app.sandbox.answers import Answer
 from app.sandbox.calls import ENDPOINTS, METHODS, Call
+from app.sandbox.patience import Patience
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,15 @@ class Behaviour:
     def __init__(self, *, latency: tuple[float, float] = (0.0, 0.0), dice: random.Random | None = None) -> None:
         self.latency = latency
         self.hold: Hold | None = None
+        self.patience = Patience()
         self._dice = dice or random.SystemRandom()
         self._held: set[Call] = set()
         self._released = asyncio.Event()
 
     async def carry_out(self, call: Call, apply: Callable[[], Answer]) -> Answer | None:
         """
-        The answer to the call, or None to give none. `apply` does what the call asks for and never raises; it may be
-        called early, late, twice or not at all.
+        The answer to the call, or None to hang up on the client. `apply` does what the call asks for and never raises;
+        it may be called early, late, twice or not at all.
         """
         hold = self.hold if self.hold and self.hold.covers(call) else None
         mean, spread = self.latency
@@ -63,7 +66,9 @@ class Behaviour:
             await self._keep_open(call)
             if call.is_abandoned and hold.then == "drop":
                 return None
-        answer = apply()
+        answer = await self._fail(call, call.fault, apply) if call.fault else apply()
+        if answer is None:
+            return None
         if hold and hold.after == "apply":
             await self._keep_open(call)
         if half:
@@ -92,6 +97,21 @@ class Behaviour:
         Those of the held calls whose client has hung up.
         """
         return sum(call.is_abandoned for call in self._held)
+
+    async def _fail(self, call: Call, fault: faults.Fault, apply: Callable[[], Answer]) -> Answer | None:
+        """
+        As the fault says; what is ended early and not applied by then never is.
+        """
+        normal = faults.DONE
+        if not await self.patience.pause(fault.applies_after):
+            return None
+        if fault.applied:
+            normal = apply()
+        if isinstance(fault, faults.Hang):
+            await self.patience.silence(call.gone.wait())
+        else:
+            await self.patience.pause(fault.seconds - fault.applies_after)
+        return faults.answer(fault, normal)
 
     async def _keep_open(self, call: Call) -> None:
         self._held.add(call)

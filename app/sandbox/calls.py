@@ -2,11 +2,14 @@
 One signed call, and what it does to its account.
 """
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from app.sandbox import lists, users
 from app.sandbox.accounts import Account
 from app.sandbox.answers import Answer, JSONObject, Refused
+from app.sandbox.faults import Fault
+from app.sandbox.rules import Target
 
 METHODS = frozenset({"GET", "POST", "DELETE"})
 ENDPOINTS = frozenset({"/user", "/list"})
@@ -18,16 +21,41 @@ class Call:
     One signed call within the limit, on its way.
 
     Attributes:
+        api_key: it is signed by.
         known_lists: the names that existed when it arrived, where races are to be shown; else None.
-        is_abandoned: the client has hung up.
+        fault: what it runs into.
+        gone: set when the client has hung up.
     """
 
     account: Account
     method: str
     endpoint: str
     payload: JSONObject
+    api_key: str = ""
     known_lists: frozenset[str] | None = None
-    is_abandoned: bool = False
+    fault: Fault | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """
+        The client has hung up.
+        """
+        return self.gone.is_set()
+
+    def target(self) -> Target:
+        """
+        What it is about, by the present state of the account.
+        """
+        is_user = self.endpoint == "/user"
+        named = self.payload.get("lists" if is_user else "list")
+        return Target(
+            self.method,
+            self.endpoint,
+            person=users.person(self.account, self.payload) if is_user else None,
+            lists=frozenset(named if isinstance(named, dict) else [named] if isinstance(named, str) else []),
+            api_key=self.api_key,
+        )
 
 
 def apply(call: Call) -> Answer:

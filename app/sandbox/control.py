@@ -2,6 +2,7 @@
 The doors beside the imitated API, under `/_sandbox/`: see the state, hold calls, change what happens. Unsigned JSON.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Protocol
@@ -16,6 +17,7 @@ from app.sandbox.answers import JSONObject
 from app.sandbox.behaviour import Hold
 from app.sandbox.calls import ENDPOINTS, METHODS
 from app.sandbox.observation import Observation
+from app.sandbox.rules import Faults, read_wish
 
 PREFIX = "/_sandbox/"
 
@@ -26,6 +28,7 @@ class Sandbox(Protocol):
     """
 
     switches: Switches
+    faults: Faults
 
     def state(self, *, with_log: bool = True) -> JSONObject:
         """
@@ -66,9 +69,11 @@ def sailthru_doors(sandbox: Sandbox) -> Starlette:
     - `POST hold` `{"after": "apply" or "before", "then": "apply" or "drop", "methods": [...], "endpoints": [...]}`
     - `POST release`
     - `POST latency` `{"mean": seconds, "spread": seconds}`
-    - `POST switches` `{"rejoin_fires": bool, "duplicate_list_race": bool}`
+    - `POST switches` `{"rejoin_fires": bool, "duplicate_list_race": bool, "stale_read_seconds": seconds}`
+    - `POST faults`, `GET faults`: see `fault_doors`
     - `POST reset`
     """
+    show_faults, set_faults = fault_doors(sandbox.faults)
 
     async def state(request: Request) -> JSONResponse:
         return JSONResponse(sandbox.state(with_log=request.query_params.get("log") != "false"))
@@ -86,14 +91,17 @@ def sailthru_doors(sandbox: Sandbox) -> Starlette:
         return JSONResponse({"ok": True})
 
     async def switches(request: Request) -> JSONResponse:
-        set_flags(sandbox.switches, await read_object(request))
+        set_switches(sandbox.switches, await read_object(request))
         return JSONResponse(asdict(sandbox.switches))
 
     async def reset(_request: Request) -> JSONResponse:
         sandbox.reset()
         return JSONResponse({"ok": True})
 
-    return doors({"state": state}, {f.__name__: f for f in (hold, release, latency, switches, reset)})
+    return doors(
+        {"state": state, "faults": show_faults},
+        {"faults": set_faults, **{f.__name__: f for f in (hold, release, latency, switches, reset)}},
+    )
 
 
 def describe_account(account: Account, observation: Observation, *, with_log: bool) -> JSONObject:
@@ -105,12 +113,16 @@ def describe_account(account: Account, observation: Observation, *, with_log: bo
         "lists": {name: sorted(account.members(name)) for name in sorted(account.list_names())},
         "lists_by_name": {name: len(account.lists_named(name)) for name in sorted(account.list_names())},
         "profiles": {"count": len(account.profiles), "addresses": addresses},
+        "rejoins": dict(account.rejoins),
         "lo_events": [{**asdict(event), "time": event.time.isoformat()} for event in account.lo_events],
         "calls": dict(observation.calls),
         "answers": {
             name: {str(status): n for status, n in sorted(counts.items())}
             for name, counts in observation.answers.items()
         },
+        "faults": dict(observation.faults),
+        "most_in_a_minute": dict(observation.most_in_a_minute),
+        "over_limit": dict(observation.over_limit),
         "most_at_once_per_person": observation.most_at_once_per_person,
     }
     return described | ({"calls_log": observation.log_as_json()} if with_log else {})
@@ -138,6 +150,30 @@ def doors(reads: dict[str, Door], writes: dict[str, Door]) -> Starlette:
     return Starlette(routes=routes, exception_handlers={BadWish: refuse})
 
 
+def fault_doors(faults: Faults) -> tuple[Door, Door]:
+    """
+    The doors to see and to set the faults.
+
+    What is set replaces what was: `{"rules": [{"fault": {"kind": "error", "status": 429, "code": 43}, "times": 3}],
+    "seed": 7}`, with all that `Rule` and the kinds of `faults` have; `{}` heals. Besides or instead,
+    `"mix": {"chance": 0.1, "weights": {"hang": 1, "error": 5}}`.
+    """
+
+    async def show(_request: Request) -> JSONResponse:
+        return JSONResponse(faults.as_json())
+
+    async def replace(request: Request) -> JSONResponse:
+        await read_object(request)
+        try:
+            wish = read_wish(await request.body() or b"{}")
+            faults.set(wish.all_rules(), seed=wish.seed)
+        except ValueError as error:
+            raise BadWish(str(error)) from error
+        return JSONResponse(faults.as_json())
+
+    return show, replace
+
+
 async def read_object(request: Request) -> JSONObject:
     """
     The JSON object in the body; an empty body is an empty object.
@@ -151,15 +187,22 @@ async def read_object(request: Request) -> JSONObject:
     return wish
 
 
-def set_flags(switches: object, wish: JSONObject) -> None:
+def set_switches(switches: object, wish: JSONObject) -> None:
     """
-    Sets the named true-or-false attributes of `switches`; a name it does not have, or another value, is refused.
+    Sets the named attributes of `switches`, which are true or false or a number of seconds; a name it does not have, or
+    another value, is refused.
     """
-    for name, value in wish.items():
-        if not isinstance(getattr(switches, name, None), bool) or not isinstance(value, bool):
-            raise BadWish(f"Not a switch with true or false: {name}")
-    for name, value in wish.items():
+    for name, value in {name: _switch(switches, wish, name) for name in wish}.items():
         setattr(switches, name, value)
+
+
+def _switch(switches: object, wish: JSONObject, name: str) -> bool | float:
+    present, value = getattr(switches, name, None), wish[name]
+    if isinstance(present, int | float) and not isinstance(present, bool):
+        return _seconds(wish, name)
+    if not isinstance(present, bool) or not isinstance(value, bool):
+        raise BadWish(f"Not a switch with true or false: {name}")
+    return value
 
 
 def _hold(wish: JSONObject) -> Hold:
@@ -183,6 +226,6 @@ def _some_of(known: frozenset[str], wish: JSONObject, name: str) -> frozenset[st
 
 def _seconds(wish: JSONObject, name: str) -> float:
     value = wish.get(name, 0.0)
-    if not isinstance(value, int | float) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
         raise BadWish(f"`{name}` is a number of seconds, 0 or more.")
     return float(value)

@@ -4,10 +4,11 @@ A Lytics: its audiences and its fields, read with an API token.
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -23,8 +24,13 @@ from app.sandbox.audiences import (
     schema_field,
     segment,
 )
+from app.sandbox.patience import Patience
+from app.sandbox.readings import reply
+from app.sandbox.rules import Faults, Target
 
 ONE_SEGMENT = "/v2/segment/"
+METHODS = frozenset({"GET"})
+ENDPOINTS = frozenset({"/v2/segment", f"{ONE_SEGMENT}{{id}}", "/v2/schema/user/field"})
 
 
 @dataclass
@@ -44,6 +50,8 @@ class LyticsSandbox:
     - `GET state`
     - `POST audiences` `{"id", "name", "slug"?}`, or an array of them as `{"audiences": [...]}`: adds or renames
     - `POST availability` `{"unreachable": bool, "token_expired": bool}`
+    - `POST faults`, `GET faults`: see `control.fault_doors`; the endpoint of one audience is "/v2/segment/{id}", and
+      its id or slug, as the call names it, is what the `ids` of a rule are about
     - `POST reset`: forgets the counts and becomes reachable; audiences stay
     """
 
@@ -53,11 +61,16 @@ class LyticsSandbox:
         self.audiences = {audience.id: audience for audience in audiences}
         self.fields = tuple(fields)
         self.availability = Availability()
+        self.faults = Faults(methods=METHODS, endpoints=ENDPOINTS)
         self.calls: Counter[str] = Counter()
         self._token = token
         self._requests = 0
+        self._patience = Patience()
+        self._faults_met: Counter[str] = Counter()
+        show_faults, set_faults = control.fault_doors(self.faults)
         self._doors = control.doors(
-            {"state": self._show}, {"audiences": self._change, "availability": self._fail, "reset": self._reset}
+            {"state": self._show, "faults": show_faults},
+            {"audiences": self._change, "availability": self._fail, "faults": set_faults, "reset": self._reset},
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +78,8 @@ class LyticsSandbox:
         Serves one request.
         """
         if scope["type"] == "http" and not scope["path"].startswith(control.PREFIX):
-            await self._serve(Request(scope, receive))(scope, receive, send)
+            with suppress(ClientDisconnect):
+                await self._serve(Request(scope, receive), send)
         else:
             await self._doors(scope, receive, send)
 
@@ -75,6 +89,12 @@ class LyticsSandbox:
         """
         self.audiences |= {audience.id: audience for audience in audiences}
 
+    def shut_down(self) -> None:
+        """
+        Lets nothing wait any longer: late readings are answered, hung ones hung up on.
+        """
+        self._patience.end()
+
     def state(self) -> JSONObject:
         """
         All there is to see, as JSON.
@@ -82,15 +102,23 @@ class LyticsSandbox:
         return {
             "audiences": [{"id": one.id, "name": one.name, "slug": one.slug} for one in self.audiences.values()],
             "calls": dict(self.calls),
+            "faults": dict(self._faults_met),
             "unreachable": self.availability.unreachable,
             "token_expired": self.availability.token_expired,
         }
 
-    def _serve(self, request: Request) -> Response:
+    async def _serve(self, request: Request, send: Send) -> None:
         self._requests += 1
         path = request.url.path
-        endpoint = f"{ONE_SEGMENT}{{id}}" if path.startswith(ONE_SEGMENT) else path
+        label = path.removeprefix(ONE_SEGMENT).lower() if path.startswith(ONE_SEGMENT) else None
+        endpoint = path if label is None else f"{ONE_SEGMENT}{{id}}"
         self.calls[f"{request.method} {endpoint}"] += 1
+        fault = self.faults.meet(Target(request.method, endpoint, person=label))
+        if fault:
+            self._faults_met[fault.kind] += 1
+        await reply(request, send, fault=fault, read=lambda: self._answer(request, path), patience=self._patience)
+
+    def _answer(self, request: Request, path: str) -> Response:
         if self.availability.unreachable:
             return PlainTextResponse("Service Unavailable", status_code=HTTPStatus.SERVICE_UNAVAILABLE)
         if request.headers.get("authorization") != self._token:
@@ -169,10 +197,13 @@ class LyticsSandbox:
         return Audience(wish["id"], wish["name"], str(slug))
 
     async def _fail(self, request: Request) -> JSONResponse:
-        control.set_flags(self.availability, await control.read_object(request))
+        control.set_switches(self.availability, await control.read_object(request))
         return JSONResponse(self.state())
 
     async def _reset(self, _request: Request) -> JSONResponse:
+        self.shut_down()
+        self.faults.set(())
+        self._faults_met.clear()
         self.calls.clear()
         self.availability = Availability()
         return JSONResponse(self.state())

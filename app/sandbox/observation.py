@@ -15,13 +15,14 @@ LONGEST_LOG = 10_000
 @dataclass
 class LoggedCall:
     """
-    One call as it arrived; `status` is None until it has been answered.
+    One call as it arrived; `fault` is the kind it ran into, `status` None until it has been answered.
     """
 
     time: str
     method: str
     endpoint: str
     json: JSONObject | None = None
+    fault: str | None = None
     status: int | None = None
 
 
@@ -33,9 +34,13 @@ class Observation:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.answers: dict[str, Counter[int]] = {}
+        self.faults: Counter[str] = Counter()
+        self.over_limit: Counter[str] = Counter()
+        self.most_in_a_minute: Counter[str] = Counter()
         self.log: deque[LoggedCall] = deque(maxlen=LONGEST_LOG)
         self.most_at_once_per_person = 0
         self._at_once: Counter[str] = Counter()
+        self._in_minute: dict[str, tuple[int, int]] = {}
 
     def arrived(self, method: str, endpoint: str, at: datetime) -> LoggedCall:
         """
@@ -45,6 +50,24 @@ class Observation:
         entry = LoggedCall(time=at.isoformat(), method=method, endpoint=endpoint)
         self.log.append(entry)
         return entry
+
+    def counted(self, entry: LoggedCall, *, window: int, is_over: bool) -> None:
+        """
+        Notes that a call counted in this window of the limit, and whether it was over it.
+        """
+        name = f"{entry.method} {entry.endpoint}"
+        latest, count = self._in_minute.get(name, (window, 0))
+        self._in_minute[name] = (window, count + 1 if latest == window else 1)
+        self.most_in_a_minute[name] = max(self.most_in_a_minute[name], self._in_minute[name][1])
+        if is_over:
+            self.over_limit[name] += 1
+
+    def met(self, entry: LoggedCall, fault: str) -> None:
+        """
+        Notes what kind of fault a call runs into.
+        """
+        entry.fault = fault
+        self.faults[fault] += 1
 
     def answered(self, entry: LoggedCall, status: int) -> None:
         """

@@ -8,20 +8,23 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from app.sandbox import control, users
+from app.sandbox import control
 from app.sandbox.accounts import Account, Clock, Switches, utc_now
-from app.sandbox.answers import Answer, JSONObject, Refused, render
+from app.sandbox.answers import Answer, JSONObject, Refused
 from app.sandbox.behaviour import Behaviour, Hold
 from app.sandbox.calls import ENDPOINTS, METHODS, Call, apply
-from app.sandbox.limits import Limits, Rate, RateWindows
-from app.sandbox.observation import LoggedCall, Observation
-from app.sandbox.requests import Parameters, read_parameters
+from app.sandbox.connection import disconnected
+from app.sandbox.limits import Limits, RateWindows
+from app.sandbox.observation import Observation
+from app.sandbox.requests import read_parameters
+from app.sandbox.rules import Faults
+from app.sandbox.visits import Visit, reply
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class SailthruSandbox:
         latency: see `Behaviour`, as `dice`.
         closes_connections: every reply announces and does it, as Sailthru's do.
         allowed_hosts: where calls may come from; None for anywhere.
-        rejoin_fires, duplicate_list_race: see `Switches`.
+        rejoin_fires, duplicate_list_race, stale_read_seconds: see `Switches`.
     """
 
     def __init__(
@@ -60,9 +63,11 @@ class SailthruSandbox:
         allowed_hosts: Collection[str] | None = None,
         rejoin_fires: bool = False,
         duplicate_list_race: bool = False,
+        stale_read_seconds: float = 0.0,
     ) -> None:
-        self.switches = Switches(rejoin_fires=rejoin_fires, duplicate_list_race=duplicate_list_race)
+        self.switches = Switches(rejoin_fires, duplicate_list_race, stale_read_seconds)
         self.behaviour = Behaviour(latency=latency, dice=dice)
+        self.faults = Faults(methods=METHODS, endpoints=ENDPOINTS)
         self.closes_connections = closes_connections
         self.allowed_hosts = allowed_hosts
         self._clock = clock
@@ -114,11 +119,20 @@ class SailthruSandbox:
         """
         self.behaviour.latency = (mean, spread)
 
-    def reset(self) -> None:
+    def shut_down(self) -> None:
         """
-        Forgets people, lists, events, counts and the hold. Calls being held end in the state that was.
+        Lets nothing wait any longer: held and late calls are answered, hung ones hung up on. What was yet to be
+        applied by a fault never is.
         """
         self.behaviour.release()
+        self.behaviour.patience.end()
+
+    def reset(self) -> None:
+        """
+        Forgets people, lists, events, counts, the hold and the faults. Calls being held end in the state that was.
+        """
+        self.shut_down()
+        self.faults.set(())
         names = {access.account for access in self._access.values()}
         self._accounts = {name: Account(name, clock=self._clock, switches=self.switches) for name in sorted(names)}
         self._observations = {name: Observation() for name in self._accounts}
@@ -141,21 +155,16 @@ class SailthruSandbox:
 
     async def _serve(self, request: Request, send: Send) -> None:
         method, endpoint = request.method, request.url.path
-        visit = _Visit(self._windows.look(None, method, endpoint))
+        visit = Visit(self._windows.look(None, method, endpoint))
         answer: Answer | None
         try:
             answer = await self._carry_out(await self._admit(visit, request), visit, request)
         except Refused as refused:
             answer = refused.answer
             self._note(visit, answer)
-        if answer is not None:
-            headers, body = render(
-                answer, is_json=visit.parameters.wants_json, rate=visit.rate, closes=self.closes_connections
-            )
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+        await reply(answer, visit, request, send, closes=self.closes_connections)
 
-    async def _admit(self, visit: "_Visit", request: Request) -> Call:
+    async def _admit(self, visit: Visit, request: Request) -> Call:
         """
         The checks before a call is carried out, in Sailthru's order; each refusal says which one it was.
         """
@@ -183,22 +192,26 @@ class SailthruSandbox:
         if not visit.parameters.is_signed_with(self._access[key].secret):
             raise Refused(401, 5, "Signature hash does not match")
         visit.rate = self._windows.count(account.name, method, endpoint)
+        observation.counted(visit.entry, window=visit.rate.reset, is_over=visit.rate.is_exceeded)
         if visit.rate.is_exceeded:
             raise Refused(429, 43, f"Too many {method} requests this minute to {endpoint} API")
         visit.entry.json = payload = visit.parameters.payload()
         known_lists = account.list_names() if self.switches.duplicate_list_race else None
-        return Call(account, method, endpoint, payload, known_lists)
+        return Call(account, method, endpoint, payload, key, known_lists)
 
-    async def _carry_out(self, call: Call, visit: "_Visit", request: Request) -> Answer | None:
+    async def _carry_out(self, call: Call, visit: Visit, request: Request) -> Answer | None:
         """
         Lets the behaviour have its way, in a task of its own: a call goes on when its client has hung up, and then no
         longer counts as in flight.
         """
-        person = users.person(call.account, call.payload) if call.endpoint == "/user" else None
-        landed = visit.observation.in_flight(person) if visit.observation else lambda: None
+        target = call.target()
+        landed = visit.observation.in_flight(target.person) if visit.observation else lambda: None
+        call.fault = self.faults.meet(target)
+        if call.fault and visit.observation and visit.entry:
+            visit.observation.met(visit.entry, call.fault.kind)
 
         def hang_up() -> None:
-            call.is_abandoned = True
+            call.gone.set()
             landed()
 
         work = asyncio.create_task(self._work(call, visit))
@@ -214,34 +227,19 @@ class SailthruSandbox:
             watch.cancel()
             landed()
 
-    async def _work(self, call: Call, visit: "_Visit") -> Answer | None:
+    async def _work(self, call: Call, visit: Visit) -> Answer | None:
         answer = await self.behaviour.carry_out(call, partial(apply, call))
         if answer is not None:
             self._note(visit, answer)
         return answer
 
-    def _note(self, visit: "_Visit", answer: Answer) -> None:
+    def _note(self, visit: Visit, answer: Answer) -> None:
         if visit.observation is None or visit.entry is None:
             self._refused_strangers += 1
         else:
             visit.observation.answered(visit.entry, answer.status)
 
 
-@dataclass
-class _Visit:
-    """
-    What is known so far of a request being served.
-    """
-
-    rate: Rate
-    parameters: Parameters = field(default_factory=Parameters)
-    observation: Observation | None = None
-    entry: LoggedCall | None = None
-
-
 async def _watch(receive: Receive, hang_up: Callable[[], None]) -> None:
-    """
-    After the body, all there is to receive is that the client has gone.
-    """
-    await receive()
+    await disconnected(receive)
     hang_up()

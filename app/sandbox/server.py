@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.sandbox.connection import EXTENSION
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import SailthruSandbox
 
 GRACE_SECONDS = 2
+NOT_LINGERING = struct.pack("ii", 1, 0)
 
 
 async def serve(
@@ -59,7 +63,8 @@ async def serve(
                 await asyncio.wait([stop, *running], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.cancel()
-            sailthru.release()
+            sailthru.shut_down()
+            lytics.shut_down()
             for server in servers:
                 server.should_exit = True
             await asyncio.gather(*running)
@@ -75,9 +80,26 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
+class _BreakableConnection(HttpToolsProtocol):
+    """
+    HTTP whose app may end the connection in the middle of an answer.
+    """
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: {"reset": self._reset, "close": self.transport.close}}
+
+    def _reset(self) -> None:
+        if not self.transport.is_closing():
+            # without this, a connection that is done with ends in an orderly manner
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NOT_LINGERING)
+            self.transport.abort()
+
+
 def _config(app: SailthruSandbox | LyticsSandbox) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=_BreakableConnection,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from app.sandbox import lists
-from app.sandbox.accounts import Account, Profile
+from app.sandbox.accounts import Account, Profile, Shown
 from app.sandbox.answers import JSONObject, Refused, account_time
 
 KEYS = ("email", "sid", "extid")
@@ -34,7 +34,11 @@ def get(account: Account, payload: JSONObject) -> JSONObject:
     key, value = _identity(payload)
     if key == "email" and not ADDRESS.fullmatch(value):
         raise Refused(200, 99, f"Invalid email: {value}")
-    return _describe(account, _known(account, key, value, status=400), _fields(payload) or FIELDS_BY_DEFAULT)
+    profile = _known(account, key, value, status=400)
+    seen = account.seen(profile)
+    if seen is None:
+        raise _unknown(key, value, status=400)
+    return _describe(profile, seen, _fields(payload) or FIELDS_BY_DEFAULT)
 
 
 def post(account: Account, payload: JSONObject, *, known_lists: frozenset[str] | None) -> JSONObject:
@@ -48,9 +52,11 @@ def post(account: Account, payload: JSONObject, *, known_lists: frozenset[str] |
     profile = _known(account, key, value, status=400) if key == "sid" else account.find(key, value)
     _refuse_conflict(account, profile, change)
     lists.refuse_new_lists(account, change.joins)
+    former = account.present(profile) if profile else None
     if profile is None:
         profile = account.create()
         account.set_key(profile, key, value)
+    account.changed(profile, former)
     profile = _set_keys(account, profile, change.keys)
     profile.vars |= change.vars
     profile.optout_email = change.optout_email or profile.optout_email
@@ -58,7 +64,7 @@ def post(account: Account, payload: JSONObject, *, known_lists: frozenset[str] |
         account.join(profile, name, known=known_lists)
     for name in change.leaves:
         account.leave(profile, name)
-    return {**_describe(account, profile, _fields(payload)), "ok": True}
+    return {**_describe(profile, account.present(profile), _fields(payload)), "ok": True}
 
 
 def delete(account: Account, payload: JSONObject) -> JSONObject:
@@ -92,8 +98,12 @@ def _identity(payload: JSONObject) -> tuple[str, str]:
 def _known(account: Account, key: str, value: str, *, status: int) -> Profile:
     profile = account.find(key, value)
     if profile is None:
-        raise Refused(status, 99, f"User not found with {key}: {value}")
+        raise _unknown(key, value, status=status)
     return profile
+
+
+def _unknown(key: str, value: str, *, status: int) -> Refused:
+    return Refused(status, 99, f"User not found with {key}: {value}")
 
 
 def _refuse_malformed(address: str) -> None:
@@ -154,13 +164,13 @@ def _fields(payload: JSONObject) -> list[str]:
     return [name for name, wanted in _object(payload, "fields").items() if wanted]
 
 
-def _describe(account: Account, profile: Profile, fields: list[str] | tuple[str, ...]) -> JSONObject:
+def _describe(profile: Profile, shown: Shown, fields: list[str] | tuple[str, ...]) -> JSONObject:
     keys = {"sid": profile.sid, "cookie": profile.cookie, "email": profile.email, "extid": profile.extid}
-    joined = {name: account_time(moment) for name, moment in account.joined(profile).items()}
+    joined = {name: account_time(moment) for name, moment in shown.lists.items()}
     created = account_time(profile.created_at)
     everything: JSONObject = {
         "keys": {key: value for key, value in keys.items() if value is not None},
-        "vars": dict(profile.vars) or None,
+        "vars": shown.vars or None,
         "lists": joined or None,
         "engagement": "new",
         "optout_email": profile.optout_email,

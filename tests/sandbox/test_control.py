@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.sandbox import observation
+from app.sandbox.accounts import Switches
 from app.sandbox.answers import Answer
 from app.sandbox.behaviour import Behaviour, Hold
 from app.sandbox.calls import Call
@@ -37,12 +38,14 @@ async def test_state_tells_all(http: httpx.AsyncClient) -> None:
         "method": "GET",
         "endpoint": "/list",
         "json": {"list": "Autumn"},
+        "fault": None,
         "status": 404,
     }
     assert account == {
         "lists": {"Spring": [ADA, GRACE], "Summer": []},
         "lists_by_name": {"Spring": 1, "Summer": 1},
         "profiles": {"count": 2, "addresses": [ADA, GRACE]},
+        "rejoins": {},
         "lo_events": [
             {"time": NOON.isoformat(), "entry": entry, "list": name, "email": email}
             for entry, name, email in [
@@ -54,6 +57,9 @@ async def test_state_tells_all(http: httpx.AsyncClient) -> None:
         ],
         "calls": {"POST /user": 3, "GET /list": 1},
         "answers": {"POST /user": {"200": 3}, "GET /list": {"404": 1}},
+        "faults": {},
+        "most_in_a_minute": {"POST /user": 3, "GET /list": 1},
+        "over_limit": {},
         "most_at_once_per_person": 1,
     }
     assert (state["held"], state["held_abandoned"], state["refused_strangers"]) == (0, 0, 0)
@@ -91,10 +97,14 @@ async def test_reset_starts_anew(sandbox: SailthruSandbox, http: httpx.AsyncClie
 
 
 async def test_switches_are_set_by_name(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    answer = await http.post("/_sandbox/switches", json={"rejoin_fires": True})
+    answer = await http.post("/_sandbox/switches", json={"rejoin_fires": True, "stale_read_seconds": 30})
 
-    assert answer.json() == {"rejoin_fires": True, "duplicate_list_race": False}
+    assert answer.json() == {"rejoin_fires": True, "duplicate_list_race": False, "stale_read_seconds": 30}
     assert sandbox.switches.rejoin_fires
+
+    await http.post("/_sandbox/switches", json={"stale_read_seconds": 0})
+
+    assert sandbox.switches == Switches(rejoin_fires=True)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +118,15 @@ async def test_switches_are_set_by_name(sandbox: SailthruSandbox, http: httpx.As
         ("latency", {"mean": "long"}),
         ("switches", {"no_such": True}),
         ("switches", {"rejoin_fires": 1}),
+        ("switches", {"stale_read_seconds": True}),
+        ("switches", {"stale_read_seconds": -1}),
+        ("switches", {"rejoin_fires": True, "stale_read_seconds": "long"}),
         ("latency", [1]),
     ],
 )
-async def test_a_wish_not_understood_is_refused(http: httpx.AsyncClient, door: str, wish: Any) -> None:
+async def test_a_wish_not_understood_is_refused(
+    sandbox: SailthruSandbox, http: httpx.AsyncClient, door: str, wish: Any
+) -> None:
     """
     With a sentence, and without any effect.
     """
@@ -119,6 +134,7 @@ async def test_a_wish_not_understood_is_refused(http: httpx.AsyncClient, door: s
 
     assert answer.status_code == 400
     assert answer.json()["error"]
+    assert sandbox.switches == Switches()
 
 
 async def test_a_wish_that_is_not_json_is_refused(http: httpx.AsyncClient) -> None:

@@ -1,0 +1,214 @@
+"""
+Which calls meet a fault, and what can be wished for.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from app.sandbox.calls import ENDPOINTS, METHODS
+from app.sandbox.faults import KINDS, Empty, Error, Fault, Half, Hang, Html, Reset, Slow
+from app.sandbox.rules import USUAL, Faults, Mix, Rule, Target, Wish, as_json, read_wish
+
+from .caller import ADA, GRACE, KEY
+
+JOIN = Target("POST", "/user", person=ADA, lists=frozenset({"Spring", "Summer"}), api_key=KEY)
+READ = Target("GET", "/list", lists=frozenset({"Autumn"}), api_key="another")
+SILENCE = Hang()
+
+
+def faults_by(rules: Sequence[Rule], *, seed: int = 0) -> Faults:
+    faults = Faults(methods=METHODS, endpoints=ENDPOINTS)
+    faults.set(rules, seed=seed)
+    return faults
+
+
+def met(faults: Faults, *targets: Target) -> list[str | None]:
+    """
+    The kinds that calls about these run into, one after the other.
+    """
+    return [fault.kind if (fault := faults.meet(target)) else None for target in targets]
+
+
+@pytest.mark.parametrize(
+    ("rule", "fits"),
+    [
+        (Rule(SILENCE), (True, True)),
+        (Rule(SILENCE, methods=frozenset({"POST"})), (True, False)),
+        (Rule(SILENCE, endpoints=frozenset({"/list"})), (False, True)),
+        (Rule(SILENCE, ids=frozenset({GRACE, ADA.title()})), (True, False)),
+        (Rule(SILENCE, ids=frozenset({GRACE})), (False, False)),
+        (Rule(SILENCE, lists=frozenset({"Summer", "Winter"})), (True, False)),
+        (Rule(SILENCE, lists=frozenset({"summer"})), (False, False)),
+        (Rule(SILENCE, api_keys=frozenset({"another"})), (False, True)),
+        (Rule(SILENCE, methods=frozenset({"POST"}), lists=frozenset({"Autumn"})), (False, False)),
+    ],
+)
+def test_a_call_fits_in_every_respect(rule: Rule, fits: tuple[bool, bool]) -> None:
+    """
+    In those that the rule leaves open every call fits. Addresses are compared in any case, names of lists are not.
+    """
+    assert fits == (rule.fits(JOIN), rule.fits(READ))
+
+
+def test_so_many_calls_after_so_many() -> None:
+    """
+    Only calls that fit are counted; the others do not use the fault up.
+    """
+    faults = faults_by([Rule(SILENCE, methods=frozenset({"POST"}), times=2, after=1)])
+
+    assert met(faults, JOIN, READ, JOIN, READ, JOIN, JOIN) == [None, None, "hang", None, "hang", None]
+
+
+def test_the_first_rule_that_strikes_decides() -> None:
+    """
+    One that is used up, or loses its dice, leaves the call to the next; one behind does not count what it does not see.
+    """
+    faults = faults_by([Rule(Error(), chance=0), Rule(Html(), times=1), Rule(Empty(), times=1, after=1), Rule(Reset())])
+
+    assert met(faults, *[JOIN] * 5) == ["html", "reset", "empty", "reset", "reset"]
+    shown: Any = faults.as_json()["rules"]
+    assert [rule["met"] for rule in shown] == [0, 1, 1, 3]
+
+
+def test_the_same_seed_rolls_the_same() -> None:
+    """
+    A chance is about that many calls of many, and which ones they are follows from the seed alone.
+    """
+    rules = [Rule(SILENCE, chance=0.3)]
+    one, again, other = (met(faults_by(rules, seed=seed), *[JOIN] * 1000) for seed in (7, 7, 8))
+
+    assert one == again != other
+    assert 250 < one.count("hang") < 350
+
+
+def test_a_mix_has_its_chance_and_weights() -> None:
+    """
+    Of 20,000 calls, a fifth meets something, and three times as many an error as a reset.
+    """
+    faults = faults_by(Mix(chance=0.2, weights={"error": 3, "reset": 1, "slow": 0}).rules(), seed=1)
+    counts = Counter(met(faults, *[JOIN] * 20_000))
+
+    assert set(counts) == {None, "error", "reset"}
+    assert counts["error"] == pytest.approx(3000, rel=0.1)
+    assert counts["reset"] == pytest.approx(1000, rel=0.1)
+
+
+def test_a_mix_has_every_kind_in_every_variety() -> None:
+    """
+    Unless it is told otherwise; at a chance of 1, no call goes unharmed.
+    """
+    faults = faults_by(Mix(chance=1).rules(), seed=1)
+    found = [faults.meet(JOIN) for _ in range(5000)]
+
+    assert set(KINDS) == set(USUAL)
+    assert {fault for variety in USUAL.values() for fault in variety} == set(found)
+
+
+@pytest.mark.parametrize(
+    ("fault", "at"),
+    [
+        (Hang(), 0),
+        (Hang(apply_after=20), 20),
+        (Slow(seconds=3), 1.5),
+        (Slow(seconds=3, apply_after=0), 0),
+        (Html(applied=True), 0),
+    ],
+)
+def test_when_a_call_takes_effect(fault: Fault, at: float) -> None:
+    """
+    At once, unless told otherwise; in a slow call halfway.
+    """
+    assert fault.applied
+    assert at == fault.applies_after
+
+
+def test_a_wish_is_read_from_json() -> None:
+    """
+    Rules in their order, a mix behind them, a seed.
+    """
+    text = """{
+        "rules": [
+            {"fault": {"kind": "error", "status": 429, "code": 43, "text": "Slow down", "with_rate_headers": false},
+             "methods": ["POST"], "endpoints": ["/user"], "ids": ["Ada@Example.com"], "lists": ["Spring"],
+             "api_keys": ["test_key"], "times": 3, "after": 2, "chance": 0.5},
+            {"fault": {"kind": "hang", "apply_after": 20}}
+        ],
+        "mix": {"chance": 0.1, "weights": {"half": 1}},
+        "seed": 7
+    }"""
+    wish = read_wish(text.encode())
+
+    assert wish == Wish(
+        (
+            Rule(
+                Error(status=429, code=43, text="Slow down", with_rate_headers=False),
+                methods=frozenset({"POST"}),
+                endpoints=frozenset({"/user"}),
+                ids=frozenset({ADA}),
+                lists=frozenset({"Spring"}),
+                api_keys=frozenset({KEY}),
+                times=3,
+                after=2,
+                chance=0.5,
+            ),
+            Rule(Hang(apply_after=20)),
+        ),
+        Mix(chance=0.1, weights={"half": 1}),
+        seed=7,
+    )
+    assert [rule.fault for rule in wish.all_rules()[2:]] == [Half(), Half(applied=False)]
+
+
+def test_rules_are_written_as_they_are_read() -> None:
+    """
+    So that a test can post the rules that it made.
+    """
+    rules = (*Mix(chance=0.5).rules(), Rule(Slow(seconds=3), ids=frozenset({ADA, GRACE}), times=1))
+
+    assert read_wish(json.dumps({"rules": as_json(rules)}).encode()) == Wish(rules)
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        ({"rules": {}}, "rules: "),
+        ({"rule": []}, "rule: "),
+        ({"rules": [{}]}, "rules.0.fault: "),
+        ({"rules": [{"fault": "hang"}]}, "rules.0.fault: "),
+        ({"rules": [{"fault": {"kind": "flood"}}]}, "rules.0.fault: "),
+        ({"rules": [{"fault": {"kind": "hang", "status": 500}}]}, "rules.0.fault.hang.status: "),
+        ({"rules": [{"fault": {"kind": "error", "status": 42}}]}, "rules.0.fault.error.status: "),
+        ({"rules": [{"fault": {"kind": "error", "code": "9"}}]}, "rules.0.fault.error.code: "),
+        ({"rules": [{"fault": {"kind": "slow", "seconds": -1}}]}, "rules.0.fault.slow.seconds: "),
+        ({"rules": [{"fault": {"kind": "slow", "applied": False}}]}, "rules.0.fault.slow.applied: "),
+        ({"rules": [{"fault": {"kind": "html", "apply_after": 1}}]}, "`apply_after` is for a call that is `applied`"),
+        ({"rules": [{"fault": {"kind": "hang"}, "times": 0}]}, "rules.0.times: "),
+        ({"rules": [{"fault": {"kind": "hang"}, "after": -1}]}, "rules.0.after: "),
+        ({"rules": [{"fault": {"kind": "hang"}, "chance": 1.5}]}, "rules.0.chance: "),
+        ({"rules": [{"fault": {"kind": "hang"}, "methods": "POST"}]}, "rules.0.methods: "),
+        ({"rules": [{"fault": {"kind": "hang"}, "who": "ada"}]}, "rules.0.who: "),
+        ({"mix": {}}, "mix.chance: "),
+        ({"mix": {"chance": 0.1, "weights": {"flood": 1}}}, "mix.weights.flood"),
+        ({"mix": {"chance": 0.1, "weights": {"hang": 0}}}, "`weights` has no kind with a weight above 0"),
+        ({"seed": "now"}, "seed: "),
+    ],
+)
+def test_a_wish_not_understood_is_told_where(wish: Any, told: str) -> None:
+    """
+    By its place in the JSON, in one line.
+    """
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
+        read_wish(json.dumps(wish).encode())
+
+    assert told in str(error.value)
+
+
+def test_what_python_asks_for_is_checked_too() -> None:
+    with pytest.raises(ValueError, match="chance"):
+        Rule(SILENCE, chance=2)
+    with pytest.raises(ValueError, match="apply_after"):
+        Error(apply_after=1)
