@@ -72,7 +72,12 @@ def serve() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
-    DrainingServer(config, asgi.state.service.drain).run()
+    try:
+        DrainingServer(config, asgi.state.service.drain).run()
+    except SystemExit:
+        if asgi.state.service.refusal is not None:
+            raise asgi.state.service.refusal from None
+        raise
 
 
 @app.command()

@@ -18,7 +18,8 @@ from starlette.routing import Route
 from app import __version__
 from app.deliver import Deliverer
 from app.domain.budget import Budget
-from app.domain.errors import StoreUnavailable
+from app.domain.erasure import Digests
+from app.domain.errors import BadSettings, StoreUnavailable
 from app.domain.retry import RetryPolicy
 from app.gate import MOST_PLACES, Gate
 from app.lytics.address import usable_address
@@ -35,17 +36,21 @@ from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
 from app.store.accounts import Accounts
 from app.store.dead_letters import DeadLetters
 from app.store.engine import Database
+from app.store.erasures import Erasures
 from app.store.exports import Exports
 from app.store.housekeeping import prune
 from app.store.journal import Journal
 from app.store.members import Members
 from app.store.migrate import migrate
+from app.store.rejected import RejectedEvents
 from app.web import dead_letters as dead_letter_routes
+from app.web import erasures as erasure_routes
 from app.web import exports as export_routes
 from app.web import health as health_routes
 from app.web import members as member_routes
 from app.web import openapi as openapi_routes
 from app.web import problems, webhooks
+from app.web import rejected_events as rejected_event_routes
 from app.web.access import AccessLog
 from app.web.dependencies import Doors
 from app.worker import AccountLoop, Worker
@@ -88,13 +93,20 @@ class Service:
         timeout = timedelta(seconds=settings.sailthru_timeout_seconds)
         self.is_started = False
         self.is_draining = False
+        # Why it did not start, where a setting does not fit what the database holds.
+        self.refusal: BadSettings | None = None
         self.meter = Metrics(__version__)
         self._url = settings.database_url
+        self._has_erasure_key = settings.erasure_key is not None
         self.database = Database.open(settings.database_url)
         self.exports = Exports(self.database, clock)
-        self.members = Members(self.database, clock, on_commit=self.meter.committed)
+        key = settings.erasure_key
+        digests = Digests(key.get_secret_value()) if key is not None else None
+        self.erasures = Erasures(self.database, clock, digests)
+        self.members = Members(self.database, clock, digests=digests, on_commit=self.meter.committed)
         self.journal = Journal(self.database)
         self.dead_letters = DeadLetters(self.database, clock)
+        self.rejected_events = RejectedEvents(self.database, on_commit=self.meter.committed)
         accounts = settings.accounts()
         budgets = {label: Budget(settings.sailthru_rate_share) for label in accounts}
         self._sailthru = {
@@ -208,14 +220,33 @@ class Service:
     async def start(self) -> None:
         """
         Bring the database up to date and begin to work.
+
+        Raises:
+            BadSettings: people were erased, and without the key nothing would keep them out.
         """
         steps = await migrate(self.database, self._url)
         if steps:
             log.info("database migrated", steps=steps)
+        await self._check_erasure_key()
         await self.exports.refresh()
         self.worker.start()
         self.is_started = True
         log.info("ready", version=__version__, accounts=sorted(self._sailthru), asks_lytics=self._lytics is not None)
+
+    async def _check_erasure_key(self) -> None:
+        people = await self.erasures.ineffective()
+        if people and not self._has_erasure_key:
+            self.refusal = BadSettings(
+                "ERASURE_KEY is not set, but people were erased with one and would come back: put it back or, if it is "
+                "lost, set a new one and erase them again."
+            )
+            raise self.refusal
+        if people:
+            log.error(
+                "erased people are not kept out, since another ERASURE_KEY is set than they were erased with",
+                people=people,
+                next_step="Put the former key back, or erase them again.",
+            )
 
     async def drain(self) -> None:
         """
@@ -275,6 +306,8 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         members=service.members,
         journal=service.journal,
         dead_letters=service.dead_letters,
+        rejected_events=service.rejected_events,
+        erasures=service.erasures,
         status=service,
         version=__version__,
         admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
@@ -282,6 +315,7 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
     )
     door = webhooks.WebhookDoor(
         service.receiver,
+        service.rejected_events,
         [
             WebhookToken(label, token)
             for label, token in parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS").items()
@@ -292,7 +326,15 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
     )
     for path in (webhooks.PATH, f"{webhooks.PATH}/"):
         app.router.routes.append(Route(path, door, methods=list(webhooks.METHODS), include_in_schema=False))
-    for routes in (export_routes, member_routes, dead_letter_routes, health_routes, openapi_routes):
+    for routes in (
+        export_routes,
+        member_routes,
+        erasure_routes,
+        dead_letter_routes,
+        rejected_event_routes,
+        health_routes,
+        openapi_routes,
+    ):
         app.include_router(routes.router)
     problems.install(app)
     app.add_middleware(AccessLog)

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.domain.change import AudienceEvent, Kind, MembershipChange, Rejection
+from app.domain.change import AudienceEvent, Kind, MembershipChange
 from app.domain.export import Export
 from app.domain.merge import Kept, Verdict
+from app.domain.rejection import Reason, Rejection
 
-NO_ADDRESS = Rejection(
-    "no_usable_address",
-    "The event has no usable e-mail address. In the Lytics job, tick the field that holds it under Export Fields; "
-    "people without an address can't be put on a list.",
-)
+# Lytics' largest batch. Who sends more has it kept in several transactions, so that others get their turn between.
+MOST_EVENTS_AT_ONCE = 1000
 
 
 class Exports(Protocol):
@@ -99,18 +97,36 @@ class Receiver:
         Keep the events of one webhook; what is counted as accepted or ignored is on disk when this returns.
 
         Raises:
-            StoreUnavailable: nothing was kept; the sender comes again.
+            StoreUnavailable: nothing was kept, or of more than a thousand events only the first ones; the sender comes
+                again, and those are duplicates then.
         """
+        receipts = [
+            await self._receive(events[start : start + MOST_EVENTS_AT_ONCE])
+            for start in range(0, len(events), MOST_EVENTS_AT_ONCE)
+        ]
+        return Receipt(
+            sum(one.accepted for one in receipts),
+            sum(one.ignored for one in receipts),
+            tuple(rejection for one in receipts for rejection in one.rejected),
+        )
+
+    async def _receive(self, events: Sequence[AudienceEvent]) -> Receipt:
         changes: list[MembershipChange] = []
         changes_of: list[range] = []
         rejected: list[Rejection] = []
+        unexported: list[AudienceEvent] = []
         for event in events:
             exports = await self._exports_of(event)
             own = [change for export in exports if (change := self._change(event, export)) is not None]
-            if exports and not own:
-                rejected.append(NO_ADDRESS)
+            if not exports:
+                unexported.append(event)
+            elif not own:
+                rejected.append(_no_address(event, exports[0].email_field))
             changes_of.append(range(len(changes), len(changes) + len(own)))
             changes += own
+        if unexported:
+            # All at once, so that they share a transaction.
+            await asyncio.gather(*(self._exports.count_unexported(e.audience_id, e.audience_slug) for e in unexported))
         kept = await self._members.keep(changes) if changes else Kept((), frozenset())
         for account in kept.due_accounts:
             self._wake(account)
@@ -119,11 +135,8 @@ class Receiver:
 
     async def _exports_of(self, event: AudienceEvent) -> tuple[Export, ...]:
         known = self._exports.of_audience(event.audience_id)
-        if known:
+        if known or self._auto_export is None:
             return known
-        if self._auto_export is None:
-            await self._exports.count_unexported(event.audience_id, event.audience_slug)
-            return ()
         return (await self._start(event, self._auto_export),)
 
     async def _start(self, event: AudienceEvent, account: str) -> Export:
@@ -159,3 +172,8 @@ class Receiver:
             vars=values,
             clock_corrected=event.clock_corrected,
         )
+
+
+def _no_address(event: AudienceEvent, email_field: str) -> Rejection:
+    place = "" if event.item is None else f"[{event.item}]."
+    return Rejection(Reason.NO_USABLE_ADDRESS, f"{place}data.{email_field} holds no usable e-mail address.", event.item)

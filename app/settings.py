@@ -37,6 +37,12 @@ def _tokens(value: SecretStr) -> SecretStr:
     return value
 
 
+def _long_enough(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < SHORTEST_TOKEN:
+        raise ValueError(f"must have at least {SHORTEST_TOKEN} characters: make one with {MAKE_ONE}")
+    return value
+
+
 BaseUrl = Annotated[str, AfterValidator(_safe_url)]
 Tokens = Annotated[SecretStr, AfterValidator(_tokens)]
 
@@ -66,6 +72,7 @@ class Settings(BaseSettings):
     webhook_tokens: Tokens = SecretStr("")
     admin_tokens: Tokens = SecretStr("")
     metrics_tokens: Tokens = SecretStr("")
+    erasure_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
 
     lytics_api_token: SecretStr | None = None
     lytics_base_url: BaseUrl = "https://api.lytics.io"

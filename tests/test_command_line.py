@@ -2,15 +2,20 @@
 The commands, as real processes.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from app import __version__
+from app.domain.erasure import Digests
 from app.store.engine import Database
+from app.store.erasures import Erasures
+from app.store.migrate import migrate
 
 
 def run(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -40,6 +45,29 @@ def test_without_tokens_the_start_is_refused_in_one_sentence(tmp_path: Path) -> 
     assert "Traceback" not in result.stderr
 
 
+def test_without_the_key_that_people_were_erased_with_the_start_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    """
+    Only the database tells that somebody was.
+    """
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+
+    async def erase() -> None:
+        database = Database.open(url)
+        await migrate(database, url)
+        await Erasures(database, lambda: datetime.now(UTC), Digests("a-key-of-the-tests")).erase(
+            "ada@example.com", leave_lists=False
+        )
+        await database.close()
+
+    asyncio.run(erase())
+    needed = {"WEBHOOK_TOKENS": "webhook-token-of-mine", "ADMIN_TOKENS": "admin-token-of-mine"}
+    account = {"SAILTHRU_API_KEY": "key", "SAILTHRU_API_SECRET": "secret"}
+    result = run(tmp_path, "serve", DATABASE_URL=url, ERASURE_KEY="", **needed, **account)
+
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("lytics-sailthru: ERASURE_KEY is not set")
+
+
 @pytest.mark.timeout(60)
 def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
     """
@@ -50,7 +78,7 @@ def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
     refused = run(tmp_path, "migrate")
     os.close(held._lock or 0)
 
-    assert (first.stdout, second.stdout) == ("Applied: 0001, 0002.\n", "The database is up to date.\n")
+    assert (first.stdout, second.stdout) == ("Applied: 0001, 0002, 0003.\n", "The database is up to date.\n")
     assert refused.returncode == 2
     assert "Another process uses" in refused.stderr
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web import dead_letters, exports, health, members, openapi, webhooks
+from app.web import dead_letters, erasures, exports, health, members, openapi, rejected_events, webhooks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -17,7 +17,9 @@ SETTINGS = [name.upper() for name in Settings.model_fields]
 METRICS = [
     f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in Metrics("x").registry.collect()
 ]
-ROUTERS = (exports.router, members.router, dead_letters.router, health.router, openapi.router)
+ROUTERS = tuple(
+    routes.router for routes in (exports, members, erasures, dead_letters, rejected_events, health, openapi)
+)
 PATHS = [webhooks.PATH, *(str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes)]
 
 

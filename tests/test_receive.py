@@ -12,11 +12,13 @@ from app.domain.change import AudienceEvent, Kind, MembershipChange
 from app.domain.errors import StoreUnavailable
 from app.domain.export import Export
 from app.domain.merge import Kept, Verdict
+from app.domain.rejection import Reason, Rejection
 from app.lytics.address import usable_address
-from app.receive import NO_ADDRESS, Receipt, Receiver
+from app.receive import Receipt, Receiver
 from tests.factories import ACCOUNT, ADA, ADA_ID, export, ns
 
 AUDIENCE = "0a1b2c3d"
+NO_ADDRESS = Rejection(Reason.NO_USABLE_ADDRESS, "data.email holds no usable e-mail address.")
 
 
 class Store:
@@ -33,6 +35,7 @@ class Store:
         self.error: Exception | None = None
         self.unexported: list[tuple[str, str]] = []
         self.kept: list[MembershipChange] = []
+        self.sizes: list[int] = []
         self.verdict = Verdict.ACCEPTED
         self.woken: list[str] = []
         self.new_exports = 0
@@ -54,6 +57,7 @@ class Store:
 
     async def keep(self, changes: Sequence[MembershipChange]) -> Kept:
         self.kept += changes
+        self.sizes.append(len(changes))
         return Kept(tuple(self.verdict for _ in changes), frozenset({ACCOUNT}))
 
     def named(self) -> None:
@@ -208,3 +212,45 @@ async def test_without_auto_export_an_unknown_audience_is_counted() -> None:
     assert receipt == Receipt(0, 2, ())
     assert store.unexported == [(AUDIENCE, "spring_buyers")] * 2
     assert store.kept == []
+
+
+async def test_a_rejection_says_where_the_address_is_missing() -> None:
+    """
+    In which message of an array, and in the field of the export.
+    """
+    receipt = await receiver(Store(export(email_field="work_email"))).receive([event(item=3)])
+
+    assert receipt.rejected == (
+        Rejection(Reason.NO_USABLE_ADDRESS, "[3].data.work_email holds no usable e-mail address.", 3),
+    )
+
+
+async def test_more_than_lytics_sends_at_once_is_kept_in_portions() -> None:
+    """
+    A thousand at a time, so that others get their turn; the receipt is of all of them.
+    """
+    store = Store(export())
+    receipt = await receiver(store).receive([*[event()] * 2001, *[event(profile={})] * 2])
+
+    assert store.sizes == [1000, 1000, 1]
+    assert receipt == Receipt(2001, 0, (NO_ADDRESS, NO_ADDRESS))
+
+
+async def test_no_events_are_nothing_to_keep() -> None:
+    store = Store(export())
+
+    assert await receiver(store).receive([]) == Receipt(0, 0, ())
+    assert store.sizes == []
+
+
+async def test_what_no_database_can_hold_is_taken_out_of_a_field() -> None:
+    """
+    The person is kept all the same.
+    """
+    store = Store(export(fields={"city": "town", "score": "score"}))
+    receipt = await receiver(store).receive(
+        [event(profile={"email": ADA, "city": "Tu\x00rin\ud83d", "score": float("inf")})]
+    )
+
+    assert receipt == Receipt(1, 0, ())
+    assert [one.vars for one in store.kept] == [{"town": "Turin"}]

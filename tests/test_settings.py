@@ -49,6 +49,7 @@ class TestRules:
             ({"ADMIN_TOKENS": f"{TOKEN},sesame"}, "ADMIN_TOKENS"),
             ({"METRICS_TOKENS": "sesame with many spaces"}, "METRICS_TOKENS"),
             ({"ADMIN_TOKENS": f"ops:{TOKEN},ops:{OTHER}"}, "ADMIN_TOKENS"),
+            ({"ERASURE_KEY": "sesame"}, "ERASURE_KEY"),
             ({"SAILTHRU_BASE_URL": "http://sesame.example.com"}, "SAILTHRU_BASE_URL"),
             ({"LYTICS_BASE_URL": "https://sesame:word@example.com"}, "LYTICS_BASE_URL"),
             ({"LYTICS_BASE_URL": "https://example.com?key=sesame"}, "LYTICS_BASE_URL"),
@@ -158,7 +159,8 @@ class TestRules:
         """
         Settings may be printed.
         """
-        put(monkeypatch, ENOUGH | {"LYTICS_API_TOKEN": "sesame"} | authorizations(shop=SHOP))
+        secrets = {"LYTICS_API_TOKEN": "sesame", "ERASURE_KEY": "sesame-sesame-sesame"}
+        put(monkeypatch, ENOUGH | secrets | authorizations(shop=SHOP))
         settings = load_settings()
 
         assert "sesame" not in repr(settings)

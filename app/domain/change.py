@@ -45,6 +45,7 @@ class AudienceEvent:
         message_at_ns: when Lytics made the message.
         profile: the user's fields, as sent.
         clock_corrected: a time lay more than ten minutes ahead of our clock and was replaced by the arrival time.
+        item: which element of an array of messages it is of, from 0; None where the body is no array.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class AudienceEvent:
     message_at_ns: int
     profile: Mapping[str, object]
     clock_corrected: bool = False
+    item: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +75,3 @@ class MembershipChange:
     message_at_ns: int
     vars: Mapping[str, object]
     clock_corrected: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """
-    An event that can't be kept, and would not be better for being sent again.
-
-    Args:
-        reason: a short fixed word for metrics.
-        advice: what to change in Lytics, for people.
-    """
-
-    reason: str
-    advice: str

@@ -22,6 +22,8 @@ Every error this service raises on purpose. The type says what to do next::
 
 from datetime import datetime
 
+from app.domain.rejection import EXPLANATIONS, Reason
+
 
 class AppError(Exception):
     """
@@ -31,12 +33,17 @@ class AppError(Exception):
 
 class RejectedWebhook(AppError):
     """
-    Nothing of this webhook was kept. `reason` is a fixed word for metrics; the text says what to change in Lytics.
+    Nothing of this webhook was kept. The text says what happened and what to change in Lytics.
+
+    Args:
+        reason: the fixed word for it.
+        happened: what happened, where more can be said than the reason's own sentence; never a value.
     """
 
-    def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(advice)
+    def __init__(self, reason: Reason, happened: str = "") -> None:
         self.reason = reason
+        self.happened = happened or EXPLANATIONS[reason].happened
+        super().__init__(f"{self.happened} {EXPLANATIONS[reason].next_step}")
 
 
 class UnauthenticatedWebhook(RejectedWebhook):

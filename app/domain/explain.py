@@ -2,15 +2,18 @@
 What a code means, in words for whoever is asked why a person is (not) on a list.
 
 Codes are what dead letters, retries, pauses and timelines carry: Sailthru's error numbers (all below 100), HTTP
-statuses, and words of our own. The one place of these sentences; no other end's free text is in them.
+statuses, and words of our own; this is the one place of their sentences. The reasons of rejected webhooks have theirs
+in `app.domain.rejection`. No other end's free text is in any of them.
 
 Numbers: https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api-basics/responses.html
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from app.domain import rejection
+from app.domain.explanation import Explanation
 
 _PERSON = "this person"
 _ACCOUNT = "everybody of this Sailthru account"
@@ -30,23 +33,6 @@ _NOT_OURS = (
     "This service makes no such call, so look for a proxy or another address in SAILTHRU_BASE_URL; then redrive."
 )
 _CHECK = "Ask Sailthru's support what the account lacks; once it is mended, redrive the dead letters of this code."
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """
-    One code in words, each text ready to be shown.
-
-    Args:
-        happened: what happened, in a sentence.
-        to_whom: whom it concerns: a person, a list, an account, or everybody.
-        next_step: what to do now.
-    """
-
-    happened: str
-    to_whom: str
-    next_step: str
-
 
 _NUMBERS: Mapping[int, Explanation] = {
     1: Explanation("Sailthru does not take calls by this HTTP method.", _EVERYBODY, _REPORT),
@@ -189,7 +175,13 @@ _WORDS: Mapping[str, Explanation] = {
     ),
 }
 
-EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType({**{str(n): e for n, e in _NUMBERS.items()}, **_WORDS})
+EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
+    {
+        **{str(number): said for number, said in _NUMBERS.items()},
+        **_WORDS,
+        **{str(reason): said for reason, said in rejection.EXPLANATIONS.items()},
+    }
+)
 """
 Every code that has an explanation of its own.
 """

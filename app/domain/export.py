@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from app.domain.values import sayable
+
 
 class ExportState(StrEnum):
     """
@@ -52,6 +54,7 @@ class Export:
 
     def vars_of(self, profile: Mapping[str, object]) -> dict[str, object]:
         """
-        The chosen fields of a profile under their Sailthru names; absent and null ones are left out.
+        The chosen fields of a profile under their Sailthru names; absent and null ones are left out, and what no
+        database or call can hold.
         """
-        return {var: profile[name] for name, var in self.fields.items() if profile.get(name) is not None}
+        return {var: value for name, var in self.fields.items() if (value := sayable(profile.get(name))) is not None}

@@ -55,6 +55,7 @@ class Membership:
         dead_code: why this membership was given up, as long as no newer change or redrive comes; `dead_at` is when.
         first_failed_at: when the newest change failed for the first time, by the account's running clock.
         accepted_at: when the newest change was accepted.
+        erasure: the person was erased, and this goes too once it is not pending; see `app.domain.erasure`.
     """
 
     export_id: int
@@ -73,6 +74,7 @@ class Membership:
     dead_at: datetime | None = None
     first_failed_at: datetime | None = None
     accepted_at: datetime | None = None
+    erasure: str | None = None
 
     @property
     def is_pending(self) -> bool:
@@ -224,6 +226,13 @@ class Claim:
         """
         lists = {*self.call.join, *self.call.leave}
         return self.call.is_read or all(p.list_ready for p in self.pending if p.list_name in lists)
+
+    @property
+    def is_of_erased(self) -> bool:
+        """
+        True if it only ends an erasure: of such a call nothing is written into a timeline.
+        """
+        return all(one.membership.erasure is not None for one in self.pending)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class Tally:
     superseded: int = 0
     pending: int = 0
     dead: int = 0
+    erased: int = 0
     stale: int = 0
     members: int = 0
 

@@ -10,20 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
-from app.domain.change import AudienceEvent, Kind, Rejection
-from app.domain.errors import MalformedWebhook, UnauthenticatedWebhook
+from app.domain.change import AudienceEvent, Kind
+from app.domain.errors import UnauthenticatedWebhook
+from app.domain.rejection import EXPLANATIONS, Reason, Rejection
 from app.lytics.timestamps import nanoseconds
-from app.lytics.wire import Message
+from app.lytics.wire import Message, parse_json
 
 CLOCK_TOLERANCE_NS = 600 * 1_000_000_000
 LONGEST_ID = 128
 LONGEST_LABEL = 255
+# Ten times Lytics' largest batch. A body of 16 MB has room for millions, which would hold up everybody else.
+MOST_EVENTS = 10_000
 _KINDS = {kind.value: kind for kind in Kind}
-
-_OTHER_FORMAT = "In the Lytics job, leave Lytics Template empty and switch CloudEvents and Batch Events off."
-_EXPORT_FIELDS = "Export Fields: tick segment_events, next to the e-mail field and the fields to bring over."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class WebhookToken:
 
 class Reading(NamedTuple):
     """
-    What a body tells: the events that can be kept, in its order, and why the others can't.
+    What a body tells: the events that can be kept, and why the others can't, each in the body's order.
     """
 
     events: list[AudienceEvent]
@@ -59,99 +58,136 @@ def authenticate(
     """
     shown = [text for text in (_without_scheme(authorization), x_api_key, query_token) if text]
     if not shown:
-        raise UnauthenticatedWebhook(
-            "no_token",
-            "The webhook carries no token: in the Lytics authorization of the job, add a header line"
-            " Authorization with one of this service's webhook tokens.",
-        )
+        raise UnauthenticatedWebhook(Reason.NO_TOKEN)
     found = None
     for text in shown:
         for known in tokens:
             is_equal = hmac.compare_digest(_bytes(text), _bytes(known.token))
             found = known.label if is_equal and found is None else found
     if found is None:
-        raise UnauthenticatedWebhook(
-            "unknown_token",
-            "The webhook's token is not one of this service's: correct it in the Lytics authorization of the job.",
-        )
+        raise UnauthenticatedWebhook(Reason.UNKNOWN_TOKEN)
     return found
 
 
 def read(body: bytes, *, arrived_at_ns: int) -> Reading:
     """
-    The events of a webhook body. Each element of `segment_events` stands alone: a bad one does not take others along.
+    The events of a webhook body: of one message in the default format, in the older one or as a CloudEvent, or of a
+    bare array of them, mixed as they come.
+
+    Each message stands alone, and each element of its `segment_events`: a bad one does not take others along. An empty
+    array tells nothing, which is no error. Lytics' batches hold 1,000 messages at most; longer arrays are read as well,
+    since who refuses one loses all that is in it, but a body of more than 10,000 events is refused as a whole.
 
     Args:
         body: as received, already authenticated.
         arrived_at_ns: counts for times that are missing, or lie more than ten minutes ahead.
-
-    Raises:
-        MalformedWebhook: nothing could be kept; `reason` and advice are those of the first bad event, if it got so far.
     """
+    reading = Reading([], [])
     try:
-        document = from_json(body, allow_inf_nan=False, cache_strings="keys")
+        document = parse_json(body)
     except ValueError:
-        raise MalformedWebhook("not_json", f"The body is not JSON. {_OTHER_FORMAT}") from None
-    if not isinstance(document, dict) or "specversion" in document:
-        raise MalformedWebhook("unknown_shape", f"The body is not one message in the default format. {_OTHER_FORMAT}")
-    reading = _read_default(document, arrived_at_ns)
-    if not reading.events:
-        raise MalformedWebhook(reading.rejected[0].reason, reading.rejected[0].advice)
+        reading.rejected.append(Rejection(Reason.NOT_JSON, EXPLANATIONS[Reason.NOT_JSON].happened))
+        return reading
+    if not isinstance(document, list):
+        _read_message(document, None, arrived_at_ns, reading)
+        return reading
+    for item, message in enumerate(document):
+        _read_message(message, item, arrived_at_ns, reading)
+        if len(reading.events) + len(reading.rejected) > MOST_EVENTS:
+            return Reading([], [Rejection(Reason.TOO_LARGE, f"The body has more than {MOST_EVENTS:,} events.")])
     return reading
 
 
-def _read_default(document: dict[str, Any], arrived_at_ns: int) -> Reading:
+class _Unreadable(Exception):
     """
-    The events of one message in the default format, or in the older one, which leaves out `id` and the message time.
+    Why a message, or one element of it, can't be kept.
     """
+
+    def __init__(self, reason: Reason, path: str, problem: str) -> None:
+        super().__init__(problem)
+        self.reason = reason
+        self.path = path
+
+
+class _Envelope(NamedTuple):
+    """
+    What the events of one message have in common.
+    """
+
+    lytics_id: str | None
+    profile: dict[str, Any]
+    sent_at_ns: int
+    is_corrected: bool
+    arrived_at_ns: int
+    item: int | None
+
+
+def _read_message(document: object, item: int | None, arrived_at_ns: int, reading: Reading) -> None:
+    try:
+        envelope, elements = _open(document, item, arrived_at_ns)
+    except _Unreadable as error:
+        reading.rejected.append(_rejection(error, item))
+        return
+    for index, element in enumerate(elements):
+        try:
+            reading.events.append(_read_event(element, envelope))
+        except _Unreadable as error:
+            error.path = f"data.segment_events[{index}]{error.path}"
+            reading.rejected.append(_rejection(error, item))
+
+
+def _open(document: object, item: int | None, arrived_at_ns: int) -> tuple[_Envelope, list[Any]]:
+    """
+    One message, and the elements of its `segment_events`.
+    """
+    if not isinstance(document, dict):
+        raise _Unreadable(Reason.UNKNOWN_SHAPE, "", "is not an object.")
     try:
         message = Message.model_validate(document)
     except ValidationError as error:
-        name = error.errors(include_input=False)[0]["loc"][0]
-        raise MalformedWebhook("unknown_shape", f"{name} is missing or not as expected. {_OTHER_FORMAT}") from None
-    elements = message.data.get("segment_events")
+        name = str(error.errors(include_input=False)[0]["loc"][0])
+        raise _Unreadable(Reason.UNKNOWN_SHAPE, name, "is missing or not as expected.") from None
+    profile = dict(message.data)
+    elements = profile.pop("segment_events", None)
     if not isinstance(elements, list) or not elements:
-        raise MalformedWebhook("no_segment_events", f"data.segment_events is missing or empty. {_EXPORT_FIELDS}")
-    profile = {name: value for name, value in message.data.items() if name != "segment_events"}
-    reading = Reading([], [])
-    for index, element in enumerate(elements):
-        try:
-            event = _read_event(element, f"data.segment_events[{index}]", message, profile, arrived_at_ns)
-        except MalformedWebhook as error:
-            reading.rejected.append(Rejection(error.reason, str(error)))
-        else:
-            reading.events.append(event)
-    return reading
+        raise _Unreadable(Reason.NO_SEGMENT_EVENTS, "data.segment_events", "is missing or empty.")
+    if len(elements) > MOST_EVENTS:
+        raise _Unreadable(Reason.TOO_LARGE, "data.segment_events", f"has more than {MOST_EVENTS:,} elements.")
+    time, path = message.meta.timestamp, "meta.timestamp"
+    if time is None and message.specversion is not None:
+        time, path = message.time, "time"
+    sent_at_ns, is_corrected = _moment(time, path, arrived_at_ns)
+    return _Envelope(message.id, profile, sent_at_ns, is_corrected, arrived_at_ns, item), elements
 
 
-def _read_event(
-    element: object, path: str, message: Message, profile: dict[str, Any], arrived_at_ns: int
-) -> AudienceEvent:
+def _read_event(element: object, envelope: _Envelope) -> AudienceEvent:
     if not isinstance(element, dict):
-        raise MalformedWebhook("unreadable_event", f"{path} is not an object. {_OTHER_FORMAT}")
+        raise _Unreadable(Reason.UNREADABLE_EVENT, "", "is not an object.")
     kind = _KINDS.get(_label(element.get("event"), LONGEST_LABEL))
     if kind is None:
-        raise MalformedWebhook("unknown_event", f"{path}.event is none of enter, exit, change. {_OTHER_FORMAT}")
+        raise _Unreadable(Reason.UNKNOWN_EVENT, ".event", "is none of enter, exit, change.")
     audience_id = _label(element.get("id"), LONGEST_ID)
     if not audience_id:
-        raise MalformedWebhook("no_audience_id", f"{path}.id is not an audience's id. {_OTHER_FORMAT}")
-    message_at_ns, is_message_ahead = _moment(message.meta.timestamp, "meta.timestamp", arrived_at_ns)
-    moved_at_ns, is_move_ahead = None, False
+        raise _Unreadable(Reason.NO_AUDIENCE_ID, ".id", "is not an audience's id.")
+    moved_at_ns, is_corrected = None, envelope.is_corrected
     if kind is not Kind.CHANGE:
         # Only the time of the event's own kind: an enter may carry the `exit` that is scheduled for the year 2099.
         own_time = element.get(kind.value)
-        moved_at_ns, is_move_ahead = (
-            (message_at_ns, False) if own_time is None else _moment(own_time, f"{path}.{kind.value}", arrived_at_ns)
-        )
+        if own_time is None:
+            moved_at_ns = envelope.sent_at_ns
+        else:
+            moved_at_ns, is_ahead = _moment(own_time, f".{kind.value}", envelope.arrived_at_ns)
+            is_corrected |= is_ahead
     return AudienceEvent(
         kind=kind,
         audience_id=audience_id,
         audience_slug=_label(element.get("slug"), LONGEST_LABEL),
-        lytics_id=message.id,
+        lytics_id=envelope.lytics_id,
         moved_at_ns=moved_at_ns,
-        message_at_ns=message_at_ns,
-        profile=profile,
-        clock_corrected=is_message_ahead or is_move_ahead,
+        message_at_ns=envelope.sent_at_ns,
+        profile=envelope.profile,
+        clock_corrected=is_corrected,
+        item=envelope.item,
     )
 
 
@@ -164,10 +200,15 @@ def _moment(value: object, path: str, arrived_at_ns: int) -> tuple[int, bool]:
     try:
         moment = nanoseconds(value if isinstance(value, str) else "")
     except ValueError as error:
-        raise MalformedWebhook("unreadable_time", f"{path}: {error} {_OTHER_FORMAT}") from None
+        raise _Unreadable(Reason.UNREADABLE_TIME, path, f"is no time that can be used: {error}") from None
     if moment > arrived_at_ns + CLOCK_TOLERANCE_NS:
         return arrived_at_ns, True
     return moment, False
+
+
+def _rejection(error: _Unreadable, item: int | None) -> Rejection:
+    path = error.path if item is None else f"[{item}].{error.path}".rstrip(".")
+    return Rejection(error.reason, f"{path or 'The body'} {error}", item)
 
 
 def _label(value: object, longest: int) -> str:

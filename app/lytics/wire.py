@@ -1,13 +1,45 @@
 """
 Lytics' JSON as it is on the wire: its word "segment" for an audience stops here.
 
-Webhooks, default format: https://www.contentstack.com/docs/lytics/webhooks
+Webhooks, default format and CloudEvents: https://www.contentstack.com/docs/lytics/webhooks
 Audiences: https://www.contentstack.com/docs/developers/apis/lytics-api/v2
 """
 
-from typing import Annotated, Any
+import json
+from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import from_json
+
+LONGEST_NUMBER = 400
+
+
+def parse_json(body: bytes) -> Any:  # noqa: ANN401 - whatever was sent
+    """
+    The JSON of a body, also where its texts are not whole Unicode: one broken name must not take a batch along.
+
+    Such texts then hold lone surrogates, for halves of pairs as for bytes that are not UTF-8. Numbers too long for
+    Python become infinite.
+
+    Raises:
+        ValueError: it is no JSON, or nested deeper than there is stack.
+    """
+    try:
+        return from_json(body, allow_inf_nan=False, cache_strings="keys")
+    except ValueError:
+        text = body.decode("utf-8-sig", "surrogateescape")
+    try:
+        return json.loads(text, parse_int=_whole_number, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("This is nested too deep.") from None
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= LONGEST_NUMBER else float(digits)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"JSON has no {constant}.")
 
 
 def _id_text(value: object) -> object:
@@ -37,19 +69,23 @@ class Meta(_Wire):
 
 class Message(_Wire):
     """
-    One webhook message in the default format, or in the older one without `id` and `meta.timestamp`.
+    One webhook message: in the default format, in the older one without `id` and `meta.timestamp`, or a CloudEvent.
 
     Args:
         id: of the user; digits, up to 64 bits.
         data: the profile as sent, with `segment_events` among its fields.
-        meta: about the message.
+        meta: about the message; a CloudEvent has none.
+        specversion, time: of a CloudEvent. https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
     """
 
     id: Annotated[
         Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,20}$")] | None, BeforeValidator(_id_text)
     ] = None
-    data: dict[str, Any]
+    # Names are texts in all JSON; `str` would refuse one that is not whole Unicode, and the message with it.
+    data: dict[Any, Any]
     meta: Annotated[Meta, BeforeValidator(_mapping_or_empty)] = Meta()
+    specversion: Any = None
+    time: Any = None
 
 
 class Segment(_Wire):

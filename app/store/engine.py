@@ -176,6 +176,18 @@ def insert_or_nothing(connection: AsyncConnection, table: Table) -> Insert:
     return _insert_or_nothing(connection.dialect.name, table)
 
 
+async def lock_table(connection: AsyncConnection, table: Table, *, is_exclusive: bool) -> None:
+    """
+    Until the end of the transaction, whoever holds a table exclusively and those who share it keep each other waiting.
+
+    What is read afterwards is what the other has committed. Readers pass. SQLite needs nothing for it: there one
+    writing transaction follows another anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        mode = "EXCLUSIVE" if is_exclusive else "ROW SHARE"
+        await connection.exec_driver_sql(f"LOCK TABLE {table.name} IN {mode} MODE")
+
+
 def upsert(connection: AsyncConnection, table: Table) -> Insert:
     """
     An INSERT that overwrites every column but the key of a row that is already there.
@@ -263,6 +275,9 @@ def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         "synchronous=FULL",
         f"busy_timeout={WAIT_SECONDS * 1000}",
         "foreign_keys=ON",
+        # Who was erased must not be read in the file's free space; as most builds of SQLite do anyway.
+        # https://www.sqlite.org/pragma.html#pragma_secure_delete
+        "secure_delete=ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -10,8 +10,10 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.change import Kind, MembershipChange
+from app.domain.erasure import Digests, take_back
 from app.domain.export import ExportState
 from app.domain.merge import Entry, Identity, Kept, Ledger, Verdict
+from app.store.admission import admit
 from app.store.engine import insert_or_nothing, upsert
 from app.store.journal import Line, write_lines
 from app.store.rows import membership_of, move_of, parts, save_memberships, save_tallies
@@ -19,15 +21,21 @@ from app.store.schema import LIVE, exports, identities, members, memberships, to
 
 
 async def keep(
-    connection: AsyncConnection, webhooks: Sequence[Sequence[MembershipChange]], now: datetime
+    connection: AsyncConnection,
+    webhooks: Sequence[Sequence[MembershipChange]],
+    now: datetime,
+    digests: Digests | None,
 ) -> list[Kept]:
     """
     Keep the changes of several webhooks, the newest of each person winning; tells what became of each.
+
+    Args:
+        digests: keep out who was erased; None where nobody can be.
     """
     changes = [change for webhook in webhooks for change in webhook]
     batch = _Batch(connection, now)
-    await batch.load(changes)
-    verdicts = iter([batch.apply(change) for change in changes])
+    taken = await batch.load(changes, digests)
+    verdicts = iter([Verdict.IGNORED if change is None else batch.apply(change) for change in taken])
     due_accounts = await batch.save()
     return [Kept(tuple(next(verdicts) for _ in webhook), due_accounts) for webhook in webhooks]
 
@@ -46,22 +54,26 @@ class _Batch:
         self._without_due: set[int] = set()
         self._seen: set[int] = set()
 
-    async def load(self, changes: Collection[MembershipChange]) -> None:
+    async def load(self, changes: Sequence[MembershipChange], digests: Digests | None) -> list[MembershipChange | None]:
         """
-        Lock and read everything that the changes may touch.
+        Lock and read everything that the changes may touch; returns them as they are taken, None for those that are
+        not: a stopped export takes none, and nobody takes what is of erased people.
         """
         await self._load_exports({change.export_id for change in changes})
-        taken = [change for change in changes if self._takes(change)]
-        self._seen = {change.export_id for change in taken}
+        self._seen = {change.export_id for change in changes if self._takes(change)}
+        admitted = list(changes) if digests is None else await admit(self._connection, digests, changes)
+        each = [change if change is not None and self._takes(change) else None for change in admitted]
+        taken = [change for change in each if change is not None]
         await self._load_identities(taken)
         await self._load_members(taken)
         await self._load_memberships()
+        return each
 
     def apply(self, change: MembershipChange) -> Verdict:
         """
-        Decide one change; a stopped export takes none.
+        Decide one change.
         """
-        return self._ledger.apply(change) if self._takes(change) else Verdict.IGNORED
+        return self._ledger.apply(change)
 
     def _takes(self, change: MembershipChange) -> bool:
         return self._states.get(change.export_id, ExportState.STOPPED) != ExportState.STOPPED
@@ -149,6 +161,7 @@ class _Batch:
             )
             for row in found:
                 membership = membership_of(row, addresses[row.member_id])
+                take_back(membership)
                 self._ledger.memberships[membership.export_id, membership.address] = membership
 
     async def save(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from sqlalchemy import func, select, update
 
 from app.domain.account import Room
 from app.domain.change import MembershipChange
+from app.domain.erasure import Digests
 from app.domain.export import ExportState
 from app.domain.member import Call, Claim, Membership, Settled, Settlement
 from app.domain.merge import Kept
@@ -63,14 +64,21 @@ class Members:
     The state of all members; the queue is that state.
 
     Args:
+        digests: who is kept out, once erased; None where nobody can be.
         on_commit: told which group commit was made, and how many requests shared it.
     """
 
     def __init__(
-        self, database: Database, clock: Clock, *, on_commit: Callable[[str, int], None] = lambda _what, _size: None
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        digests: Digests | None = None,
+        on_commit: Callable[[str, int], None] = lambda _what, _size: None,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._digests = digests
         self._keep: GroupCommit[Sequence[MembershipChange], Kept] = GroupCommit(
             self._keep_all, on_commit=lambda size: on_commit("keep", size)
         )
@@ -210,7 +218,7 @@ class Members:
 
     async def _keep_all(self, webhooks: list[Sequence[MembershipChange]]) -> list[Kept]:
         async with self._database.writing() as connection:
-            return await keep.keep(connection, webhooks, self._clock())
+            return await keep.keep(connection, webhooks, self._clock(), self._digests)
 
     async def _begin_all(self, begun: list[queue.Begun]) -> list[bool]:
         async with self._database.writing() as connection:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Row, Select, and_, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,8 +17,11 @@ from app.domain.export import ExportState
 from app.domain.member import Call, Claim, Membership, Pending, Settled, Settlement, Told, plan
 from app.domain.merge import Tally, settle_attempt
 from app.store.journal import Line, write_lines
+from app.store.removal import Place, remove, remove_ended
 from app.store.rows import membership_of, parts, save_memberships, save_tallies
 from app.store.schema import BACKFILL, LIVE, exports, members, memberships
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ async def take(
     """
     Lease members of an account that are due, as many as there is room for, and record their first requests.
 
-    A member with nothing to tell is given back at once.
+    A member with nothing to tell is given back at once; what is being erased of it then goes.
     """
     rows: list[Row[Any]] = []
     for priority, most in await _order(connection, account, room, now):
@@ -51,6 +55,7 @@ async def take(
         await connection.execute(
             update(members).where(members.c.id.in_(idle)).values(due_at=None, lease=None, attempts=0)
         )
+        await remove_ended(connection, idle)
     claims = [
         Claim(
             member_id=row.id,
@@ -87,22 +92,30 @@ async def begin(connection: AsyncConnection, begun: list[Begun], now: datetime) 
 async def settle(connection: AsyncConnection, settlements: list[Settlement], now: datetime) -> list[Settled]:
     """
     Write back how attempts ended, against the revisions that were claimed, and end their leases.
+
+    What is being erased goes once it is told or given up, and is counted nowhere.
     """
     tallies: dict[int, Tally] = defaultdict(Tally)
     held = await _still_held(connection, [one.claim for one in settlements])
     ours = {one.claim.member_id: one for one in settlements if one.claim.member_id in held}
     changed: list[tuple[int, Membership]] = []
+    ended: list[Place] = []
     waits: set[int] = set()
     for member_id, membership, state in await _memberships_of(connection, held):
         settlement = ours[member_id]
         if any(p.export_id == membership.export_id for p in settlement.claim.pending):
-            settle_attempt(settlement, membership, now, tallies[membership.export_id])
+            tally = tallies[membership.export_id] if membership.erasure is None else Tally()
+            settle_attempt(settlement, membership, now, tally)
             changed.append((member_id, membership))
+        if membership.erasure is not None and not membership.is_pending:
+            ended.append(Place(member_id, membership.export_id))
+            _tell_if_given_up(settlement, membership)
         if membership.is_pending and state == ExportState.RUNNING:
             waits.add(member_id)
     due = await _give_back(connection, ours, waits, now)
     await save_memberships(connection, changed)
-    await write_lines(connection, [_answered(one, now) for one in ours.values()])
+    await write_lines(connection, [_answered(one, now) for one in ours.values() if not one.claim.is_of_erased])
+    await remove(connection, ended)
     await save_tallies(connection, tallies, now)
     return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
 
@@ -209,7 +222,7 @@ async def _record(connection: AsyncConnection, begun: list[Begun], now: datetime
                 lists.append(key)
             elif call.covers.get(pending.export_id) is Told.IN and pending.membership.has_new_vars:
                 values.append(key)
-        if call.is_read or call.is_write:
+        if (call.is_read or call.is_write) and not one.claim.is_of_erased:
             detail = {
                 "attempt": one.claim.attempts,
                 "read": call.is_read,
@@ -251,6 +264,18 @@ async def _give_back(
             rows,
         )
     return due
+
+
+def _tell_if_given_up(settlement: Settlement, membership: Membership) -> None:
+    code = settlement.dead.get(membership.export_id)
+    if code is not None:
+        # Nobody is left whom somebody could redrive.
+        log.warning(
+            "an erased person could not be taken off a list and is erased all the same",
+            member=settlement.claim.member_id,
+            export=membership.export_id,
+            code=code,
+        )
 
 
 def _answered(settlement: Settlement, now: datetime) -> Line:

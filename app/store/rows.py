@@ -51,6 +51,7 @@ def membership_of(row: Row[Any], address: str) -> Membership:
         dead_at=row.dead_at,
         first_failed_at=row.first_failed_at,
         accepted_at=row.accepted_at,
+        erasure=row.erasure,
     )
 
 
@@ -86,6 +87,7 @@ async def save_memberships(connection: AsyncConnection, changed: list[tuple[int,
             "dead_at": m.dead_at,
             "first_failed_at": m.first_failed_at,
             "accepted_at": m.accepted_at,
+            "erasure": m.erasure,
         }
         for member_id, m in sorted(changed, key=lambda one: (one[0], one[1].export_id))
     ]
@@ -99,7 +101,7 @@ async def save_tallies(connection: AsyncConnection, tallies: Mapping[int, Tally]
 
     A transaction either gives up or takes back, never both: what it adds to `dead` is what died in this minute.
     """
-    names = ("accepted", "delivered", "superseded", "pending", "dead", "stale", "members")
+    names = ("accepted", "delivered", "superseded", "pending", "dead", "erased", "stale", "members")
     rows = [
         {"b_export": export_id, **{f"b_{name}": getattr(tally, name) for name in names}}
         for export_id, tally in sorted(tallies.items())

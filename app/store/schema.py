@@ -163,6 +163,8 @@ memberships = Table(
     # By the account's running clock, which stands still while the account is paused; see `accounts`.
     Column("first_failed_at", Moment),
     Column("accepted_at", Moment),
+    # The digest of the address that was erased: all that is left is its last call. It is counted nowhere any more.
+    Column("erasure", String(64)),
     CheckConstraint("told in ('never', 'in', 'out', 'unknown')", name="told"),
     CheckConstraint("told_revision <= revision", name="told_revision"),
     CheckConstraint("dead_code is null or told_revision = revision", name="dead_is_not_pending"),
@@ -186,6 +188,14 @@ Index(
     postgresql_where=text("dead_code is not null"),
 )
 
+# Who was erased and waits for the end of a call, or for a list to be left.
+Index(
+    "ix_memberships_erasure",
+    memberships.c.erasure,
+    sqlite_where=text("erasure is not null"),
+    postgresql_where=text("erasure is not null"),
+)
+
 identities = Table(
     "identities",
     metadata,
@@ -197,6 +207,13 @@ identities = Table(
     Column("is_enter", Boolean),
     Column("member_id", ForeignKey("members.id")),
     CheckConstraint("member_id is null or is_enter", name="holds_while_in"),
+)
+# Whom a member belongs to: read when somebody is erased, and by the database itself when a member goes.
+Index(
+    "ix_identities_member_id",
+    identities.c.member_id,
+    sqlite_where=text("member_id is not null"),
+    postgresql_where=text("member_id is not null"),
 )
 
 journal = Table(
@@ -244,11 +261,26 @@ rejected_events = Table(
     Column("id", Key, primary_key=True),
     Column("at", Moment, nullable=False),
     Column("reason", String(64), nullable=False),
-    Column("advice", Text, nullable=False),
-    # Whole length as received; the kept beginning may be shorter.
+    Column("happened", Text, nullable=False),
+    # Of the whole request as far as it was read.
     Column("body_bytes", BigInteger, nullable=False),
+    # A sketch, without any value of a profile.
     Column("body", Text, nullable=False),
 )
+
+# Who is kept out, by digests that only the holder of ERASURE_KEY can make: of the address, and of each Lytics user.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    # The address that was erased, and for which all its digests are lifted.
+    Column("address_digest", String(64), nullable=False),
+    # Tells with which key it was made.
+    Column("key_id", String(16), nullable=False),
+    Column("was_known", Boolean, nullable=False),
+    Column("erased_at", Moment, nullable=False),
+)
+Index("ix_erasures_address_digest", erasures.c.address_digest)
 
 # One row for each export and minute in which something happened.
 minute_counts = Table(

@@ -5,16 +5,19 @@ What the routes are given, as typed aliases, and the check of admin tokens.
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Protocol
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.domain.erasure import Erased
 from app.domain.export import Export
 from app.store.dead_letters import DeadLetter, Filter, Place, Redriven
 from app.store.exports import ExportReport, Unexported
 from app.store.journal import Line
 from app.store.members import MembershipReport
+from app.store.rejected import RejectedEvent
 
 
 class Exports(Protocol):
@@ -89,6 +92,42 @@ class DeadLetters(Protocol):
         ...
 
 
+class RejectedEvents(Protocol):
+    """
+    Rejected events as the routes see them.
+    """
+
+    async def page(self, *, before: int | None = None, size: int = 100) -> list[tuple[int, RejectedEvent]]:
+        """
+        The newest, by id.
+        """
+        ...
+
+
+class Erasures(Protocol):
+    """
+    Who was erased, as the routes see it.
+    """
+
+    async def erase(self, address: str, *, leave_lists: bool) -> Erased:
+        """
+        Erase a person and keep them out.
+        """
+        ...
+
+    async def lift(self, address: str) -> bool:
+        """
+        Let a person in again.
+        """
+        ...
+
+    async def erased_at(self, address: str) -> datetime | None:
+        """
+        When a person was erased.
+        """
+        ...
+
+
 class Status(Protocol):
     """
     How the running service stands.
@@ -142,6 +181,8 @@ class Doors:
     members: Members
     journal: Journal
     dead_letters: DeadLetters
+    rejected_events: RejectedEvents
+    erasures: Erasures
     status: Status
     version: str
     admin_tokens: Mapping[str, str] = field(repr=False)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, Field
 
 from app.domain.member import Told
+from app.lytics.address import usable_address
 from app.store.journal import Line
 from app.store.members import MembershipReport
 from app.web.dead_letters import ExplanationView
@@ -16,6 +17,8 @@ from app.web.dependencies import Behind, require_admin
 from app.web.problems import declared
 
 router = APIRouter(tags=["members"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
+
+Email = Annotated[str, Path(min_length=1, max_length=320)]
 
 
 class MembershipView(BaseModel):
@@ -51,23 +54,33 @@ class TimelineEntry(BaseModel):
 
 class MemberView(BaseModel):
     """
-    A person, by address. A stranger has no memberships and an empty timeline.
+    A person, by address. A stranger has no memberships and an empty timeline, and so has who was erased, once all
+    lists to be left were left.
     """
 
     email: str
+    erased_at: datetime | None = Field(description="Since when the person is kept out; see `DELETE /members/{email}`.")
     memberships: list[MembershipView]
     timeline: list[TimelineEntry]
 
 
 @router.get("/members/{email}", summary="One person's memberships and timeline", responses=declared(422))
-async def show_member(doors: Behind, email: Annotated[str, Path(min_length=1, max_length=320)]) -> MemberView:
+async def show_member(doors: Behind, email: Email) -> MemberView:
     """
     Everything known of an address, in any spelling of its case.
     """
-    address = email.strip().lower()
+    address = known_as(email)
     timeline = [_entry(account, line) for account, line in await doors.journal.timeline(address)]
     memberships = [_view(one) for one in await doors.members.of_address(address)]
-    return MemberView(email=address, memberships=memberships, timeline=timeline)
+    erased_at = await doors.erasures.erased_at(address)
+    return MemberView(email=address, erased_at=erased_at, memberships=memberships, timeline=timeline)
+
+
+def known_as(email: str) -> str:
+    """
+    The spelling under which an address is known here, however somebody writes it.
+    """
+    return usable_address(email) or email.strip().lower()
 
 
 def _entry(account: str, line: Line) -> TimelineEntry:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
-from app.web import problems, webhooks
+from app.web import problems, webhook_description, webhooks
 from app.web.dependencies import require_admin
 
 router = APIRouter(tags=["health"], dependencies=[Depends(require_admin)], responses=problems.declared(401))
@@ -19,6 +19,6 @@ async def openapi(request: Request) -> JSONResponse:
     """
     app = request.app
     described = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    described["paths"] = {webhooks.PATH: webhooks.describe(), **described["paths"]}
+    described["paths"] = {webhooks.PATH: webhook_description.describe(), **described["paths"]}
     described["components"]["schemas"]["Problem"] = problems.SCHEMA
     return JSONResponse(described)

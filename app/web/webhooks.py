@@ -5,7 +5,6 @@ Lytics retries every answer but 200, 400, 404 and 413; 422 must never leave here
 https://www.contentstack.com/docs/lytics/webhooks
 """
 
-import asyncio
 import json
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,17 +18,24 @@ from starlette.types import Receive, Scope, Send
 
 from app.domain.change import AudienceEvent
 from app.domain.errors import MalformedWebhook, RejectedWebhook, StoreUnavailable, UnauthenticatedWebhook
+from app.domain.rejection import Reason
 from app.lytics.webhook import WebhookToken, authenticate, read
 from app.receive import Receipt
-from app.web.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, declared, problem_body
+from app.web.bodies import LARGEST_BODY_BYTES, SLOWEST_BODY, RefusedBody, read_body
+from app.web.problems import MEDIA_TYPE, RETRY_AFTER_SECONDS, problem_body
+from app.web.refusals import Records, Refusals
 
 log = structlog.get_logger(__name__)
 
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-LARGEST_BODY_BYTES = 16 * 1024 * 1024
-SLOWEST_BODY = timedelta(seconds=10)
 PATH = "/webhooks/lytics"
 METHODS = ("POST", "PUT", "PATCH")
+
+_STATUSES = {
+    Reason.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Reason.TOO_SLOW: HTTPStatus.REQUEST_TIMEOUT,
+    Reason.CUT_OFF: HTTPStatus.REQUEST_TIMEOUT,
+}
 
 
 class Receives(Protocol):
@@ -62,21 +68,12 @@ class Meter(Protocol):
         ...
 
 
-class RefusedBody(RejectedWebhook):
-    """
-    The body did not come whole: too large, or too slow.
-    """
-
-    def __init__(self, status: HTTPStatus, reason: str, advice: str) -> None:
-        super().__init__(reason, advice)
-        self.status = status
-
-
 class WebhookDoor:
     """
     Takes one webhook: token, body, events, commit, answer.
 
     Args:
+        records: where rejected events are kept.
         is_draining: while true, every webhook is sent away with 503, and Lytics comes again.
         clock: the time, aware and in UTC.
     """
@@ -84,6 +81,7 @@ class WebhookDoor:
     def __init__(
         self,
         receiver: Receives,
+        records: Records,
         tokens: Collection[WebhookToken],
         meter: Meter,
         *,
@@ -93,6 +91,7 @@ class WebhookDoor:
         largest_body_bytes: int = LARGEST_BODY_BYTES,
     ) -> None:
         self._receiver = receiver
+        self._refusals = Refusals(records)
         self._tokens = tokens
         self._meter = meter
         self._is_draining = is_draining
@@ -113,16 +112,16 @@ class WebhookDoor:
             await _answer(send, status, problem_body(status, str(error), reason=error.reason))
         except StoreUnavailable as error:
             log.warning("webhook not stored", why=str(error))
-            await self._send_away(send, f"{error} Nothing of this request was kept; send it again.")
+            await self._send_away(send, f"{error} This request was not kept; send it again.")
         except Exception:
             # A mistake of ours: the sender keeps the event, and comes again once it is mended.
             log.exception("webhook not stored")
-            await self._send_away(send, "The service made a mistake and kept nothing of this request; send it again.")
+            await self._send_away(send, "The service made a mistake and did not keep this request; send it again.")
         else:
             await _answer(send, HTTPStatus.OK, receipt, media_type="application/json")
 
     async def _send_away(self, send: Send, detail: str) -> None:
-        self._meter.refused("unavailable")
+        self._meter.refused(Reason.UNAVAILABLE)
         status = HTTPStatus.SERVICE_UNAVAILABLE
         await _answer(send, status, problem_body(status, detail))
 
@@ -134,57 +133,36 @@ class WebhookDoor:
         )
         if self._is_draining():
             raise StoreUnavailable("The service is shutting down.")
-        body = await self._read_body(receive)
+        body = await self._read(receive)
         now = self._clock()
         reading = read(body, arrived_at_ns=(now - EPOCH) // MICROSECOND * 1000)
         receipt = await self._receiver.receive(reading.events)
         rejected = [*reading.rejected, *receipt.rejected]
-        if rejected and not receipt.accepted and not receipt.ignored:
-            raise MalformedWebhook(rejected[0].reason, rejected[0].advice)
-        for one in rejected:
-            self._meter.refused(one.reason)
+        if rejected:
+            await self._refusals.note(body, rejected, now)
+            if not receipt.accepted and not receipt.ignored:
+                raise MalformedWebhook(rejected[0].reason, rejected[0].happened)
+            for one in rejected:
+                self._meter.refused(one.reason)
+            log.warning("events rejected", events=len(rejected), reason=rejected[0].reason)
         counts = {"accepted": receipt.accepted, "ignored": receipt.ignored, "rejected": len(rejected)}
         self._meter.received(**counts, at=now)
         return json.dumps(counts).encode()
 
-    async def _read_body(self, receive: Receive) -> bytes:
-        """
-        The whole body, counted while it streams in: its announced length may be missing or wrong.
-        """
-        parts: list[bytes] = []
-        size = 0
+    async def _read(self, receive: Receive) -> bytes:
         try:
-            async with asyncio.timeout(self._slowest_body.total_seconds()):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise RefusedBody(
-                            HTTPStatus.REQUEST_TIMEOUT, "cut_off", "The connection ended before the body was whole."
-                        )
-                    part = message.get("body", b"")
-                    size += len(part)
-                    if size > self._largest_body_bytes:
-                        raise RefusedBody(
-                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                            "too_large",
-                            f"The body has more than {self._largest_body_bytes:,} bytes. "
-                            "In the Lytics job, lower Batch Size, or choose fewer Export Fields.",
-                        )
-                    parts.append(part)
-                    if not message.get("more_body", False):
-                        return b"".join(parts)
-        except TimeoutError:
-            raise RefusedBody(
-                HTTPStatus.REQUEST_TIMEOUT,
-                "too_slow",
-                f"The body took more than {self._slowest_body.total_seconds():g} seconds to arrive.",
-            ) from None
+            return await read_body(receive, largest_bytes=self._largest_body_bytes, slowest=self._slowest_body)
+        except RefusedBody as error:
+            # One that was too slow or cut off is sent again by Lytics, and then it may be good.
+            if error.reason is Reason.TOO_LARGE:
+                await self._refusals.note_too_large(error, self._clock())
+            raise
 
 
 def _status_of(error: RejectedWebhook) -> HTTPStatus:
-    if isinstance(error, RefusedBody):
-        return error.status
-    return HTTPStatus.UNAUTHORIZED if isinstance(error, UnauthenticatedWebhook) else HTTPStatus.BAD_REQUEST
+    if isinstance(error, UnauthenticatedWebhook):
+        return HTTPStatus.UNAUTHORIZED
+    return _STATUSES.get(error.reason, HTTPStatus.BAD_REQUEST)
 
 
 async def _answer(send: Send, status: HTTPStatus, body: bytes, *, media_type: str = MEDIA_TYPE) -> None:
@@ -197,61 +175,3 @@ async def _answer(send: Send, status: HTTPStatus, body: bytes, *, media_type: st
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": int(status), "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def describe() -> dict[str, object]:
-    """
-    The door's place in the OpenAPI: the bare endpoint can't describe itself.
-    """
-    receipt = {
-        "type": "object",
-        "required": ["accepted", "ignored", "rejected"],
-        "properties": {name: {"type": "integer"} for name in ("accepted", "ignored", "rejected")},
-    }
-    operation: dict[str, object] = {
-        "tags": ["webhooks"],
-        "summary": "Take an audience event of Lytics",
-        "description": "200 once everything that can be kept is on disk. The token stands in Authorization, X-API-Key "
-        "or ?token=.",
-        "parameters": [
-            {"name": "token", "in": "query", "required": False, "schema": {"type": "string"}},
-            {"name": "X-API-Key", "in": "header", "required": False, "schema": {"type": "string"}},
-        ],
-        "requestBody": {"content": {"application/json": {"schema": BODY_SCHEMA}}},
-        "responses": {
-            "200": {"description": "Stored", "content": {"application/json": {"schema": receipt}}},
-            **{str(status): answer for status, answer in declared(400, 401, 408, 413, 503).items()},
-        },
-    }
-    return {method.lower(): {**operation, "operationId": f"{method.lower()}_webhook"} for method in METHODS}
-
-
-BODY_SCHEMA: dict[str, object] = {
-    "type": "object",
-    "required": ["data"],
-    "properties": {
-        "id": {"type": "string", "description": "The Lytics user."},
-        "data": {
-            "type": "object",
-            "required": ["segment_events"],
-            "properties": {
-                "email": {"type": "string"},
-                "segment_events": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["id", "event"],
-                        "properties": {
-                            "id": {"type": "string"},
-                            "slug": {"type": "string"},
-                            "event": {"enum": ["enter", "exit", "change"]},
-                            "enter": {"type": "string", "format": "date-time"},
-                            "exit": {"type": "string", "format": "date-time"},
-                        },
-                    },
-                },
-            },
-        },
-        "meta": {"type": "object", "properties": {"timestamp": {"type": "string", "format": "date-time"}}},
-    },
-}

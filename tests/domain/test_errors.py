@@ -9,6 +9,7 @@ import pytest
 
 from app.domain import errors
 from app.domain.errors import AppError, CallFailed, LimitReached, MalformedWebhook, NotSent, RejectedWebhook, Transient
+from app.domain.rejection import EXPLANATIONS, Reason
 from tests.factories import NOON
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
@@ -46,12 +47,14 @@ def test_the_drawing_shows_every_error_where_it_hangs() -> None:
 
 def test_a_rejected_webhook_has_a_word_for_metrics_and_advice_for_people() -> None:
     """
-    The word is fixed; the advice is the text.
+    The word is fixed; the text says what happened, more exactly where it can, and what to do.
     """
-    error = MalformedWebhook("not_json", "Send JSON.")
+    said = EXPLANATIONS[Reason.NOT_JSON]
+    error, exact = MalformedWebhook(Reason.NOT_JSON), MalformedWebhook(Reason.NOT_JSON, "The 7th byte is odd.")
 
     assert isinstance(error, RejectedWebhook)
-    assert (error.reason, str(error)) == ("not_json", "Send JSON.")
+    assert (error.reason, str(error)) == ("not_json", f"{said.happened} {said.next_step}")
+    assert str(exact) == f"The 7th byte is odd. {said.next_step}"
 
 
 def test_a_failed_call_keeps_the_other_ends_number() -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from app.domain import errors
+from app.domain import errors, rejection
 from app.domain.errors import CallFailed
 from app.domain.explain import EXPLANATIONS, explain
+from app.domain.rejection import Reason
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = (1, 2, 3, 4, 5, 6, 9, 11, 12, 13, 14, 15, 16, 17, 18, 21, 22, 32, 33, 34, 35, 36, 37, 41, 42, 43, 99)
@@ -48,6 +49,45 @@ def test_every_code_has_words_of_its_own(code: str) -> None:
     assert said.happened.endswith(".")
     assert said.next_step.endswith(".")
     assert said.to_whom
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_of_a_rejection_has_words_of_its_own(reason: Reason) -> None:
+    """
+    The type checker lets no other word through where something is rejected.
+    """
+    said = rejection.EXPLANATIONS[reason]
+
+    assert said == explain(reason)
+    assert said.happened.endswith(".")
+    assert said.next_step.endswith(".")
+    assert said.to_whom
+
+
+@pytest.mark.parametrize(
+    ("reason", "box"),
+    [
+        (Reason.NO_TOKEN, "Webhook Request Headers"),
+        (Reason.NOT_JSON, "Lytics Template"),
+        (Reason.UNKNOWN_SHAPE, "Audience Triggers Webhook"),
+        (Reason.NO_SEGMENT_EVENTS, "Export Fields"),
+        (Reason.UNREADABLE_TIME, "Lytics Template"),
+        (Reason.NO_USABLE_ADDRESS, "Export Fields"),
+        (Reason.TOO_LARGE, "Batch Size"),
+    ],
+)
+def test_a_rejection_names_the_box_in_lytics(reason: Reason, box: str) -> None:
+    """
+    As Lytics' job calls it.
+    """
+    assert box in explain(reason).next_step
+
+
+def test_no_reason_is_also_a_code_of_a_call() -> None:
+    """
+    One word must not mean two things.
+    """
+    assert set(Reason) & {*map(str, (*NUMBERS, *STATUSES)), *WORDS, *RAISED} == set()
 
 
 def test_the_words_that_are_raised_are_found() -> None:

@@ -13,6 +13,7 @@ from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.housekeeping import prune
 from app.store.members import Members
+from app.store.rejected import RejectedEvent, RejectedEvents
 from app.store.schema import journal, memberships, minute_counts
 from app.worker import Worker
 from tests.factories import HOUR, MINUTE, NOON, Clock, enter
@@ -52,11 +53,28 @@ async def test_only_what_is_older_goes_in_small_steps(
     assert again == 0
 
 
+async def test_rejected_events_go_after_thirty_days_in_small_steps(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whatever the days of the timelines.
+    """
+    monkeypatch.setattr(housekeeping, "ROWS_A_STEP", 2)
+    store = RejectedEvents(database)
+    for day in range(5):
+        await store.record([RejectedEvent(NOON + day * 24 * HOUR, "not_json", f"Day {day}.", 1, "{")])
+    now = NOON + 32 * 24 * HOUR + MINUTE
+    steps = [await prune(database, now, journal_days=1000) for _ in range(3)]
+
+    assert steps == [2, 1, 0]
+    assert [event.happened for _, event in await store.page()] == ["Day 4.", "Day 3."]
+
+
 async def test_with_nothing_to_prune_each_table_is_looked_at_once(
     members: Members, exports: Exports, running: Running, database: Database
 ) -> None:
     """
-    However long the history is: two reads of a step's length, by index, and no write.
+    However long the history is: three reads of a step's length, by index, and no write.
     """
     await running("A")
     await members.keep([enter()])
@@ -70,7 +88,7 @@ async def test_with_nothing_to_prune_each_table_is_looked_at_once(
 
     assert gone == 0
     assert asked.pop(0) == "BEGIN"
-    assert len(asked) == 2
+    assert len(asked) == 3
     assert all("LIMIT" in statement for statement in asked)
 
 

@@ -171,7 +171,7 @@ async def test_nothing_is_stored_without_a_known_token(service: Service, token: 
     [
         (b"{", "not_json"),
         (b"\xff", "not_json"),
-        (b"[]", "unknown_shape"),
+        (b"[[]]", "unknown_shape"),
         (b'{"data": {"email": "ada@example.com"}}', "no_segment_events"),
         (json.dumps(webhooks.enter(None, at=NOON)).encode(), "no_usable_address"),
     ],
@@ -296,7 +296,16 @@ async def test_every_error_is_a_problem_that_says_what_to_do(
 
 
 @pytest.mark.parametrize(
-    "path", ["/exports", "/exports/1", "/members/ada@example.com", "/dead-letters", "/metrics", "/openapi.json"]
+    "path",
+    [
+        "/exports",
+        "/exports/1",
+        "/members/ada@example.com",
+        "/dead-letters",
+        "/rejected-events",
+        "/metrics",
+        "/openapi.json",
+    ],
 )
 async def test_doors_are_shut_without_an_admin_token(service: Service, path: str) -> None:
     for token in ("", "Bearer wrong", TOKEN):
@@ -346,8 +355,10 @@ async def test_the_description_names_every_call(service: Service) -> None:
         "/exports",
         "/exports/{export_id}",
         "/members/{email}",
+        "/erasures/{email}",
         "/dead-letters",
         "/dead-letters/redrive",
+        "/rejected-events",
         "/health/live",
         "/health/ready",
         "/metrics",
@@ -401,6 +412,7 @@ class Door:
         self.error = error
         self.door = WebhookDoor(
             self,
+            self,
             [WebhookToken("tests", TOKEN)],
             Metrics("x"),
             is_draining=lambda: False,
@@ -408,6 +420,9 @@ class Door:
             slowest_body=timedelta(milliseconds=50),
             largest_body_bytes=1000,
         )
+
+    async def record(self, events: object) -> None:
+        pass
 
     async def receive(self, events: object) -> Receipt:
         if self.error is not None:

@@ -18,6 +18,7 @@ from app.lytics.webhook import WebhookToken
 from app.receive import Receipt
 from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS, Audience
+from app.store.rejected import RejectedEvent
 from app.web.webhooks import WebhookDoor
 from tests.factories import Clock
 from tests.service import ADMIN_TOKEN, HOOK, WEBHOOK_TOKEN, Running, running, until
@@ -192,8 +193,9 @@ class TestRefusedBodies:
             (b"{", "not_json", "Lytics Template"),
             (b"", "not_json", "Lytics Template"),
             (b"\xff\xfe", "not_json", "Lytics Template"),
-            (b"7", "unknown_shape", "CloudEvents"),
-            (b'{"data": 7}', "unknown_shape", "CloudEvents"),
+            (b"7", "unknown_shape", "Audience Triggers Webhook"),
+            (b'{"data": 7}', "unknown_shape", "Audience Triggers Webhook"),
+            (b"[7, {}]", "unknown_shape", "[0] is not an object"),
             (without(enter(), "data", "segment_events"), "no_segment_events", "tick segment_events"),
             (with_event(event="left"), "unknown_event", "enter, exit, change"),
             (with_event(id=""), "no_audience_id", "id"),
@@ -238,7 +240,10 @@ class TestMethodsAndPaths:
 
         assert (answer.status_code, answer.json()) == (200, counts(accepted=1))
 
-    @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
+    @pytest.mark.parametrize(
+        "content_type",
+        ["text/plain", "application/x-www-form-urlencoded", "application/cloudevents+json; charset=utf-16", "", "?"],
+    )
     async def test_any_content_type(self, service: Running, content_type: str) -> None:
         """
         The body is read as JSON whatever it calls itself.
@@ -356,9 +361,25 @@ class Visit:
         return body
 
 
-def door(receiver: Receiver, meter: Meter | None = None, **limits: Any) -> WebhookDoor:
+class Records:
+    """
+    Keeps rejected events in memory, or fails.
+    """
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.events: list[RejectedEvent] = []
+
+    async def record(self, events: Sequence[RejectedEvent]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.events += events
+
+
+def door(receiver: Receiver, meter: Meter | None = None, records: Records | None = None, **limits: Any) -> WebhookDoor:
     return WebhookDoor(
         receiver,
+        records or Records(),
         [WebhookToken("tests", WEBHOOK_TOKEN)],
         meter or Meter(),
         is_draining=lambda: False,
@@ -388,10 +409,13 @@ class TestLimits:
         Not a byte is read beyond the part that crosses the limit, and the advice is to lower the batch size.
         """
         visit = Visit([part(b"x" * 60), part(b"x" * 41), part(b"never read")])
-        receiver, meter = Receiver(), Meter()
-        await visit.to(door(receiver, meter, largest_body_bytes=100))
+        receiver, meter, records = Receiver(), Meter(), Records()
+        await visit.to(door(receiver, meter, records, largest_body_bytes=100))
+        (noted,) = records.events
 
         assert (visit.status, visit.body["reason"]) == (413, "too_large")
+        assert (noted.reason, noted.body_bytes, noted.body) == ("too_large", 101, "x" * 101)
+        assert noted.happened == "The body has more than 100 bytes."
         assert "Batch Size" in visit.body["detail"]
         assert visit.headers[b"connection"] == b"close"
         assert visit.messages == [part(b"never read")]
@@ -411,23 +435,26 @@ class TestLimits:
         """
         Whoever stops sending half-way is answered and let go.
         """
-        visit, meter = Visit([part(b"{")], then_hangs=True), Meter()
-        await visit.to(door(Receiver(), meter, slowest_body=timedelta(milliseconds=20)))
+        visit, meter, records = Visit([part(b"{")], then_hangs=True), Meter(), Records()
+        await visit.to(door(Receiver(), meter, records, slowest_body=timedelta(milliseconds=20)))
 
         assert (visit.status, visit.body["reason"]) == (408, "too_slow")
         assert "0.02 seconds" in visit.body["detail"]
         assert visit.headers[b"connection"] == b"close"
         assert meter.reasons == ["too_slow"]
+        # Lytics sends it again, and then it may be good.
+        assert records.events == []
 
     async def test_408_when_the_body_is_cut_off(self) -> None:
         """
         Half a body is no webhook, even if it could be read as one.
         """
-        visit, receiver = Visit([part(json.dumps(enter()).encode()), {"type": "http.disconnect"}]), Receiver()
-        await visit.to(door(receiver))
+        visit, records = Visit([part(json.dumps(enter()).encode()), {"type": "http.disconnect"}]), Records()
+        receiver = Receiver()
+        await visit.to(door(receiver, records=records))
 
         assert (visit.status, visit.body["reason"]) == (408, "cut_off")
-        assert receiver.events == []
+        assert (receiver.events, records.events) == ([], [])
 
 
 class TestStoreUnavailable:
@@ -450,3 +477,18 @@ class TestStoreUnavailable:
         assert detail in visit.body["detail"]
         assert ADA not in visit.body["detail"]
         assert (meter.reasons, meter.accepted) == (["unavailable"], 0)
+
+    @pytest.mark.parametrize("error", [StoreUnavailable("The disk is full."), RuntimeError("a mistake")])
+    @pytest.mark.parametrize(
+        ("body", "status"), [(b"{", 400), (json.dumps([enter(), 7]).encode(), 200), (b"x" * 9999, 413)]
+    )
+    async def test_a_refusal_that_can_not_be_recorded_stays_one(
+        self, error: Exception, body: bytes, status: int
+    ) -> None:
+        """
+        What was refused is no better for being sent again, and what was kept is kept.
+        """
+        visit = Visit([part(body, more=False)])
+        await visit.to(door(Receiver(), records=Records(error), largest_body_bytes=2000))
+
+        assert visit.status == status

@@ -46,7 +46,7 @@ def upgrade() -> None:
         sa.Column("id", KEY, nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.String(length=64), nullable=False),
-        sa.Column("advice", sa.Text(), nullable=False),
+        sa.Column("happened", sa.Text(), nullable=False),
         sa.Column("body_bytes", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rejected_events")),

@@ -1,0 +1,70 @@
+"""
+Takes memberships out of the database, and with its last one the member and all that is kept of it.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from sqlalchemy import and_, bindparam, delete, exists, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.store.rows import parts
+from app.store.schema import identities, journal, members, memberships
+
+
+class Place(NamedTuple):
+    """
+    The key of a membership.
+    """
+
+    member_id: int
+    export_id: int
+
+
+async def remove(connection: AsyncConnection, places: Collection[Place]) -> None:
+    """
+    Delete memberships; of members that have none left, and that no Lytics user holds, also the rest.
+    """
+    if not places:
+        return
+    await connection.execute(
+        delete(memberships).where(
+            and_(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == bindparam("b_export"))
+        ),
+        [{"b_member": member_id, "b_export": export_id} for member_id, export_id in sorted(places)],
+    )
+    await remove_empty(connection, {place.member_id for place in places})
+
+
+async def remove_empty(connection: AsyncConnection, member_ids: Collection[int]) -> None:
+    """
+    Delete those members that have no membership, and that no Lytics user holds.
+    """
+    for part in parts(sorted(member_ids)):
+        found = await connection.scalars(
+            select(members.c.id).where(
+                members.c.id.in_(part),
+                ~exists().where(memberships.c.member_id == members.c.id),
+                ~exists().where(identities.c.member_id == members.c.id),
+            )
+        )
+        empty = list(found)
+        await connection.execute(delete(journal).where(journal.c.member_id.in_(empty)))
+        await connection.execute(delete(members).where(members.c.id.in_(empty)))
+
+
+async def remove_ended(connection: AsyncConnection, member_ids: Collection[int]) -> None:
+    """
+    Delete what is being erased of these members and has nothing left to tell.
+    """
+    ended: list[Place] = []
+    for part in parts(sorted(member_ids)):
+        found = await connection.execute(
+            select(memberships.c.member_id, memberships.c.export_id).where(
+                memberships.c.member_id.in_(part),
+                memberships.c.erasure.is_not(None),
+                memberships.c.revision <= memberships.c.told_revision,
+            )
+        )
+        ended += [Place(row.member_id, row.export_id) for row in found]
+    await remove(connection, ended)

@@ -1,0 +1,253 @@
+"""
+The forms in which Lytics sends its messages: each fixture exactly, CloudEvents, and arrays of all of them.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.change import AudienceEvent, Kind
+from app.domain.rejection import Rejection
+from app.lytics.timestamps import nanoseconds
+from app.lytics.webhook import Reading, read
+from tests.lytics.test_webhook import ADA, ARRIVED, ENTERED, LAPSED, SENT, SPRING, element, message, only, read_json
+
+COMPOSED = Path(__file__).parents[1] / "fixtures" / "lytics" / "composed"
+BOB = "15000000000000000003"
+SCHEDULED = "2099-03-18T06:12:36.829070108Z"
+
+
+def event(
+    kind: Kind, moved_at: str | None, message_at: str | None, item: int | None = None, **different: Any
+) -> AudienceEvent:
+    """
+    What an event says beside the profile.
+    """
+    values: dict[str, Any] = {
+        "kind": kind,
+        "audience_id": SPRING,
+        "audience_slug": "spring_buyers",
+        "lytics_id": ADA,
+        "moved_at_ns": None if moved_at is None else nanoseconds(moved_at),
+        "message_at_ns": ARRIVED if message_at is None else nanoseconds(message_at),
+        "profile": {},
+        "item": item,
+    }
+    return AudienceEvent(**values | different)
+
+
+FIXTURES: dict[str, list[AudienceEvent] | str] = {
+    "enter_full": [event(Kind.ENTER, ENTERED, SENT)],
+    "enter_selected_fields": [event(Kind.ENTER, ENTERED, SENT)],
+    "include_segs": [event(Kind.ENTER, ENTERED, SENT)],
+    "cloudevents_enter": [event(Kind.ENTER, ENTERED, SENT)],
+    "exit_selected_fields": [event(Kind.EXIT, "2026-04-20T08:01:12.000451Z", "2026-04-20T08:01:13.559102348Z")],
+    "field_change": [event(Kind.CHANGE, None, "2026-04-12T10:00:00.118276005Z")],
+    "missing_email": [event(Kind.ENTER, ENTERED, "2026-04-11T17:41:00.000000001Z", lytics_id="15000000000000000002")],
+    "v1api_multi_events": [
+        event(Kind.EXIT, ENTERED, None, lytics_id=None),
+        event(Kind.ENTER, ENTERED, None, lytics_id=None, audience_id=LAPSED, audience_slug="lapsed_buyers"),
+    ],
+    "batch_inferred": [
+        event(Kind.ENTER, ENTERED, SENT, 0),
+        event(Kind.EXIT, "2026-04-11T17:40:34Z", "2026-04-11T17:40:36.220144872Z", 1, lytics_id=BOB),
+    ],
+    "missing_segment_events": "no_segment_events",
+}
+
+
+def profiles(document: Any) -> list[dict[str, object]]:
+    """
+    The profile of each event of a body, in its order.
+    """
+    messages = document if isinstance(document, list) else [document]
+    return [
+        {name: value for name, value in one["data"].items() if name != "segment_events"}
+        for one in messages
+        for _ in one["data"]["segment_events"]
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in COMPOSED.glob("webhook_*.json")))
+def test_every_fixture_is_read_to_the_last_digit(name: str) -> None:
+    """
+    Its events exactly, with the whole profile, `segments_all` as one more field of it; or why there are none.
+    """
+    body = (COMPOSED / f"{name}.json").read_bytes()
+    expected = FIXTURES[name.removeprefix("webhook_")]
+    last = nanoseconds("2026-04-20T08:01:13.559102348Z")
+    reading = read(body, arrived_at_ns=ARRIVED if "v1api" in name else last)
+
+    if isinstance(expected, str):
+        assert [rejection.reason for rejection in reading.rejected] == [expected]
+        assert reading.events == []
+    else:
+        sent = zip(expected, profiles(json.loads(body)), strict=True)
+        assert reading == Reading([replace(one, profile=profile) for one, profile in sent], [])
+
+
+@pytest.mark.parametrize("name", ["v2_segment_get", "error_401_expired_token", "v1_schema_user"])
+def test_other_json_of_lytics_is_no_webhook(name: str) -> None:
+    reading = read((COMPOSED / f"{name}.json").read_bytes(), arrived_at_ns=ARRIVED)
+
+    assert reading.events == []
+    assert reading.rejected[0].reason in {"unknown_shape", "no_segment_events"}
+
+
+def cloud_event(*elements: object, **different: object) -> dict[str, object]:
+    one = message(*elements)
+    del one["meta"]
+    return (
+        one
+        | {"specversion": "1.0", "source": "urn:job", "type": "com.lytics.audience.user.event", "time": SENT}
+        | different
+    )
+
+
+def test_the_time_of_a_cloud_event_is_that_of_its_message() -> None:
+    """
+    Also where the event has none of its own.
+    """
+    change = only(cloud_event(element(event="change")))
+    enter = only(cloud_event({"id": SPRING, "event": "enter"}))
+
+    assert (change.moved_at_ns, change.message_at_ns) == (None, nanoseconds(SENT))
+    assert enter.moved_at_ns == enter.message_at_ns == nanoseconds(SENT)
+
+
+@pytest.mark.parametrize(("time", "is_corrected"), [(None, False), ("2099-01-01T00:00:00Z", True)])
+def test_without_a_usable_time_of_a_cloud_event_the_arrival_counts(time: str | None, is_corrected: bool) -> None:
+    read_event = only(cloud_event(time=time))
+
+    assert (read_event.message_at_ns, read_event.clock_corrected) == (ARRIVED, is_corrected)
+
+
+def test_an_unreadable_time_of_a_cloud_event_is_refused() -> None:
+    (rejection,) = read_json(cloud_event(time="soon")).rejected
+
+    assert (rejection.reason, rejection.happened[:5]) == ("unreadable_time", "time ")
+
+
+def test_the_time_of_meta_goes_before_that_of_the_envelope() -> None:
+    """
+    And a message that is no CloudEvent has no time of an envelope: it may be a field of anything.
+    """
+    later = "2026-04-11T17:40:36.9Z"
+
+    assert only(cloud_event(time=later, meta={"timestamp": SENT})).message_at_ns == nanoseconds(SENT)
+    assert only(message(time="soon", meta={})).message_at_ns == ARRIVED
+
+
+def test_an_array_may_hold_all_formats_mixed() -> None:
+    """
+    In its order; each event knows which message it came in.
+    """
+    old = message(element(id=LAPSED), element())
+    del old["id"], old["meta"]
+    reading = read_json([cloud_event(), old, message(element(event="exit", exit=SENT))])
+
+    assert [(one.item, one.kind, one.audience_id, one.lytics_id) for one in reading.events] == [
+        (0, Kind.ENTER, SPRING, ADA),
+        (1, Kind.ENTER, LAPSED, None),
+        (1, Kind.ENTER, SPRING, None),
+        (2, Kind.EXIT, SPRING, ADA),
+    ]
+    assert reading.rejected == []
+
+
+def test_bad_messages_of_an_array_do_not_take_the_good_ones_along() -> None:
+    """
+    Each is rejected with its place.
+    """
+    reading = read_json([7, message(), {"data": {}}, message(element(event="left"), element()), [message()]])
+
+    assert [one.item for one in reading.events] == [1, 3]
+    assert [(one.item, one.reason, one.happened) for one in reading.rejected] == [
+        (0, "unknown_shape", "[0] is not an object."),
+        (2, "no_segment_events", "[2].data.segment_events is missing or empty."),
+        (3, "unknown_event", "[3].data.segment_events[0].event is none of enter, exit, change."),
+        (4, "unknown_shape", "[4] is not an object."),
+    ]
+
+
+def test_an_empty_array_tells_nothing_and_is_no_error() -> None:
+    assert read_json([]) == Reading([], [])
+
+
+@pytest.mark.parametrize("size", [1000, 5000])
+def test_an_array_has_as_many_messages_as_it_likes(size: int) -> None:
+    """
+    Lytics sends 1,000 at most; to refuse a longer one would lose them all.
+    """
+    reading = read_json([message()] * size)
+
+    assert len(reading.events) == size
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [message()] * 10_001,
+        [7] * 1_000_000,
+        [message(*[element()] * 9_000), message(*[7] * 9_000)],
+        message(*[element()] * 10_001),
+    ],
+    ids=["messages", "rubbish", "both", "elements"],
+)
+def test_more_than_ten_thousand_events_are_refused_as_a_whole(document: object) -> None:
+    """
+    To read them all would hold up everybody else.
+    """
+    reading = read_json(document)
+
+    assert reading.events == []
+    assert [rejection.reason for rejection in reading.rejected] == ["too_large"]
+    assert "lower Batch Size" in reading.rejected[0].advice
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"\\ud83d", b"\\ude00\\ud83d", b"\xff", b"\xed\xa0\xbd", b"Ad\xe9", b"\\u0000", b"x" * 1_000_000],
+    ids=lambda name: repr(name[:9]),
+)
+def test_a_broken_text_takes_nobody_along(name: bytes) -> None:
+    """
+    Half of an emoji, or bytes of another encoding, in one message of many: all of them are read, that one too.
+    """
+    good = json.dumps(message()).encode()
+    bad = good.replace(b'"email"', b'"name": "' + name + b'", "na' + name + b'me": 1, "email"')
+    reading = read(b"[" + good + b"," + bad + b"]", arrived_at_ns=ARRIVED)
+
+    assert [one.profile["email"] for one in reading.events] == ["ada@example.com"] * 2
+    assert reading.rejected == []
+
+
+@pytest.mark.parametrize(
+    "number", ["9" * 5000, "-" + "9" * 300_000, "1e999", "-1E+99999", "0." + "9" * 5000, "9" * 400]
+)
+def test_no_number_is_too_large_to_be_read(number: str) -> None:
+    body = json.dumps([message(), message()]).replace('"email"', f'"score": {number}, "email"', 1)
+
+    assert len(read(body.encode(), arrived_at_ns=ARRIVED).events) == 2
+
+
+def test_of_a_name_that_comes_twice_the_last_counts() -> None:
+    body = json.dumps(message()).replace('"event": "enter"', '"event": "exit", "event": "enter"')
+
+    assert [one.kind for one in read(body.encode(), arrived_at_ns=ARRIVED).events] == [Kind.ENTER]
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert len(read(b"\xef\xbb\xbf" + json.dumps(message()).encode(), arrived_at_ns=ARRIVED).events) == 1
+
+
+def test_a_rejection_names_the_box_to_tick() -> None:
+    (rejection,) = read_json({"id": ADA, "data": {"email": "ada@example.com"}}).rejected
+
+    assert isinstance(rejection, Rejection)
+    assert rejection.advice.startswith(
+        "data.segment_events is missing or empty. In the Lytics job, under Export Fields"
+    )
