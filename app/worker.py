@@ -138,6 +138,7 @@ class AccountLoop:
         self._clock = clock
         # With the time at which each left by the loop's clock, the oldest first.
         self._calls: dict[asyncio.Task[None], float] = {}
+        self._called: set[int] = set()
         self._newest_answered = float("-inf")
         self._woken = asyncio.Event()
         self._stopping = False
@@ -206,6 +207,12 @@ class AccountLoop:
             return self._until_there_is_room()
         claims = await self._members.claim(self._account, room=room, lease_for=self._deliveries.lease_for)
         for claim in claims:
+            if claim.member_id in self._called:
+                # Our clock was set forward, so that the lease of the call under way seemed over. What that call does
+                # is found out when the lease of this claim is over.
+                log.warning("claimed again during a call", account=self._account, member=claim.member_id)
+                continue
+            self._called.add(claim.member_id)
             call = asyncio.create_task(self._deliver(claim, is_probe=room.is_probe))
             self._calls[call] = asyncio.get_running_loop().time()
             call.add_done_callback(self._ended)
@@ -255,6 +262,8 @@ class AccountLoop:
             # A mistake of ours must not end the loop; the member comes again when its lease ends.
             log.exception("delivery failed", account=self._account, member=claim.member_id)
             return
+        finally:
+            self._called.discard(claim.member_id)
         if delivered.error is None:
             self._newest_answered = max(self._newest_answered, left_at)
         if delivered.due_at is not None or is_probe:
