@@ -14,7 +14,7 @@ import structlog
 ADDRESS = re.compile(r"""[^\s@"'<>(){}\[\],;:=?&/]+(?:@|%40)[^\s@"'<>(){}\[\],;:?&/\\]+""")
 
 # They log whole URLs: a GET to Sailthru has the address and the signature in it.
-QUIET_LOGGERS = ("httpx", "httpcore", "hpack", "aiosqlite", "sqlalchemy.engine", "sqlalchemy.pool", "alembic")
+QUIET_LOGGERS = ("httpx", "httpcore", "hpack", "sqlalchemy.engine", "sqlalchemy.pool", "alembic")
 
 
 def configure_logs(level: str = "INFO") -> None:

@@ -120,11 +120,7 @@ class Running:
 _migrated: list[bytes] = []
 
 
-def _keep(path: Path) -> None:
-    _migrated.append(path.read_bytes())
-
-
-async def _put_database(path: Path) -> None:
+async def put_database(path: Path) -> None:
     """
     An empty database of this version; the steps to it are gone only once in a run, since they take the longest.
     """
@@ -135,8 +131,16 @@ async def _put_database(path: Path) -> None:
             await migrate(database, url)
         finally:
             await database.close()
-        _migrated.append(await asyncio.to_thread(path.read_bytes))
-    await asyncio.to_thread(path.write_bytes, _migrated[0])
+        _remember(path)
+    _put(path)
+
+
+def _remember(path: Path) -> None:
+    _migrated.append(path.read_bytes())
+
+
+def _put(path: Path) -> None:
+    path.write_bytes(_migrated[0])
 
 
 @asynccontextmanager
@@ -146,7 +150,7 @@ async def running(
     """
     A service on a fresh database; settings in keywords differ from those of `settings`.
     """
-    await _put_database(folder / "service.db")
+    await put_database(folder / "service.db")
     sailthru = SailthruSandbox({API_KEY: API_SECRET})
     lytics = LyticsSandbox(LYTICS_TOKEN, audiences)
     outside = Outside(

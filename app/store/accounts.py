@@ -23,11 +23,10 @@ class Accounts:
         """
         As it was saved last; running if it never was.
         """
-        async with self._database.reading() as connection:
-            found = await connection.execute(select(accounts).where(accounts.c.account == account))
-            row = found.one_or_none()
-        if row is None:
+        rows = await self._database.rows(select(accounts).where(accounts.c.account == account))
+        if not rows:
             return Standing()
+        (row,) = rows
         return Standing(
             pause=None if row.pause is None else Pause(row.pause),
             code=row.code,
@@ -42,19 +41,14 @@ class Accounts:
         """
         Keep how an account stands.
         """
-        async with self._database.writing() as connection:
-            await connection.execute(
-                upsert(connection, accounts),
-                [
-                    {
-                        "account": account,
-                        "pause": standing.pause,
-                        "code": standing.code,
-                        "reason": standing.reason,
-                        "paused_at": standing.paused_at,
-                        "probes": standing.probes,
-                        "probe_at": standing.probe_at,
-                        "paused_for_us": standing.paused_for // MICROSECOND,
-                    }
-                ],
-            )
+        row = {
+            "account": account,
+            "pause": standing.pause,
+            "code": standing.code,
+            "reason": standing.reason,
+            "paused_at": standing.paused_at,
+            "probes": standing.probes,
+            "probe_at": standing.probe_at,
+            "paused_for_us": standing.paused_for // MICROSECOND,
+        }
+        await self._database.write(lambda connection: connection.execute(upsert(connection, accounts), [row]))

@@ -5,8 +5,7 @@ Keeps out who was erased, in the transaction that keeps changes and before it to
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select
 
 from app.domain.change import Kind, MembershipChange
 from app.domain.erasure import Digests
@@ -16,9 +15,11 @@ from app.store.schema import erasures, identities
 
 User = tuple[int, str]
 
+_ANYBODY = select(erasures.c.digest).limit(1)
 
-async def admit(
-    connection: AsyncConnection, digests: Digests, changes: Sequence[MembershipChange]
+
+def admit(
+    connection: Connection, digests: Digests, changes: Sequence[MembershipChange]
 ) -> list[MembershipChange | None]:
     """
     The changes that may be kept, each in its place; None for those of erased people.
@@ -29,18 +30,18 @@ async def admit(
     The erasures are shared with other writers of changes, but not with whoever erases somebody meanwhile: one of the
     two sees what the other did. Where nobody was erased this is one look.
     """
-    await lock_table(connection, erasures, is_exclusive=False)
-    if await connection.scalar(select(erasures.c.digest).limit(1)) is None:
+    lock_table(connection, erasures, is_exclusive=False)
+    if connection.scalar(_ANYBODY) is None:
         return list(changes)
     addresses = {digests.of_address(c.address): c.address for c in changes if c.address is not None}
     users = {digests.of_user(c.lytics_id): c.lytics_id for c in changes if c.lytics_id is not None}
-    erased = await _erased_among(connection, [*addresses, *users])
+    erased = _erased_among(connection, [*addresses, *users])
     no_address = {address for digest, address in addresses.items() if digest in erased}
     no_user = {user for digest, user in users.items() if digest in erased}
 
     others = [None if change.lytics_id in no_user else change for change in changes]
     nameless_exits = [c for c in others if c is not None and c.address in no_address and c.kind is Kind.EXIT]
-    known = await _known_among(connection, nameless_exits) if nameless_exits else set()
+    known = _known_among(connection, nameless_exits) if nameless_exits else set()
     # And who is made known by this very batch.
     known |= {_user(c) for c in others if c is not None and c.address not in no_address and c.kind is not Kind.CHANGE}
 
@@ -57,18 +58,18 @@ def _user(change: MembershipChange) -> User:
     return change.export_id, change.lytics_id or ""
 
 
-async def _erased_among(connection: AsyncConnection, digests: Collection[str]) -> set[str]:
+def _erased_among(connection: Connection, digests: Collection[str]) -> set[str]:
     found: set[str] = set()
     for part in parts(sorted(digests)):
-        found.update(await connection.scalars(select(erasures.c.digest).where(erasures.c.digest.in_(part))))
+        found.update(connection.scalars(select(erasures.c.digest).where(erasures.c.digest.in_(part))))
     return found
 
 
-async def _known_among(connection: AsyncConnection, changes: Collection[MembershipChange]) -> set[User]:
+def _known_among(connection: Connection, changes: Collection[MembershipChange]) -> set[User]:
     known: set[User] = set()
     export_ids = sorted({change.export_id for change in changes})
     for part in parts(sorted({change.lytics_id for change in changes if change.lytics_id is not None})):
-        found = await connection.execute(
+        found = connection.execute(
             select(identities.c.export_id, identities.c.lytics_id).where(
                 identities.c.export_id.in_(export_ids), identities.c.lytics_id.in_(part)
             )

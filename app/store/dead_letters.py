@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func, select, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, and_, func, select, tuple_, update
 
 from app.domain.export import ExportState
 from app.domain.merge import Tally
@@ -118,19 +117,18 @@ class DeadLetters:
             .order_by(memberships.c.export_id, memberships.c.member_id)
             .limit(size)
         )
-        async with self._database.reading() as connection:
-            return [
-                DeadLetter(
-                    place=Place(row.export_id, row.member_id),
-                    account=row.account,
-                    list_name=row.list_name,
-                    address=row.address,
-                    wanted=row.wanted,
-                    code=row.dead_code,
-                    dead_at=row.dead_at,
-                )
-                for row in await connection.execute(statement)
-            ]
+        return [
+            DeadLetter(
+                place=Place(row.export_id, row.member_id),
+                account=row.account,
+                list_name=row.list_name,
+                address=row.address,
+                wanted=row.wanted,
+                code=row.dead_code,
+                dead_at=row.dead_at,
+            )
+            for row in await self._database.rows(statement)
+        ]
 
     async def count(self, which: Filter) -> int:
         """
@@ -142,8 +140,7 @@ class DeadLetters:
             .join(exports, exports.c.id == memberships.c.export_id)
             .where(which.where(), exports.c.state != ExportState.STOPPED)
         )
-        async with self._database.reading() as connection:
-            return await connection.scalar(statement) or 0
+        return await self._database.read(lambda connection: connection.scalar(statement)) or 0
 
     async def redrive(self, which: Filter) -> Redriven:
         """
@@ -151,8 +148,8 @@ class DeadLetters:
 
         Whom a worker holds, or who waits for a retry, stays where it is; the next call carries the rest along.
         """
-        async with self._database.writing() as connection:
-            return await _Redrive(connection, which, self._clock()).run()
+        now = self._clock()
+        return await self._database.write(lambda connection: _Redrive(connection, which, now).run())
 
 
 class _Redrive:
@@ -160,27 +157,27 @@ class _Redrive:
     One transaction, which locks in the order of all writers: exports, members, memberships.
     """
 
-    def __init__(self, connection: AsyncConnection, which: Filter, now: datetime) -> None:
+    def __init__(self, connection: Connection, which: Filter, now: datetime) -> None:
         self._connection = connection
         self._which = which
         self._now = now
         self._redriven: Counter[int] = Counter()
         self._due_accounts: set[str] = set()
 
-    async def run(self) -> Redriven:
+    def run(self) -> Redriven:
         """
         In portions, of which none is seen before all are done.
         """
-        states = await self._lock_exports()
+        states = self._lock_exports()
         where = and_(self._which.where(), memberships.c.export_id.in_(sorted(states)))
-        found = await self._connection.execute(select(memberships.c.member_id).where(where).distinct())
+        found = self._connection.execute(select(memberships.c.member_id).where(where).distinct())
         for part in parts(sorted(found.scalars())):
-            await self._redrive(part, where, states)
+            self._redrive(part, where, states)
         tallies = {export_id: Tally(pending=n, dead=-n) for export_id, n in self._redriven.items()}
-        await save_tallies(self._connection, tallies, self._now)
+        save_tallies(self._connection, tallies, self._now)
         return Redriven(self._redriven.total(), frozenset(self._due_accounts))
 
-    async def _lock_exports(self) -> dict[int, str]:
+    def _lock_exports(self) -> dict[int, str]:
         # Shared with writers of changes, but not with whoever sets an export running meanwhile: else a member could
         # stay without a due time.
         statement = (
@@ -191,10 +188,10 @@ class _Redrive:
         )
         if self._which.export_id is not None:
             statement = statement.where(exports.c.id == self._which.export_id)
-        return {row.id: row.state for row in await self._connection.execute(statement)}
+        return {row.id: row.state for row in self._connection.execute(statement)}
 
-    async def _redrive(self, member_ids: list[int], where: ColumnElement[bool], states: Mapping[int, str]) -> None:
-        locked = await self._connection.execute(
+    def _redrive(self, member_ids: list[int], where: ColumnElement[bool], states: Mapping[int, str]) -> None:
+        locked = self._connection.execute(
             select(members.c.id, members.c.account)
             .where(members.c.id.in_(member_ids))
             .order_by(members.c.id)
@@ -203,13 +200,13 @@ class _Redrive:
         accounts = {row.id: row.account for row in locked}
         # Read again under the locks: a newer change may have replaced one meanwhile.
         dead = and_(memberships.c.member_id.in_(member_ids), where)
-        found = await self._connection.execute(
+        found = self._connection.execute(
             select(memberships.c.member_id, memberships.c.export_id, memberships.c.dead_code)
             .where(dead)
             .order_by(memberships.c.member_id, memberships.c.export_id)
         )
         rows = found.all()
-        await self._connection.execute(
+        self._connection.execute(
             update(memberships)
             .where(dead)
             .values(dead_code=None, dead_at=None, told_revision=memberships.c.revision - 1, first_failed_at=None)
@@ -217,17 +214,17 @@ class _Redrive:
         self._redriven.update(row.export_id for row in rows)
         due = {row.member_id for row in rows if states[row.export_id] == ExportState.RUNNING}
         self._due_accounts.update(accounts[member_id] for member_id in due)
-        await self._make_due(sorted({row.member_id for row in rows}), sorted(due))
-        await write_lines(
+        self._make_due(sorted({row.member_id for row in rows}), sorted(due))
+        write_lines(
             self._connection,
             [Line(self._now, row.member_id, row.export_id, "redriven", {"code": row.dead_code}) for row in rows],
         )
 
-    async def _make_due(self, redriven: list[int], due: list[int]) -> None:
-        await self._connection.execute(
+    def _make_due(self, redriven: list[int], due: list[int]) -> None:
+        self._connection.execute(
             update(members).where(members.c.id.in_(redriven), members.c.lease.is_(None)).values(attempts=0)
         )
-        await self._connection.execute(
+        self._connection.execute(
             update(members)
             .where(members.c.id.in_(due), members.c.due_at.is_(None))
             .values(due_at=self._now, priority=LIVE)

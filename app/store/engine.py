@@ -7,22 +7,25 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
-from functools import cache
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing, suppress
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, TypeVarTuple
 
-from sqlalchemy import Connection, Insert, Table, event, select
+from sqlalchemy import Connection, Engine, Insert, Row, Select, Table, create_engine, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.domain.errors import BadSettings, StoreUnavailable
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # A writer waits this long for its turn before the store counts as unavailable; Lytics hears 503 and comes again.
 WAIT_SECONDS = 10
@@ -34,17 +37,23 @@ TRIAL_SECONDS = 1
 
 class Database:
     """
-    One write connection, where transactions queue up, and several readers beside it.
+    One writer, whose transactions follow one another, and several readers beside it.
+
+    What is done in a transaction is an ordinary function of a connection. It runs on a thread of its own from beginning
+    to end, so that a transaction costs the event loop one turn, and holds nobody up there.
 
     Open it with `Database.open(url)`; close it with `close()`.
     """
 
-    def __init__(self, write: AsyncEngine, read: AsyncEngine, lock: int | None) -> None:
+    def __init__(self, write: Engine, read: Engine, lock: int | None) -> None:
         self._write = write
         self._read = read
         self._lock = lock
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
         self._refused_at: float | None = None
         self._trial: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @classmethod
     def open(cls, url: str, *, is_exclusive: bool = True) -> Self:
@@ -64,43 +73,41 @@ class Database:
         path = sqlite_path(parsed)
         _make_private_file(path)
         lock = _take_lock(path) if is_exclusive else None
-        async_url = parsed.set(drivername="sqlite+aiosqlite")
-        write = create_async_engine(
-            async_url, pool_size=1, max_overflow=0, pool_timeout=WAIT_SECONDS, hide_parameters=True
-        )
-        read = create_async_engine(
-            async_url, pool_size=READERS, max_overflow=0, pool_timeout=WAIT_SECONDS, hide_parameters=True
-        )
-        event.listen(write.sync_engine, "connect", _set_pragmas)
-        event.listen(write.sync_engine, "begin", _begin_immediate)
-        event.listen(read.sync_engine, "connect", _set_pragmas_for_reading)
-        event.listen(read.sync_engine, "begin", _begin_deferred)
+        write = create_engine(parsed, pool_size=1, max_overflow=0, hide_parameters=True)
+        read = create_engine(parsed, pool_size=READERS, max_overflow=0, hide_parameters=True)
+        event.listen(write, "connect", _set_pragmas)
+        event.listen(write, "begin", _begin_immediate)
+        event.listen(read, "connect", _set_pragmas_for_reading)
+        event.listen(read, "begin", _begin_deferred)
         return cls(write, read, lock)
 
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, work: Callable[[Connection], T]) -> T:
         """
-        A transaction that may write: committed and synced to disk at the end, undone if the block raises.
+        What `work` returns, once its transaction is committed and synced to disk; if it raises, nothing of it is kept.
 
         Raises:
             StoreUnavailable: the disk is full, the file is locked, or the database can't be reached.
         """
         try:
-            with _as_unavailable():
-                async with self._write.begin() as connection:
-                    yield connection
+            return await self._run(self._writer, partial(_transaction, self._write, work, time.monotonic()))
         except StoreUnavailable:
             self._refused_at = time.monotonic()
             raise
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self, work: Callable[[Connection], T]) -> T:
         """
-        A transaction that only reads, and sees one state throughout.
+        What `work` returns; it only reads, and sees one state throughout.
+
+        Raises:
+            StoreUnavailable: the database can't be reached.
         """
-        with _as_unavailable():
-            async with self._read.begin() as connection:
-                yield connection
+        return await self._run(self._readers, partial(_transaction, self._read, work, time.monotonic()))
+
+    async def rows(self, statement: Select[*Ts]) -> Sequence[Row[*Ts]]:
+        """
+        All rows of one SELECT.
+        """
+        return await self.read(lambda connection: connection.execute(statement).all())
 
     async def ping(self) -> None:
         """
@@ -109,8 +116,7 @@ class Database:
         Raises:
             StoreUnavailable: it does not answer, a write failed in the last 5 seconds, or a trial does not work.
         """
-        async with self.reading() as connection:
-            await connection.execute(select(1))
+        await self.rows(select(1))
         if self._refused_at is not None and time.monotonic() - self._refused_at >= RECENT_SECONDS:
             # One trial for all who ask; it may wait for a lock for longer than they should.
             if self._trial is None or self._trial.done():
@@ -121,8 +127,7 @@ class Database:
 
     async def _try_to_write(self) -> None:
         with suppress(StoreUnavailable):
-            async with self.writing() as connection:
-                await connection.exec_driver_sql(_TRIALS[connection.dialect.name])
+            await self.write(lambda connection: connection.exec_driver_sql(_TRIALS[connection.dialect.name]))
             self._refused_at = None
 
     async def close(self) -> None:
@@ -131,11 +136,26 @@ class Database:
         """
         if self._trial is not None:
             await asyncio.wait({self._trial})
-        await self._read.dispose()
-        await self._write.dispose()
+        self._is_closed = True
+        for threads in (self._readers, self._writer):
+            threads.shutdown()
+        self._read.dispose()
+        self._write.dispose()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    async def _run(self, threads: Executor, work: Callable[[], T]) -> T:
+        if self._is_closed:
+            raise StoreUnavailable("The database is closed.")
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _transaction(engine: Engine, work: Callable[[Connection], T], asked_at: float) -> T:
+    if time.monotonic() - asked_at > WAIT_SECONDS:
+        raise StoreUnavailable("The database could not be used (others waited for it for too long).")
+    with _as_unavailable(), engine.begin() as connection:
+        return work(connection)
 
 
 # Each changes nothing, and yet is written and synced.
@@ -162,21 +182,21 @@ class _as_unavailable:  # noqa: N801 - reads as a word in a `with`
             raise StoreUnavailable(f"The database could not be used ({type(error).__name__}).") from error
 
 
-def insert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
+def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """
     An INSERT that knows ON CONFLICT, in the words of the database at hand.
     """
     return _insert(connection.dialect.name, table)
 
 
-def insert_or_nothing(connection: AsyncConnection, table: Table) -> Insert:
+def insert_or_nothing(connection: Connection, table: Table) -> Insert:
     """
     An INSERT that leaves a row that is already there as it is.
     """
     return _insert_or_nothing(connection.dialect.name, table)
 
 
-async def lock_table(connection: AsyncConnection, table: Table, *, is_exclusive: bool) -> None:
+def lock_table(connection: Connection, table: Table, *, is_exclusive: bool) -> None:
     """
     Until the end of the transaction, whoever holds a table exclusively and those who share it keep each other waiting.
 
@@ -185,14 +205,21 @@ async def lock_table(connection: AsyncConnection, table: Table, *, is_exclusive:
     """
     if connection.dialect.name == "postgresql":
         mode = "EXCLUSIVE" if is_exclusive else "ROW SHARE"
-        await connection.exec_driver_sql(f"LOCK TABLE {table.name} IN {mode} MODE")
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN {mode} MODE")
 
 
-def upsert(connection: AsyncConnection, table: Table) -> Insert:
+def upsert(connection: Connection, table: Table) -> Insert:
     """
     An INSERT that overwrites every column but the key of a row that is already there.
     """
     return _upsert(connection.dialect.name, table)
+
+
+def upsert_adding(connection: Connection, table: Table) -> Insert:
+    """
+    An INSERT that, where a row is already there, adds every column but the key to it.
+    """
+    return _upsert_adding(connection.dialect.name, table)
 
 
 def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
@@ -211,6 +238,14 @@ def _upsert(dialect: str, table: Table) -> Insert:
     keys = [column.name for column in table.primary_key]
     new = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=new)
+
+
+@cache
+def _upsert_adding(dialect: str, table: Table) -> Insert:
+    statement = _insert(dialect, table)
+    keys = [column.name for column in table.primary_key]
+    sums = {c.name: c + statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=sums)
 
 
 def sqlite_path(url: URL) -> Path:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, delete, select, union, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select, union, update
 
 from app.domain.erasure import Digests, Erased, erase
 from app.domain.export import ExportState
@@ -26,7 +25,7 @@ KEPT_LISTS = frozenset({ExportState.RUNNING, ExportState.PAUSED, ExportState.LIS
 MOST_USERS = 10
 
 
-async def users_of(connection: AsyncConnection, address: str) -> set[str]:
+def users_of(connection: Connection, address: str) -> set[str]:
     """
     The Lytics users who hold an address, or entered it last; nobody where they are too many to be one person.
     """
@@ -35,11 +34,11 @@ async def users_of(connection: AsyncConnection, address: str) -> set[str]:
         select(identities.c.lytics_id).where(identities.c.member_id.in_(named)),
         select(memberships.c.lytics_id).where(memberships.c.member_id.in_(named), memberships.c.lytics_id.is_not(None)),
     )
-    users = set(await connection.scalars(statement.limit(MOST_USERS + 1)))
+    users = set(connection.scalars(statement.limit(MOST_USERS + 1)))
     return users if len(users) <= MOST_USERS else set()
 
 
-async def members_once_of(connection: AsyncConnection, users: Collection[str]) -> set[int]:
+def members_once_of(connection: Connection, users: Collection[str]) -> set[int]:
     """
     The members that these Lytics users entered last. It reads all memberships: an index for it would cost every
     change, and few people are ever erased.
@@ -47,7 +46,7 @@ async def members_once_of(connection: AsyncConnection, users: Collection[str]) -
     if not users:
         return set()
     statement = select(memberships.c.member_id).where(memberships.c.lytics_id.in_(sorted(users))).distinct()
-    return set(await connection.scalars(statement))
+    return set(connection.scalars(statement))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Erasing:
     """
 
     def __init__(
-        self, connection: AsyncConnection, digests: Digests, address: str, now: datetime, *, leave_lists: bool
+        self, connection: Connection, digests: Digests, address: str, now: datetime, *, leave_lists: bool
     ) -> None:
         self._connection = connection
         self._digests = digests
@@ -88,42 +87,42 @@ class Erasing:
         self._waiting: list[tuple[int, Membership]] = []
         self._called: set[int] = set()
 
-    async def run(self, scanned: Collection[str], elsewhere: Collection[int]) -> Erased:
+    def run(self, scanned: Collection[str], elsewhere: Collection[int]) -> Erased:
         """
         Erase the person.
 
         Args:
             scanned, elsewhere: the Lytics users who were seen to have the address, and the members they once entered.
         """
-        await lock_table(self._connection, erasures, is_exclusive=True)
-        await self._load_exports()
-        users = await users_of(self._connection, self._address)
-        late = await members_once_of(self._connection, users.difference(scanned))
-        held = await self._lock_identities(users)
-        await self._lock_members(held.union(elsewhere, late))
-        shared = await self._take_memberships(users)
-        await self._forget_timelines(shared)
-        await self._forget_identities(users)
-        await save_memberships(self._connection, self._waiting)
-        due_accounts = await self._make_due()
-        await remove(self._connection, self._gone)
-        await remove_empty(self._connection, self._people)
-        await save_tallies(self._connection, self._tallies, self._now)
-        was_known = await self._keep_out(users)
-        return Erased(was_known, await self._leaving(), due_accounts)
+        lock_table(self._connection, erasures, is_exclusive=True)
+        self._load_exports()
+        users = users_of(self._connection, self._address)
+        late = members_once_of(self._connection, users.difference(scanned))
+        held = self._lock_identities(users)
+        self._lock_members(held.union(elsewhere, late))
+        shared = self._take_memberships(users)
+        self._forget_timelines(shared)
+        self._forget_identities(users)
+        save_memberships(self._connection, self._waiting)
+        due_accounts = self._make_due()
+        remove(self._connection, self._gone)
+        remove_empty(self._connection, self._people)
+        save_tallies(self._connection, self._tallies, self._now)
+        was_known = self._keep_out(users)
+        return Erased(was_known, self._leaving(), due_accounts)
 
-    async def _load_exports(self) -> None:
+    def _load_exports(self) -> None:
         # Shared, but not with whoever sets one running meanwhile: else a member could stay without a due time.
-        found = await self._connection.execute(
+        found = self._connection.execute(
             select(exports.c.id, exports.c.state).order_by(exports.c.id).with_for_update(read=True)
         )
         self._states = {row.id: row.state for row in found}
 
-    async def _lock_identities(self, users: Collection[str]) -> set[int]:
+    def _lock_identities(self, users: Collection[str]) -> set[int]:
         """
         The members that these users hold.
         """
-        found = await self._connection.scalars(
+        found = self._connection.scalars(
             select(identities.c.member_id)
             .where(identities.c.export_id.in_(sorted(self._states)), identities.c.lytics_id.in_(sorted(users)))
             .order_by(identities.c.export_id, identities.c.lytics_id)
@@ -131,10 +130,10 @@ class Erasing:
         )
         return {member_id for member_id in found if member_id is not None}
 
-    async def _lock_members(self, others: set[int]) -> None:
-        named = await self._connection.scalars(select(members.c.id).where(members.c.address == self._address))
+    def _lock_members(self, others: set[int]) -> None:
+        named = self._connection.scalars(select(members.c.id).where(members.c.address == self._address))
         for part in parts(sorted(others.union(named))):
-            found = await self._connection.execute(
+            found = self._connection.execute(
                 select(members.c.id, members.c.account, members.c.address, members.c.due_at, members.c.lease)
                 .where(members.c.id.in_(part))
                 .order_by(members.c.id)
@@ -144,13 +143,13 @@ class Erasing:
                 is_named, is_called = row.address == self._address, row.lease is not None
                 self._people[row.id] = _Member(row.account, row.due_at, is_named=is_named, is_called=is_called)
 
-    async def _take_memberships(self, users: Collection[str]) -> set[int]:
+    def _take_memberships(self, users: Collection[str]) -> set[int]:
         """
         Decide about each membership of the person; returns the members where other people have some too.
         """
         shared: set[int] = set()
         for part in parts(sorted(self._people)):
-            for row in await self._connection.execute(
+            for row in self._connection.execute(
                 select(memberships)
                 .where(memberships.c.member_id.in_(part))
                 .order_by(memberships.c.member_id, memberships.c.export_id)
@@ -174,28 +173,28 @@ class Erasing:
         else:
             self._gone.append(Place(row.member_id, row.export_id))
 
-    async def _forget_timelines(self, shared: Collection[int]) -> None:
+    def _forget_timelines(self, shared: Collection[int]) -> None:
         """
         All lines of the person's own members, and of those they share with others what belongs to no one else.
         """
         for part in parts(sorted(self._people.keys() - set(shared))):
-            await self._connection.execute(delete(journal).where(journal.c.member_id.in_(part)))
+            self._connection.execute(delete(journal).where(journal.c.member_id.in_(part)))
         places = [*self._gone, *(Place(member_id, m.export_id) for member_id, m in self._waiting)]
         rows = [{"b_member": p.member_id, "b_export": p.export_id} for p in places if p.member_id in shared]
         if rows:
             where = and_(journal.c.member_id == bindparam("b_member"), journal.c.export_id == bindparam("b_export"))
-            await self._connection.execute(delete(journal).where(where), rows)
+            self._connection.execute(delete(journal).where(where), rows)
 
-    async def _forget_identities(self, users: Collection[str]) -> None:
+    def _forget_identities(self, users: Collection[str]) -> None:
         named = sorted(member_id for member_id, member in self._people.items() if member.is_named)
-        await self._connection.execute(delete(identities).where(identities.c.member_id.in_(named)))
-        await self._connection.execute(
+        self._connection.execute(delete(identities).where(identities.c.member_id.in_(named)))
+        self._connection.execute(
             delete(identities).where(
                 identities.c.export_id.in_(sorted(self._states)), identities.c.lytics_id.in_(sorted(users))
             )
         )
 
-    async def _make_due(self) -> frozenset[str]:
+    def _make_due(self) -> frozenset[str]:
         """
         Call for whoever has a list to leave.
 
@@ -208,20 +207,20 @@ class Erasing:
             if m.is_pending and self._states[m.export_id] == ExportState.RUNNING
         }
         idle = {member_id for member_id in leaving if self._people[member_id].due_at is None}
-        await self._connection.execute(update(members).where(members.c.id.in_(sorted(self._called))).values(lease=None))
-        await self._connection.execute(
+        self._connection.execute(update(members).where(members.c.id.in_(sorted(self._called))).values(lease=None))
+        self._connection.execute(
             update(members).where(members.c.id.in_(sorted(idle))).values(due_at=self._now, priority=LIVE, attempts=0)
         )
         return frozenset(self._people[member_id].account for member_id in leaving)
 
-    async def _keep_out(self, users: Collection[str]) -> bool:
+    def _keep_out(self, users: Collection[str]) -> bool:
         """
         Put down the digests; returns whether somebody of the address was known, now or when first erased.
         """
-        stored = await self._connection.scalar(select(erasures.c.was_known).where(erasures.c.digest == self._digest))
+        stored = self._connection.scalar(select(erasures.c.was_known).where(erasures.c.digest == self._digest))
         was_known = bool(stored) or any(member.is_named for member in self._people.values())
         statement = insert(self._connection, erasures)
-        await self._connection.execute(
+        self._connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["digest"], set_={"was_known": statement.excluded.was_known}
             ),
@@ -238,8 +237,8 @@ class Erasing:
         )
         return was_known
 
-    async def _leaving(self) -> tuple[str, ...]:
-        found = await self._connection.scalars(
+    def _leaving(self) -> tuple[str, ...]:
+        found = self._connection.scalars(
             select(exports.c.list_name)
             .join(memberships, memberships.c.export_id == exports.c.id)
             .where(memberships.c.erasure == self._digest, memberships.c.revision > memberships.c.told_revision)

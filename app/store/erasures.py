@@ -4,8 +4,9 @@ Who was erased: asked for, looked up, lifted. Only digests are kept of them; see
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from app.domain.erasure import Digests, Erased
 from app.domain.errors import Conflict
@@ -49,12 +50,13 @@ class Erasures:
         """
         digests = self._with_key()
         # Where else these users are is found by reading all memberships, so it is done while others may write.
-        async with self._database.reading() as connection:
-            users = await users_of(connection, address)
-            elsewhere = await members_once_of(connection, users)
-        async with self._database.writing() as connection:
-            erasing = Erasing(connection, digests, address, self._clock(), leave_lists=leave_lists)
-            return await erasing.run(users, elsewhere)
+        users, elsewhere = await self._database.read(partial(_where_is, address=address))
+        now = self._clock()
+
+        def erase(connection: Connection) -> Erased:
+            return Erasing(connection, digests, address, now, leave_lists=leave_lists).run(users, elsewhere)
+
+        return await self._database.write(erase)
 
     async def lift(self, address: str) -> bool:
         """
@@ -64,11 +66,8 @@ class Erasures:
             Conflict: no key is set.
         """
         digest = self._with_key().of_address(address)
-        async with self._database.writing() as connection:
-            lifted = await connection.execute(
-                delete(erasures).where(erasures.c.address_digest == digest).returning(erasures.c.digest)
-            )
-            return bool(lifted.all())
+        statement = delete(erasures).where(erasures.c.address_digest == digest).returning(erasures.c.digest)
+        return bool(await self._database.write(lambda connection: connection.execute(statement).all()))
 
     async def erased_at(self, address: str) -> datetime | None:
         """
@@ -77,8 +76,7 @@ class Erasures:
         if self._digests is None:
             return None
         statement = select(erasures.c.erased_at).where(erasures.c.digest == self._digests.of_address(address))
-        async with self._database.reading() as connection:
-            return await connection.scalar(statement)
+        return await self._database.read(lambda connection: connection.scalar(statement))
 
     async def ineffective(self) -> int:
         """
@@ -87,10 +85,17 @@ class Erasures:
         statement = select(func.count()).select_from(erasures).where(erasures.c.digest == erasures.c.address_digest)
         if self._digests is not None:
             statement = statement.where(erasures.c.key_id != self._digests.key_id)
-        async with self._database.reading() as connection:
-            return await connection.scalar(statement) or 0
+        return await self._database.read(lambda connection: connection.scalar(statement)) or 0
 
     def _with_key(self) -> Digests:
         if self._digests is None:
             raise Conflict(NO_KEY)
         return self._digests
+
+
+def _where_is(connection: Connection, address: str) -> tuple[set[str], set[int]]:
+    """
+    The Lytics users of an address, and the members that they entered last.
+    """
+    users = users_of(connection, address)
+    return users, members_once_of(connection, users)

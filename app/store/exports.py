@@ -2,15 +2,16 @@
 Exports: which audiences are kept, under which list, and how their counts stand.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.domain.audience import list_name
 from app.domain.errors import Conflict, NotFound
@@ -56,16 +57,19 @@ class Exports:
         self._database = database
         self._clock = clock
         self._by_audience: dict[str, tuple[Export, ...]] = {}
+        self._refreshing = asyncio.Lock()
         self._count: GroupCommit[tuple[str, str], None] = GroupCommit(self._count_all)
 
     async def refresh(self) -> None:
         """
         Read all exports into memory.
         """
-        found: dict[str, tuple[Export, ...]] = {}
-        for export in await self.all():
-            found[export.audience_id] = (*found.get(export.audience_id, ()), export)
-        self._by_audience = found
+        # One after the other: what was read first must not be what is remembered last.
+        async with self._refreshing:
+            found: dict[str, tuple[Export, ...]] = {}
+            for export in await self.all():
+                found[export.audience_id] = (*found.get(export.audience_id, ()), export)
+            self._by_audience = found
 
     def of_audience(self, audience_id: str) -> tuple[Export, ...]:
         """
@@ -77,8 +81,7 @@ class Exports:
         """
         Every export, oldest first.
         """
-        async with self._database.reading() as connection:
-            return [_export(row) for row in await connection.execute(select(exports).order_by(exports.c.id))]
+        return [_export(row) for row in await self._database.rows(select(exports).order_by(exports.c.id))]
 
     async def get(self, export_id: int) -> Export:
         """
@@ -87,8 +90,7 @@ class Exports:
         Raises:
             NotFound: there is none of this id.
         """
-        async with self._database.reading() as connection:
-            return await _one(connection, export_id)
+        return await self._database.read(lambda connection: _one(connection, export_id))
 
     async def start(
         self,
@@ -102,27 +104,27 @@ class Exports:
         """
         The export of an audience to an account: made if there is none yet, in state `needs_name`.
         """
-        async with self._database.writing() as connection:
-            await connection.execute(
-                insert_or_nothing(connection, exports).values(
-                    audience_id=audience_id,
-                    audience_slug=audience_slug,
-                    account=account,
-                    email_field=email_field,
-                    fields=dict(fields or {}),
-                    state=ExportState.NEEDS_NAME,
-                    reason="Its name is being asked of Lytics.",
-                    created_at=self._clock(),
-                )
-            )
-            row = (
-                await connection.execute(
-                    select(exports).where(exports.c.audience_id == audience_id, exports.c.account == account)
-                )
-            ).one()
-            await connection.execute(insert_or_nothing(connection, totals).values(export_id=row.id))
+        new = {
+            "audience_id": audience_id,
+            "audience_slug": audience_slug,
+            "account": account,
+            "email_field": email_field,
+            "fields": dict(fields or {}),
+            "state": ExportState.NEEDS_NAME,
+            "reason": "Its name is being asked of Lytics.",
+            "created_at": self._clock(),
+        }
+
+        def start(connection: Connection) -> Export:
+            connection.execute(insert_or_nothing(connection, exports), [new])
+            started = select(exports).where(exports.c.audience_id == audience_id, exports.c.account == account)
+            export = _export(connection.execute(started).one())
+            connection.execute(insert_or_nothing(connection, totals), [{"export_id": export.id}])
+            return export
+
+        export = await self._database.write(start)
         await self.refresh()
-        return _export(row)
+        return export
 
     async def name(self, export_id: int, audience_name: str) -> Export:
         """
@@ -133,73 +135,45 @@ class Exports:
         Raises:
             Conflict: it has a name already.
         """
+        work = partial(_name, export_id=export_id, audience_name=audience_name)
         try:
-            export = await self._name(export_id, audience_name)
+            export = await self._database.write(work)
         except IntegrityError:
             # Another replica took the name between our look and our write.
-            export = await self._name(export_id, audience_name)
+            export = await self._database.write(work)
         await self.refresh()
         return export
-
-    async def _name(self, export_id: int, audience_name: str) -> Export:
-        wanted = list_name(audience_name)
-        async with self._database.writing() as connection:
-            export = await _one(connection, export_id, is_locked=True)
-            if export.state not in {ExportState.NEEDS_NAME, ExportState.NAME_TAKEN}:
-                raise Conflict(
-                    f"Export {export_id} already keeps the list {export.list_name!r}. "
-                    "A name can be given only while its state is needs_name or name_taken."
-                )
-            owner = await connection.scalar(
-                select(exports.c.id).where(exports.c.account == export.account, exports.c.list_name == wanted)
-            )
-            values: dict[str, object]
-            if owner is None:
-                # The audience's waiting members are made due in slices, from the first on.
-                values = {"list_name": wanted, "state": ExportState.RUNNING, "reason": None, "waking_from": 0}
-            else:
-                reason = (
-                    f"Export {owner} keeps the list {wanted!r} already. "
-                    f'Give this export another name: PATCH /exports/{export_id} {{"name": "..."}}.'
-                )
-                values = {"state": ExportState.NAME_TAKEN, "reason": reason}
-            await connection.execute(
-                update(exports).where(exports.c.id == export_id).values(audience_name=audience_name, **values)
-            )
-            return await _one(connection, export_id)
 
     async def explain(self, export_id: int, reason: str) -> None:
         """
         Say why an export still has no name.
         """
-        async with self._database.writing() as connection:
-            await connection.execute(
-                update(exports)
-                .where(exports.c.id == export_id, exports.c.state == ExportState.NEEDS_NAME)
-                .values(reason=reason)
-            )
+        statement = (
+            update(exports)
+            .where(exports.c.id == export_id, exports.c.state == ExportState.NEEDS_NAME)
+            .values(reason=reason)
+        )
+        await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
 
     async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
         """
         Remember that a list exists in Sailthru, so that nobody asks again.
         """
-        async with self._database.writing() as connection:
-            await connection.execute(
-                update(exports)
-                .where(exports.c.account == account, exports.c.list_name == name, exports.c.list_ready_at.is_(None))
-                .values(list_ready_at=self._clock(), list_id=list_id)
-            )
+        statement = (
+            update(exports)
+            .where(exports.c.account == account, exports.c.list_name == name, exports.c.list_ready_at.is_(None))
+            .values(list_ready_at=self._clock(), list_id=list_id)
+        )
+        await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
 
     async def waking(self) -> list[int]:
         """
         The exports whose waiting members have not all been made due yet.
         """
-        async with self._database.reading() as connection:
-            return list(
-                (await connection.execute(select(exports.c.id).where(exports.c.waking_from.is_not(None)))).scalars()
-            )
+        rows = await self._database.rows(select(exports.c.id).where(exports.c.waking_from.is_not(None)))
+        return [row.id for row in rows]
 
     async def reports(self, export_id: int | None = None) -> list[ExportReport]:
         """
@@ -208,8 +182,7 @@ class Exports:
         statement = select(exports, totals).join(totals, totals.c.export_id == exports.c.id).order_by(exports.c.id)
         if export_id is not None:
             statement = statement.where(exports.c.id == export_id)
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(statement)).all()
+        rows = await self._database.rows(statement)
         names = [c.name for c in totals.columns if c.name not in {"export_id", "last_event_at"}]
         return [ExportReport(_export(r), {n: r._mapping[n] for n in names}, r.last_event_at) for r in rows]  # noqa: SLF001 - SQLAlchemy's public name for it
 
@@ -220,38 +193,66 @@ class Exports:
         await self._count.submit((audience_id, audience_slug))
 
     async def _count_all(self, audiences: list[tuple[str, str]]) -> list[None]:
-        async with self._database.writing() as connection:
-            known = set((await connection.execute(select(unexported.c.audience_id))).scalars())
-            for audience, events in sorted(Counter(audiences).items()):
-                is_told_apart = audience[0] in known or len(known) < MOST_UNEXPORTED
-                audience_id, slug = audience if is_told_apart else ("", "(others)")
-                known.add(audience_id)
-                statement = insert(connection, unexported).values(
-                    audience_id=audience_id, audience_slug=slug, events=events, last_event_at=self._clock()
-                )
-                await connection.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=["audience_id"],
-                        set_={
-                            "events": unexported.c.events + statement.excluded.events,
-                            "last_event_at": statement.excluded.last_event_at,
-                        },
-                    )
-                )
+        now = self._clock()
+        await self._database.write(lambda connection: _count_unexported(connection, audiences, now))
         return [None for _ in audiences]
 
     async def unexported(self) -> list[Unexported]:
         """
         The audiences whose events are ignored, newest first.
         """
-        async with self._database.reading() as connection:
-            found = await connection.execute(select(unexported).order_by(unexported.c.last_event_at.desc()))
-            return [Unexported(r.audience_id, r.audience_slug, r.events, r.last_event_at) for r in found]
+        rows = await self._database.rows(select(unexported).order_by(unexported.c.last_event_at.desc()))
+        return [Unexported(r.audience_id, r.audience_slug, r.events, r.last_event_at) for r in rows]
 
 
-async def _one(connection: AsyncConnection, export_id: int, *, is_locked: bool = False) -> Export:
+def _name(connection: Connection, export_id: int, audience_name: str) -> Export:
+    wanted = list_name(audience_name)
+    export = _one(connection, export_id, is_locked=True)
+    if export.state not in {ExportState.NEEDS_NAME, ExportState.NAME_TAKEN}:
+        raise Conflict(
+            f"Export {export_id} already keeps the list {export.list_name!r}. "
+            "A name can be given only while its state is needs_name or name_taken."
+        )
+    owner = connection.scalar(
+        select(exports.c.id).where(exports.c.account == export.account, exports.c.list_name == wanted)
+    )
+    values: dict[str, object]
+    if owner is None:
+        # The audience's waiting members are made due in slices, from the first on.
+        values = {"list_name": wanted, "state": ExportState.RUNNING, "reason": None, "waking_from": 0}
+    else:
+        reason = (
+            f"Export {owner} keeps the list {wanted!r} already. "
+            f'Give this export another name: PATCH /exports/{export_id} {{"name": "..."}}.'
+        )
+        values = {"state": ExportState.NAME_TAKEN, "reason": reason}
+    connection.execute(update(exports).where(exports.c.id == export_id).values(audience_name=audience_name, **values))
+    return _one(connection, export_id)
+
+
+def _count_unexported(connection: Connection, audiences: list[tuple[str, str]], now: datetime) -> None:
+    known = set(connection.scalars(select(unexported.c.audience_id)))
+    for audience, events in sorted(Counter(audiences).items()):
+        is_told_apart = audience[0] in known or len(known) < MOST_UNEXPORTED
+        audience_id, slug = audience if is_told_apart else ("", "(others)")
+        known.add(audience_id)
+        statement = insert(connection, unexported).values(
+            audience_id=audience_id, audience_slug=slug, events=events, last_event_at=now
+        )
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["audience_id"],
+                set_={
+                    "events": unexported.c.events + statement.excluded.events,
+                    "last_event_at": statement.excluded.last_event_at,
+                },
+            )
+        )
+
+
+def _one(connection: Connection, export_id: int, *, is_locked: bool = False) -> Export:
     statement = select(exports).where(exports.c.id == export_id)
-    row = (await connection.execute(statement.with_for_update() if is_locked else statement)).one_or_none()
+    row = connection.execute(statement.with_for_update() if is_locked else statement).one_or_none()
     if row is None:
         raise NotFound(f"There is no export {export_id}. GET /exports lists them.")
     return _export(row)

@@ -3,6 +3,7 @@ Group commit: many callers share one transaction, and with it one sync to disk.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -22,7 +23,8 @@ class GroupCommit(Generic[Item, Result]):
 
     Args:
         commit: stores items in one transaction; returns one result for each, in order, or raises and keeps nothing.
-        most: how many items go into one transaction.
+        most: the size of one transaction, unless a single item is larger.
+        size_of: how much of it an item takes.
         on_commit: told the number of items of each transaction that worked.
     """
 
@@ -31,12 +33,14 @@ class GroupCommit(Generic[Item, Result]):
         commit: Callable[[list[Item]], Awaitable[list[Result]]],
         *,
         most: int = 500,
+        size_of: Callable[[Item], int] = lambda _: 1,
         on_commit: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._commit = commit
         self._most = most
+        self._size_of = size_of
         self._on_commit = on_commit
-        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._running: asyncio.Task[None] | None = None
 
     async def submit(self, item: Item) -> Result:
@@ -59,10 +63,16 @@ class GroupCommit(Generic[Item, Result]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-                await self._store(batch)
+                await self._store(self._next())
         finally:
             self._running = None
+
+    def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        batch = [self._waiting.popleft()]
+        size = self._size_of(batch[0][0])
+        while self._waiting and (size := size + self._size_of(self._waiting[0][0])) <= self._most:
+            batch.append(self._waiting.popleft())
+        return batch
 
     async def _store(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

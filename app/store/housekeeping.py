@@ -3,9 +3,12 @@ Keeps the history short: timeline entries, minute counts and rejected events hav
 never touched.
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import Connection, Delete, delete, select, tuple_
 
 from app.store.engine import Database
 from app.store.schema import journal, minute_counts, rejected_events
@@ -22,27 +25,47 @@ async def prune(database: Database, now: datetime, journal_days: float) -> int:
     Returns how many rows are gone; 0 when nothing that old is left, which one look at the oldest of each tells.
     Rows are taken in the order in which they were written, so one with a time far ahead may outstay its days.
     """
-    before = now - timedelta(days=journal_days)
-    async with database.reading() as connection:
-        lines = await connection.execute(select(journal.c.id, journal.c.at).order_by(journal.c.id).limit(ROWS_A_STEP))
-        old_lines = [row.id for row in lines if row.at < before]
-        counts = await connection.execute(
-            select(minute_counts.c.export_id, minute_counts.c.minute)
-            .where(minute_counts.c.minute < before)
-            .order_by(minute_counts.c.minute)
-            .limit(ROWS_A_STEP)
-        )
-        old_counts = [(row.export_id, row.minute) for row in counts]
-        events = await connection.execute(
-            select(rejected_events.c.id, rejected_events.c.at).order_by(rejected_events.c.id).limit(ROWS_A_STEP)
-        )
-        old_events = [row.id for row in events if row.at < now - timedelta(days=REJECTED_DAYS)]
-    for table, ids in ((journal, old_lines), (rejected_events, old_events)):
-        if ids:
-            async with database.writing() as connection:
-                await connection.execute(delete(table).where(table.c.id.in_(ids)))
-    if old_counts:
-        async with database.writing() as connection:
+    old = await database.read(partial(_old, before=now - timedelta(days=journal_days), now=now))
+    for statement in old.deletions():
+        await database.write(partial(_delete, statement=statement))
+    return len(old.lines) + len(old.counts) + len(old.events)
+
+
+class _Old(NamedTuple):
+    lines: list[int]
+    counts: list[tuple[int, datetime]]
+    events: list[int]
+
+    def deletions(self) -> Iterator[Delete]:
+        """
+        One statement for each table that has something old.
+        """
+        if self.lines:
+            yield delete(journal).where(journal.c.id.in_(self.lines))
+        if self.counts:
             key = tuple_(minute_counts.c.export_id, minute_counts.c.minute)
-            await connection.execute(delete(minute_counts).where(key.in_(old_counts)))
-    return len(old_lines) + len(old_counts) + len(old_events)
+            yield delete(minute_counts).where(key.in_(self.counts))
+        if self.events:
+            yield delete(rejected_events).where(rejected_events.c.id.in_(self.events))
+
+
+def _delete(connection: Connection, statement: Delete) -> None:
+    connection.execute(statement)
+
+
+def _old(connection: Connection, *, before: datetime, now: datetime) -> _Old:
+    lines = connection.execute(select(journal.c.id, journal.c.at).order_by(journal.c.id).limit(ROWS_A_STEP))
+    counts = connection.execute(
+        select(minute_counts.c.export_id, minute_counts.c.minute)
+        .where(minute_counts.c.minute < before)
+        .order_by(minute_counts.c.minute)
+        .limit(ROWS_A_STEP)
+    )
+    events = connection.execute(
+        select(rejected_events.c.id, rejected_events.c.at).order_by(rejected_events.c.id).limit(ROWS_A_STEP)
+    )
+    return _Old(
+        lines=[row.id for row in lines if row.at < before],
+        counts=[(row.export_id, row.minute) for row in counts],
+        events=[row.id for row in events if row.at < now - timedelta(days=REJECTED_DAYS)],
+    )

@@ -6,8 +6,7 @@ value.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select
 
 from app.store.engine import Database
 from app.store.schema import journal, members
@@ -30,12 +29,12 @@ class Line:
     detail: dict[str, object]
 
 
-async def write_lines(connection: AsyncConnection, lines: list[Line]) -> None:
+def write_lines(connection: Connection, lines: list[Line]) -> None:
     """
     Append lines in the transaction of the work that they tell of.
     """
     if lines:
-        await connection.execute(
+        connection.execute(
             journal.insert(),
             [
                 {
@@ -62,13 +61,12 @@ class Journal:
         """
         The newest lines of an address, each with its account, oldest first; empty for a stranger.
         """
-        async with self._database.reading() as connection:
-            found = await connection.execute(
-                select(journal, members.c.account)
-                .join(members, members.c.id == journal.c.member_id)
-                .where(members.c.address == address)
-                .order_by(journal.c.id.desc())
-                .limit(limit)
-            )
-            lines = [(row.account, Line(row.at, row.member_id, row.export_id, row.what, row.detail)) for row in found]
-        return lines[::-1]
+        statement = (
+            select(journal, members.c.account)
+            .join(members, members.c.id == journal.c.member_id)
+            .where(members.c.address == address)
+            .order_by(journal.c.id.desc())
+            .limit(limit)
+        )
+        rows = await self._database.rows(statement)
+        return [(r.account, Line(r.at, r.member_id, r.export_id, r.what, r.detail)) for r in reversed(rows)]

@@ -5,9 +5,9 @@ Keeps changes: what a batch touches is locked and read, decided in a ledger, and
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import BindParameter, Connection, bindparam, select, update
 
 from app.domain.change import Kind, MembershipChange
 from app.domain.erasure import Digests, take_back
@@ -19,9 +19,38 @@ from app.store.journal import Line, write_lines
 from app.store.rows import membership_of, move_of, parts, save_memberships, save_tallies
 from app.store.schema import LIVE, exports, identities, members, memberships, totals
 
+# Built once: building a statement costs more than running it.
+_IDS: BindParameter[Any] = bindparam("b_ids", expanding=True)
+# Shared with other writers of changes, but not with whoever sets an export running meanwhile: else a member could stay
+# without a due time.
+_EXPORTS = (
+    select(exports.c.id, exports.c.account, exports.c.state)
+    .where(exports.c.id.in_(_IDS))
+    .order_by(exports.c.id)
+    .with_for_update(read=True)
+)
+_IDENTITIES = (
+    select(identities, members.c.address)
+    .outerjoin(members, members.c.id == identities.c.member_id)
+    .where(identities.c.export_id == bindparam("b_export"), identities.c.lytics_id.in_(_IDS))
+    .order_by(identities.c.lytics_id)
+    .with_for_update(of=identities)
+)
+_MEMBERS = (
+    select(members.c.id, members.c.address, members.c.due_at)
+    .where(members.c.account == bindparam("b_account"), members.c.address.in_(bindparam("b_addresses", expanding=True)))
+    .order_by(members.c.address)
+    .with_for_update()
+)
+_MEMBERSHIPS = select(memberships).where(
+    memberships.c.member_id.in_(_IDS), memberships.c.export_id.in_(bindparam("b_exports", expanding=True))
+)
+_MAKE_DUE = update(members).where(members.c.id.in_(_IDS)).values(due_at=bindparam("b_due"), priority=LIVE, attempts=0)
+_SEEN = update(totals).where(totals.c.export_id.in_(_IDS)).values(last_event_at=bindparam("b_at"))
 
-async def keep(
-    connection: AsyncConnection,
+
+def keep(
+    connection: Connection,
     webhooks: Sequence[Sequence[MembershipChange]],
     now: datetime,
     digests: Digests | None,
@@ -34,9 +63,9 @@ async def keep(
     """
     changes = [change for webhook in webhooks for change in webhook]
     batch = _Batch(connection, now)
-    taken = await batch.load(changes, digests)
+    taken = batch.load(changes, digests)
     verdicts = iter([Verdict.IGNORED if change is None else batch.apply(change) for change in taken])
-    due_accounts = await batch.save()
+    due_accounts = batch.save()
     return [Kept(tuple(next(verdicts) for _ in webhook), due_accounts) for webhook in webhooks]
 
 
@@ -45,7 +74,7 @@ class _Batch:
     One transaction's worth of changes: what they touch is locked and read, decided in a ledger, and written back.
     """
 
-    def __init__(self, connection: AsyncConnection, now: datetime) -> None:
+    def __init__(self, connection: Connection, now: datetime) -> None:
         self._connection = connection
         self._ledger = Ledger(now)
         self._accounts: dict[int, str] = {}
@@ -54,19 +83,19 @@ class _Batch:
         self._without_due: set[int] = set()
         self._seen: set[int] = set()
 
-    async def load(self, changes: Sequence[MembershipChange], digests: Digests | None) -> list[MembershipChange | None]:
+    def load(self, changes: Sequence[MembershipChange], digests: Digests | None) -> list[MembershipChange | None]:
         """
         Lock and read everything that the changes may touch; returns them as they are taken, None for those that are
         not: a stopped export takes none, and nobody takes what is of erased people.
         """
-        await self._load_exports({change.export_id for change in changes})
+        self._load_exports({change.export_id for change in changes})
         self._seen = {change.export_id for change in changes if self._takes(change)}
-        admitted = list(changes) if digests is None else await admit(self._connection, digests, changes)
+        admitted = list(changes) if digests is None else admit(self._connection, digests, changes)
         each = [change if change is not None and self._takes(change) else None for change in admitted]
         taken = [change for change in each if change is not None]
-        await self._load_identities(taken)
-        await self._load_members(taken)
-        await self._load_memberships()
+        self._load_identities(taken)
+        self._load_members(taken)
+        self._load_memberships()
         return each
 
     def apply(self, change: MembershipChange) -> Verdict:
@@ -78,23 +107,15 @@ class _Batch:
     def _takes(self, change: MembershipChange) -> bool:
         return self._states.get(change.export_id, ExportState.STOPPED) != ExportState.STOPPED
 
-    async def _load_exports(self, ids: set[int]) -> None:
-        # Shared with other writers of changes, but not with whoever sets an export running meanwhile: else a member
-        # could stay without a due time.
-        found = await self._connection.execute(
-            select(exports.c.id, exports.c.account, exports.c.state)
-            .where(exports.c.id.in_(sorted(ids)))
-            .order_by(exports.c.id)
-            .with_for_update(read=True)
-        )
-        for row in found:
+    def _load_exports(self, ids: set[int]) -> None:
+        for row in self._connection.execute(_EXPORTS, {"b_ids": sorted(ids)}):
             self._accounts[row.id] = row.account
             self._states[row.id] = row.state
 
-    async def _load_identities(self, changes: Collection[MembershipChange]) -> None:
+    def _load_identities(self, changes: Collection[MembershipChange]) -> None:
         moving = {(c.export_id, c.lytics_id) for c in changes if c.lytics_id is not None and c.kind is not Kind.CHANGE}
         if moving:
-            await self._connection.execute(
+            self._connection.execute(
                 insert_or_nothing(self._connection, identities),
                 [{"export_id": export_id, "lytics_id": lytics_id} for export_id, lytics_id in sorted(moving)],
             )
@@ -104,22 +125,15 @@ class _Batch:
                 wanted[change.export_id].add(change.lytics_id)
         for export_id, ids in sorted(wanted.items()):
             for part in parts(sorted(ids)):
-                await self._load_identities_of(export_id, part)
+                self._load_identities_of(export_id, part)
 
-    async def _load_identities_of(self, export_id: int, lytics_ids: list[str]) -> None:
-        found = await self._connection.execute(
-            select(identities, members.c.address)
-            .outerjoin(members, members.c.id == identities.c.member_id)
-            .where(identities.c.export_id == export_id, identities.c.lytics_id.in_(lytics_ids))
-            .order_by(identities.c.lytics_id)
-            .with_for_update(of=identities)
-        )
-        for row in found:
+    def _load_identities_of(self, export_id: int, lytics_ids: list[str]) -> None:
+        for row in self._connection.execute(_IDENTITIES, {"b_export": export_id, "b_ids": lytics_ids}):
             last = move_of(row.moved_at_ns, row.moved_message_at_ns, is_enter=bool(row.is_enter))
             identity = Identity(export_id, row.lytics_id, last, row.address)
             self._ledger.identities[export_id, row.lytics_id] = identity
 
-    async def _load_members(self, changes: Collection[MembershipChange]) -> None:
+    def _load_members(self, changes: Collection[MembershipChange]) -> None:
         known = self._ledger.identities
         wanted: dict[str, set[str]] = defaultdict(set)
         new: set[tuple[str, str]] = set()
@@ -134,56 +148,43 @@ class _Batch:
                 if change.kind is not Kind.CHANGE or identity is not None:
                     new.add((account, change.address))
         if new:
-            await self._connection.execute(
+            self._connection.execute(
                 insert_or_nothing(self._connection, members),
                 [{"account": account, "address": address} for account, address in sorted(new)],
             )
         for account, addresses in sorted(wanted.items()):
             for part in parts(sorted(addresses)):
-                found = await self._connection.execute(
-                    select(members.c.id, members.c.address, members.c.due_at)
-                    .where(members.c.account == account, members.c.address.in_(part))
-                    .order_by(members.c.address)
-                    .with_for_update()
-                )
-                for row in found:
+                for row in self._connection.execute(_MEMBERS, {"b_account": account, "b_addresses": part}):
                     self._member_ids[account, row.address] = row.id
                     if row.due_at is None:
                         self._without_due.add(row.id)
 
-    async def _load_memberships(self) -> None:
+    def _load_memberships(self) -> None:
         addresses = {member_id: address for (_, address), member_id in self._member_ids.items()}
         for part in parts(sorted(addresses)):
-            found = await self._connection.execute(
-                select(memberships).where(
-                    memberships.c.member_id.in_(part), memberships.c.export_id.in_(sorted(self._seen))
-                )
-            )
-            for row in found:
+            for row in self._connection.execute(_MEMBERSHIPS, {"b_ids": part, "b_exports": sorted(self._seen)}):
                 membership = membership_of(row, addresses[row.member_id])
                 take_back(membership)
                 self._ledger.memberships[membership.export_id, membership.address] = membership
 
-    async def save(self) -> frozenset[str]:
+    def save(self) -> frozenset[str]:
         """
         Write back what changed; returns the accounts that now have somebody to call for.
         """
-        await self._save_identities()
-        due = await self._make_due()
+        self._save_identities()
+        due = self._make_due()
         changed = [self._ledger.memberships[key] for key in self._ledger.changed]
-        await save_memberships(self._connection, [(self._member_id(m.export_id, m.address), m) for m in changed])
-        await write_lines(self._connection, list(self._lines()))
-        await save_tallies(self._connection, self._ledger.tallies, self._ledger.at)
+        save_memberships(self._connection, [(self._member_id(m.export_id, m.address), m) for m in changed])
+        write_lines(self._connection, list(self._lines()))
+        save_tallies(self._connection, self._ledger.tallies, self._ledger.at)
         if self._seen:
-            await self._connection.execute(
-                update(totals).where(totals.c.export_id.in_(sorted(self._seen))).values(last_event_at=self._ledger.at)
-            )
+            self._connection.execute(_SEEN, {"b_ids": sorted(self._seen), "b_at": self._ledger.at})
         return due
 
     def _member_id(self, export_id: int, address: str) -> int:
         return self._member_ids[self._accounts[export_id], address]
 
-    async def _save_identities(self) -> None:
+    def _save_identities(self) -> None:
         rows = []
         for key in sorted(self._ledger.moved):
             identity = self._ledger.identities[key]
@@ -200,9 +201,9 @@ class _Batch:
                     }
                 )
         if rows:
-            await self._connection.execute(upsert(self._connection, identities), rows)
+            self._connection.execute(upsert(self._connection, identities), rows)
 
-    async def _make_due(self) -> frozenset[str]:
+    def _make_due(self) -> frozenset[str]:
         ids: set[int] = set()
         accounts: set[str] = set()
         for export_id, address in self._ledger.changed:
@@ -214,9 +215,7 @@ class _Batch:
                 if member_id in self._without_due:
                     ids.add(member_id)
         for part in parts(sorted(ids)):
-            await self._connection.execute(
-                update(members).where(members.c.id.in_(part)).values(due_at=self._ledger.at, priority=LIVE, attempts=0)
-            )
+            self._connection.execute(_MAKE_DUE, {"b_ids": part, "b_due": self._ledger.at})
         return frozenset(accounts)
 
     def _lines(self) -> Iterator[Line]:

@@ -9,8 +9,10 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, select
 
 from app.domain.account import Room
 from app.domain.change import MembershipChange
@@ -18,13 +20,16 @@ from app.domain.erasure import Digests
 from app.domain.export import ExportState
 from app.domain.member import Call, Claim, Membership, Settled, Settlement
 from app.domain.merge import Kept
-from app.store import keep, queue
+from app.store import due, keep, queue
 from app.store.engine import Database
 from app.store.group import GroupCommit
-from app.store.rows import membership_of, parts
-from app.store.schema import BACKFILL, LIVE, exports, members, memberships
+from app.store.rows import membership_of
+from app.store.schema import exports, members, memberships
 
 Clock = Callable[[], datetime]
+
+# In one transaction: about a tenth of a second, for which those behind it wait.
+MOST_CHANGES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class Members:
         self._clock = clock
         self._digests = digests
         self._keep: GroupCommit[Sequence[MembershipChange], Kept] = GroupCommit(
-            self._keep_all, on_commit=lambda size: on_commit("keep", size)
+            self._keep_all, most=MOST_CHANGES, size_of=len, on_commit=lambda size: on_commit("keep", size)
         )
         self._begin: GroupCommit[queue.Begun, bool] = GroupCommit(
             self._begin_all, on_commit=lambda size: on_commit("begin", size)
@@ -106,10 +111,10 @@ class Members:
         The first request of each is on record when this returns. A member with nothing to tell is given back at once.
         """
         now = self._clock()
-        async with self._database.writing() as connection:
-            return await queue.take(
-                connection, account, room=room, now=now, lease=secrets.randbits(62), until=now + lease_for
-            )
+        take = partial(
+            queue.take, account=account, room=room, now=now, lease=secrets.randbits(62), until=now + lease_for
+        )
+        return await self._database.write(take)
 
     async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:
         """
@@ -136,16 +141,8 @@ class Members:
         """
         When the next member of an account is due, or its lease ends; None if nobody waits.
         """
-        async with self._database.reading() as connection:
-            found = [
-                await connection.scalar(
-                    select(func.min(members.c.due_at)).where(
-                        members.c.account == account, members.c.priority == priority, members.c.due_at.is_not(None)
-                    )
-                )
-                for priority in (LIVE, BACKFILL)
-            ]
-        return min((at for at in found if at is not None), default=None)
+        found = await self._database.read(lambda connection: due.next_due_at(connection, account))
+        return min(found.values(), default=None)
 
     async def wake(self, export_id: int, *, size: int = 5000) -> bool:
         """
@@ -153,77 +150,46 @@ class Members:
 
         How far it came is stored with each slice, so that a restart goes on from there.
         """
-        async with self._database.writing() as connection:
-            export = (
-                await connection.execute(
-                    select(exports.c.waking_from, exports.c.state).where(exports.c.id == export_id).with_for_update()
-                )
-            ).one_or_none()
-            if export is None or export.waking_from is None:
-                return False
-            waiting = (
-                select(memberships.c.member_id)
-                .where(
-                    memberships.c.export_id == export_id,
-                    memberships.c.revision > memberships.c.told_revision,
-                    memberships.c.member_id > export.waking_from,
-                )
-                .order_by(memberships.c.member_id)
-                .limit(size)
-            )
-            ids = list((await connection.execute(waiting)).scalars()) if export.state == ExportState.RUNNING else []
-            for part in parts(ids):
-                await connection.execute(
-                    update(members)
-                    .where(members.c.id.in_(part), members.c.due_at.is_(None))
-                    .values(due_at=self._clock())
-                )
-            is_more = len(ids) == size
-            await connection.execute(
-                update(exports).where(exports.c.id == export_id).values(waking_from=ids[-1] if is_more else None)
-            )
-        return is_more
+        return await self._database.write(partial(due.wake, export_id=export_id, size=size, now=self._clock()))
 
     async def of_address(self, address: str) -> list[MembershipReport]:
         """
         The memberships of a person in all accounts; empty for a stranger.
         """
-        async with self._database.reading() as connection:
-            found = await connection.execute(
-                select(
-                    memberships,
-                    members.c.account,
-                    members.c.due_at,
-                    members.c.attempts,
-                    exports.c.list_name,
-                    exports.c.state,
-                )
-                .join(members, members.c.id == memberships.c.member_id)
-                .join(exports, exports.c.id == memberships.c.export_id)
-                .where(members.c.address == address)
-                .order_by(members.c.account, memberships.c.export_id)
+        statement: Select[Any] = (
+            select(
+                memberships,
+                members.c.account,
+                members.c.due_at,
+                members.c.attempts,
+                exports.c.list_name,
+                exports.c.state,
             )
-            return [
-                MembershipReport(
-                    account=row.account,
-                    export_id=row.export_id,
-                    list_name=row.list_name,
-                    export_state=ExportState(row.state),
-                    membership=membership_of(row, address),
-                    due_at=row.due_at,
-                    attempts=row.attempts,
-                )
-                for row in found
-            ]
+            .join(members, members.c.id == memberships.c.member_id)
+            .join(exports, exports.c.id == memberships.c.export_id)
+            .where(members.c.address == address)
+            .order_by(members.c.account, memberships.c.export_id)
+        )
+        return [
+            MembershipReport(
+                account=row.account,
+                export_id=row.export_id,
+                list_name=row.list_name,
+                export_state=ExportState(row.state),
+                membership=membership_of(row, address),
+                due_at=row.due_at,
+                attempts=row.attempts,
+            )
+            for row in await self._database.rows(statement)
+        ]
 
     async def _keep_all(self, webhooks: list[Sequence[MembershipChange]]) -> list[Kept]:
-        async with self._database.writing() as connection:
-            return await keep.keep(connection, webhooks, self._clock(), self._digests)
+        return await self._database.write(
+            partial(keep.keep, webhooks=webhooks, now=self._clock(), digests=self._digests)
+        )
 
     async def _begin_all(self, begun: list[queue.Begun]) -> list[bool]:
-        async with self._database.writing() as connection:
-            return await queue.begin(connection, begun, self._clock())
+        return await self._database.write(partial(queue.begin, begun=begun, now=self._clock()))
 
     async def _settle_all(self, settlements: list[Settlement]) -> list[Settled]:
-        async with self._database.writing() as connection:
-            return await queue.settle(connection, settlements, self._clock())
+        return await self._database.write(partial(queue.settle, settlements=settlements, now=self._clock()))

@@ -23,15 +23,13 @@ async def migrate(database: Database, url: str) -> list[str]:
 
     An SQLite file that holds data is first copied beside itself, as FILE.before-STEP.
     """
-    async with database.writing() as connection:
-        missing = await connection.run_sync(_missing)
-        is_used = await connection.run_sync(_is_used)
+    missing = await database.write(_missing)
+    is_used = await database.write(_is_used)
     if missing and is_used:
         path = sqlite_path(make_url(url))
         await asyncio.to_thread(copy_sqlite, path, path.with_name(f"{path.name}.before-{missing[0]}"))
     if missing:
-        async with database.writing() as connection:
-            await connection.run_sync(_upgrade)
+        await database.write(_upgrade)
     return missing
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from app.store.engine import Database
 from app.store.group import GroupCommit
@@ -70,12 +70,11 @@ class RejectedEvents:
         statement = select(rejected_events).order_by(rejected_events.c.id.desc()).limit(size)
         if before is not None:
             statement = statement.where(rejected_events.c.id < before)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(statement)
-            return [(r.id, RejectedEvent(r.at, r.reason, r.happened, r.body_bytes, r.body)) for r in rows]
+        rows = await self._database.rows(statement)
+        return [(r.id, RejectedEvent(r.at, r.reason, r.happened, r.body_bytes, r.body)) for r in rows]
 
     async def _record_all(self, requests: list[Sequence[RejectedEvent]]) -> list[None]:
-        rows = [
+        rows: list[dict[str, object]] = [
             {
                 "at": event.at,
                 "reason": event.reason,
@@ -86,9 +85,12 @@ class RejectedEvents:
             for events in requests
             for event in events
         ]
-        async with self._database.writing() as connection:
-            await connection.execute(rejected_events.insert(), rows)
-            # Newer rows have higher ids, so what is too much is a range of the key, and as much as was just added.
-            newest = select(func.max(rejected_events.c.id)).scalar_subquery()
-            await connection.execute(delete(rejected_events).where(rejected_events.c.id <= newest - MOST_ROWS))
+        await self._database.write(lambda connection: _record(connection, rows))
         return [None for _ in requests]
+
+
+def _record(connection: Connection, rows: list[dict[str, object]]) -> None:
+    connection.execute(rejected_events.insert(), rows)
+    # Newer rows have higher ids, so what is too much is a range of the key, and as much as was just added.
+    newest = select(func.max(rejected_events.c.id)).scalar_subquery()
+    connection.execute(delete(rejected_events).where(rejected_events.c.id <= newest - MOST_ROWS))

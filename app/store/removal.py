@@ -5,8 +5,7 @@ Takes memberships out of the database, and with its last one the member and all 
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, exists, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, and_, bindparam, delete, exists, select
 
 from app.store.rows import parts
 from app.store.schema import identities, journal, members, memberships
@@ -21,27 +20,27 @@ class Place(NamedTuple):
     export_id: int
 
 
-async def remove(connection: AsyncConnection, places: Collection[Place]) -> None:
+def remove(connection: Connection, places: Collection[Place]) -> None:
     """
     Delete memberships; of members that have none left, and that no Lytics user holds, also the rest.
     """
     if not places:
         return
-    await connection.execute(
+    connection.execute(
         delete(memberships).where(
             and_(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == bindparam("b_export"))
         ),
         [{"b_member": member_id, "b_export": export_id} for member_id, export_id in sorted(places)],
     )
-    await remove_empty(connection, {place.member_id for place in places})
+    remove_empty(connection, {place.member_id for place in places})
 
 
-async def remove_empty(connection: AsyncConnection, member_ids: Collection[int]) -> None:
+def remove_empty(connection: Connection, member_ids: Collection[int]) -> None:
     """
     Delete those members that have no membership, and that no Lytics user holds.
     """
     for part in parts(sorted(member_ids)):
-        found = await connection.scalars(
+        found = connection.scalars(
             select(members.c.id).where(
                 members.c.id.in_(part),
                 ~exists().where(memberships.c.member_id == members.c.id),
@@ -49,17 +48,17 @@ async def remove_empty(connection: AsyncConnection, member_ids: Collection[int])
             )
         )
         empty = list(found)
-        await connection.execute(delete(journal).where(journal.c.member_id.in_(empty)))
-        await connection.execute(delete(members).where(members.c.id.in_(empty)))
+        connection.execute(delete(journal).where(journal.c.member_id.in_(empty)))
+        connection.execute(delete(members).where(members.c.id.in_(empty)))
 
 
-async def remove_ended(connection: AsyncConnection, member_ids: Collection[int]) -> None:
+def remove_ended(connection: Connection, member_ids: Collection[int]) -> None:
     """
     Delete what is being erased of these members and has nothing left to tell.
     """
     ended: list[Place] = []
     for part in parts(sorted(member_ids)):
-        found = await connection.execute(
+        found = connection.execute(
             select(memberships.c.member_id, memberships.c.export_id).where(
                 memberships.c.member_id.in_(part),
                 memberships.c.erasure.is_not(None),
@@ -67,4 +66,4 @@ async def remove_ended(connection: AsyncConnection, member_ids: Collection[int])
             )
         )
         ended += [Place(row.member_id, row.export_id) for row in found]
-    await remove(connection, ended)
+    remove(connection, ended)

@@ -6,20 +6,25 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, bindparam, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, bindparam, update
 
 from app.domain.change import Move
 from app.domain.member import Membership, Told
 from app.domain.merge import Tally
-from app.store.engine import insert, upsert
+from app.store.engine import upsert, upsert_adding
 from app.store.schema import memberships, minute_counts, totals
 
 Key = TypeVar("Key", int, str)
 
 # Both databases take some 32,000 parameters a statement.
 KEYS_PER_STATEMENT = 10_000
+TALLIED = ("accepted", "delivered", "superseded", "pending", "dead", "erased", "stale", "members")
 MINUTE_COUNTS = ("accepted", "delivered", "superseded", "dead", "stale")
+_ADD_TO_TOTALS = (
+    update(totals)
+    .where(totals.c.export_id == bindparam("b_export"))
+    .values({name: totals.c[name] + bindparam(f"b_{name}") for name in TALLIED})
+)
 
 
 def parts(keys: list[Key]) -> Iterator[list[Key]]:
@@ -64,7 +69,7 @@ def move_of(moved_at_ns: int | None, message_at_ns: int | None, *, is_enter: boo
     return Move(moved_at_ns, message_at_ns, is_enter)
 
 
-async def save_memberships(connection: AsyncConnection, changed: list[tuple[int, Membership]]) -> None:
+def save_memberships(connection: Connection, changed: list[tuple[int, Membership]]) -> None:
     """
     Write memberships back, given with their member ids, in the order of their keys.
     """
@@ -92,40 +97,30 @@ async def save_memberships(connection: AsyncConnection, changed: list[tuple[int,
         for member_id, m in sorted(changed, key=lambda one: (one[0], one[1].export_id))
     ]
     if rows:
-        await connection.execute(upsert(connection, memberships), rows)
+        connection.execute(upsert(connection, memberships), rows)
 
 
-async def save_tallies(connection: AsyncConnection, tallies: Mapping[int, Tally], at: datetime) -> None:
+def save_tallies(connection: Connection, tallies: Mapping[int, Tally], at: datetime) -> None:
     """
     Move the counts of each export, and those of the minute, in the transaction of the work that they count.
 
     A transaction either gives up or takes back, never both: what it adds to `dead` is what died in this minute.
     """
-    names = ("accepted", "delivered", "superseded", "pending", "dead", "erased", "stale", "members")
     rows = [
-        {"b_export": export_id, **{f"b_{name}": getattr(tally, name) for name in names}}
+        {"b_export": export_id, **{f"b_{name}": getattr(tally, name) for name in TALLIED}}
         for export_id, tally in sorted(tallies.items())
         if tally != Tally()
     ]
     if rows:
-        await connection.execute(
-            update(totals)
-            .where(totals.c.export_id == bindparam("b_export"))
-            .values({name: totals.c[name] + bindparam(f"b_{name}") for name in names}),
-            rows,
-        )
-    await _save_minute(connection, tallies, at.replace(second=0, microsecond=0))
+        connection.execute(_ADD_TO_TOTALS, rows)
+    _save_minute(connection, tallies, at.replace(second=0, microsecond=0))
 
 
-async def _save_minute(connection: AsyncConnection, tallies: Mapping[int, Tally], minute: datetime) -> None:
+def _save_minute(connection: Connection, tallies: Mapping[int, Tally], minute: datetime) -> None:
     rows = []
     for export_id, tally in sorted(tallies.items()):
         counts = {name: max(getattr(tally, name), 0) for name in MINUTE_COUNTS}
         if any(counts.values()):
             rows.append({"export_id": export_id, "minute": minute, **counts})
     if rows:
-        statement = insert(connection, minute_counts)
-        added = {name: minute_counts.c[name] + statement.excluded[name] for name in MINUTE_COUNTS}
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=["export_id", "minute"], set_=added), rows
-        )
+        connection.execute(upsert_adding(connection, minute_counts), rows)

@@ -189,7 +189,7 @@ class Doors:
     metrics_tokens: Mapping[str, str] = field(repr=False)
 
 
-def _doors(request: Request) -> Doors:
+async def _doors(request: Request) -> Doors:
     doors: Doors = request.app.state.doors
     return doors
 
@@ -199,14 +199,14 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 Behind = Annotated[Doors, Depends(_doors)]
 
 
-def require_admin(doors: Behind, shown: Bearer) -> None:
+async def require_admin(doors: Behind, shown: Bearer) -> None:
     """
     Let only holders of an admin token pass.
     """
     _require(shown, doors.admin_tokens, "an admin token (ADMIN_TOKENS)")
 
 
-def require_metrics(doors: Behind, shown: Bearer) -> None:
+async def require_metrics(doors: Behind, shown: Bearer) -> None:
     """
     Let only holders of a metrics token pass; where none are set, admin tokens count.
     """

@@ -65,6 +65,8 @@ def declared(*statuses: int) -> dict[int | str, dict[str, object]]:
 def install(app: FastAPI) -> None:
     """
     Let every error of our own API leave as a problem.
+
+    The handlers are coroutines, as the dependencies are: plain functions would be sent through a thread each.
     """
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -72,28 +74,28 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _mistake)
 
 
-def _app_error(_: Request, error: Exception) -> Response:
+async def _app_error(_: Request, error: Exception) -> Response:
     kind = next((kind for kind in type(error).__mro__ if kind in STATUSES), None)
     if kind is None:
-        return _mistake(_, error)
+        return await _mistake(_, error)
     return problem(STATUSES[kind], str(error))
 
 
-def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(_: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
-        return _mistake(_, error)
+        return await _mistake(_, error)
     return problem(error.status_code, str(error.detail), headers=error.headers)
 
 
-def _bad_request(_: Request, error: Exception) -> Response:
+async def _bad_request(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
-        return _mistake(_, error)
+        return await _mistake(_, error)
     # The place and the rule, never the value.
     where = [{"at": ".".join(str(part) for part in e["loc"]), "rule": e["msg"]} for e in error.errors()]
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not have the form this call needs.", errors=where)
 
 
-def _mistake(_: Request, error: Exception) -> JSONResponse | Response:
+async def _mistake(_: Request, error: Exception) -> JSONResponse | Response:
     log.error("unexpected error", exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "This is a mistake of the service. Its log says more; please report it."

@@ -53,9 +53,12 @@ async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_
             exports_table.c.state == ExportState.RUNNING,
         )
     )
-    async with database.reading() as connection:
-        found = {row.export_id: row for row in await connection.execute(counted)}
-        nobody = list((await connection.execute(late)).scalars())
+    found, nobody = await database.read(
+        lambda connection: (
+            {row.export_id: row for row in connection.execute(counted)},
+            list(connection.scalars(late)),
+        )
+    )
     for report in await exports.reports():
         row, said = found.get(report.export.id), report.counts
         ends = ("delivered", "superseded", "pending", "dead", "erased", "cancelled")

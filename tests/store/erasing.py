@@ -2,6 +2,8 @@
 What is left of somebody, wherever in the store; and a way to let a worker's calls end as wanted.
 """
 
+from sqlalchemy import Connection
+
 from app.domain.erasure import Digests
 from app.domain.member import Claim
 from app.store.engine import Database
@@ -17,12 +19,15 @@ async def everything(database: Database) -> str:
     """
     All rows of all tables, as text.
     """
-    lines: list[str] = []
-    async with database.reading() as connection:
-        for table in metadata.sorted_tables:
-            found = await connection.execute(table.select())
-            lines += [f"{table.name} {tuple(row)}" for row in found]
-    return "\n".join(lines)
+
+    def lines(connection: Connection) -> list[str]:
+        return [
+            f"{table.name} {tuple(row)}"
+            for table in metadata.sorted_tables
+            for row in connection.execute(table.select())
+        ]
+
+    return "\n".join(await database.read(lines))
 
 
 async def traces(database: Database, *words: str) -> list[str]:

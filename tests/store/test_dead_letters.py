@@ -50,6 +50,11 @@ async def claims(members: Members) -> list[Claim]:
     return await members.claim(ACCOUNT, room=room(100), lease_for=MINUTE)
 
 
+async def set_state(database: Database, export_id: int, state: str) -> None:
+    statement = update(exports_table).where(exports_table.c.id == export_id).values(state=state)
+    await database.write(lambda connection: connection.execute(statement))
+
+
 async def give_up(members: Members, code: str = "11") -> None:
     """
     Everything that is pending now is given up.
@@ -193,9 +198,8 @@ async def test_an_export_that_does_not_run_wakes_the_redriven_later(
     await running("B")
     await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID, export_id=2)])
     await give_up(members)
-    async with database.writing() as connection:
-        for export_id, state in ((1, "paused"), (2, "stopped")):
-            await connection.execute(update(exports_table).where(exports_table.c.id == export_id).values(state=state))
+    for export_id, state in ((1, "paused"), (2, "stopped")):
+        await set_state(database, export_id, state)
     counted = await dead_letters.count(Filter())
     done = await dead_letters.redrive(Filter())
 
@@ -252,7 +256,7 @@ async def test_a_redrive_that_fails_halfway_changes_nothing(
             if len(updates) == 3:
                 raise RuntimeError("the third portion")
 
-    engine = database._write.sync_engine
+    engine = database._write
     event.listen(engine, "before_cursor_execute", fail)
     with pytest.raises(RuntimeError):
         await dead_letters.redrive(Filter())
@@ -311,14 +315,13 @@ async def test_counts_add_up_after_every_step_of_any_history(
         await assert_all_adds_up(database, exports)
 
     names = ("accepted", "delivered", "superseded", "stale")
-    async with database.reading() as connection:
-        minutes = (await connection.execute(select(*(func.sum(minute_counts.c[name]) for name in names)))).one()
-        whole = (await connection.execute(select(*(func.sum(totals.c[name]) for name in names)))).one()
-        dead = await connection.scalar(select(func.sum(minute_counts.c.dead)))
-        moments = list((await connection.execute(select(minute_counts.c.minute).distinct())).scalars())
+    (minutes,) = await database.rows(select(*(func.sum(minute_counts.c[name]) for name in names)))
+    (whole,) = await database.rows(select(*(func.sum(totals.c[name]) for name in names)))
+    ((dead,),) = await database.rows(select(func.sum(minute_counts.c.dead)))
+    moments = await database.rows(select(minute_counts.c.minute).distinct())
     assert tuple(minutes) == tuple(whole)
     assert dead == died > 0
-    assert all(moment.second == 0 for moment in moments)
+    assert all(moment.second == 0 for (moment,) in moments)
 
 
 async def test_a_redrive_keeps_the_place_of_who_waits_for_a_retry(
@@ -332,8 +335,8 @@ async def test_a_redrive_keeps_the_place_of_who_waits_for_a_retry(
     await members.keep([enter()])
     await give_up(members)
     await members.keep([enter(export_id=2)])
-    async with database.writing() as connection:
-        await connection.execute(update(members_table).values(due_at=NOON + MINUTE, attempts=5))
+    later = update(members_table).values(due_at=NOON + MINUTE, attempts=5)
+    await database.write(lambda connection: connection.execute(later))
     await dead_letters.redrive(Filter())
 
     assert await members.next_due_at(ACCOUNT) == NOON + MINUTE

@@ -5,13 +5,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.domain.errors import BadSettings, StoreUnavailable
-from app.store import engine, migrate
-from app.store.engine import Database
+from app.store import migrate
+from app.store.engine import Database, upsert_adding
 from app.store.group import GroupCommit
+from app.store.schema import minute_counts
+from tests.factories import MINUTE, NOON
+from tests.store.conftest import Running
 
 
 def modes_of(folder: Path) -> dict[str, int]:
@@ -27,46 +30,35 @@ async def test_the_write_connection_syncs_every_commit(database: Database) -> No
     """
     Asked of the connection in use: write-ahead log, and FULL (2) rather than NORMAL.
     """
-    async with database.writing() as connection:
-        found = [
-            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
-        ]
+    names = ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
+    found = await database.write(
+        lambda connection: [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+    )
 
-    assert found == ["wal", 2, 1]
+    assert found == ["wal", 2, 1, 1]
+
+
+async def test_every_connection_waits_for_a_lock(database: Database) -> None:
+    """
+    Ten seconds; Lytics waits for an answer for longer.
+    """
+    asked = [
+        run(lambda c: c.exec_driver_sql("PRAGMA busy_timeout").scalar()) for run in (database.write, database.read)
+    ]
+
+    assert await asyncio.gather(*asked) == [10_000, 10_000]
 
 
 async def test_all_files_are_the_owners_alone(database: Database, tmp_path: Path) -> None:
-    async with database.writing() as connection:
-        await connection.execute(text("insert into unexported values ('a', 's', 1, 0)"))
-        modes = modes_of(tmp_path)
+
+    def write(connection: Connection) -> dict[str, int]:
+        connection.execute(text("insert into unexported values ('a', 's', 1, 0)"))
+        return modes_of(tmp_path)
+
+    modes = await database.write(write)
 
     assert set(modes) == {"store.db", "store.db-wal", "store.db-shm", "store.db.lock"}
     assert set(modes.values()) == {0o600}
-
-
-async def test_transactions_that_read_and_then_write_wait_for_each_other(database: Database) -> None:
-    """
-    With a deferred BEGIN most of them would be refused at once.
-    """
-    async with database.writing() as connection:
-        await connection.execute(text("insert into unexported values ('a', 's', 0, 0)"))
-
-    async def add_one() -> None:
-        async with database.writing() as connection:
-            events = (await connection.execute(text("select events from unexported"))).scalar_one()
-            await asyncio.sleep(0)
-            await connection.execute(text("update unexported set events = :events"), {"events": events + 1})
-
-    await asyncio.gather(*(add_one() for _ in range(60)))
-    async with database.reading() as connection:
-        assert (await connection.execute(text("select events from unexported"))).scalar_one() == 60
-
-
-async def test_a_reader_can_not_write(database: Database) -> None:
-    with pytest.raises(StoreUnavailable):
-        async with database.reading() as connection:
-            await connection.execute(text("delete from unexported"))
 
 
 async def test_a_second_process_is_refused_until_the_first_has_closed(database: Database, tmp_path: Path) -> None:
@@ -82,27 +74,13 @@ async def test_a_second_process_is_refused_until_the_first_has_closed(database: 
     await again.close()
 
 
-async def test_a_locked_file_is_unavailable_and_a_broken_rule_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_broken_rule_is_not_taken_for_a_store_that_is_away(database: Database) -> None:
     """
-    The one may pass, the other is a mistake of ours.
+    That may pass, this is a mistake of ours.
     """
-    monkeypatch.setattr(engine, "WAIT_SECONDS", 0.05)
-    url = f"sqlite:///{tmp_path / 'store.db'}"
-    database = Database.open(url)
-    await migrate.migrate(database, url)
-    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="could not be used"):
-        async with database.writing():
-            pass
-    other.execute("ROLLBACK")
-    other.close()
+    statement = text("insert into unexported values (null, 's', 1, 0)")
     with pytest.raises(IntegrityError):
-        async with database.writing() as connection:
-            await connection.execute(text("insert into unexported values (null, 's', 1, 0)"))
-    await database.close()
+        await database.write(lambda connection: connection.execute(statement))
 
 
 @pytest.mark.parametrize(
@@ -123,10 +101,7 @@ async def test_a_new_database_has_the_newest_schema(database: Database, tmp_path
     """
     The steps lead to just the tables of this version, and a second run does nothing.
     """
-    async with database.writing() as connection:
-        differences = await connection.run_sync(migrate.differences)
-
-    assert differences == []
+    assert await database.write(migrate.differences) == []
     assert await migrate.migrate(database, f"sqlite:///{tmp_path / 'store.db'}") == []
 
 
@@ -136,8 +111,8 @@ async def test_a_used_file_is_copied_before_a_step(
     """
     The copy stands beside it, holds all that was committed, and is its owner's alone.
     """
-    async with database.writing() as connection:
-        await connection.execute(text("insert into unexported values ('a', 's', 7, 0)"))
+    add = text("insert into unexported values ('a', 's', 7, 0)")
+    await database.write(lambda connection: connection.execute(add))
     monkeypatch.setattr(migrate, "_missing", lambda _: ["9999"])
     done = await migrate.migrate(database, f"sqlite:///{tmp_path / 'store.db'}")
     copy = tmp_path / "store.db.before-9999"
@@ -155,8 +130,8 @@ async def test_claims_read_only_who_is_due(database: Database) -> None:
         "explain query plan select id from members where account = 'a' and priority = 0 and due_at <= 5 "
         "order by due_at limit 10"
     )
-    async with database.reading() as connection:
-        plan = " ".join(str(row.detail) for row in await connection.exec_driver_sql(statement))
+    rows = await database.read(lambda connection: connection.exec_driver_sql(statement).all())
+    plan = " ".join(str(row.detail) for row in rows)
 
     assert "ix_members_due" in plan
     assert "SCAN" not in plan
@@ -182,18 +157,40 @@ async def test_the_database_refuses_what_must_not_be(database: Database, stateme
     """
     Counts that don't add up, two exports of one list, a settlement of what never was, a lease without an end.
     """
-    async with database.writing() as connection:
-        await connection.exec_driver_sql(
+
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(
             "insert into exports (id, audience_id, audience_slug, account, email_field, fields, state, created_at)"
             " values (1, 'a1', 's', 'default', 'email', '{}', 'needs_name', 0)"
         )
-        await connection.exec_driver_sql(
+        connection.exec_driver_sql(
             "insert into exports (id, audience_id, audience_slug, account, email_field, fields, list_name, state,"
             " created_at) values (3, 'a3', 's', 'default', 'email', '{}', 'Lytics X', 'running', 0)"
         )
+
+    await database.write(start)
     with pytest.raises(IntegrityError):
-        async with database.writing() as connection:
-            await connection.exec_driver_sql(statement)
+        await database.write(lambda connection: connection.exec_driver_sql(statement))
+
+
+async def test_counts_are_added_to_those_that_are_there(database: Database, running: Running) -> None:
+    """
+    Also to those of the same call; another key is another row.
+    """
+    await running("A")
+    names = ("accepted", "delivered", "superseded", "dead", "stale")
+    new = [
+        {"export_id": 1, "minute": minute, **dict(zip(names, counts, strict=True))}
+        for minute, counts in ((NOON, (1, 2, 3, 4, 5)), (NOON, (10, 20, 30, 40, 50)), (NOON + MINUTE, (1, 0, 0, 0, 0)))
+    ]
+    for _ in range(2):
+        await database.write(lambda connection: connection.execute(upsert_adding(connection, minute_counts), new))
+    rows = await database.rows(select(minute_counts).order_by(minute_counts.c.minute))
+
+    assert [tuple(row) for row in rows] == [
+        (1, NOON, 22, 44, 66, 88, 110),
+        (1, NOON + MINUTE, 2, 0, 0, 0, 0),
+    ]
 
 
 class Commits:

@@ -2,11 +2,11 @@
 Erasing a person: what goes, what waits for a last call, what is counted; nothing of them is left in the end.
 """
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, event, func, select
 
 from app.domain.erasure import Erased
 from app.domain.errors import Conflict
@@ -319,12 +319,13 @@ class TestWhoThePersonIs:
         await members.keep([enter("old@example.com", at=1, export_id=2), exit_(None, at=2, export_id=2)])
         if is_known_before:
             await members.keep([enter(at=1)])
-        look = erasing.members_once_of
+        look, loop = erasing.members_once_of, asyncio.get_running_loop()
 
-        async def slowly(connection: AsyncConnection, users: set[str]) -> set[int]:
-            found = await look(connection, users)
+        def slowly(connection: Connection, users: set[str]) -> set[int]:
+            found = look(connection, users)
             monkeypatch.undo()
-            await members.keep([enter(at=3), enter("new@example.com", at=4, export_id=2)])
+            moves = members.keep([enter(at=3), enter("new@example.com", at=4, export_id=2)])
+            asyncio.run_coroutine_threadsafe(moves, loop).result()
             return found
 
         monkeypatch.setattr("app.store.erasures.members_once_of", slowly)
@@ -378,8 +379,7 @@ class TestTheKey:
         await running("A")
         await members.keep([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
         await erasures.erase(ADA, leave_lists=False)
-        async with database.reading() as connection:
-            rows = (await connection.execute(erasures_table.select())).all()
+        rows = await database.rows(erasures_table.select())
         expected = {DIGESTS.of_address(ADA), DIGESTS.of_user(ADA_ID), DIGESTS.of_user(GRACE_ID)}
 
         assert {row.digest for row in rows} == expected
@@ -398,7 +398,7 @@ async def test_an_erasure_that_fails_halfway_changes_nothing(
     await members.keep([enter(), enter(LOVELACE, export_id=2)])
     await claims(members, 1)
     before = await everything(database)
-    engine, last, count = database._write.sync_engine, 0, 0
+    engine, last, count = database._write, 0, 0
 
     def fail(*_: object) -> None:
         nonlocal count
@@ -433,7 +433,6 @@ async def test_no_member_is_left_with_lines_of_nobody(
     await tell(members)
     await erasures.erase(ADA, leave_lists=True)
     await tell(members)
-    async with database.reading() as connection:
-        left = await connection.scalar(select(func.count()).select_from(journal_table))
+    ((left,),) = await database.rows(select(func.count()).select_from(journal_table))
 
     assert left == 0

@@ -6,7 +6,7 @@ the end nothing is left of who was erased.
 import random
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from app.domain.change import MembershipChange
 from app.domain.member import Claim
@@ -121,13 +121,16 @@ class World:
         An export stands still, or runs again.
         """
         export_id = self.dice.randint(1, EXPORTS)
-        async with self.database.writing() as connection:
-            state = await connection.scalar(text("select state from exports where id = :id"), {"id": export_id})
+
+        def turn(connection: Connection) -> None:
+            state = connection.scalar(text("select state from exports where id = :id"), {"id": export_id})
             new = "paused" if state == "running" else "running"
-            await connection.execute(
+            connection.execute(
                 text("update exports set state = :new, waking_from = :waking where id = :id"),
                 {"new": new, "waking": 0 if new == "running" else None, "id": export_id},
             )
+
+        await self.database.write(turn)
         while await self.members.wake(export_id, size=2):
             pass
 
@@ -141,8 +144,8 @@ class World:
         """
         All exports run, and every call works.
         """
-        async with self.database.writing() as connection:
-            await connection.execute(text("update exports set state = 'running', waking_from = 0"))
+        run = text("update exports set state = 'running', waking_from = 0")
+        await self.database.write(lambda connection: connection.execute(run))
         for export_id in range(1, EXPORTS + 1):
             await self.members.wake(export_id)
         for _ in range(4):
@@ -187,14 +190,10 @@ async def values_of_erased(database: Database, out: set[str]) -> list[object]:
     """
     Who was erased and is still there for a last call, with anything but the address and what was told.
     """
-    async with database.reading() as connection:
-        rows = await connection.execute(
-            text(
-                "select members.address, memberships.* from memberships join members on members.id = member_id"
-                " where wanted or lytics_id is not null or vars <> '{}' or dead_code is not null or erasure is null"
-            )
-        )
-        lines = await connection.execute(
-            text("select address, journal.* from journal join members on members.id = member_id")
-        )
-        return [row for row in (*rows, *lines) if row.address in out]
+    rows = text(
+        "select members.address, memberships.* from memberships join members on members.id = member_id"
+        " where wanted or lytics_id is not null or vars <> '{}' or dead_code is not null or erasure is null"
+    )
+    lines = text("select address, journal.* from journal join members on members.id = member_id")
+    found = await database.read(lambda connection: [*connection.execute(rows), *connection.execute(lines)])
+    return [row for row in found if row.address in out]

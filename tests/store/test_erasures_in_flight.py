@@ -313,12 +313,11 @@ class TestLeavingLists:
         await running("A")
         await members.keep([enter()])
         await tell(members)
-        async with database.writing() as connection:
-            await connection.execute(text("update exports set state = 'paused'"))
+        await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
         done = await erasures.erase(ADA, leave_lists=True)
         paused = await claims(members)
-        async with database.writing() as connection:
-            await connection.execute(text("update exports set state = 'running', waking_from = 0"))
+        runs_again = text("update exports set state = 'running', waking_from = 0")
+        await database.write(lambda connection: connection.execute(runs_again))
         await members.wake(1)
         (leave,) = await tell(members)
 
@@ -334,8 +333,8 @@ class TestLeavingLists:
         await running("A")
         await members.keep([enter()])
         await tell(members)
-        async with database.writing() as connection:
-            await connection.execute(text("update exports set state = :state"), {"state": state})
+        stands = text("update exports set state = :state")
+        await database.write(lambda connection: connection.execute(stands, {"state": state}))
         done = await erasures.erase(ADA, leave_lists=True)
 
         assert done.leaving == ()

@@ -144,3 +144,20 @@ async def test_a_group_that_was_idle_begins_anew() -> None:
 
     assert await group.submit(1) == -1
     assert await group.submit(2) == -2
+
+
+async def test_items_share_a_transaction_up_to_its_size() -> None:
+    """
+    An item that is larger by itself goes alone, and none is put before another.
+    """
+    batches: list[list[int]] = []
+
+    async def commit(items: list[int]) -> list[int]:
+        batches.append(items)
+        return items
+
+    group: GroupCommit[int, int] = GroupCommit(commit, most=10, size_of=lambda item: item)
+    results = await asyncio.gather(*(group.submit(item) for item in [4, 6, 1, 99, 5, 5, 5]))
+
+    assert results == [4, 6, 1, 99, 5, 5, 5]
+    assert batches == [[4, 6], [1], [99], [5, 5], [5]]

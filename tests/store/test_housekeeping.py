@@ -24,12 +24,11 @@ DAYS = 14
 
 
 async def rows(database: Database) -> tuple[int, int, int]:
-    async with database.reading() as connection:
-        counts = [
-            await connection.scalar(select(func.count()).select_from(table))
-            for table in (journal, minute_counts, memberships)
-        ]
-    return counts[0] or 0, counts[1] or 0, counts[2] or 0
+    tables = (journal, minute_counts, memberships)
+    counts = [select(func.count()).select_from(table).scalar_subquery() for table in tables]
+    (row,) = await database.rows(select(*counts))
+    lines, minutes, held = row
+    return lines, minutes, held
 
 
 async def test_only_what_is_older_goes_in_small_steps(
@@ -78,12 +77,11 @@ async def test_with_nothing_to_prune_each_table_is_looked_at_once(
     """
     await running("A")
     await members.keep([enter()])
-    async with database.writing() as connection:
-        line = {"at": NOON, "member_id": 1, "what": "called", "detail": {}}
-        await connection.execute(insert(journal), [line] * 5000)
+    line = {"at": NOON, "member_id": 1, "what": "called", "detail": {}}
+    await database.write(lambda connection: connection.execute(insert(journal), [line] * 5000))
     asked: list[str] = []
     for engine in (database._read, database._write):
-        event.listen(engine.sync_engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
+        event.listen(engine, "before_cursor_execute", lambda *call: asked.append(call[2]))
     gone = await prune(database, NOON + MINUTE, DAYS)
 
     assert gone == 0

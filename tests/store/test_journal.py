@@ -4,6 +4,8 @@ The timeline of a person: complete, in order, and without any value.
 
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.journal import Journal
@@ -101,22 +103,21 @@ async def test_no_value_is_left_anywhere_but_with_the_member(
     await members.keep([enter(at=1, vars={"first_name": "Wert-im-Feld"})])
     (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
     await members.settle(settlement(claim))
-    holding = await tables_with(database, "Wert-im-Feld")
+    holding = await database.read(lambda connection: tables_with(connection, "Wert-im-Feld"))
     await members.keep([exit_(at=2)])
 
     assert holding == {"memberships"}
-    assert await tables_with(database, "Wert-im-Feld") == set()
+    assert await database.read(lambda connection: tables_with(connection, "Wert-im-Feld")) == set()
 
 
-async def tables_with(database: Database, value: str) -> set[str]:
+def tables_with(connection: Connection, value: str) -> set[str]:
     """
     The tables in which some column holds a text.
     """
     found: set[str] = set()
-    async with database.reading() as connection:
-        names = await connection.exec_driver_sql("select name from sqlite_master where type = 'table'")
-        for table in list(names.scalars()):
-            rows = await connection.exec_driver_sql(f'select * from "{table}"')
-            if any(value in str(cell) for row in rows for cell in row):
-                found.add(table)
+    names = connection.exec_driver_sql("select name from sqlite_master where type = 'table'")
+    for table in list(names.scalars()):
+        rows = connection.exec_driver_sql(f'select * from "{table}"')
+        if any(value in str(cell) for row in rows for cell in row):
+            found.add(table)
     return found

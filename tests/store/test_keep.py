@@ -5,7 +5,7 @@ Keeping changes: what is held afterwards, for whom somebody has to be called, an
 import asyncio
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 
 from app.domain.member import Told
 from app.domain.merge import Verdict
@@ -133,10 +133,13 @@ async def settle_as(members: Members, exports: Exports, told: str) -> None:
     """
     Put down that everything was told, the person being in or out.
     """
-    async with exports._database.writing() as connection:
-        await connection.execute(text("update memberships set told = :told, told_revision = revision"), {"told": told})
-        await connection.execute(text("update totals set delivered = accepted, pending = 0"))
-        await connection.execute(text("update members set due_at = null"))
+
+    def settle(connection: Connection) -> None:
+        connection.execute(text("update memberships set told = :told, told_revision = revision"), {"told": told})
+        connection.execute(text("update totals set delivered = accepted, pending = 0"))
+        connection.execute(text("update members set due_at = null"))
+
+    await exports._database.write(settle)
 
 
 async def test_who_waits_for_a_retry_stays_where_it_is(
@@ -147,8 +150,8 @@ async def test_who_waits_for_a_retry_stays_where_it_is(
     """
     await running("A")
     await members.keep([enter(at=1)])
-    async with database.writing() as connection:
-        await connection.execute(members_table.update().values(due_at=NOON + MINUTE, attempts=3))
+    later = members_table.update().values(due_at=NOON + MINUTE, attempts=3)
+    await database.write(lambda connection: connection.execute(later))
     await members.keep([exit_(at=2)])
 
     assert await members.next_due_at(ACCOUNT) == NOON + MINUTE
@@ -169,8 +172,7 @@ async def test_a_user_keeps_one_address_whatever_comes_between(
 
     assert held_now == [False, False]
     assert "members" not in await counts(exports)
-    async with database.reading() as connection:
-        (row,) = (await connection.execute(select(identities))).all()
+    (row,) = await database.rows(select(identities))
     assert (row.lytics_id, row.moved_at_ns, row.is_enter, row.member_id) == (ADA_ID, ns(7), False, None)
 
 
@@ -193,8 +195,7 @@ async def test_a_person_no_export_knows_is_not_stored(members: Members, running:
     """
     await running("A")
     kept = await members.keep([change(ADA, message=1), enter(GRACE, lytics_id=GRACE_ID, export_id=99)])
-    async with database.reading() as connection:
-        known = await connection.scalar(select(func.count()).select_from(members_table))
+    ((known,),) = await database.rows(select(func.count()).select_from(members_table))
 
     assert kept.verdicts == (Verdict.IGNORED, Verdict.IGNORED)
     assert known == 0

@@ -52,8 +52,7 @@ class Store:
         return {name: count for name, count in report.counts.items() if count}
 
     async def told(self) -> list[str]:
-        async with self.database.reading() as connection:
-            return list((await connection.execute(select(memberships.c.told))).scalars())
+        return [row.told for row in await self.database.rows(select(memberships.c.told))]
 
 
 @pytest.fixture
@@ -226,8 +225,7 @@ async def test_members_that_have_nothing_to_tell_are_given_back(store: Store, da
     """
     await store.export()
     await store.keep(enter())
-    async with database.writing() as connection:
-        await connection.execute(text("update exports set state = 'paused'"))
+    await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
     claims = await store.claim()
 
     assert claims == []
@@ -236,8 +234,7 @@ async def test_members_that_have_nothing_to_tell_are_given_back(store: Store, da
 
 async def test_a_stopped_export_takes_no_changes(store: Store, database: Database) -> None:
     await store.export()
-    async with database.writing() as connection:
-        await connection.execute(text("update exports set state = 'stopped'"))
+    await database.write(lambda connection: connection.execute(text("update exports set state = 'stopped'")))
 
     assert await store.keep(enter()) == (Verdict.IGNORED,)
 
@@ -248,8 +245,8 @@ async def test_live_changes_go_before_backfills(store: Store, database: Database
     """
     await store.export()
     await store.keep(enter("slow@example.com", lytics_id="1"), enter("live@example.com", lytics_id="2"))
-    async with database.writing() as connection:
-        await connection.execute(text("update members set priority = 1 where address = 'slow@example.com'"))
+    backfilled = text("update members set priority = 1 where address = 'slow@example.com'")
+    await database.write(lambda connection: connection.execute(backfilled))
     first = await store.claim(1)
     both = await store.claim(2)
 

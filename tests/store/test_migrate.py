@@ -26,8 +26,7 @@ async def test_a_fresh_database_is_brought_to_the_newest_schema_once(database_ur
     """
     database = Database.open(database_url)
     first, second = await migrate(database, database_url), await migrate(database, database_url)
-    async with database.reading() as connection:
-        found = await connection.run_sync(differences)
+    found = await database.read(differences)
     await database.close()
 
     assert first
@@ -40,9 +39,12 @@ async def test_a_missing_column_is_seen(database: Database) -> None:
     """
     What compares the two would notice.
     """
-    async with database.writing() as connection:
-        await connection.execute(text("alter table totals drop column last_event_at"))
-        found = await connection.run_sync(differences)
+
+    def drop(connection: Connection) -> list[object]:
+        connection.execute(text("alter table totals drop column last_event_at"))
+        return differences(connection)
+
+    found = await database.write(drop)
 
     assert "last_event_at" in str(found)
 
@@ -53,8 +55,8 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(
     """
     Tables and data, and a copy beside it all the same.
     """
-    async with database.writing() as connection:
-        await connection.execute(text("insert into unexported values ('a', 'slug', 7, 0)"))
+    add = text("insert into unexported values ('a', 'slug', 7, 0)")
+    await database.write(lambda connection: connection.execute(add))
 
     def fail(connection: Connection) -> None:
         connection.execute(text("drop table unexported"))
@@ -64,8 +66,7 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(
     monkeypatch.setattr(module, "_upgrade", fail)
     with pytest.raises((StoreUnavailable, OperationalError)):
         await migrate(database, database_url)
-    async with database.reading() as connection:
-        events = await connection.scalar(text("select events from unexported"))
+    events = await database.read(lambda connection: connection.scalar(text("select events from unexported")))
 
     assert events == 7
     assert copies_in(tmp_path) == ["store.db.before-9999"]
@@ -79,8 +80,8 @@ async def test_the_copy_is_a_whole_database_of_its_own(
     """
     monkeypatch.setattr(module, "_missing", lambda _: ["9999"])
     monkeypatch.setattr(module, "_upgrade", lambda _: None)
-    async with database.writing() as connection:
-        await connection.execute(text("insert into unexported values ('last', 'slug', 1, 0)"))
+    add = text("insert into unexported values ('last', 'slug', 1, 0)")
+    await database.write(lambda connection: connection.execute(add))
     await migrate(database, database_url)
     copy = sqlite3.connect(tmp_path / "store.db.before-9999")
     sound = copy.execute("pragma integrity_check").fetchall()

@@ -79,8 +79,7 @@ async def test_live_changes_are_claimed_before_a_backfill_that_waits_longer(
     await running("A")
     backfill = [f"backfill{n}@example.com" for n in range(3)]
     await members.keep([enter(address, lytics_id=address) for address in backfill])
-    async with database.writing() as connection:
-        await connection.execute(update(members_table).values(priority=1))
+    await database.write(lambda connection: connection.execute(update(members_table).values(priority=1)))
     clock.advance(SECOND)
     await members.keep([enter(address, lytics_id=address) for address in ("live1@example.com", "live2@example.com")])
     first = await claims(members, limit=3)
@@ -403,8 +402,7 @@ async def test_a_pause_during_the_call_holds_what_is_left(
     await members.keep([enter(at=1)])
     claim = await claim_one(members)
     await members.keep([exit_(at=2)])
-    async with database.writing() as connection:
-        await connection.execute(text("update exports set state = 'paused'"))
+    await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
     settled = await members.settle(settlement(claim))
     (report,) = await members.of_address(ADA)
 

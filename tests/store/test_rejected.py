@@ -3,6 +3,7 @@ Rejected events: the newest ten thousand, written together, read page by page.
 """
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import event, func, select
@@ -67,8 +68,7 @@ async def test_the_oldest_make_room(store: RejectedEvents, monkeypatch: pytest.M
 async def test_there_are_never_more_than_ten_thousand(store: RejectedEvents, database: Database) -> None:
     await store.record([rejection(n) for n in range(9_999)])
     await store.record([rejection(n) for n in range(9_999, 10_050)])
-    async with database.reading() as connection:
-        count = await connection.scalar(select(func.count()).select_from(rejected_events))
+    ((count,),) = await database.rows(select(func.count()).select_from(rejected_events))
 
     assert count == 10_000
     assert await happened(store, size=1) == ["Number 10049."]
@@ -78,18 +78,16 @@ async def test_making_room_reads_only_what_goes(store: RejectedEvents, database:
     """
     A range at the end of the key, however many rows there are.
     """
-    asked: list[tuple[str, object]] = []
-    event.listen(database._write.sync_engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
+    asked: list[tuple[str, Any]] = []
+    event.listen(database._write, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
     await store.record([rejection()])
     statement, parameters = asked[-1]
-    async with database.reading() as connection:
-        plan = [
-            row.detail
-            for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[arg-type] # as the driver got them
-        ]
+    plan = await database.read(
+        lambda connection: connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    )
 
     assert statement.startswith("DELETE")
-    assert "SEARCH rejected_events USING INTEGER PRIMARY KEY (rowid<?)" in plan
+    assert "SEARCH rejected_events USING INTEGER PRIMARY KEY (rowid<?)" in [row.detail for row in plan]
 
 
 async def test_a_flood_shares_transactions(database: Database) -> None:

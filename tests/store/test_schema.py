@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import IntegrityError
 
 from app.store.engine import Database
@@ -47,8 +47,7 @@ async def test_the_database_itself_refuses(
     await running("B")
     await members.keep([enter()])
     with pytest.raises(IntegrityError) as refused:
-        async with database.writing() as connection:
-            await connection.exec_driver_sql(statement)
+        await database.write(lambda connection: connection.exec_driver_sql(statement))
 
     assert rule in str(refused.value.orig)
 
@@ -62,10 +61,11 @@ async def test_a_refused_statement_shows_no_value_in_its_error(
     await running("A")
     await members.keep([enter()])
     with pytest.raises(IntegrityError) as refused:
-        async with database.writing() as connection:
-            await connection.exec_driver_sql(
+        await database.write(
+            lambda connection: connection.exec_driver_sql(
                 "insert into members (address, account) values (?, ?)", ("ada@example.com", ACCOUNT)
             )
+        )
 
     assert "ada@example.com" not in str(refused.value)
 
@@ -80,17 +80,21 @@ async def plans_of(database: Database, work: Callable[[], Awaitable[object]], *t
         if statement.startswith(("SELECT", "UPDATE")):
             seen.append((statement, parameters[0] if is_many else parameters))
 
-    engines = [database._read.sync_engine, database._write.sync_engine]
+    engines = [database._read, database._write]
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     await work()
     for engine in engines:
         event.remove(engine, "before_cursor_execute", note)
-    steps: list[str] = []
-    async with database.reading() as connection:
-        for statement, parameters in seen:
-            found = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            steps += [row.detail for row in found]
+
+    def explain(connection: Connection) -> list[str]:
+        return [
+            row.detail
+            for statement, parameters in seen
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        ]
+
+    steps = await database.read(explain)
     return "\n".join(step for step in steps if "TEMP" in step or any(table in step for table in tables))
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from app.domain.explain import explain
 from app.sandbox import webhooks
@@ -29,10 +29,12 @@ async def give_up(service: Running, *addresses: str, code: str = "11") -> None:
         found = await service.exports()
         return bool(found and found[0]["counts"]["delivered"] == len(addresses))
 
+    def refuse(connection: Connection) -> None:
+        connection.execute(update(memberships).values(dead_code=code, dead_at=AN_HOUR_AGO, told="never"))
+        connection.execute(update(totals).values(dead=len(addresses), delivered=0))
+
     await until(is_told)
-    async with service.service.database.writing() as connection:
-        await connection.execute(update(memberships).values(dead_code=code, dead_at=AN_HOUR_AGO, told="never"))
-        await connection.execute(update(totals).values(dead=len(addresses), delivered=0))
+    await service.service.database.write(refuse)
 
 
 async def page(service: Running, query: str = "") -> dict[str, Any]:
