@@ -170,6 +170,8 @@ class Receiver:
             moved_at_ns=event.moved_at_ns,
             message_at_ns=event.message_at_ns,
             vars=values,
+            moved_on_arrival=event.moved_on_arrival,
+            message_on_arrival=event.message_on_arrival,
             clock_corrected=event.clock_corrected,
         )
 

@@ -76,6 +76,7 @@ def enter(
     vars: Mapping[str, object] | None = None,  # noqa: A002 - Sailthru's own word
     export_id: int = EXPORT,
     clock_corrected: bool = False,
+    on_arrival: bool = False,
 ) -> MembershipChange:
     return MembershipChange(
         export_id=export_id,
@@ -85,6 +86,8 @@ def enter(
         moved_at_ns=ns(at),
         message_at_ns=ns(at + 1 if message is None else message),
         vars=vars or {},
+        moved_on_arrival=on_arrival,
+        message_on_arrival=on_arrival,
         clock_corrected=clock_corrected,
     )
 

@@ -44,6 +44,8 @@ class AudienceEvent:
         moved_at_ns: when the person entered or left; None for a `change`.
         message_at_ns: when Lytics made the message.
         profile: the user's fields, as sent.
+        moved_on_arrival, message_on_arrival: the time is that of the arrival by our clock, in place of one that was
+            missing or can't be believed.
         clock_corrected: a time lay more than ten minutes ahead of our clock and was replaced by the arrival time.
         item: which element of an array of messages it is of, from 0; None where the body is no array.
     """
@@ -55,6 +57,8 @@ class AudienceEvent:
     moved_at_ns: int | None
     message_at_ns: int
     profile: Mapping[str, object]
+    moved_on_arrival: bool = False
+    message_on_arrival: bool = False
     clock_corrected: bool = False
     item: int | None = None
 
@@ -74,4 +78,6 @@ class MembershipChange:
     moved_at_ns: int | None
     message_at_ns: int
     vars: Mapping[str, object]
+    moved_on_arrival: bool = False
+    message_on_arrival: bool = False
     clock_corrected: bool = False

@@ -5,7 +5,7 @@ A ledger holds what is known of the people that a batch of changes speaks of; `L
 the other. It needs no database and no clock, so the whole rule can be tested in memory.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -105,12 +105,33 @@ class Ledger:
         Decide one change, in any order of arrival.
         """
         identity = self._identity(change)
+        change = self._in_order_of_arrival(change, identity)
         verdict = self._restate(change, identity) if change.kind is Kind.CHANGE else self._move(change, identity)
         if verdict is Verdict.STALE:
             self._tally(change.export_id).stale += 1
         if verdict is not Verdict.ACCEPTED and change.address is not None:
             self._note(change, change.address, verdict)
         return verdict
+
+    def _in_order_of_arrival(self, change: MembershipChange, identity: Identity | None) -> MembershipChange:
+        """
+        A time that is only that of the arrival is later than all that arrived before: our clock may have been set back
+        since then, and would else let an old change win over this one.
+        """
+        if not (change.moved_on_arrival or change.message_on_arrival):
+            return change
+        addresses = {change.address, None if identity is None else identity.address}
+        held = [m for a in addresses if a is not None and (m := self.memberships.get((change.export_id, a)))]
+        moves = [m.moved for m in held if m.moved is not None]
+        if identity is not None and identity.last is not None:
+            moves.append(identity.last)
+        moved_at_ns, message_at_ns = change.moved_at_ns, change.message_at_ns
+        if change.moved_on_arrival and moved_at_ns is not None:
+            moved_at_ns = max([moved_at_ns, *(move.moved_at_ns + 1 for move in moves)])
+        if change.message_on_arrival:
+            told = [*(move.message_at_ns for move in moves), *(m.fields_at_ns or 0 for m in held)]
+            message_at_ns = max([message_at_ns, *(at + 1 for at in told)])
+        return replace(change, moved_at_ns=moved_at_ns, message_at_ns=message_at_ns)
 
     def _move(self, change: MembershipChange, identity: Identity | None) -> Verdict:
         if change.moved_at_ns is None:

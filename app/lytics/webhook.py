@@ -109,6 +109,16 @@ class _Unreadable(Exception):
         self.path = path
 
 
+class _Moment(NamedTuple):
+    """
+    A time in nanoseconds; on arrival where it is our clock's, corrected where it lay too far ahead of that.
+    """
+
+    at_ns: int
+    is_on_arrival: bool = False
+    is_corrected: bool = False
+
+
 class _Envelope(NamedTuple):
     """
     What the events of one message have in common.
@@ -116,8 +126,7 @@ class _Envelope(NamedTuple):
 
     lytics_id: str | None
     profile: dict[str, Any]
-    sent_at_ns: int
-    is_corrected: bool
+    sent: _Moment
     arrived_at_ns: int
     item: int | None
 
@@ -156,8 +165,8 @@ def _open(document: object, item: int | None, arrived_at_ns: int) -> tuple[_Enve
     time, path = message.meta.timestamp, "meta.timestamp"
     if time is None and message.specversion is not None:
         time, path = message.time, "time"
-    sent_at_ns, is_corrected = _moment(time, path, arrived_at_ns)
-    return _Envelope(message.id, profile, sent_at_ns, is_corrected, arrived_at_ns, item), elements
+    sent = _moment(time, path, arrived_at_ns)
+    return _Envelope(message.id, profile, sent, arrived_at_ns, item), elements
 
 
 def _read_event(element: object, envelope: _Envelope) -> AudienceEvent:
@@ -169,41 +178,39 @@ def _read_event(element: object, envelope: _Envelope) -> AudienceEvent:
     audience_id = _label(element.get("id"), LONGEST_ID)
     if not audience_id:
         raise _Unreadable(Reason.NO_AUDIENCE_ID, ".id", "is not an audience's id.")
-    moved_at_ns, is_corrected = None, envelope.is_corrected
-    if kind is not Kind.CHANGE:
-        # Only the time of the event's own kind: an enter may carry the `exit` that is scheduled for the year 2099.
-        own_time = element.get(kind.value)
-        if own_time is None:
-            moved_at_ns = envelope.sent_at_ns
-        else:
-            moved_at_ns, is_ahead = _moment(own_time, f".{kind.value}", envelope.arrived_at_ns)
-            is_corrected |= is_ahead
+    sent, moved = envelope.sent, envelope.sent
+    # Only the time of the event's own kind: an enter may carry the `exit` that is scheduled for the year 2099.
+    own_time = None if kind is Kind.CHANGE else element.get(kind.value)
+    if own_time is not None:
+        moved = _moment(own_time, f".{kind.value}", envelope.arrived_at_ns)
     return AudienceEvent(
         kind=kind,
         audience_id=audience_id,
         audience_slug=_label(element.get("slug"), LONGEST_LABEL),
         lytics_id=envelope.lytics_id,
-        moved_at_ns=moved_at_ns,
-        message_at_ns=envelope.sent_at_ns,
+        moved_at_ns=None if kind is Kind.CHANGE else moved.at_ns,
+        message_at_ns=sent.at_ns,
         profile=envelope.profile,
-        clock_corrected=is_corrected,
+        moved_on_arrival=moved.is_on_arrival,
+        message_on_arrival=sent.is_on_arrival,
+        clock_corrected=sent.is_corrected or moved.is_corrected,
         item=envelope.item,
     )
 
 
-def _moment(value: object, path: str, arrived_at_ns: int) -> tuple[int, bool]:
+def _moment(value: object, path: str, arrived_at_ns: int) -> _Moment:
     """
-    The moment in nanoseconds, and whether the arrival took its place because it lay too far ahead.
+    The moment as it was told; that of the arrival where it is missing, or lies too far ahead.
     """
     if value is None:
-        return arrived_at_ns, False
+        return _Moment(arrived_at_ns, is_on_arrival=True)
     try:
         moment = nanoseconds(value if isinstance(value, str) else "")
     except ValueError as error:
         raise _Unreadable(Reason.UNREADABLE_TIME, path, f"is no time that can be used: {error}") from None
     if moment > arrived_at_ns + CLOCK_TOLERANCE_NS:
-        return arrived_at_ns, True
-    return moment, False
+        return _Moment(arrived_at_ns, is_on_arrival=True, is_corrected=True)
+    return _Moment(moment)
 
 
 def _rejection(error: _Unreadable, item: int | None) -> Rejection:

@@ -9,7 +9,7 @@ from app.domain.change import Kind, MembershipChange
 from app.domain.member import Call, Claim, Membership, Pending, Told
 from app.domain.merge import Ledger, Tally, Verdict, settle_attempt
 from tests.changes import change, enter, exit_
-from tests.factories import ADA, NOON, Effect, settlement
+from tests.factories import ADA, ADA_ID, NOON, Effect, settlement
 
 OLD, NEW = "old@example.com", "new@example.com"
 
@@ -249,3 +249,35 @@ def test_a_dead_letter_is_kept_unless_a_newer_change_came() -> None:
 
     assert (dead.dead_code, dead.is_pending, dead_tally) == ("11", False, Tally(dead=1, pending=-1))
     assert (newer.dead_code, newer.is_pending, newer_tally) == (None, True, Tally(superseded=1, pending=-1))
+
+
+def arriving(one: MembershipChange) -> MembershipChange:
+    """
+    The same, with the times of its arrival in place of its own.
+    """
+    return replace(one, moved_on_arrival=True, message_on_arrival=True, clock_corrected=True)
+
+
+@pytest.mark.parametrize("lytics_id", [ADA_ID, None])
+def test_what_arrives_while_our_clock_is_behind_comes_after_what_arrived_before(lytics_id: str | None) -> None:
+    """
+    Our clock was set back by an hour, so that the exit seems to come from the future, and its arrival lies before the
+    enter.
+    """
+    held = enter(at=3600, lytics_id=lytics_id, vars={"a": 1})
+    left = ledger_of(held, arriving(exit_(at=10, lytics_id=lytics_id)))
+    again = ledger_of(held, arriving(exit_(at=10, lytics_id=lytics_id)), arriving(enter(at=11, lytics_id=lytics_id)))
+    changed = ledger_of(held, replace(arriving(change(at=12, lytics_id=lytics_id, vars={"a": 2})), moved_at_ns=None))
+
+    assert wanted(left) == set()
+    assert wanted(again) == {ADA}
+    assert changed.memberships[1, ADA].vars == {"a": 2}
+
+
+def test_a_time_of_its_own_is_believed_beside_an_arrival() -> None:
+    """
+    Only what is not known is put in order: the exit has its own time, the fields have only that of their arrival.
+    """
+    late = replace(exit_(at=5, sent=5), message_on_arrival=True)
+
+    assert wanted(ledger_of(enter(at=10), late)) == {ADA}

@@ -33,6 +33,7 @@ def event(
         "lytics_id": ADA,
         "moved_at_ns": None if moved_at is None else nanoseconds(moved_at),
         "message_at_ns": ARRIVED if message_at is None else nanoseconds(message_at),
+        "message_on_arrival": message_at is None,
         "profile": {},
         "item": item,
     }
