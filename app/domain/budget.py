@@ -41,6 +41,8 @@ _TAIL = 20.0
 _SAME_CLOCK = 2.0
 # A border that came later than expected is looked for this much later, and twice as much each further time.
 _NUDGE = 1.0
+# A window that goes on for so long after it seemed over shows that it is our clock that is wrong.
+_SAME_WINDOW = 5.0
 
 
 class Budget:
@@ -444,8 +446,13 @@ class _Bucket:
         The window that seemed over goes on: a call that left since was counted in it.
         """
         former.backfills += self._window.backfills
-        former.started = now + min(former.overrun, _WINDOW) - _WINDOW
-        former.overrun *= 2
+        if now - former.ends > _SAME_WINDOW:
+            # Our clock was set forth: of the border we know no more than that it is within a minute.
+            former.started, former.overrun = now, _NUDGE
+            self._earliest = float("-inf")
+        else:
+            former.started = now + min(former.overrun, _WINDOW) - _WINDOW
+            former.overrun *= 2
         self._window, self._former = former, None
         if former.name is not None:
             self._latest = former.ends - former.name

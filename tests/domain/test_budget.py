@@ -420,3 +420,21 @@ def test_what_was_used_before_the_first_answer_counts_as_ours() -> None:
     next_minute = sum(calls(after, end, NOON + second * SECOND) for second in range(61, 121))
 
     assert (first_life, second_life, next_minute) == (OURS, 1, OURS)
+
+
+def test_a_clock_set_forth_does_not_make_new_windows_of_an_old_one() -> None:
+    """
+    At first a handful leaves, as in a new minute; their answers tell that it is the old one, and what is left of it is
+    used with care.
+    """
+    budget, end = Budget(0.8), End()
+    before = sum(calls(budget, end, NOON + second * SECOND) for second in range(5))
+    after = 0
+    for second in range(5, 60):
+        theirs = NOON + second * SECOND
+        while budget.take(*USER, theirs + HOUR):
+            after += 1
+            learn(budget, end.count(theirs), theirs + HOUR)
+            budget.ended(*USER, theirs + HOUR)
+
+    assert before + after <= OURS
