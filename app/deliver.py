@@ -222,12 +222,12 @@ class Deliverer:
             await self._hold(claim, call)
             attempt.lists, attempt.was_read = await self._lists.lists_of(claim.address), True
             call = plan(claim.pending, attempt.lists, was_read=True)
+        if len(claim.pending) == 1:
+            await self._write_one(attempt, claim.pending[0], call)
+            return
         try:
             await self._write(attempt, call)
-        except (Permanent, UnknownList) as refused:
-            is_alone = len(claim.pending) == 1
-            if is_alone and not (call.leave and isinstance(refused, UnknownList)):
-                raise
+        except (Permanent, UnknownList):
             # Nothing of the call was carried out.
             attempt.tried = None
             await self._write_one_by_one(attempt)
@@ -240,19 +240,32 @@ class Deliverer:
         for one in attempt.claim.pending:
             call = plan([one], attempt.lists, was_read=attempt.was_read)
             try:
-                await self._write(attempt, call)
+                await self._write_one(attempt, one, call)
             except Permanent as refused:
                 last, attempt.tried = refused, None
                 attempt.dead[one.export_id] = str(refused.code)
             except UnknownList as unknown:
-                attempt.tried = None
-                if call.leave:
-                    # Nobody is on a list that does not exist.
-                    attempt.told |= call.covers
-                else:
-                    last = unknown
+                last, attempt.tried = unknown, None
         if last is not None:
             raise last
+
+    async def _write_one(self, attempt: "_Attempt", one: Pending, call: Call) -> None:
+        try:
+            await self._write(attempt, call)
+        except UnknownList:
+            if not call.leave or not await self._is_off(attempt.claim, one.list_name):
+                raise
+            attempt.tried = None
+            attempt.told |= call.covers
+
+    async def _is_off(self, claim: Claim, list_name: str) -> bool:
+        """
+        Nobody is on a list that does not exist. But who would be left on one that does exist, because of an answer
+        that was wrong, would stay there for good: so Sailthru is asked.
+        """
+        await self._hold(claim, Call(is_read=True))
+        lists = await self._lists.lists_of(claim.address)
+        return lists is None or list_name not in lists
 
     async def _write(self, attempt: "_Attempt", call: Call) -> None:
         if call.is_write:
@@ -290,6 +303,8 @@ class Deliverer:
         try:
             await self._lists.tell(claim.address, join=call.join, leave=call.leave, vars=call.vars)
         except UnknownList:
+            if not call.join:
+                raise
             # Somebody deleted a list: make it again, and repeat once.
             for name in call.join:
                 self._lists.forget(name)

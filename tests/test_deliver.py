@@ -509,8 +509,19 @@ class TestOneByOne:
         A leave of a list that somebody deleted is done, and the joins that went along are repeated.
         """
         unknown = UnknownList(15, "No such list.")
-        world.errors = [unknown, unknown, None, unknown, unknown]
+        world.errors = [unknown, unknown, None, unknown]
         await deliver(world, claim(pending(), pending(AUTUMN, export_id=2, wanted=False, told=Told.IN)))
 
         assert (world.settlement.told, world.settlement.dead) == ({EXPORT: Told.IN, 2: Told.OUT}, {})
         assert world.settlement.outcome == "ok"
+
+    async def test_a_list_that_is_called_unknown_while_somebody_is_on_it_is_left_later(self, world: World) -> None:
+        """
+        The answer was wrong; taken for true, it would leave the person on the list for good.
+        """
+        world.lists = frozenset({AUTUMN})
+        world.errors = [UnknownList(15, "No such list.")]
+        await deliver(world, claim(pending(AUTUMN, export_id=2, wanted=False, told=Told.IN)))
+
+        assert (world.settlement.told, world.settlement.dead, world.settlement.outcome) == ({}, {}, "15")
+        assert world.settlement.retry_at is not None

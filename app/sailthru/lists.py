@@ -43,6 +43,10 @@ class Lists:
         However many ask at the same time, one asks Sailthru: first calls side by side have made several lists of one
         name (https://github.com/grouparoo/grouparoo, plugins/@grouparoo/sailthru). A list once found is remembered, a
         failure is not. A caller that is cancelled does not disturb the others.
+
+        Raises:
+            UnknownList: Sailthru refuses to make it.
+            CallFailed: see `SailthruClient.call`.
         """
         task = self._ensured.get(name)
         if task is None:
@@ -110,9 +114,14 @@ class Lists:
 
     async def _find_or_make(self, name: str) -> str | None:
         try:
-            answer = await self._client.call("GET", "list", {"list": name})
-        except UnknownList:
-            answer = await self._client.call("POST", "list", {"list": name, "primary": 0})
+            try:
+                answer = await self._client.call("GET", "list", {"list": name})
+            except UnknownList:
+                answer = await self._client.call("POST", "list", {"list": name, "primary": 0})
+        except Permanent as refused:
+            # It is the list that is refused: its name, one too many, the right to make it. Nobody who waits for it is
+            # at fault, and all go on once somebody has seen to it.
+            raise UnknownList(refused.code, f"Sailthru does not make the list. {refused}") from None
         list_id = answer.get("list_id")
         return list_id if isinstance(list_id, str) and list_id else None
 

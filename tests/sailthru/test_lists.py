@@ -274,3 +274,18 @@ async def test_other_refusals_of_a_read_are_raised() -> None:
     with pytest.raises(Permanent) as caught:
         await Lists(client).lists_of(ADA)
     assert caught.value.code == 99
+
+
+@pytest.mark.parametrize("answers", [[Permanent(99, "refused")], [UnknownList(15, "none"), Permanent(99, "refused")]])
+async def test_a_list_that_is_refused_is_nobodys_fault(answers: list[Exception]) -> None:
+    """
+    Whoever waits for the list is not given up: it is made once somebody has seen to it.
+    """
+    client = Scripted(*answers, {"list_id": "abc"})
+    client.open.set()
+    lists = Lists(client)
+
+    with pytest.raises(UnknownList) as caught:
+        await lists.ensure("Lytics Spring Buyers")
+    assert caught.value.code == 99
+    assert await lists.ensure("Lytics Spring Buyers") == "abc"
