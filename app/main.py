@@ -139,7 +139,7 @@ class Service:
             longest_wait=timedelta(seconds=settings.retry_longest_wait_seconds),
             window=timedelta(hours=settings.retry_window_hours),
         )
-        deliverers = {
+        self.deliverers = {
             label: Deliverer(
                 each,
                 self.members,
@@ -156,7 +156,10 @@ class Service:
         self.worker = Worker(
             self.members,
             self.exports,
-            {label: AccountLoop(label, self.members, each, gates[label], clock) for label, each in deliverers.items()},
+            {
+                label: AccountLoop(label, self.members, each, gates[label], clock)
+                for label, each in self.deliverers.items()
+            },
             Naming(self.exports, self._lytics, lists).run,
             # A call, and the read or the list before it.
             drain_patience=3 * timeout,

@@ -236,3 +236,28 @@ def test_kill_9_on_a_full_disk_loses_nothing(scene: Scene) -> None:
     assert scene.lytics.others == []
     assert accepted == len(scene.lytics.kept)
     assert scene.sandbox.members() == scene.lytics.kept
+
+
+def test_a_locked_database_sends_webhooks_away_and_ends_by_itself(tmp_path: Path) -> None:
+    """
+    Somebody else holds the file: each webhook waits its turn for ten seconds and hears 503, nobody waits in vain for
+    longer, and all goes on once the file is free.
+    """
+    with _scene(tmp_path, SmallFiles(tmp_path)) as scene:
+        began = time.monotonic()
+        with closing(sqlite3.connect(scene.service.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            scene.lytics.send_until(lambda: len(scene.lytics.refused) >= SENDERS)
+            locked = store_state(scene.service)
+            readable = scene.service.http.get("/exports").status_code
+        held = time.monotonic() - began
+        scene.lytics.send_more(20)
+        scene.wait_until_all_are_told()
+        until(lambda: store_state(scene.service), lambda state: state == "ok")
+
+        assert (locked, readable) == ("unavailable", 200)
+        assert held >= 10
+        assert scene.lytics.slowest <= LONGEST_ANSWER_SECONDS
+        assert scene.lytics.others == []
+        assert {answer.headers.get("Retry-After") for answer in scene.lytics.refused} == {"30"}
+        assert scene.sandbox.members() == scene.lytics.kept

@@ -1,0 +1,381 @@
+"""
+Any history at all: hypothesis lets people enter, leave and change while Sailthru, the clock and the process do what
+they like, and looks after each step whether what is promised holds.
+"""
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Coroutine
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from app.domain.budget import MOST_UNCONFIRMED
+from app.domain.change import Kind
+from app.sandbox import webhooks
+from app.sandbox.audiences import SPRING_BUYERS, Audience
+from app.sandbox.faults import AnyFault, Empty, Error, Half, Hang, Html, Reset, Slow
+from app.sandbox.rules import Rule
+from tests.factories import HOUR
+from tests.model import Stay
+from tests.service import API_KEY
+from tests.world import Died, World
+
+T = TypeVar("T")
+Step = tuple[str, tuple[Any, ...]]
+What = tuple[Kind, int, int, int | None, int, int, str | None]
+
+LAPSED = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Lapsed Buyers", "lapsed_buyers")
+AUDIENCES = (SPRING_BUYERS, LAPSED)
+# Each audience brings one field, under a name of its own, so that it is known which of two values is newer.
+FIELDS = ("first_name", "city")
+PEOPLE = range(4)
+LIMIT, SHARE = 40, 0.8
+NS = 1_000_000_000
+TOLERANCE_NS = 600 * NS
+
+# One fault for each of what Sailthru can do to a call; a person is given up after the first of them only.
+ANSWERS: dict[str, AnyFault] = {
+    "invalid address": Error(status=400, code=11, text="Invalid email"),
+    "500 with 9": Error(),
+    "500 with 9, done": Error(applied=True),
+    "200 with an error": Error(status=200, code=99, text="Other"),
+    "429": Error(status=429, code=43, text="Too many"),
+    "429 without headers": Error(status=429, code=43, text="Too many", with_rate_headers=False),
+    "HTML 502": Html(),
+    "HTML 200, done": Html(status=200, applied=True),
+    "empty": Empty(status=200),
+    "half, done": Half(),
+    "timeout, done": Hang(),
+    "timeout, lost": Hang(applied=False),
+    "late": Hang(apply_after=25),
+    "reset, done": Reset(),
+    "reset, lost": Reset(applied=False),
+    "slow": Slow(seconds=12),
+    "key revoked": Error(status=401, code=3, text="Invalid API key"),
+    "list unknown": Error(status=404, code=15, text="Unknown list"),
+}
+# What passes for a while and then is over by itself, and so can be all there is.
+SHARED = ("500 with 9", "HTML 502", "timeout, lost", "timeout, done", "key revoked", "429", "reset, lost")
+
+
+class Counts(NamedTuple):
+    """
+    Membership changes of one export, and who is wanted on its list.
+    """
+
+    accepted: int
+    settled: int
+    pending: int
+    dead: int
+    members: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """
+    One webhook as it can be sent again.
+    """
+
+    kind: Kind
+    person: int
+    audience: int
+    address: str | None
+    at: int
+    message: int
+    fields: dict[str, object]
+
+    def body(self) -> dict[str, object]:
+        audience = AUDIENCES[self.audience]
+        user_id = str(1000 + self.person)
+        match self.kind:
+            case Kind.ENTER:
+                return webhooks.enter(
+                    self.address, audience, at=self.at, sent_at=self.message, user_id=user_id, fields=self.fields
+                )
+            case Kind.EXIT:
+                return webhooks.exit_(
+                    self.address, audience, at=self.at, sent_at=self.message, user_id=user_id, fields=self.fields
+                )
+            case Kind.CHANGE:
+                return webhooks.change(
+                    self.address, audience, sent_at=self.message, user_id=user_id, fields=self.fields
+                )
+
+
+def steps() -> st.SearchStrategy[Step]:
+    """
+    What happens next: mostly somebody comes, goes or changes, or time passes; now and then something goes wrong.
+    """
+    message = st.tuples(
+        st.sampled_from([Kind.ENTER, Kind.ENTER, Kind.EXIT, Kind.CHANGE]),
+        st.sampled_from(PEOPLE),
+        st.sampled_from(range(len(AUDIENCES))),
+        st.sampled_from([0, 0, 1, None]),
+        st.sampled_from([0, 0, 0, 0, 1, 2, 5, 30, 60, 3600, -1, -5]),
+        st.sampled_from([NS // 10, NS, 5 * NS]),
+        st.sampled_from([None, "a", "b", "c"]),
+    )
+    some_answers = st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=6)
+    wrong: list[st.SearchStrategy[Step]] = [
+        _step("answer_with", some_answers, st.sampled_from([0.2, 0.6])),
+        _step("answer_with", some_answers, st.sampled_from([0.2, 0.6])),
+        _step("answer_all_with", st.sampled_from(SHARED)),
+        _step("fail_for", st.sampled_from(PEOPLE), st.sampled_from(sorted(ANSWERS))),
+        _step("heal"),
+        _step("read_behind", st.sampled_from([0.0, 2.0])),
+        _step("die"),
+        _step("die_soon", st.integers(1, 6)),
+        _step("set_clock", st.sampled_from([-1, 0, 0, 1])),
+        _step("redrive"),
+    ]
+    hear, wait = _step("hear", message), _step("wait", st.sampled_from([0.1, 1, 4, 16, 61, 600]))
+    again, array = _step("hear_again", st.integers(0, 1000)), _step("hear_all", st.lists(message, max_size=5))
+    # Chosen in two steps, since one_of would make a flat choice of all.
+    kinds = [*[hear] * 8, array, *[again] * 2, *[wait] * 5, *[st.one_of(wrong)] * 4]
+    return st.sampled_from(kinds).flatmap(lambda kind: kind)
+
+
+def _step(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
+    return st.tuples(st.just(name), st.tuples(*arguments))
+
+
+class Histories(RuleBasedStateMachine):
+    """
+    Four people with two addresses each, two audiences, one account with a limit that binds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="histories-", dir=_memory()))
+        self.world = World(
+            self.folder,
+            audiences=AUDIENCES,
+            limits={("POST", "/user"): LIMIT},
+            different={"sailthru_rate_share": SHARE, "auto_export": False},
+        )
+        self.world.__enter__()
+        self.stays = {(p, a): Stay() for p in PEOPLE for a in range(len(AUDIENCES))}
+        self.sent: list[Message] = []
+        self.steps_of_clock = 0
+        self.live(self._start_exports)
+
+    def live(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """
+        The result of the work; where the process dies in it, that of the same work done with the next one.
+        """
+
+        async def until_done() -> T:
+            while True:
+                try:
+                    return await work()
+                except Died:
+                    await self.world.start_again()
+
+        return self.world.run(until_done())
+
+    async def _start_exports(self) -> None:
+        service = self.world.service
+        for audience, name in zip(AUDIENCES, FIELDS, strict=True):
+            await service.exports.start(
+                audience.id, audience_slug=audience.slug, account="default", fields={name: name}
+            )
+        service.exports_changed()
+        await self.world.work_until_told()
+
+    @initialize(seed=st.integers(0, 2**31))
+    def roll(self, seed: int) -> None:
+        self.seed = seed
+        self.world.dice.seed(seed)
+
+    @rule(what=steps())
+    def step(self, what: Step) -> None:
+        name, arguments = what
+        getattr(self, name)(*arguments)
+
+    def hear(self, what: What) -> None:
+        self._send([self._message(what)])
+
+    def hear_all(self, whats: list[What]) -> None:
+        """
+        In one webhook, of which a part may not be usable.
+        """
+        self._send([self._message(what) for what in whats])
+
+    def hear_again(self, which: int) -> None:
+        if self.sent:
+            self._send([self.sent[which % len(self.sent)]])
+
+    def wait(self, seconds: float) -> None:
+        self.live(lambda: self.world.sleep(seconds))
+
+    def answer_with(self, names: list[str], chance: float) -> None:
+        """
+        From now on some calls are answered like that, of which kind is up to the dice.
+        """
+        rules = [Rule(ANSWERS[name], endpoints=frozenset({"/user"}), chance=chance / len(names)) for name in names]
+        self.world.sailthru.faults.set(rules, seed=self.seed)
+
+    def answer_all_with(self, name: str) -> None:
+        self.world.sailthru.faults.set([Rule(ANSWERS[name])], seed=self.seed)
+
+    def fail_for(self, person: int, name: str) -> None:
+        addresses = frozenset({_address(person, 0) or "", _address(person, 1) or ""})
+        self.world.sailthru.faults.set([Rule(ANSWERS[name], ids=addresses)], seed=self.seed)
+
+    def heal(self) -> None:
+        self.world.sailthru.faults.set([])
+
+    def read_behind(self, seconds: float) -> None:
+        self.world.sailthru.switches.stale_read_seconds = seconds
+
+    def die(self) -> None:
+        self.world.run(self.world.die())
+
+    def die_soon(self, commits: int) -> None:
+        """
+        Right after one of the next commits.
+        """
+        self.world.life.commits_left = commits
+
+    def set_clock(self, hours: int) -> None:
+        self.steps_of_clock += self.world.step != hours * HOUR
+        self.world.step = hours * HOUR
+
+    def redrive(self) -> None:
+        self.live(self._redrive)
+
+    @invariant()
+    def holds(self) -> None:
+        """
+        After every step: one call in flight for each person, the budget kept, the counts add up.
+        """
+        state = self.world.account()
+        assert state["most_at_once_per_person"] <= 1, state
+        most = state["most_in_a_minute"].get("POST /user", 0)
+        # One call teaches a new process what was used of the minute; a handful shows that our clock was set.
+        assert most <= LIMIT * SHARE + self.world.deaths + MOST_UNCONFIRMED * self.steps_of_clock, state
+        for export_id, counts in self._totals().items():
+            assert counts == self._recount(export_id), export_id
+
+    def _totals(self) -> dict[int, Counts]:
+        """
+        What the service says it has done, as committed: accepted, told or made pointless, pending, dead, members.
+        """
+        rows = self._read("select export_id, accepted, delivered + superseded, pending, dead, members from totals")
+        return {export_id: Counts(*counts) for export_id, *counts in rows}
+
+    def _recount(self, export_id: int) -> Counts:
+        """
+        The same, counted person by person.
+        """
+        ((*counts,),) = self._read(
+            "select coalesce(sum(revision), 0), coalesce(sum(told_revision) - count(dead_code), 0),"
+            " coalesce(sum(revision - told_revision), 0), count(dead_code), coalesce(sum(wanted), 0)"
+            f" from memberships where export_id = {export_id}"
+        )
+        return Counts(*counts)
+
+    def _read(self, query: str) -> list[tuple[int, ...]]:
+        with closing(sqlite3.connect(f"file:{self.folder}/service.db?mode=ro", uri=True)) as database:
+            return database.execute(query).fetchall()
+
+    def teardown(self) -> None:
+        try:
+            self._come_to_rest()
+        finally:
+            self.world.__exit__(None, None, None)
+            shutil.rmtree(self.folder)
+
+    def _come_to_rest(self) -> None:
+        """
+        All is well again, what was given up is put back: every list is as the newest changes say.
+        """
+        world = self.world
+        world.step = timedelta(0)
+        world.life.commits_left = None
+        world.sailthru.faults.set([])
+        world.sailthru.switches.stale_read_seconds = 0.0
+        self.live(lambda: world.sleep(60))
+        self.live(self._redrive)
+        self.live(world.work_until_told)
+
+        assert [(counts.pending, counts.dead) for counts in self._totals().values()] == [(0, 0), (0, 0)]
+        for number, audience in enumerate(AUDIENCES):
+            stays = [self.stays[person, number] for person in PEOPLE]
+            wanted = {stay.address for stay in stays if stay.address is not None}
+            assert world.sailthru.members(f"Lytics {audience.name}") == wanted
+            for stay in stays:
+                self._check_fields(stay)
+        world.note()
+        rejoins = sum(world.account()["rejoins"].values())
+        assert rejoins <= world.joins_repeated
+
+    def _check_fields(self, stay: Stay) -> None:
+        if stay.address is not None:
+            profile = self.world.sailthru.account(API_KEY).find("email", stay.address)
+            assert profile is not None
+            assert stay.fields.items() <= profile.vars.items()
+
+    def _message(self, what: What) -> Message:
+        kind, person, audience, address, ago, lag, value = what
+        at = (int(self.world.real_clock().timestamp()) - ago) * NS
+        return Message(
+            kind=kind,
+            person=person,
+            audience=audience,
+            address=_address(person, address),
+            at=at,
+            message=at + lag,
+            fields={} if value is None else {FIELDS[audience]: value},
+        )
+
+    def _send(self, messages: list[Message]) -> None:
+        bodies = [message.body() for message in messages]
+
+        async def send() -> int:
+            return (await self.world.send(bodies[0] if len(bodies) == 1 else bodies)).status_code
+
+        status = self.live(send)
+        usable = [one for one in messages if one.address is not None or one.kind is not Kind.ENTER]
+        assert status == (200 if usable or not messages else 400)
+        self.sent += usable
+        for one in usable:
+            self._tell_model(one)
+
+    def _tell_model(self, told: Message) -> None:
+        stay = self.stays[told.person, told.audience]
+        now = int(self.world.clock().timestamp() * 1_000_000) * 1000
+        at, message = told.at, told.message
+        # A time that can't be believed is that of the arrival, which is after all that arrived before.
+        if at > now + TOLERANCE_NS:
+            at = max(now, stay.last[0] + 1 if stay.last else 0)
+        if message > now + TOLERANCE_NS:
+            message = max(now, stay.fields_at + 1, stay.last[1] + 1 if stay.last else 0)
+        match told.kind:
+            case Kind.ENTER:
+                stay.enter(told.address or "", at=at, message=message, fields=told.fields)
+            case Kind.EXIT:
+                stay.exit(at=at, message=message)
+            case Kind.CHANGE:
+                stay.change(told.address or stay.address or "", message=message, fields=told.fields)
+
+    async def _redrive(self) -> None:
+        await self.world.admin("/dead-letters/redrive", method="POST", json={"all": True})
+
+
+def _address(person: int, which: int | None) -> str | None:
+    return None if which is None else f"person{person}.{'ab'[which]}@example.com"
+
+
+def _memory() -> str | None:
+    """
+    A folder in memory where there is one: what is tested here is the death of a process, not of a disk.
+    """
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None

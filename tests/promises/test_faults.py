@@ -1,0 +1,84 @@
+"""
+Every fault alone, at log level DEBUG: nothing is lost, nobody joins twice, and nothing private gets out.
+
+The numbers are those of the list of faults; a full disk and a locked database stand in `test_full_disk.py`.
+"""
+
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from app.logs import configure_logs
+from tests.promises.faults import ADA, ADA_ID, ADA_NEW, BOB, BOB_ID, FIRST_NAME, STORIES, Story
+from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, LIST, LYTICS_TOKEN, WEBHOOK_TOKEN
+from tests.world import World
+
+PRIVATE = {
+    "address": ADA,
+    "new address": ADA_NEW,
+    "other address": BOB,
+    "local part": ADA.partition("@")[0],
+    "field value": FIRST_NAME,
+    "webhook token": WEBHOOK_TOKEN,
+    "admin token": ADMIN_TOKEN,
+    "key": API_KEY,
+    "secret": API_SECRET,
+    "Lytics token": LYTICS_TOKEN,
+    "crowd": "somebody",
+    "Lytics id": ADA_ID,
+    "other Lytics id": BOB_ID,
+}
+
+
+@pytest.fixture
+def logs() -> Iterator[io.StringIO]:
+    """
+    The service's own logs, as chatty as they get.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    configure_logs("DEBUG")
+    (handler,) = root.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    written = io.StringIO()
+    handler.setStream(written)
+    yield written
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+def test_each_fault_alone_is_survived(tmp_path: Path, story: Story, logs: io.StringIO) -> None:
+    """
+    The list is exact, the counts add up, one call at a time for a person, and logs, metrics and errors name nobody.
+    """
+    told: list[dict[str, Any]] = []
+    with World(tmp_path, told=told, is_quiet=False) as world:
+        world.run(start(world))
+        expected = world.run(story(world))
+        world.run(world.work_until_told())
+        metrics = world.run(world.metrics())
+        account = world.account()
+
+        assert world.sailthru.members(LIST) == expected
+        assert account["most_at_once_per_person"] <= 1
+        assert account["over_limit"] == {}
+        assert not any({"optout_email", "optout_templates"} & call.keys() for call in told)
+        private = {**PRIVATE, **{f"signature {n}": sig for n, sig in enumerate(world.signatures)}}
+        output = {"logs": logs.getvalue(), "metrics": metrics, "errors": "\n".join(world.errors)}
+    assert '"level": "info"' in output["logs"]
+    for where, text in output.items():
+        assert [name for name, value in private.items() if value in text] == [], where
+
+
+async def start(world: World) -> None:
+    """
+    An export that brings one field along.
+    """
+    await world.export({"first_name": "first_name"})

@@ -1,0 +1,378 @@
+"""
+The whole service in a time that jumps: real doors, store, worker and client, both sandboxes at the other ends.
+
+Everything runs on one event loop in one thread, so that hours pass in moments and a run is repeatable: SQLite's calls
+are made on the loop itself, not on the driver's thread. A process can die between any two commits: all its objects
+are thrown away, what it had sent goes on at the other end, and the next process opens the file that is left.
+"""
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from unittest import mock
+from urllib.parse import parse_qs
+from weakref import WeakKeyDictionary
+
+import httpx
+import structlog
+from fastapi import FastAPI
+from sqlalchemy import Connection
+
+from app.main import Outside, Service, create_app
+from app.sandbox.audiences import SPRING_BUYERS, Audience
+from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.sailthru import SailthruSandbox
+from app.store import engine
+from app.store.engine import Database
+from tests.factories import NOON
+from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, HOOK, LYTICS_TOKEN, WEBHOOK_TOKEN, put_database, settings
+from tests.virtual_time import VirtualTimeLoop
+
+T = TypeVar("T")
+OUR_SANDBOX = str(Path("app") / "sandbox")
+
+
+class Died(Exception):
+    """
+    The process ended before it answered.
+    """
+
+
+class _OnTheLoop(Executor):
+    """
+    In place of the store's threads: what is handed in is done at once, and the result comes with a later turn.
+    """
+
+    def __init__(self, *_: object) -> None: ...
+
+    def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        done: Future[T] = Future()
+        try:
+            done.set_result(work(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - whatever it was belongs to the caller
+            done.set_exception(error)
+        return done
+
+
+class _Life:
+    """
+    One process: from its start to its end, which may be after any commit.
+    """
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self.commits_left: int | None = None
+
+    def check(self) -> None:
+        if self.over.is_set():
+            raise asyncio.CancelledError
+
+    def committed(self) -> None:
+        if self.commits_left is not None:
+            self.commits_left -= 1
+            if self.commits_left <= 0:
+                self.over.set()
+        self.check()
+
+    async def end(self) -> None:
+        """
+        Every task stops where it is.
+        """
+        self.over.set()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and not _is_sandbox(task)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass
+class World:
+    """
+    Use it as `with World(folder) as world: world.run(world.send(...))`.
+
+    Args:
+        folder: where the database lies.
+        different: settings that differ from those of `tests.service.settings`.
+        limits, latency: of the Sailthru sandbox.
+        keys: of further accounts there, with their secrets.
+        seed: of all dice: the service's, the sandbox's.
+        told: a list to write down each POST to `/user` that leaves, in order.
+        is_quiet: logs nothing.
+
+    Attributes:
+        signatures: of all calls that left.
+        errors: the bodies of all answers that are no success.
+    """
+
+    folder: Path
+    different: dict[str, Any] = field(default_factory=dict)
+    audiences: tuple[Audience, ...] = (SPRING_BUYERS,)
+    limits: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    latency: tuple[float, float] = (0.15, 0.05)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    step: timedelta = timedelta(0)
+    joins_repeated: float = 0
+    deaths: int = 0
+    told: list[dict[str, Any]] | None = None
+    is_quiet: bool = True
+    signatures: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        asyncio.run(put_database(self.folder / "service.db"))
+        self._patches = _patches()
+        self._patches.__enter__()
+        self._runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
+        self._runner.__enter__()
+        self._logs = structlog.get_config()
+        if self.is_quiet:
+            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        self.run(self._open())
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self.run(self._close())
+        finally:
+            structlog.configure(**self._logs)
+            self._runner.__exit__(None, None, None)
+            self._patches.__exit__(None, None, None)
+
+    def account(self) -> dict[str, Any]:
+        """
+        What Sailthru has seen, without the single calls.
+        """
+        state: Any = self.sailthru.state(with_log=False)
+        account: dict[str, Any] = state["accounts"][API_KEY]
+        return account
+
+    async def sleep(self, seconds: float) -> None:
+        """
+        Let time pass.
+
+        Raises:
+            Died: the process ended in it.
+        """
+        await self._alive(asyncio.sleep(seconds))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        The result of the work, in no time.
+        """
+        return self._runner.run(work)
+
+    def real_clock(self) -> datetime:
+        """
+        The time as it is.
+        """
+        return NOON + timedelta(seconds=self._runner.get_loop().time())
+
+    def clock(self) -> datetime:
+        """
+        The service's clock, which `step` sets wrong.
+        """
+        return self.real_clock() + self.step
+
+    async def send(self, body: object) -> httpx.Response:
+        """
+        A webhook's answer.
+
+        Raises:
+            Died: the process ended before it answered.
+        """
+        return await self._alive(self.http.post(HOOK, json=body, headers={"Authorization": WEBHOOK_TOKEN}))
+
+    async def admin(self, path: str, *, method: str = "GET", json: object = None) -> Any:
+        """
+        What our own API answers to an operator.
+        """
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        answer = await self._alive(self.http.request(method, path, headers=headers, json=json))
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    async def metrics(self) -> str:
+        """
+        Prometheus' text.
+        """
+        answer = await self.http.get("/metrics", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+        return answer.text
+
+    async def export(self, fields: dict[str, str]) -> None:
+        """
+        Start the export of the first audience before anybody has entered it, and wait for its list.
+        """
+        audience = self.audiences[0]
+        await self.service.exports.start(audience.id, audience_slug=audience.slug, account="default", fields=fields)
+        self.service.exports_changed()
+        await self.work_until_told()
+
+    async def counts(self) -> dict[str, int]:
+        """
+        The counts of all exports together.
+        """
+        total: dict[str, int] = {}
+        for export in (await self.admin("/exports"))["items"]:
+            for name, count in export["counts"].items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    async def work_until(self, holds: Callable[[], Coroutine[Any, Any, bool]], *, patience: timedelta) -> None:
+        """
+        Let time pass until something holds.
+        """
+        ends = self.real_clock() + patience
+        pause = 1.0
+        while not await holds():
+            assert self.real_clock() < ends, "This did not come to hold."
+            await self.sleep(pause)
+            pause = min(2 * pause, 600.0)
+
+    async def work_until_told(self, *, patience: timedelta = timedelta(days=8)) -> None:
+        """
+        Let time pass until nothing is pending.
+        """
+
+        async def is_told() -> bool:
+            exports = (await self.admin("/exports"))["items"]
+            return all(e["state"] == "running" and e["counts"]["pending"] == 0 for e in exports)
+
+        await self.work_until(is_told, patience=patience)
+
+    async def die(self) -> None:
+        """
+        Kill -9 now, and start the next process.
+        """
+        await self.start_again()
+
+    async def start_again(self) -> None:
+        """
+        Throw away what is left of a process that died, and start the next on what it had committed.
+        """
+        self.deaths += 1
+        self.note()
+        await self.life.end()
+        await self.service.database.close()
+        await self._start()
+
+    async def _alive(self, answer: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(answer)
+        over = asyncio.create_task(self.life.over.wait())
+        await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            raise Died
+        if task.cancelled():
+            raise Died
+        return task.result()
+
+    async def _open(self) -> None:
+        self.dice = random.Random(self.seed)
+        self.sailthru = SailthruSandbox(
+            {API_KEY: API_SECRET, **self.keys},
+            clock=self.real_clock,
+            limits=self.limits,
+            latency=self.latency,
+            dice=random.Random(self.seed),
+        )
+        self.lytics = LyticsSandbox(LYTICS_TOKEN, self.audiences)
+        await self._start()
+
+    async def _start(self) -> None:
+        self.life = _Life()
+        outside = Outside(
+            clock=self.clock,
+            draw=self.dice.random,
+            sailthru=lambda _: _Tap(self.sailthru, self.told, self.signatures),
+            lytics=httpx.ASGITransport(self.lytics),
+        )
+        self.app: FastAPI = create_app(settings(self.folder, **self.different), outside)
+        self.service: Service = self.app.state.service
+        _LIVES[self.service.database] = self.life
+        await self.service.start()
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
+            base_url="http://service.test",
+            event_hooks={"response": [self._note_error]},
+        )
+
+    async def _note_error(self, answer: httpx.Response) -> None:
+        if not answer.is_success:
+            self.errors.append((await answer.aread()).decode())
+
+    async def _close(self) -> None:
+        self.note()
+        await self.service.drain()
+        await self.service.close()
+        self.sailthru.reset()
+
+    def note(self) -> None:
+        """
+        Take over what the process counted, which dies with it.
+        """
+        name = "lytics_sailthru_joins_repeated_after_unknown_total"
+        value = self.service.meter.registry.get_sample_value(name, {"account": "default"})
+        self.joins_repeated += value or 0
+
+
+_LIVES: WeakKeyDictionary[Database, _Life] = WeakKeyDictionary()
+_write, _read = Database.write, Database.read
+
+
+async def _write_while_alive(self: Database, work: Callable[[Connection], T]) -> T:
+    life = _LIVES[self]
+    life.check()
+    result = await _write(self, work)
+    life.committed()
+    return result
+
+
+async def _read_while_alive(self: Database, work: Callable[[Connection], T]) -> T:
+    _LIVES[self].check()
+    return await _read(self, work)
+
+
+@contextmanager
+def _patches() -> Iterator[None]:
+    with (
+        mock.patch.object(engine, "ThreadPoolExecutor", _OnTheLoop),
+        mock.patch.object(Database, "write", _write_while_alive),
+        mock.patch.object(Database, "read", _read_while_alive),
+    ):
+        yield
+
+
+class _Tap(httpx.ASGITransport):
+    """
+    Writes down what is told of people.
+    """
+
+    def __init__(self, app: SailthruSandbox, told: list[dict[str, Any]] | None, signatures: list[str]) -> None:
+        super().__init__(app)
+        self._told = told
+        self._signatures = signatures
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._told is not None:
+            fields = parse_qs(request.content.decode() or request.url.query.decode())
+            self._signatures += fields["sig"]
+            if (request.method, request.url.path) == ("POST", "/user"):
+                self._told.append(json.loads(fields["json"][0]))
+        return await super().handle_async_request(request)
+
+
+def _is_sandbox(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and OUR_SANDBOX in code.co_filename
