@@ -36,7 +36,7 @@ run: $(RUNTIME)
 
 # A part of the tests can't reach the coverage that is asked of all.
 test: $(DEV)
-	$(BIN)/python -m pytest $(or $(ARGS),--cov)
+	$(BIN)/python -m pytest $(or $(ARGS),--cov --numprocesses auto --dist worksteal)
 
 check: check-code check-lock check-deploy check-words
 	@echo "All checks passed."

@@ -107,7 +107,7 @@ async def list_dead_letters(
 @router.post(
     "/dead-letters/redrive",
     summary="Tell dead letters again",
-    responses=declared(422),
+    responses=declared(400, 422),
     response_model_exclude_none=True,
 )
 async def redrive(doors: Behind, wanted: Annotated[RedriveRequest, Body()]) -> RedriveView:

@@ -108,7 +108,7 @@ async def show_export(doors: Behind, export_id: ExportId) -> ExportView:
     return await _one(doors, export_id)
 
 
-@router.patch("/exports/{export_id}", summary="Name an export", responses=declared(404, 409, 422))
+@router.patch("/exports/{export_id}", summary="Name an export", responses=declared(400, 404, 409, 422))
 async def change_export(doors: Behind, export_id: ExportId, patch: Annotated[ExportPatch, Body()]) -> ExportView:
     """
     Give an export the name of its audience; the list is made at once, and those who wait are called for.
