@@ -87,6 +87,7 @@ class Ledger:
     Args:
         at: when the batch was accepted.
         identities, memberships: what was loaded, by (export id, Lytics id) and (export id, address).
+        called: the memberships whose member a worker holds.
         moved, changed: the keys of the identities and memberships that differ from what was loaded.
         tallies: how the counts of each export move.
         entries: what the timelines will say.
@@ -95,6 +96,7 @@ class Ledger:
     at: datetime
     identities: dict[tuple[int, str], Identity] = field(default_factory=dict)
     memberships: dict[tuple[int, str], Membership] = field(default_factory=dict)
+    called: set[tuple[int, str]] = field(default_factory=set)
     moved: set[tuple[int, str]] = field(default_factory=set)
     changed: set[tuple[int, str]] = field(default_factory=set)
     tallies: dict[int, Tally] = field(default_factory=dict)
@@ -234,8 +236,10 @@ class Ledger:
 
     def _accept(self, membership: Membership, change: MembershipChange) -> None:
         """
-        Raise the revision; where that leaves nothing to say, all that was pending is settled at once.
+        Raise the revision; where that leaves nothing to say, all that was pending is settled at once. But not while a
+        worker holds the member: it may still tell what it was claimed with.
         """
+        key = membership.export_id, membership.address
         tally = self._tally(membership.export_id)
         tally.accepted += 1
         if membership.dead_code is not None:
@@ -246,9 +250,9 @@ class Ledger:
         membership.first_failed_at = None
         membership.accepted_at = self.at
         tally.pending += 1
-        if membership.need is Need.NOTHING:
+        if membership.need is Need.NOTHING and key not in self.called:
             settle(membership, membership.revision, tally)
-        self.changed.add((membership.export_id, membership.address))
+        self.changed.add(key)
         self._note(change, membership.address, Verdict.ACCEPTED)
 
     def _note(self, change: MembershipChange, address: str, verdict: Verdict) -> None:

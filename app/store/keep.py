@@ -37,7 +37,7 @@ _IDENTITIES = (
     .with_for_update(of=identities)
 )
 _MEMBERS = (
-    select(members.c.id, members.c.address, members.c.due_at)
+    select(members.c.id, members.c.address, members.c.due_at, members.c.lease)
     .where(members.c.account == bindparam("b_account"), members.c.address.in_(bindparam("b_addresses", expanding=True)))
     .order_by(members.c.address)
     .with_for_update()
@@ -81,6 +81,7 @@ class _Batch:
         self._states: dict[int, str] = {}
         self._member_ids: dict[tuple[str, str], int] = {}
         self._without_due: set[int] = set()
+        self._called: set[int] = set()
         self._seen: set[int] = set()
 
     def load(self, changes: Sequence[MembershipChange], digests: Digests | None) -> list[MembershipChange | None]:
@@ -158,6 +159,8 @@ class _Batch:
                     self._member_ids[account, row.address] = row.id
                     if row.due_at is None:
                         self._without_due.add(row.id)
+                    if row.lease is not None:
+                        self._called.add(row.id)
 
     def _load_memberships(self) -> None:
         addresses = {member_id: address for (_, address), member_id in self._member_ids.items()}
@@ -166,6 +169,8 @@ class _Batch:
                 membership = membership_of(row, addresses[row.member_id])
                 take_back(membership)
                 self._ledger.memberships[membership.export_id, membership.address] = membership
+                if row.member_id in self._called:
+                    self._ledger.called.add((membership.export_id, membership.address))
 
     def save(self) -> frozenset[str]:
         """

@@ -515,3 +515,26 @@ async def test_everything_adds_up_at_every_moment(
 
     assert account.on_list == {(ADA, "Lytics B")}
     assert await members.next_due_at(ACCOUNT) is None
+
+
+async def test_what_changes_back_while_a_worker_reads_is_told_afterwards(members: Members, running: Running) -> None:
+    """
+    The enter that was claimed is still told, so the exit that came during the read has something to say, although
+    Sailthru was last told just that when it came.
+    """
+    await running("A")
+    await running("B")
+    await members.keep([exit_(at=1, export_id=2)])
+    stranger = await claim_one(members)
+    await members.settle(settlement(stranger, call=after_read(stranger)))
+    await members.keep([exit_(at=2), enter(at=2, export_id=2)])
+    claimed = await claim_one(members)
+    assert claimed.call.is_read
+    await members.keep([exit_(at=3, export_id=2)])
+    join = after_read(claimed)
+    assert await members.begin(claimed, join, until=NOON + MINUTE)
+    await members.settle(settlement(claimed, call=join))
+    later = await claim_one(members)
+
+    assert join.join == ("Lytics B",)
+    assert later.call.leave == ("Lytics B",)
