@@ -135,19 +135,7 @@ class _Batch:
             self._ledger.identities[export_id, row.lytics_id] = identity
 
     def _load_members(self, changes: Collection[MembershipChange]) -> None:
-        known = self._ledger.identities
-        wanted: dict[str, set[str]] = defaultdict(set)
-        new: set[tuple[str, str]] = set()
-        for change in changes:
-            account = self._accounts[change.export_id]
-            identity = known.get((change.export_id, change.lytics_id or ""))
-            if identity is not None and identity.address is not None:
-                wanted[account].add(identity.address)
-            if change.address is not None:
-                wanted[account].add(change.address)
-                # A `change` of somebody unknown moves nobody, so nobody is made for it.
-                if change.kind is not Kind.CHANGE or identity is not None:
-                    new.add((account, change.address))
+        wanted, new = self._members_of(changes)
         if new:
             self._connection.execute(
                 insert_or_nothing(self._connection, members),
@@ -161,6 +149,24 @@ class _Batch:
                         self._without_due.add(row.id)
                     if row.lease is not None:
                         self._called.add(row.id)
+
+    def _members_of(self, changes: Collection[MembershipChange]) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
+        """
+        The addresses that may be touched, by account; and those among them that are made where they are not there.
+        """
+        wanted: dict[str, set[str]] = defaultdict(set)
+        new: set[tuple[str, str]] = set()
+        for change in changes:
+            account = self._accounts[change.export_id]
+            identity = self._ledger.identities.get((change.export_id, change.lytics_id or ""))
+            if identity is not None and identity.address is not None:
+                wanted[account].add(identity.address)
+            if change.address is not None:
+                wanted[account].add(change.address)
+                # A `change` of somebody unknown moves nobody, so nobody is made for it.
+                if change.kind is not Kind.CHANGE or identity is not None:
+                    new.add((account, change.address))
+        return wanted, new
 
     def _load_memberships(self) -> None:
         addresses = {member_id: address for (_, address), member_id in self._member_ids.items()}

@@ -19,6 +19,7 @@ STEPS = 50
 
 
 @pytest.mark.timeout(36_000)
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_whatever_happens_the_promises_hold(part: int) -> None:
     """

@@ -20,6 +20,8 @@ from tests.factories import HOUR, MINUTE, SECOND
 from tests.service import API_KEY, LIST
 from tests.world import World
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 PEOPLE = [f"person{n}@example.com" for n in range(40)]
 POISON = "poison@example.com"
 

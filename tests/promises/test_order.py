@@ -9,12 +9,16 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS
 from app.sandbox.faults import AnyFault, Error, Hang, Html, Reset
 from app.sandbox.rules import Rule
 from tests.service import LIST
 from tests.world import World
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 PEOPLE = [f"person{n}@example.com" for n in range(500)]
 ROUNDS = 40
