@@ -29,7 +29,7 @@ from sqlalchemy import Connection
 from app.main import Outside, Service, create_app
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
-from app.sandbox.sailthru import SailthruSandbox
+from app.sandbox.sailthru import Access, SailthruSandbox
 from app.store import engine
 from app.store.engine import Database
 from tests.factories import NOON
@@ -108,7 +108,8 @@ class World:
         is_quiet: logs nothing.
 
     Attributes:
-        signatures: of all calls that left.
+        told_at: when each of `told` left.
+        signatures: of all calls that left, with `told`.
         errors: the bodies of all answers that are no success.
     """
 
@@ -117,13 +118,14 @@ class World:
     audiences: tuple[Audience, ...] = (SPRING_BUYERS,)
     limits: Mapping[tuple[str, str], int] = field(default_factory=dict)
     latency: tuple[float, float] = (0.15, 0.05)
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str | Access] = field(default_factory=dict)
     seed: int = 0
     step: timedelta = timedelta(0)
     joins_repeated: float = 0
     deaths: int = 0
     told: list[dict[str, Any]] | None = None
     is_quiet: bool = True
+    told_at: list[datetime] = field(default_factory=list)
     signatures: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -295,7 +297,7 @@ class World:
         outside = Outside(
             clock=self.clock,
             draw=self.dice.random,
-            sailthru=lambda _: _Tap(self.sailthru, self.told, self.signatures),
+            sailthru=lambda _: _Tap(self),
             lytics=httpx.ASGITransport(self.lytics),
         )
         self.app: FastAPI = create_app(settings(self.folder, **self.different), outside)
@@ -359,17 +361,17 @@ class _Tap(httpx.ASGITransport):
     Writes down what is told of people.
     """
 
-    def __init__(self, app: SailthruSandbox, told: list[dict[str, Any]] | None, signatures: list[str]) -> None:
-        super().__init__(app)
-        self._told = told
-        self._signatures = signatures
+    def __init__(self, world: World) -> None:
+        super().__init__(world.sailthru)
+        self._world = world
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if self._told is not None:
+        if self._world.told is not None:
             fields = parse_qs(request.content.decode() or request.url.query.decode())
-            self._signatures += fields["sig"]
+            self._world.signatures += fields["sig"]
             if (request.method, request.url.path) == ("POST", "/user"):
-                self._told.append(json.loads(fields["json"][0]))
+                self._world.told.append(json.loads(fields["json"][0]))
+                self._world.told_at.append(self._world.real_clock())
         return await super().handle_async_request(request)
 
 

@@ -1,0 +1,61 @@
+"""
+within-limit, by the whole service: a backlog uses what others leave of our share, and takes nothing from them.
+
+How the budget follows others, clocks and windows stands in `tests/sailthru/test_within_limit.py`, call by call.
+"""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.sailthru.client import SailthruClient
+from app.sailthru.protocol import Credentials
+from app.sandbox import webhooks
+from app.sandbox.sailthru import Access
+from tests.factories import HOUR, MINUTE, NOON
+from tests.service import API_KEY, LIST
+from tests.world import World
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
+LIMIT, SHARE, FOREIGN = 600, 0.8, 180
+PEOPLE = [f"person{n}@example.com" for n in range(3000)]
+
+
+def test_a_backlog_uses_what_a_foreign_caller_leaves_and_meets_no_429(tmp_path: Path) -> None:
+    """
+    3,000 people wait, 600 calls a minute are allowed, somebody else takes 30 % of them: no call of anybody is refused,
+    and in every whole minute at least 97 % of what is ours is used.
+    """
+
+    async def call_beside(world: World) -> None:
+        transport = httpx.ASGITransport(world.sailthru)
+        credentials = Credentials("foreign-key", "foreign-secret", "https://sailthru.test")
+        async with SailthruClient(credentials, transport=lambda: transport) as client:
+            while True:
+                await client.call("POST", "user", {"id": "somebody@example.org"})
+                await asyncio.sleep(60 / FOREIGN - 0.15)
+
+    async def story(world: World) -> None:
+        beside = asyncio.create_task(call_beside(world))
+        for start in range(0, len(PEOPLE), 500):
+            batch = [webhooks.enter(address, at=world.clock()) for address in PEOPLE[start : start + 500]]
+            assert (await world.send(batch)).json()["accepted"] == 500
+        await world.work_until_told(patience=HOUR)
+        beside.cancel()
+
+    keys = {"foreign-key": Access("foreign-secret", API_KEY)}
+    with World(tmp_path, keys=keys, limits={("POST", "/user"): LIMIT}, told=[]) as world:
+        world.run(story(world))
+        minutes = Counter((at - NOON) // MINUTE for at in world.told_at)
+        whole = range(1, max(minutes))
+        usable = min(LIMIT * SHARE, LIMIT - FOREIGN)
+
+        assert world.sailthru.members(LIST) == set(PEOPLE)
+        assert world.account()["over_limit"] == {}
+        assert len(whole) >= 5
+        assert min(minutes[minute] for minute in whole) >= 0.97 * usable, minutes
+        assert max(minutes.values()) <= LIMIT * SHARE
