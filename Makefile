@@ -18,11 +18,13 @@ COMPILE_DEV := $(COMPILE) --group dev --constraint requirements.txt --output-fil
 .DELETE_ON_ERROR:
 # Two targets at once would run two pips in one .venv.
 .NOTPARALLEL:
-.PHONY: help demo test run check check-code check-lock check-deploy check-words lock clean
+.PHONY: help demo test soak bench run check check-code check-lock check-deploy check-words lock clean
 
 help:
 	@echo "make demo    the whole thing on this machine, without accounts: events go in, a list fills (ARGS=--once ends by itself)"
 	@echo "make test    all tests, at least 95 % covered (ARGS=\"-k newest\" for some, not measured)"
+	@echo "make soak    the random tests at length, about an hour: 10,000 histories, 100,000 webhook bodies"
+	@echo "make bench   what is measured, as ratios within one run (ARGS=isolation for one row)"
 	@echo "make run     the service, with the settings in .env"
 	@echo "make check   lint, types, locks, deploy files"
 	@echo "make lock    write the locks again after a change in pyproject.toml (ARGS=--upgrade for newer releases)"
@@ -38,6 +40,15 @@ run: $(RUNTIME)
 test: $(DEV)
 	@workers=$$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') && \
 	$(BIN)/python -m pytest $(or $(ARGS),--cov --numprocesses $$workers --dist worksteal)
+
+# Each run prints its seeds; HISTORIES_SEED and FUZZ_SEED repeat one.
+soak: $(DEV)
+	HISTORIES=10000 FUZZ_BODIES=100000 SCHEMA_EXAMPLES=200 $(BIN)/python -m pytest -rP -o timeout=36000 \
+		--numprocesses auto --dist worksteal \
+		tests/promises/test_any_history.py tests/web/test_fuzz.py tests/web/test_schemathesis.py $(ARGS)
+
+bench: $(DEV)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 check: check-code check-lock check-deploy check-words
 	@echo "All checks passed."

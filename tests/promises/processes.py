@@ -24,6 +24,7 @@ WEBHOOK_TOKEN = "webhook-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
 API_KEY, API_SECRET, LYTICS_TOKEN = "demo-key", "demo-secret", "demo-token"
 LIST = f"Lytics {SPRING_BUYERS.name}"
+ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60
 # Most of these processes are killed, and then have nothing to say about coverage; being measured would only slow them.
 UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
@@ -60,13 +61,14 @@ class Process:
     env: Mapping[str, str]
     log: Path
     prefix: list[str] = field(default_factory=list)
+    module: str = "app"
     running: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> Self:
         with self.log.open("ab") as log:
             self.running = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "app", *self.words],
-                env={**UNMEASURED, **self.env},
+                [*self.prefix, sys.executable, "-m", self.module, *self.words],
+                env={**UNMEASURED, "PYTHONPATH": str(ROOT), **self.env},
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,
@@ -107,11 +109,17 @@ class Sandbox:
 
     def __init__(self, folder: Path, *, latency: float = 0.02) -> None:
         self.port, self.lytics_port = free_port(), free_port()
-        words = ["sandbox", "--sailthru-port", str(self.port), "--lytics-port", str(self.lytics_port)]
-        self.process = Process([*words, "--latency", str(latency)], {}, folder / "sandbox.log").start()
+        self.process = self.program(folder / "sandbox.log", latency).start()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/_sandbox/", timeout=10)
         self.lytics = httpx.Client(base_url=f"http://127.0.0.1:{self.lytics_port}/_sandbox/", timeout=10)
         until(lambda: is_up(self.http, "state"), bool)
+
+    def program(self, log: Path, latency: float) -> Process:
+        """
+        What serves on these ports.
+        """
+        ports = ["--sailthru-port", str(self.port), "--lytics-port", str(self.lytics_port)]
+        return Process(["sandbox", *ports, "--latency", str(latency)], {}, log)
 
     def tell(self, door: str, **wish: object) -> None:
         self.http.post(door, json=wish).raise_for_status()
@@ -120,8 +128,8 @@ class Sandbox:
         state: dict[str, Any] = self.http.get("state", params={"log": str(with_log).lower()}).json()
         return state
 
-    def account(self, *, with_log: bool = False) -> dict[str, Any]:
-        account: dict[str, Any] = self.state(with_log=with_log)["accounts"][API_KEY]
+    def account(self, *, key: str = API_KEY, with_log: bool = False) -> dict[str, Any]:
+        account: dict[str, Any] = self.state(with_log=with_log)["accounts"][key]
         return account
 
     def members(self, name: str = LIST) -> set[str]:

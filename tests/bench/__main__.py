@@ -1,0 +1,40 @@
+"""
+Measure: `python -m tests.bench`, or some of it: `python -m tests.bench isolation`.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench import isolation
+from tests.bench.report import Measured, show
+
+ROWS: Mapping[str, Callable[[Path], Measured]] = {
+    "isolation": isolation.a_dead_account,
+}
+
+
+def main(names: list[str]) -> int:
+    """
+    Measure what is named, or all; 1 if a target is missed.
+    """
+    console = Console(highlight=False)
+    unknown = sorted(set(names) - ROWS.keys())
+    if unknown:
+        console.print(f"There is no {', '.join(unknown)}. There are: {', '.join(ROWS)}.")
+        return 2
+    rows = []
+    for name, measure in ROWS.items():
+        if not names or name in names:
+            console.print(f"Measuring {name} …")
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                rows.append(measure(Path(folder)))
+    show(console, rows)
+    return 0 if all(row.is_met for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""
+isolated: how much a dead account slows another one.
+"""
+
+from pathlib import Path
+from statistics import quantiles
+
+from app.sandbox.faults import Hang
+from app.sandbox.rules import Rule, as_json
+from tests.bench.report import Measured, ratio_of_rounds
+from tests.bench.scene import MAIN, OTHER, scene, send_steadily
+from tests.promises.processes import until
+
+PEOPLE, PER_SECOND, ROUNDS = 300, 50, 5
+
+
+def a_dead_account(folder: Path) -> Measured:
+    """
+    The same people in two accounts at 50 a second; p95 of "sent to call arrived" in the one, the other dead or alive.
+    """
+    dead = as_json([Rule(Hang(applied=False), api_keys=frozenset({OTHER}))])
+
+    def p95(name: str, *, is_dead: bool) -> float:
+        with scene(folder / name, accounts=("default", "other")) as (service, sandbox):
+            send_steadily(service, [f"warm{n}@example.com" for n in range(50)], per_second=PER_SECOND)
+            if is_dead:
+                sandbox.tell("faults", rules=dead)
+            people = [f"person{n}@example.com" for n in range(PEOPLE)]
+            sent = send_steadily(service, people, per_second=PER_SECOND)
+            arrived = until(lambda: sandbox.arrivals(MAIN), lambda found: found.keys() >= sent.keys())
+            return quantiles([arrived[address] - at for address, at in sent.items()], n=20)[-1]
+
+    return ratio_of_rounds(
+        "p95 of an account, another one dead ÷ alive",
+        "≤ 1.1",
+        lambda n: p95(f"dead{n}", is_dead=True),
+        lambda n: p95(f"alive{n}", is_dead=False),
+        rounds=ROUNDS,
+        unit="ms",
+        scale=1000,
+        holds=lambda ratio: ratio <= 1.1,
+    )

@@ -1,0 +1,42 @@
+"""
+A Sailthru of several accounts for the bench, as a process:
+`python -m tests.bench.sandbox SAILTHRU_PORT LYTICS_PORT LIMIT KEY ...`
+
+Each key's secret is its own name backwards; calls take 150 ms ± 50 and close their connection.
+"""
+
+import asyncio
+import random
+import sys
+
+from app.sandbox import server
+from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.sailthru import SailthruSandbox
+from tests.promises.processes import LYTICS_TOKEN
+
+LATENCY = (0.15, 0.05)
+
+
+def secret_of(key: str) -> str:
+    """
+    The secret of a key.
+    """
+    return key[::-1]
+
+
+def main(sailthru_port: str, lytics_port: str, limit: str, *keys: str) -> None:
+    """
+    Serve until a signal comes.
+    """
+    sailthru = SailthruSandbox(
+        {key: secret_of(key) for key in keys},
+        limits={("POST", "/user"): int(limit)},
+        latency=LATENCY,
+        dice=random.Random(20261125),
+    )
+    ports = int(sailthru_port), int(lytics_port)
+    asyncio.run(server.serve("127.0.0.1", *ports, sailthru=sailthru, lytics=LyticsSandbox(LYTICS_TOKEN)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

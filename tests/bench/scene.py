@@ -1,0 +1,104 @@
+"""
+The service and a sandbox as processes, for one round of a measurement.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.sandbox import webhooks
+from app.sandbox.audiences import SPRING_BUYERS
+from app.store.engine import Database
+from app.store.exports import Exports
+from app.store.migrate import migrate
+from tests.bench.sandbox import secret_of
+from tests.promises.processes import Process, Sandbox, Service, until
+
+MAIN, OTHER = "demo-key", "other-key"
+
+
+class BenchSandbox(Sandbox):
+    """
+    With two accounts and the latency of the real ones.
+    """
+
+    def __init__(self, folder: Path, *, limit: int = 18_000) -> None:
+        self._limit = limit
+        super().__init__(folder)
+
+    def program(self, log: Path, latency: float) -> Process:
+        """
+        Our own, whose latency is fixed.
+        """
+        ports = [str(self.port), str(self.lytics_port)]
+        return Process([*ports, str(self._limit), MAIN, OTHER], {}, log, module="tests.bench.sandbox")
+
+    def arrivals(self, key: str = MAIN) -> dict[str, float]:
+        """
+        When the first `/user` call for each person arrived, in seconds since 1970.
+        """
+        found: dict[str, float] = {}
+        for call in self.account(key=key, with_log=True)["calls_log"]:
+            if (call["method"], call["endpoint"]) == ("POST", "/user"):
+                found.setdefault(call["json"]["id"], datetime.fromisoformat(call["time"]).timestamp())
+        return found
+
+
+@contextmanager
+def scene(
+    folder: Path, *, accounts: Sequence[str] = ("default",), limit: int = 18_000
+) -> Iterator[tuple[Service, BenchSandbox]]:
+    """
+    Both, running; the audience is exported to each of these accounts, and its lists are there.
+    """
+    folder.mkdir(parents=True)
+    sandbox = BenchSandbox(folder, limit=limit)
+    other = {
+        "other": {"api_key": OTHER, "api_secret": secret_of(OTHER), "base_url": f"http://127.0.0.1:{sandbox.port}"}
+    }
+    service = Service(
+        folder,
+        sandbox,
+        SAILTHRU_API_KEY=MAIN,
+        SAILTHRU_API_SECRET=secret_of(MAIN),
+        SAILTHRU_AUTHORIZATIONS=json.dumps(other),
+        SAILTHRU_TIMEOUT_SECONDS="15",
+        LOG_LEVEL="WARNING",
+    )
+    try:
+        asyncio.run(_start_exports(f"sqlite:///{service.database}", accounts))
+        service.start()
+        until(lambda: service.http.get("/exports").json()["items"], lambda items: all(e["list_ready"] for e in items))
+        yield service, sandbox
+    finally:
+        service.close()
+        sandbox.close()
+
+
+async def _start_exports(url: str, accounts: Sequence[str]) -> None:
+    database = Database.open(url)
+    try:
+        await migrate(database, url)
+        exports = Exports(database, lambda: datetime.now(UTC))
+        for account in accounts:
+            export = await exports.start(SPRING_BUYERS.id, audience_slug=SPRING_BUYERS.slug, account=account)
+            await exports.name(export.id, SPRING_BUYERS.name)
+    finally:
+        await database.close()
+
+
+def send_steadily(service: Service, people: Sequence[str], *, per_second: float) -> dict[str, float]:
+    """
+    Enter one person after the other at a steady rate; returns when each was sent, in seconds since 1970.
+    """
+    sent: dict[str, float] = {}
+    begins = time.monotonic()
+    for number, address in enumerate(people):
+        time.sleep(max(0.0, begins + number / per_second - time.monotonic()))
+        sent[address] = time.time()
+        service.send(webhooks.enter(address, at=datetime.now(UTC))).raise_for_status()
+    return sent
