@@ -43,7 +43,7 @@ test: $(DEV)
 
 # Each run prints its seeds; HISTORIES_SEED and FUZZ_SEED repeat one.
 soak: $(DEV)
-	HISTORIES=10000 FUZZ_BODIES=100000 SCHEMA_EXAMPLES=200 $(BIN)/python -m pytest -rP -o timeout=36000 \
+	HISTORIES=10000 FUZZ_BODIES=100000 SCHEMA_EXAMPLES=200 FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP -o timeout=36000 \
 		--numprocesses auto --dist worksteal \
 		tests/promises/test_any_history.py tests/web/test_fuzz.py tests/web/test_schemathesis.py $(ARGS)
 

@@ -315,7 +315,8 @@ class Histories(RuleBasedStateMachine):
                 self._check_fields(stay)
         world.note()
         rejoins = sum(world.account()["rejoins"].values())
-        assert rejoins <= world.joins_repeated
+        # Reads lag by less than we wait for them; only a clock that was set forth cuts that short.
+        assert rejoins <= (world.joins_repeated if self.steps_of_clock else 0)
 
     def _check_fields(self, stay: Stay) -> None:
         if stay.address is not None:
