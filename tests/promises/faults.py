@@ -339,6 +339,15 @@ STORIES |= {
 
 
 @story
+async def s30_timeout_applied_late_while_reads_lag(world: World) -> set[str]:
+    """
+    The call is done just before the last moment, and four seconds later a read does not show it yet.
+    """
+    world.sailthru.switches.stale_read_seconds = 4
+    return await after(Hang(apply_after=29))(world)
+
+
+@story
 async def s28_200_with_an_error_of_the_record(world: World) -> set[str]:
     """
     That person is a dead letter with words, the others go on; redriven, twice does no harm.
@@ -439,6 +448,21 @@ async def s41_kill_9_after_any_commit(world: World) -> set[str]:
         world.life.commits_left = commits + 1
         await until_dead(world)
     return people - set(sorted(people)[:6])
+
+
+@story
+async def s41_kill_9_while_a_call_is_carried_out(world: World) -> set[str]:
+    """
+    The next process does not ask before the call of the last one can be over.
+    """
+    world.sailthru.switches.stale_read_seconds = 4
+    answer_once(world, Hang(apply_after=29))
+    await hear(world, enter(world))
+    await world.sleep(1)
+    await world.die()
+    await is_told(world)
+    assert world.account()["rejoins"] == {}
+    return {ADA}
 
 
 async def until_dead(world: World) -> None:
