@@ -125,7 +125,13 @@ class Service:
         lists = {label: Lists(pace) for label, pace in self._paces.items()}
         token = settings.lytics_api_token
         self._lytics = (
-            LyticsClient(token.get_secret_value(), settings.lytics_base_url, transport=outside.lytics)
+            LyticsClient(
+                token.get_secret_value(),
+                settings.lytics_base_url,
+                transport=outside.lytics,
+                draw=outside.draw,
+                clock=clock,
+            )
             if token
             else None
         )

@@ -11,11 +11,15 @@ LONGEST_LIST_NAME = 120
 class Audience:
     """
     One audience as Lytics describes it. The id stays; slug and name are labels that people may change.
+
+    Args:
+        size: how many people are in it; None where Lytics was not asked or does not say.
     """
 
     id: str
     slug: str
     name: str
+    size: int | None = None
 
 
 def list_name(audience_name: str) -> str:

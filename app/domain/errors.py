@@ -12,6 +12,7 @@ Every error this service raises on purpose. The type says what to do next::
     │   │   └── OverBudget               our share of the limit is used up, so the call was not made
     │   ├── OutcomeUnknown             sent, no readable answer: rest, then read before a join is repeated
     │   ├── Permanent                  this record can never work as it is
+    │   │   └── ScanExpired              Lytics forgot where the scan stopped: begin it again
     │   ├── UnknownList                ensure it again
     │   └── CredentialsRefused         no call of this account can work: pause the account
     ├── StoreUnavailable             the database can't be written now: 503, the sender comes again
@@ -109,6 +110,12 @@ class OutcomeUnknown(CallFailed):
 class Permanent(CallFailed):
     """
     This record can never work as it is.
+    """
+
+
+class ScanExpired(Permanent):
+    """
+    Lytics does not know any more where a scan stopped; the audience is still there.
     """
 
 

@@ -168,6 +168,11 @@ _WORDS: Mapping[str, Explanation] = {
         _PERSON,
         "Correct the person's fields in Lytics, or leave the field out of the export's fields; then redrive.",
     ),
+    "scan_expired": Explanation(
+        "Lytics does not know any more how far the scan of an audience had come.",
+        "a backfill",
+        "Start the backfill again: whoever was brought over already is not told a second time.",
+    ),
     "user_not_found": Explanation(
         "Sailthru has no profile of this person where there should be one.",
         _PERSON,

@@ -1,47 +1,55 @@
 """
-Lytics' API for reading: an audience by id or slug.
+Lytics' API for reading: audiences, the fields of its profiles, and who is in an audience, page by page.
 
-https://www.contentstack.com/docs/developers/apis/lytics-api/v2
+https://www.contentstack.com/docs/developers/apis/lytics-api/v2, scans: .../lytics-api/v1/segment
 """
 
 import asyncio
-from datetime import timedelta
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Self
 from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
-from pydantic_core import from_json
 
 from app import __version__
 from app.domain.audience import Audience
-from app.domain.errors import AppError, CredentialsRefused, LimitReached, NotFound, Permanent, Transient
-from app.lytics.wire import SegmentAnswer
+from app.domain.errors import NotFound, Permanent, ScanExpired
+from app.domain.field import ProfileField
+from app.domain.scan import ScanPage
+from app.lytics import protocol, reading
+from app.lytics.protocol import Answer, Failure
 
 DEFAULT_BASE_URL = "https://api.lytics.io"
 LONGEST_CONNECT = timedelta(seconds=5)
 LARGEST_ANSWER_BYTES = 8_000_000
 LONGEST_ID = 255
+PAGE_SIZE = 100
 
-_REFUSED_CREDENTIALS = {
-    "expired_token": "The Lytics API token has expired: make a new one under Account > Security > Access Tokens.",
-    "not_authorized": "Lytics does not know the API token: compare it with Account > Security > Access Tokens.",
-    "forbidden": "The Lytics API token may not read audiences, or this machine's network address is not allowed: check"
-    " the token's roles under Account > Security > Access Tokens.",
-}
+_NO_SUCH_AUDIENCE = "Lytics knows no such audience in the account of the API token: compare its id or slug in Lytics."
+_NOTHING_THERE = "Nothing answers at Lytics' address (HTTP 404): set LYTICS_BASE_URL to https://api.lytics.io."
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class LyticsClient:
     """
     The calls of one Lytics account; all of them only read, so each is safe to repeat.
 
+    What may pass by itself (429, 5xx, no answer in time, a broken connection, an answer that is no JSON) is asked three
+    times before it becomes an error; see `protocol.wait_before_next_try`.
+
     Args:
         token: an API token, sent raw in `Authorization`, never in a URL.
             https://www.contentstack.com/docs/lytics/access-tokens
         base_url: where the API answers.
-        timeout: for a whole call.
+        timeout: for each try, as a whole.
         transport: in place of real connections.
+        sleep, draw, clock: waits so many seconds; the dice, 0 to 1; the time, aware.
     """
 
     def __init__(
@@ -51,8 +59,14 @@ class LyticsClient:
         *,
         timeout: timedelta = timedelta(seconds=15),
         transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
+        clock: Callable[[], datetime] = _now,
     ) -> None:
         self._timeout = timeout
+        self._sleep = sleep
+        self._draw = draw
+        self._clock = clock
         self._http = httpx.AsyncClient(
             base_url=base_url,
             headers={
@@ -76,19 +90,59 @@ class LyticsClient:
             LimitReached, Transient: worth another try later.
             Permanent: Lytics does not take the question as it is.
         """
-        # Dots alone would leave the folder: httpx resolves them as a browser does.
-        if len(id_or_slug) > LONGEST_ID or not id_or_slug.isprintable() or not id_or_slug.strip("."):
-            raise NotFound("This can't be the id or slug of an audience in Lytics.")
-        body = await self._get(f"/v2/segment/{quote(id_or_slug, safe='')}")
+        path = f"/v2/segment/{_in_path(id_or_slug)}"
+        return reading.audience_in((await self._get(path, not_found=NotFound(_NO_SUCH_AUDIENCE))).document)
+
+    async def audiences(self) -> list[Audience]:
+        """
+        All audiences of people, with their sizes, in Lytics' order; those that can't be exported are left out.
+
+        Raises:
+            CredentialsRefused, LimitReached, Transient, Permanent: see `audience`.
+        """
+        wanted = {"table": "user", "kind": "segment", "sizes": "true"}
+        return reading.audiences_in((await self._get("/v2/segment", wanted)).document)
+
+    async def fields(self) -> list[ProfileField]:
+        """
+        The fields that profiles can have, in Lytics' order.
+
+        Raises:
+            CredentialsRefused, LimitReached, Transient, Permanent: see `audience`.
+        """
+        return reading.fields_in((await self._get("/v2/schema/user/field", {"filter": "all"})).document)
+
+    async def scan(
+        self, audience_id: str, *, fields: Iterable[str], start: str | None, limit: int = PAGE_SIZE
+    ) -> ScanPage:
+        """
+        The next people of an audience, with these fields and `_id`.
+
+        Args:
+            audience_id: or its slug.
+            start: `next` of the page before; None for the first page. Lytics forgets it after a while.
+            limit: of people on the page; Lytics gives at most 100.
+
+        Raises:
+            NotFound: the audience is not there, or not any more.
+            ScanExpired: the audience is there, but Lytics does not know `start`.
+            CredentialsRefused, LimitReached, Transient, Permanent: see `audience`.
+        """
+        names = dict.fromkeys([*fields, "_id"])
+        wanted = {"fields": ",".join(names), "limit": str(limit)} | ({"start": start} if start else {})
+        path = f"/api/segment/{_in_path(audience_id)}/scan"
         try:
-            segment = SegmentAnswer.model_validate_json(body).data
-        except ValidationError:
-            raise _unreadable() from None
-        if segment.deleted is True:
-            raise NotFound("This audience is deleted in Lytics.")
-        if not segment.name or not segment.name.strip():
-            raise NotFound("This audience has no name in Lytics, so its list can't be named after it.")
-        return Audience(id=segment.id, slug=segment.slug_name or "", name=segment.name)
+            answer = await self._get(path, wanted, not_found=NotFound(_NO_SUCH_AUDIENCE))
+        except (NotFound, Permanent) as error:
+            if not start or not _may_mean_expired(error):
+                raise
+        else:
+            return reading.page_in(answer.document, answer.answered_at)
+        # Which answer an unknown `start` gets is not documented; whether the audience is gone can be asked.
+        await self.audience(audience_id)
+        raise ScanExpired(
+            "scan_expired", "Lytics does not know any more where the scan stopped: begin it again from the first page."
+        )
 
     async def aclose(self) -> None:
         """
@@ -108,65 +162,73 @@ class LyticsClient:
         """
         await self.aclose()
 
-    async def _get(self, path: str) -> bytes:
+    async def _get(
+        self, path: str, params: Mapping[str, str] | None = None, *, not_found: NotFound | None = None
+    ) -> Answer:
         """
-        The body of an answer 200; any other answer, or none, becomes the error that says what to do next.
+        The answer, after as many tries as it takes; an answer that is none becomes the error that says what to do next.
         """
+        tried = 0
+        while True:
+            outcome = await self._try(path, params, not_found)
+            if isinstance(outcome, Answer):
+                return outcome
+            tried += 1
+            wait = protocol.wait_before_next_try(tried, outcome, draw=self._draw())
+            if wait is None:
+                raise outcome.error
+            await self._sleep(wait.total_seconds())
+
+    async def _try(self, path: str, params: Mapping[str, str] | None, not_found: NotFound | None) -> Answer | Failure:
+        # Errors are made here and raised by the caller, so that they have no context: httpx's errors hold the request
+        # with its token.
         try:
-            async with asyncio.timeout(self._timeout.total_seconds()), self._http.stream("GET", path) as response:
-                status, body = response.status_code, await _read_body(response)
-        except TimeoutError:
-            failure = Transient("timeout", "Lytics did not answer in time.")
+            async with (
+                asyncio.timeout(self._timeout.total_seconds()),
+                self._http.stream("GET", path, params=params) as response,
+            ):
+                body = await _read_body(response)
+        except httpx.ConnectTimeout:
+            return Failure(protocol.unreachable())
+        except (TimeoutError, httpx.TimeoutException):
+            return Failure(protocol.timed_out(self._timeout))
         except (httpx.RequestError, OSError):
-            failure = Transient("unreachable", "The connection to Lytics could not be made, or broke.")
-        else:
-            if status == HTTPStatus.OK:
-                return body
-            raise _refusal(status, body)
-        # Outside of the handlers, so that the error has no context: httpx's errors hold the request with its token.
-        raise failure
+            return Failure(protocol.unreachable())
+        if body is None:
+            return Failure(protocol.unreadable())
+        return protocol.read_answer(
+            response.status_code,
+            response.headers,
+            body,
+            now=self._clock(),
+            not_found=not_found or Permanent(HTTPStatus.NOT_FOUND, _NOTHING_THERE),
+        )
 
 
-def _refusal(status: int, body: bytes) -> AppError:
+def _in_path(id_or_slug: str) -> str:
     """
-    The error of any answer but 200.
+    An audience's id or slug as a part of a path.
+
+    Raises:
+        NotFound: it can be neither.
     """
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        code = _why_refused(status, body)
-        return CredentialsRefused(code, _REFUSED_CREDENTIALS[code])
-    if status == HTTPStatus.NOT_FOUND:
-        return NotFound("Lytics knows no such audience in the account of the API token.")
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return LimitReached(status, "Lytics asks for a pause: too many calls.")
-    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Permanent(status, f"Lytics refused the call (HTTP {status}).")
-    return Transient(status, f"Lytics could not answer (HTTP {status}).")
+    # Dots alone would leave the folder: httpx resolves them as a browser does.
+    if len(id_or_slug) > LONGEST_ID or not id_or_slug.isprintable() or not id_or_slug.strip("."):
+        raise NotFound("This can't be the id or slug of an audience in Lytics.")
+    return quote(id_or_slug, safe="")
 
 
-def _why_refused(status: int, body: bytes) -> str:
+def _may_mean_expired(error: NotFound | Permanent) -> bool:
+    return isinstance(error, NotFound) or error.code == HTTPStatus.BAD_REQUEST
+
+
+async def _read_body(response: httpx.Response) -> bytes | None:
     """
-    Which of the refusals it is; only the words of the answer tell an expired token from a wrong one.
-    https://www.contentstack.com/docs/lytics/access-tokens
+    The body, or None where it is larger than anything Lytics would say.
     """
-    if status == HTTPStatus.FORBIDDEN:
-        return "forbidden"
-    try:
-        answer = from_json(body)
-    except ValueError:
-        return "not_authorized"
-    message = answer.get("message") if isinstance(answer, dict) else None
-    is_expired = isinstance(message, str) and message.strip().lower() == "expired token"
-    return "expired_token" if is_expired else "not_authorized"
-
-
-async def _read_body(response: httpx.Response) -> bytes:
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > LARGEST_ANSWER_BYTES:
-            raise _unreadable()
+            return None
     return bytes(body)
-
-
-def _unreadable() -> Transient:
-    return Transient("unreadable", "Lytics' answer is not the JSON that it should be.")

@@ -2,16 +2,19 @@
 Lytics' JSON as it is on the wire: its word "segment" for an audience stops here.
 
 Webhooks, default format and CloudEvents: https://www.contentstack.com/docs/lytics/webhooks
-Audiences: https://www.contentstack.com/docs/developers/apis/lytics-api/v2
+Audiences, fields: https://www.contentstack.com/docs/developers/apis/lytics-api/v2, scans: .../lytics-api/v1/segment
 """
 
 import json
 from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import from_json
 
+from app.domain.values import sayable
+
 LONGEST_NUMBER = 400
+LONGEST_COUNT = 15
 
 
 def parse_json(body: bytes) -> Any:  # noqa: ANN401 - whatever was sent
@@ -88,20 +91,77 @@ class Message(_Wire):
     time: Any = None
 
 
+def _count(value: object) -> object:
+    """
+    A count, which v1 may send as text; None where it is none.
+    """
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= LONGEST_COUNT:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _shown(value: str) -> str:
+    """
+    A name or a token as it can be stored, sent and shown.
+    """
+    if not value.isprintable():
+        raise ValueError("This has characters that can't be shown.")
+    return value
+
+
+Count = Annotated[int | None, BeforeValidator(_count)]
+Text = Annotated[str | None, AfterValidator(sayable)]
+Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128), AfterValidator(_shown)]
+FieldName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=256), AfterValidator(_shown)]
+ScanToken = Annotated[str, StringConstraints(strict=True), AfterValidator(_shown)]
+
+
 class Segment(_Wire):
     """
-    One audience as `GET /v2/segment/{id}` describes it; empty text where Lytics tells no name.
+    One audience, as v2 and v1 describe it; empty text where Lytics tells no name.
+
+    Args:
+        kind: `segment` or nothing for an audience; others are goals, lists, metrics and the like.
+        table: of the people it is made of; others than `user` hold things such as content.
     """
 
-    id: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128)]
-    slug_name: str | None = None
-    name: str | None = None
-    deleted: Any = Field(default=False)
+    id: Id
+    slug_name: Text = None
+    name: Text = None
+    kind: str | None = None
+    table: str | None = None
+    size: Count = None
+    deleted: Any = False
+    invalid: Any = False
 
 
-class SegmentAnswer(_Wire):
+class SchemaField(_Wire):
     """
-    The envelope around one audience.
+    One field of the schema: v2 calls its name `id`, v1 `as`, and identifiers `is_identifier` and `is_by`.
     """
 
-    data: Segment
+    name: FieldName = Field(validation_alias=AliasChoices("id", "as"))
+    type: Text = None
+    shortdesc: Text = None
+    is_identifier: bool = Field(default=False, validation_alias=AliasChoices("is_identifier", "is_by"))
+    is_pii: bool = False
+
+
+class SchemaTable(_Wire):
+    """
+    The schema as v1 has it: the fields under one of two names, and the names of identifiers.
+    """
+
+    fields: list[Any] | None = None
+    columns: list[Any] | None = None
+    by_fields: list[Any] | None = None
+
+
+class Page(_Wire):
+    """
+    One page of a scan; the token of the next is called `next` in an old tutorial, and is empty on the last page.
+    """
+
+    data: list[Any] | None
+    next: ScanToken | None = Field(default=None, validation_alias=AliasChoices("_next", "next"))
+    total: Count = None

@@ -1,14 +1,12 @@
 """
-Asking Lytics for an audience: against the sandbox, and against answers that it does not give.
+Asking Lytics: against the sandbox, and against answers that it does not give.
 """
 
 import asyncio
-import json
 import logging
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -23,54 +21,78 @@ from app.domain.errors import (
     Permanent,
     Transient,
 )
+from app.domain.field import ProfileField
 from app.lytics.client import LARGEST_ANSWER_BYTES, LyticsClient
+from app.sandbox.audiences import SPRING_BUYERS
+from app.sandbox.audiences import Audience as Segment
+from app.sandbox.audiences import Field as SchemaField
 from app.sandbox.lytics import LyticsSandbox
+from tests.lytics.clients import TOKEN, Waits, answering, client_of, composed, enveloped, response, segment
 
-COMPOSED = Path(__file__).parents[1] / "fixtures" / "lytics" / "composed"
-RECORDED = Path(__file__).parents[3] / "shared" / "reference" / "fixtures" / "lytics" / "go-lytics"
-TOKEN = "at.abc.secret"
 SPRING = Audience("0a1b2c3d4e5f60718293a4b5c6d7e8f9", "spring_buyers", "Spring Buyers")
+LAPSED = Segment("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Lapsed Buyers", "lapsed_buyers", size=7)
+DELETED = Segment("1" * 32, "Deleted", "deleted", is_deleted=True)
+BROKEN = Segment("2" * 32, "Broken", "broken", is_invalid=True)
+GOAL = Segment("3" * 32, "Goal", "goal", kind="goal")
 
 
-def client_of(handler: Callable[[httpx.Request], httpx.Response]) -> LyticsClient:
-    return LyticsClient(TOKEN, "https://api.example.com", transport=httpx.MockTransport(handler))
-
-
-def answering(status: int, body: object) -> LyticsClient:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return client_of(lambda _: httpx.Response(status, content=content))
-
-
-def fixture(name: str) -> bytes:
-    return (COMPOSED / f"{name}.json").read_bytes()
-
-
-def segment(**different: object) -> dict[str, object]:
-    return {"data": {"id": "abc", "slug_name": "vip", "name": "VIP"} | different, "status": 200}
+def sandboxed(sandbox: LyticsSandbox) -> LyticsClient:
+    return LyticsClient(TOKEN, "http://sandbox", transport=httpx.ASGITransport(sandbox), sleep=Waits())
 
 
 @pytest.mark.parametrize("asked", [SPRING.id, SPRING.slug])
 async def test_an_audience_is_found_by_id_or_slug(asked: str) -> None:
-    transport = httpx.ASGITransport(LyticsSandbox(TOKEN))
-
-    async with LyticsClient(TOKEN, "http://sandbox", transport=transport) as client:
+    async with sandboxed(LyticsSandbox(TOKEN)) as client:
         assert await client.audience(asked) == SPRING
 
 
+async def test_the_audiences_of_an_account_come_with_their_sizes() -> None:
+    """
+    Those that can't be exported are left out: deleted ones, invalid ones, goals.
+    """
+    sandbox = LyticsSandbox(TOKEN, [SPRING_BUYERS, LAPSED, DELETED, BROKEN, GOAL])
+
+    async with sandboxed(sandbox) as client:
+        audiences = await client.audiences()
+
+    assert audiences == [
+        Audience(SPRING.id, SPRING.slug, SPRING.name, 0),
+        Audience(LAPSED.id, LAPSED.slug, LAPSED.name, 7),
+    ]
+
+
+async def test_the_fields_of_an_account_come_with_their_types() -> None:
+    sandbox = LyticsSandbox(TOKEN, fields=[SchemaField("email", is_identifier=True), SchemaField("emails", "[]string")])
+
+    async with sandboxed(sandbox) as client:
+        fields = await client.fields()
+
+    assert fields == [
+        ProfileField("email", "string", is_identifier=True, is_pii=True, title="Email"),
+        ProfileField("emails", "[]string", title="Emails"),
+    ]
+
+
+async def test_what_is_asked_for() -> None:
+    """
+    Audiences of people only, with sizes; all fields, not just scalar ones.
+    """
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(f"{request.method} {request.url.raw_path.decode()}")
+        return response(200, enveloped([]))
+
+    async with client_of(handler) as client:
+        await client.audiences()
+        await client.fields()
+
+    assert seen == ["GET /v2/segment?table=user&kind=segment&sizes=true", "GET /v2/schema/user/field?filter=all"]
+
+
 async def test_the_answer_of_lytics_documentation_is_read() -> None:
-    async with answering(200, fixture("v2_segment_get")) as client:
-        assert await client.audience(SPRING.slug) == SPRING
-
-
-async def test_the_answer_in_the_older_shape_is_read() -> None:
-    path = RECORDED / "get_segment.json"
-    if not path.exists():
-        pytest.skip("the recorded answers are not here")
-
-    async with answering(200, path.read_bytes()) as client:
-        audience = await client.audience("lytics_test_segment")
-
-    assert audience == Audience("f186a334ad7109bbe08880", "lytics_test_segment", "Lytics Test Segment")
+    async with answering(200, composed("v2_segment_get")) as client:
+        assert await client.audience(SPRING.slug) == Audience(SPRING.id, SPRING.slug, SPRING.name, 13)
 
 
 async def test_the_token_travels_raw_in_its_header_and_nowhere_else(caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +101,7 @@ async def test_the_token_travels_raw_in_its_header_and_nowhere_else(caplog: pyte
 
     def handler(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, json=segment())
+        return response(200, enveloped(segment()))
 
     async with client_of(handler) as client:
         await client.audience("vip")
@@ -91,26 +113,28 @@ async def test_the_token_travels_raw_in_its_header_and_nowhere_else(caplog: pyte
 
 
 @pytest.mark.parametrize(
-    ("asked", "path"),
+    ("asked", "part"),
     [
-        ("vip", b"/v2/segment/vip"),
-        ("a/b?c#d", b"/v2/segment/a%2Fb%3Fc%23d"),
-        ("../user", b"/v2/segment/..%2Fuser"),
-        ("100% Zo\u00eb", b"/v2/segment/100%25%20Zo%C3%AB"),
-        ("%2e%2e", b"/v2/segment/%252e%252e"),
+        ("vip", b"vip"),
+        ("a/b?c#d", b"a%2Fb%3Fc%23d"),
+        ("../user", b"..%2Fuser"),
+        ("100% Zo\u00eb", b"100%25%20Zo%C3%AB"),
+        ("%2e%2e", b"%252e%252e"),
     ],
 )
-async def test_an_id_can_not_leave_its_place_in_the_url(asked: str, path: bytes) -> None:
+async def test_an_id_can_not_leave_its_place_in_the_url(asked: str, part: bytes) -> None:
     seen: list[bytes] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(request.url.raw_path)
-        return httpx.Response(200, json=segment())
+        seen.append(request.url.raw_path.partition(b"?")[0])
+        is_scan = request.url.path.endswith("/scan")
+        return response(200, enveloped([] if is_scan else segment()))
 
     async with client_of(handler) as client:
         await client.audience(asked)
+        await client.scan(asked, fields=[], start=None)
 
-    assert seen == [path]
+    assert seen == [b"/v2/segment/" + part, b"/api/segment/" + part + b"/scan"]
 
 
 @pytest.mark.parametrize("asked", ["", ".", "..", "a" * 256, "\ud83d", "a\x00", "a\r\nb"])
@@ -121,52 +145,75 @@ async def test_what_can_be_no_id_is_not_asked_for(asked: str) -> None:
     async with client_of(handler) as client:
         with pytest.raises(NotFound):
             await client.audience(asked)
+        with pytest.raises(NotFound):
+            await client.scan(asked, fields=[], start=None)
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "error", "code"),
-    [
-        (401, fixture("error_401_expired_token"), CredentialsRefused, "expired_token"),
-        (401, fixture("error_401_not_authorized"), CredentialsRefused, "not_authorized"),
-        (401, b"<html>", CredentialsRefused, "not_authorized"),
-        (401, ["Expired Token"], CredentialsRefused, "not_authorized"),
-        (401, {"message": 7}, CredentialsRefused, "not_authorized"),
-        (403, {"status": 403, "errors": [{"code": "FORBIDDEN-026"}]}, CredentialsRefused, "forbidden"),
-        (429, b"", LimitReached, 429),
-        (400, {"status": 400, "errors": []}, Permanent, 400),
-        (500, b"", Transient, 500),
-        (503, b"<html>", Transient, 503),
-        (302, b"", Transient, 302),
-        (204, b"", Transient, 204),
-        (200, b"", Transient, "unreadable"),
-        (200, b"<html>", Transient, "unreadable"),
-        (200, [], Transient, "unreadable"),
-        (200, {"data": None}, Transient, "unreadable"),
-        (200, segment(id=""), Transient, "unreadable"),
-        (200, segment(id=7), Transient, "unreadable"),
-        (200, segment(name=["VIP"]), Transient, "unreadable"),
-        (200, b" " * (LARGEST_ANSWER_BYTES + 1), Transient, "unreadable"),
-    ],
-)
+ERRORS: list[tuple[int, object, type[CallFailed], int | str, str]] = [
+    (401, composed("error_401_expired_token"), CredentialsRefused, "expired_token", "make a new one"),
+    (401, composed("error_401_not_authorized"), CredentialsRefused, "not_authorized", "LYTICS_API_TOKEN"),
+    (401, b"<html>", CredentialsRefused, "not_authorized", "LYTICS_API_TOKEN"),
+    (401, ["Expired Token"], CredentialsRefused, "not_authorized", "LYTICS_API_TOKEN"),
+    (401, {"message": 7}, CredentialsRefused, "not_authorized", "LYTICS_API_TOKEN"),
+    (403, {"status": 403, "errors": [{"code": "FORBIDDEN-026"}]}, CredentialsRefused, "forbidden", "token's roles"),
+    (429, b"", LimitReached, 429, "try again in a minute"),
+    (400, {"status": 400, "errors": []}, Permanent, 400, "LYTICS_BASE_URL"),
+    (500, b"", Transient, 500, "try again in a minute"),
+    (503, b"<html>", Transient, 503, "try again in a minute"),
+    (302, b"", Transient, 302, "LYTICS_BASE_URL"),
+    (204, b"", Transient, 204, "try again in a minute"),
+    (200, b"", Transient, "unreadable", "LYTICS_BASE_URL"),
+    (200, b"<html>", Transient, "unreadable", "LYTICS_BASE_URL"),
+    (200, [], Transient, "unreadable", "LYTICS_BASE_URL"),
+    (200, {}, Transient, "unreadable", "LYTICS_BASE_URL"),
+    (200, enveloped("abc"), Transient, "unreadable", "LYTICS_BASE_URL"),
+    (200, b" " * (LARGEST_ANSWER_BYTES + 1), Transient, "unreadable", "LYTICS_BASE_URL"),
+    (200, {"status": 401, "message": "Expired Token", "data": None}, CredentialsRefused, "expired_token", "new one"),
+    (200, {"status": "500", "message": "oops", "data": None}, Transient, 500, "try again"),
+    (200, {"status": 400, "message": "oops", "data": None}, Permanent, 400, "LYTICS_BASE_URL"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "error", "code", "next_step"), ERRORS)
 async def test_the_error_says_what_to_do_next(
-    status: int, body: object, error: type[CallFailed], code: int | str
+    status: int, body: object, error: type[CallFailed], code: int | str, next_step: str
 ) -> None:
+    """
+    In its type to the caller, in its words to a person; also where an error comes in the body of a 200.
+    """
     async with answering(status, body) as client:
-        with pytest.raises(CallFailed) as caught:
+        for ask in (
+            lambda: client.audience("vip"),
+            client.audiences,
+            client.fields,
+            lambda: client.scan("vip", fields=[], start=None),
+        ):
+            with pytest.raises(CallFailed) as caught:
+                await ask()
+
+            assert (type(caught.value), caught.value.code) == (error, code)
+            assert next_step in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [None, segment(id=""), segment(id=7), segment(name=["VIP"]), []])
+async def test_what_is_no_audience_is_not_read_as_one(data: object) -> None:
+    async with answering(200, enveloped(data)) as client:
+        with pytest.raises(Transient) as caught:
             await client.audience("vip")
 
-    assert (type(caught.value), caught.value.code) == (error, code)
+    assert caught.value.code == "unreadable"
 
 
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (404, fixture("v2_error_not_found"), "knows no such audience"),
+        (404, composed("v2_error_not_found"), "knows no such audience"),
         (404, b"", "knows no such audience"),
-        (200, segment(deleted=True), "deleted"),
-        (200, segment(name=""), "no name"),
-        (200, segment(name="  "), "no name"),
-        (200, segment(name=None), "no name"),
+        (200, {"status": 404, "data": None}, "knows no such audience"),
+        (200, enveloped(segment(deleted=True)), "deleted"),
+        (200, enveloped(segment(name="")), "no name"),
+        (200, enveloped(segment(name="  ")), "no name"),
+        (200, enveloped(segment(name=None)), "no name"),
     ],
 )
 async def test_an_audience_that_can_not_be_exported_is_not_found(status: int, body: object, words: str) -> None:
@@ -175,30 +222,43 @@ async def test_an_audience_that_can_not_be_exported_is_not_found(status: int, bo
             await client.audience("vip")
 
 
+async def test_a_list_that_is_not_there_is_no_missing_audience() -> None:
+    """
+    What is called is not Lytics' API.
+    """
+    async with answering(404, b"") as client:
+        for ask in (client.audiences, client.fields):
+            with pytest.raises(Permanent, match="LYTICS_BASE_URL") as caught:
+                await ask()
+
+            assert caught.value.code == 404
+
+
 async def test_a_slug_is_not_needed() -> None:
-    async with answering(200, segment(slug_name=None)) as client:
+    async with answering(200, enveloped(segment(slug_name=None))) as client:
         assert await client.audience("vip") == Audience("abc", "", "VIP")
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "code"),
     [
-        httpx.ConnectError("x"),
-        httpx.ReadTimeout("x"),
-        httpx.RemoteProtocolError("x"),
-        httpx.DecodingError("x"),
-        OSError("x"),
+        (httpx.ConnectError("x"), "unreachable"),
+        (httpx.ConnectTimeout("x"), "unreachable"),
+        (httpx.ReadTimeout("x"), "timeout"),
+        (httpx.RemoteProtocolError("x"), "unreachable"),
+        (httpx.DecodingError("x"), "unreachable"),
+        (OSError("x"), "unreachable"),
     ],
 )
-async def test_a_lost_answer_is_worth_another_try(error: Exception) -> None:
+async def test_a_lost_answer_is_worth_another_try(error: Exception, code: str) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise error
 
     async with client_of(handler) as client:
-        with pytest.raises(Transient) as caught:
+        with pytest.raises(Transient, match="check LYTICS_BASE_URL") as caught:
             await client.audience("vip")
 
-    assert caught.value.code == "unreachable"
+    assert caught.value.code == code
     assert caught.value.__context__ is None
 
 
@@ -211,9 +271,10 @@ class Dripping(httpx.AsyncByteStream):
 
 async def test_a_dripping_answer_ends_at_the_timeout() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Dripping()))
+    timeout = timedelta(milliseconds=100)
 
-    async with LyticsClient(TOKEN, timeout=timedelta(milliseconds=100), transport=transport) as client:
-        with pytest.raises(Transient) as caught:
+    async with LyticsClient(TOKEN, timeout=timeout, transport=transport, sleep=Waits()) as client:
+        with pytest.raises(Transient, match=r"within 0\.1 seconds") as caught:
             await client.audience("vip")
 
     assert caught.value.code == "timeout"

@@ -1,0 +1,179 @@
+"""
+What may pass by itself is asked again, after a wait; what a person has to mend is not.
+"""
+
+from datetime import timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, NotFound, Permanent, Transient
+from app.lytics.protocol import Failure, unreadable, wait_before_next_try
+from tests.factories import HOUR, NOON, SECOND
+from tests.lytics.clients import Answer, Waits, answering_in_turn, enveloped, response, segment
+
+OK = response(200, enveloped(segment()))
+
+
+@pytest.mark.parametrize(
+    ("tried", "draw", "asked", "wait"),
+    [
+        (1, 0.0, None, 1),
+        (1, 1.0, None, 0.75),
+        (2, 0.0, None, 2),
+        (2, 0.5, None, 1.75),
+        (3, 0.0, None, None),
+        (1, 0.0, 0, 1),
+        (1, 0.0, 7, 7),
+        (2, 1.0, 10, 10),
+        (1, 0.0, 10.5, None),
+        (3, 0.0, 1, None),
+    ],
+)
+def test_waits_double_and_follow_lytics_up_to_ten_seconds(
+    tried: int, draw: float, asked: float | None, wait: float | None
+) -> None:
+    """
+    Three tries in all; a longer wait than ten seconds is the caller's.
+    """
+    retry_after = None if asked is None else timedelta(seconds=asked)
+
+    found = wait_before_next_try(tried, Failure(unreadable(), retry_after), draw=draw)
+
+    assert found == (None if wait is None else timedelta(seconds=wait))
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        response(429),
+        response(500),
+        response(503, b"<html>"),
+        response(200, b'{"data": {'),
+        httpx.ReadTimeout("x"),
+        httpx.ConnectError("x"),
+        httpx.RemoteProtocolError("peer closed connection without sending complete message body"),
+    ],
+    ids=repr,
+)
+async def test_what_passes_is_not_noticed(trouble: Answer) -> None:
+    """
+    Twice in trouble, then answered.
+    """
+    waits = Waits()
+
+    async with answering_in_turn(trouble, trouble, OK, waits=waits, draw=0.4) as client:
+        audience = await client.audience("vip")
+
+    assert audience.name == "VIP"
+    assert waits == [0.9, 1.8]
+
+
+async def test_what_does_not_pass_is_told_after_three_tries() -> None:
+    """
+    The error is that of the last one.
+    """
+    waits = Waits()
+
+    async with answering_in_turn(response(500), response(502), response(503), waits=waits) as client:
+        with pytest.raises(Transient) as caught:
+            await client.fields()
+
+    assert caught.value.code == 503
+    assert waits == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, Permanent), (401, CredentialsRefused), (403, CredentialsRefused), (404, NotFound), (422, Permanent)],
+)
+async def test_what_a_person_has_to_mend_is_told_at_once(status: int, error: type[Exception]) -> None:
+    waits = Waits()
+
+    async with answering_in_turn(response(status), waits=waits) as client:
+        with pytest.raises(error):
+            await client.audience("vip")
+
+    assert waits == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"Retry-After": "4"}, 4),
+        ({"Retry-After": " 10 "}, 10),
+        ({"Retry-After": format_datetime(NOON + 5 * SECOND, usegmt=True)}, 5),
+        # Lytics' own clock counts, where it is told.
+        (
+            {
+                "Retry-After": format_datetime(NOON + HOUR + 5 * SECOND, usegmt=True),
+                "Date": format_datetime(NOON + HOUR, usegmt=True),
+            },
+            5,
+        ),
+        ({"Retry-After": format_datetime(NOON - HOUR, usegmt=True)}, 1),
+        ({"Retry-After": "soon"}, 1),
+        ({"Retry-After": "-3"}, 1),
+        ({"Retry-After": "", "Date": "yesterday"}, 1),
+    ],
+)
+async def test_lytics_is_given_the_time_it_asks_for(status: int, headers: dict[str, str], wait: float) -> None:
+    """
+    As seconds or as a date; what can't be read counts as not said.
+    """
+    waits = Waits()
+
+    async with answering_in_turn(response(status, headers=headers), OK, waits=waits) as client:
+        await client.audience("vip")
+
+    assert waits == [wait]
+
+
+@pytest.mark.parametrize(
+    ("headers", "resets_after"),
+    [
+        ({"Retry-After": "11"}, timedelta(seconds=11)),
+        ({"Retry-After": "999999999"}, timedelta(days=1)),
+        (
+            {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT", "Date": "Mon, 01 Jan 0001 00:00:00 GMT"},
+            timedelta(days=1),
+        ),
+    ],
+)
+async def test_more_time_than_that_is_the_callers_matter(headers: dict[str, str], resets_after: timedelta) -> None:
+    """
+    It is told when to come again, at the latest in a day.
+    """
+    async with answering_in_turn(response(429, headers=headers)) as client:
+        with pytest.raises(LimitReached) as caught:
+            await client.audiences()
+
+    assert caught.value.resets_at == NOON + resets_after
+
+
+async def test_each_page_of_a_scan_has_tries_of_its_own() -> None:
+    waits = Waits()
+    page, last = response(200, enveloped([], _next="b")), response(200, enveloped([], _next=""))
+
+    async with answering_in_turn(response(500), page, response(500), response(500), last, waits=waits) as client:
+        first = await client.scan("vip", fields=[], start=None)
+        second = await client.scan("vip", fields=[], start=first.next)
+
+    assert (first.next, second.next) == ("b", None)
+    assert waits == [1, 1, 2]
+
+
+async def test_a_failure_after_tries_has_no_context() -> None:
+    """
+    The errors of httpx hold the request, with its token.
+    """
+    error = httpx.ConnectError("x")
+
+    async with answering_in_turn(error, error, error) as client:
+        with pytest.raises(CallFailed) as caught:
+            await client.audiences()
+
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
