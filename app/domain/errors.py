@@ -17,13 +17,24 @@ Every error this service raises on purpose. The type says what to do next::
     │   └── CredentialsRefused         no call of this account can work: pause the account
     ├── StoreUnavailable             the database can't be written now: 503, the sender comes again
     ├── NotFound                     of our own API: 404
+    │   └── UnknownAudience            no audience is called so; with near ones
     ├── Conflict                     of our own API: 409
+    │   └── AmbiguousAudience          several audiences are called so
+    ├── BadFields                    of our own API: 422, with a sentence for each field that can't go along
     └── BadSettings                  the start is refused, with one sentence that says what to change
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from app.domain.rejection import EXPLANATIONS, Reason
+
+if TYPE_CHECKING:
+    # What is raised of audiences is raised by their own file.
+    from app.domain.audience import Audience
+
+MOST_LISTED = 10
 
 
 class AppError(Exception):
@@ -143,13 +154,61 @@ class NotFound(AppError):
     """
 
 
+class UnknownAudience(NotFound):
+    """
+    No audience has the id, slug or name that was given.
+
+    Args:
+        candidates: those that are called much alike, the nearest first; maybe none.
+    """
+
+    def __init__(self, candidates: "Iterable[Audience]" = ()) -> None:
+        self.candidates = tuple(candidates)
+        near = f" Near: {_listed(self.candidates)}." if self.candidates else ""
+        super().__init__(
+            f"Lytics has no audience of this id, slug or name.{near}"
+            " GET /lytics/audiences lists those that can be exported."
+        )
+
+
 class Conflict(AppError):
     """
     What our own API was asked to do does not fit the present state.
     """
 
 
+class AmbiguousAudience(Conflict):
+    """
+    Several audiences have the slug or name that was given.
+
+    Args:
+        candidates: all of them.
+    """
+
+    def __init__(self, candidates: "Iterable[Audience]") -> None:
+        self.candidates = tuple(candidates)
+        super().__init__(f"Several audiences are called so: {_listed(self.candidates)}. Give the id of one.")
+
+
+class BadFields(AppError):
+    """
+    Some of the chosen fields can't go along.
+
+    Args:
+        problems: a sentence for each.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(" ".join(self.problems))
+
+
 class BadSettings(AppError):
     """
     The program can't start like this; the text is one sentence that says what to change.
     """
+
+
+def _listed(audiences: "Sequence[Audience]") -> str:
+    shown = [f'"{one.name}" (id {one.id}, slug {one.slug or "none"})' for one in audiences[:MOST_LISTED]]
+    return ", ".join(shown) + (f" and {len(audiences) - MOST_LISTED} more" if len(audiences) > MOST_LISTED else "")
