@@ -50,9 +50,9 @@ class Members(Protocol):
         """
         ...
 
-    async def wake(self, export_id: int) -> bool:
+    async def next_slice(self, export_id: int) -> bool:
         """
-        Make the next slice of an export's waiting members due; true while there is more.
+        Do the next slice of what was ordered of an export for each of its members; true while there is more.
         """
         ...
 
@@ -115,12 +115,12 @@ class Gate(Protocol):
 
 class Exports(Protocol):
     """
-    Which exports began to run.
+    Which exports were resumed, stopped, or had their list changed.
     """
 
-    async def waking(self) -> list[int]:
+    async def unfinished(self) -> list[int]:
         """
-        The exports whose waiting members have not all been made due.
+        The exports that have something left to be done for each of their members.
         """
         ...
 
@@ -310,7 +310,7 @@ class Worker:
 
     def exports_changed(self) -> None:
         """
-        An export was started, named or resumed: look after its name, its list and those who wait.
+        An export was started, named, resumed or stopped: look after its name, its list and its members.
         """
         self._exports_changed.set()
 
@@ -360,7 +360,7 @@ class Worker:
             self._exports_changed.clear()
             try:
                 is_unfinished = await self._name_exports()
-                await self._make_due()
+                is_unfinished |= await self._carry_out_orders()
             except StoreUnavailable as error:
                 log.warning("store unavailable, naming waits", why=str(error))
                 is_unfinished = True
@@ -386,11 +386,15 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), pause.total_seconds())
 
-    async def _make_due(self) -> None:
-        for export_id in await self._exports.waking():
-            while await self._members.wake(export_id) and not self._stopping:
+    async def _carry_out_orders(self) -> bool:
+        """
+        Do for each member what was ordered of its export. True if something waits for calls that are under way.
+        """
+        for export_id in await self._exports.unfinished():
+            while await self._members.next_slice(export_id) and not self._stopping:
                 self._wake_all()
         self._wake_all()
+        return bool(await self._exports.unfinished())
 
     def _wake_all(self) -> None:
         for loop in self._loops.values():

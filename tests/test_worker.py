@@ -64,16 +64,16 @@ class World:
     async def next_due_at(self, account: str) -> datetime | None:
         return self.due_at
 
-    async def wake(self, export_id: int) -> bool:
+    async def next_slice(self, export_id: int) -> bool:
         self.woken.append(export_id)
         return self.slices.pop(0) if self.slices else False
 
     async def flush(self) -> None:
         self.flushed += 1
 
-    async def waking(self) -> list[int]:
-        waking, self.to_wake = self.to_wake, []
-        return waking
+    async def unfinished(self) -> list[int]:
+        unfinished, self.to_wake = self.to_wake, []
+        return unfinished
 
     async def name_exports(self) -> bool:
         self.rounds_of_naming += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from app.domain.list_watch import ListChange
 from app.domain.values import sayable
 
 
@@ -35,7 +36,9 @@ class Export:
         fields: which Lytics fields go along, and as which Sailthru vars.
         list_name: the Sailthru list; None until the audience's name is known and free.
         list_ready_at: when the list was first seen to exist in Sailthru.
-        reason: why it is not running, for people.
+        reason: why it is not running, or has no list yet, for people.
+        list_change: what happened to the list, while the state is `list_changed`.
+        list_others: the people on the list who are not held here, as last seen; None before the first look.
     """
 
     id: int
@@ -51,6 +54,8 @@ class Export:
     state: ExportState
     reason: str | None
     created_at: datetime
+    list_change: ListChange | None = None
+    list_others: int | None = None
 
     def vars_of(self, profile: Mapping[str, object]) -> dict[str, object]:
         """

@@ -5,12 +5,14 @@ A ledger holds what is known of the people that a batch of changes speaks of; `L
 the other. It needs no database and no clock, so the whole rule can be tested in memory.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
 from app.domain.change import Kind, MembershipChange, Move
-from app.domain.member import Membership, Need, Settlement, digest
+from app.domain.freshness import bucket_of
+from app.domain.member import Membership, Need, Settlement, Told, digest
 
 
 class Verdict(StrEnum):
@@ -52,7 +54,8 @@ class Identity:
 @dataclass(slots=True)
 class Tally:
     """
-    How one batch moves an export's counts. `pending` may be negative; `members` counts who is wanted on the list.
+    How one batch moves an export's counts. `pending` may be negative; `members` counts who is wanted on the list;
+    `told_after` counts what was told by how long that took, see `app.domain.freshness`.
     """
 
     accepted: int = 0
@@ -61,8 +64,10 @@ class Tally:
     pending: int = 0
     dead: int = 0
     erased: int = 0
+    cancelled: int = 0
     stale: int = 0
     members: int = 0
+    told_after: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +311,8 @@ def settle_attempt(settlement: Settlement, membership: Membership, at: datetime,
     if told is not None:
         membership.told, membership.told_at, membership.first_failed_at = told, at, None
         membership.told_vars = digest(claimed.vars) if claimed.vars else None
+        if claimed.accepted_at is not None and claimed.revision > membership.told_revision:
+            tally.told_after[bucket_of(at - claimed.accepted_at)] += 1
         settle(membership, claimed.revision, tally)
         return
     if export_id not in settlement.unknown:
@@ -330,3 +337,22 @@ def _give_up(membership: Membership, revision: int, tally: Tally, code: str | No
     tally.pending -= ended
     tally.dead += code is not None
     tally.superseded += ended - (code is not None)
+
+
+def cancel(membership: Membership, tally: Tally) -> None:
+    """
+    Drop what is pending, since its export was stopped: what Sailthru was last told counts from now on.
+
+    Where that differs from what was wanted, the newest move is forgotten too, so that a later backfill brings over
+    whoever is still in the audience, however close the two times are.
+    """
+    cancelled = membership.revision - membership.told_revision
+    membership.told_revision, membership.first_failed_at = membership.revision, None
+    tally.pending -= cancelled
+    tally.cancelled += cancelled
+    is_in = membership.told is Told.IN
+    if membership.wanted is not is_in:
+        tally.members += is_in - membership.wanted
+        membership.wanted = is_in
+        membership.moved = membership.fields_at_ns = None
+        membership.vars = {}

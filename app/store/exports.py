@@ -1,5 +1,5 @@
 """
-Exports: which audiences are kept, under which list, and how their counts stand.
+Exports: which audiences are kept, under which list; in memory for the webhook's path, in the database for the rest.
 """
 
 import asyncio
@@ -8,32 +8,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.domain.audience import list_name
-from app.domain.errors import Conflict, NotFound
-from app.domain.export import Export, ExportState
-from app.store.engine import Database, insert, insert_or_nothing
+from app.domain.audience import Audience
+from app.domain.export import Export
+from app.domain.list_watch import ListChange
+from app.store import orders, slices
+from app.store.engine import Database, insert
+from app.store.export_rows import export_of, one_export
 from app.store.group import GroupCommit
-from app.store.schema import exports, totals, unexported
+from app.store.orders import NewExport
+from app.store.reports import ExportReport, reports
+from app.store.schema import exports, unexported
 
 # Whoever holds a webhook token can name any audience; the list of unknown ones must not grow without end.
 MOST_UNEXPORTED = 1000
 
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """
-    An export with its counts, which always add up: accepted = delivered + superseded + pending + dead + erased +
-    cancelled.
-    """
-
-    export: Export
-    counts: Mapping[str, int]
-    last_event_at: datetime | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ class Exports:
         """
         Every export, oldest first.
         """
-        return [_export(row) for row in await self._database.rows(select(exports).order_by(exports.c.id))]
+        return [export_of(row) for row in await self._database.rows(select(exports).order_by(exports.c.id))]
 
     async def get(self, export_id: int) -> Export:
         """
@@ -90,7 +84,7 @@ class Exports:
         Raises:
             NotFound: there is none of this id.
         """
-        return await self._database.read(lambda connection: _one(connection, export_id))
+        return await self._database.read(lambda connection: one_export(connection, export_id))
 
     async def start(
         self,
@@ -104,27 +98,25 @@ class Exports:
         """
         The export of an audience to an account: made if there is none yet, in state `needs_name`.
         """
-        new = {
-            "audience_id": audience_id,
-            "audience_slug": audience_slug,
-            "account": account,
-            "email_field": email_field,
-            "fields": dict(fields or {}),
-            "state": ExportState.NEEDS_NAME,
-            "reason": "Its name is being asked of Lytics.",
-            "created_at": self._clock(),
-        }
-
-        def start(connection: Connection) -> Export:
-            connection.execute(insert_or_nothing(connection, exports), [new])
-            started = select(exports).where(exports.c.audience_id == audience_id, exports.c.account == account)
-            export = _export(connection.execute(started).one())
-            connection.execute(insert_or_nothing(connection, totals), [{"export_id": export.id}])
-            return export
-
-        export = await self._database.write(start)
-        await self.refresh()
+        new = NewExport(
+            audience_id,
+            audience_slug,
+            account,
+            email_field,
+            fields or {},
+            reason="Its name is being asked of Lytics.",
+        )
+        export, _ = await self.open(new)
         return export
+
+    async def open(self, new: NewExport) -> tuple[Export, bool]:
+        """
+        The export of an audience to an account, and whether it was made just now; one that is there stays as it is.
+
+        Raises:
+            Conflict: another export of the account keeps the list.
+        """
+        return await self._order(partial(orders.open_export, new=new, now=self._clock()))
 
     async def name(self, export_id: int, audience_name: str) -> Export:
         """
@@ -135,26 +127,92 @@ class Exports:
         Raises:
             Conflict: it has a name already.
         """
-        work = partial(_name, export_id=export_id, audience_name=audience_name)
+        return await self._order(partial(orders.name, export_id=export_id, audience_name=audience_name))
+
+    async def owner_of(self, account: str, list_name: str) -> Export | None:
+        """
+        The export of an account that keeps a list, also if it is stopped.
+        """
+        return await self._database.read(partial(orders.owner_of, account=account, wanted=list_name))
+
+    async def pause(self, export_id: int) -> Export:
+        """
+        Keep its changes, and tell nobody of them.
+
+        Raises:
+            Conflict: it has no name yet, or is stopped.
+        """
+        return await self._order(partial(orders.pause, export_id=export_id))
+
+    async def resume(self, export_id: int) -> Export:
+        """
+        Tell what waits, and all that comes.
+
+        Raises:
+            Conflict: it has no name yet, or is stopped.
+        """
+        return await self._order(partial(orders.resume, export_id=export_id))
+
+    async def stop(self, export_id: int) -> Export:
+        """
+        Take no more of its changes; what is pending is cancelled in slices, the list stays as it is.
+        """
+        return await self._order(partial(orders.stop, export_id=export_id))
+
+    async def revive(self, export_id: int, *, fields: Mapping[str, str], is_paused: bool) -> Export:
+        """
+        Let a stopped export run again, or wait in pause.
+
+        Raises:
+            Conflict: changes of before it was stopped are still being cancelled.
+        """
+        return await self._order(partial(orders.revive, export_id=export_id, fields=fields, is_paused=is_paused))
+
+    async def adopt(self, export_id: int, audience: Audience, *, fields: Mapping[str, str]) -> Export:
+        """
+        Let an export go on with another audience: one that was made again under the same name.
+
+        Raises:
+            Conflict: another export of the account keeps a list for that audience.
+        """
+        return await self._order(partial(orders.adopt, export_id=export_id, audience=audience, fields=fields))
+
+    async def set_fields(self, export_id: int, fields: Mapping[str, str]) -> Export:
+        """
+        Choose other fields; they go along with the changes that come from now on.
+        """
+        return await self._order(partial(orders.set_fields, export_id=export_id, fields=fields))
+
+    async def list_changed(self, export_id: int, change: ListChange, reason: str) -> Export:
+        """
+        Stop telling until a person has looked at the list.
+        """
+        return await self._order(partial(orders.list_changed, export_id=export_id, change=change, reason=reason))
+
+    async def _order(self, order: Callable[[Connection], T]) -> T:
         try:
-            export = await self._database.write(work)
+            done = await self._database.write(order)
         except IntegrityError:
-            # Another replica took the name between our look and our write.
-            export = await self._database.write(work)
+            # Another replica was faster, between our look and our write; the second look sees it.
+            done = await self._database.write(order)
         await self.refresh()
-        return export
+        return done
 
     async def explain(self, export_id: int, reason: str) -> None:
         """
-        Say why an export still has no name.
+        Say why an export still has no name, or no list.
         """
-        statement = (
-            update(exports)
-            .where(exports.c.id == export_id, exports.c.state == ExportState.NEEDS_NAME)
-            .values(reason=reason)
-        )
+        has_no_list = exports.c.list_ready_at.is_(None)
+        statement = update(exports).where(exports.c.id == export_id, has_no_list).values(reason=reason)
         await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
+
+    async def looked(self, export_id: int, *, list_others: int | None) -> None:
+        """
+        Remember how many people are on the list who are not held here.
+        """
+        statement = update(exports).where(exports.c.id == export_id).values(list_others=list_others)
+        await self._database.write(lambda connection: connection.execute(statement))
 
     async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
         """
@@ -163,28 +221,22 @@ class Exports:
         statement = (
             update(exports)
             .where(exports.c.account == account, exports.c.list_name == name, exports.c.list_ready_at.is_(None))
-            .values(list_ready_at=self._clock(), list_id=list_id)
+            .values(list_ready_at=self._clock(), list_id=list_id, reason=None)
         )
         await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
 
-    async def waking(self) -> list[int]:
+    async def unfinished(self) -> list[int]:
         """
-        The exports whose waiting members have not all been made due yet.
+        The exports that have something left to be done for each of their members.
         """
-        rows = await self._database.rows(select(exports.c.id).where(exports.c.waking_from.is_not(None)))
-        return [row.id for row in rows]
+        return [row.id for row in await self._database.rows(slices.unfinished())]
 
     async def reports(self, export_id: int | None = None) -> list[ExportReport]:
         """
         Exports with their counts, oldest first; all of them, or the one asked for.
         """
-        statement = select(exports, totals).join(totals, totals.c.export_id == exports.c.id).order_by(exports.c.id)
-        if export_id is not None:
-            statement = statement.where(exports.c.id == export_id)
-        rows = await self._database.rows(statement)
-        names = [c.name for c in totals.columns if c.name not in {"export_id", "last_event_at"}]
-        return [ExportReport(_export(r), {n: r._mapping[n] for n in names}, r.last_event_at) for r in rows]  # noqa: SLF001 - SQLAlchemy's public name for it
+        return await self._database.read(partial(reports, export_id=export_id, now=self._clock()))
 
     async def count_unexported(self, audience_id: str, audience_slug: str) -> None:
         """
@@ -205,31 +257,6 @@ class Exports:
         return [Unexported(r.audience_id, r.audience_slug, r.events, r.last_event_at) for r in rows]
 
 
-def _name(connection: Connection, export_id: int, audience_name: str) -> Export:
-    wanted = list_name(audience_name)
-    export = _one(connection, export_id, is_locked=True)
-    if export.state not in {ExportState.NEEDS_NAME, ExportState.NAME_TAKEN}:
-        raise Conflict(
-            f"Export {export_id} already keeps the list {export.list_name!r}. "
-            "A name can be given only while its state is needs_name or name_taken."
-        )
-    owner = connection.scalar(
-        select(exports.c.id).where(exports.c.account == export.account, exports.c.list_name == wanted)
-    )
-    values: dict[str, object]
-    if owner is None:
-        # The audience's waiting members are made due in slices, from the first on.
-        values = {"list_name": wanted, "state": ExportState.RUNNING, "reason": None, "waking_from": 0}
-    else:
-        reason = (
-            f"Export {owner} keeps the list {wanted!r} already. "
-            f'Give this export another name: PATCH /exports/{export_id} {{"name": "..."}}.'
-        )
-        values = {"state": ExportState.NAME_TAKEN, "reason": reason}
-    connection.execute(update(exports).where(exports.c.id == export_id).values(audience_name=audience_name, **values))
-    return _one(connection, export_id)
-
-
 def _count_unexported(connection: Connection, audiences: list[tuple[str, str]], now: datetime) -> None:
     known = set(connection.scalars(select(unexported.c.audience_id)))
     for audience, events in sorted(Counter(audiences).items()):
@@ -248,29 +275,3 @@ def _count_unexported(connection: Connection, audiences: list[tuple[str, str]], 
                 },
             )
         )
-
-
-def _one(connection: Connection, export_id: int, *, is_locked: bool = False) -> Export:
-    statement = select(exports).where(exports.c.id == export_id)
-    row = connection.execute(statement.with_for_update() if is_locked else statement).one_or_none()
-    if row is None:
-        raise NotFound(f"There is no export {export_id}. GET /exports lists them.")
-    return _export(row)
-
-
-def _export(row: Row[Any]) -> Export:
-    return Export(
-        id=row.id,
-        audience_id=row.audience_id,
-        audience_slug=row.audience_slug,
-        audience_name=row.audience_name,
-        account=row.account,
-        email_field=row.email_field,
-        fields=row.fields,
-        list_name=row.list_name,
-        list_id=row.list_id,
-        list_ready_at=row.list_ready_at,
-        state=ExportState(row.state),
-        reason=row.reason,
-        created_at=row.created_at,
-    )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Delete, delete, select, tuple_
 
 from app.store.engine import Database
-from app.store.schema import journal, minute_counts, rejected_events
+from app.store.schema import journal, minute_counts, minute_latencies, rejected_events
 
 ROWS_A_STEP = 1000
 REJECTED_DAYS = 30
@@ -19,8 +19,8 @@ REJECTED_DAYS = 30
 
 async def prune(database: Database, now: datetime, journal_days: float) -> int:
     """
-    Delete one step's worth of timeline entries and minute counts that are older than `journal_days`, and of rejected
-    events older than 30 days.
+    Delete one step's worth of timeline entries and of what is counted by the minute that are older than `journal_days`,
+    and of rejected events older than 30 days.
 
     Returns how many rows are gone; 0 when nothing that old is left, which one look at the oldest of each tells.
     Rows are taken in the order in which they were written, so one with a time far ahead may outstay its days.
@@ -28,12 +28,13 @@ async def prune(database: Database, now: datetime, journal_days: float) -> int:
     old = await database.read(partial(_old, before=now - timedelta(days=journal_days), now=now))
     for statement in old.deletions():
         await database.write(partial(_delete, statement=statement))
-    return len(old.lines) + len(old.counts) + len(old.events)
+    return len(old.lines) + len(old.counts) + len(old.latencies) + len(old.events)
 
 
 class _Old(NamedTuple):
     lines: list[int]
     counts: list[tuple[int, datetime]]
+    latencies: list[tuple[int, datetime, int]]
     events: list[int]
 
     def deletions(self) -> Iterator[Delete]:
@@ -45,6 +46,9 @@ class _Old(NamedTuple):
         if self.counts:
             key = tuple_(minute_counts.c.export_id, minute_counts.c.minute)
             yield delete(minute_counts).where(key.in_(self.counts))
+        if self.latencies:
+            bucket = tuple_(minute_latencies.c.export_id, minute_latencies.c.minute, minute_latencies.c.bucket)
+            yield delete(minute_latencies).where(bucket.in_(self.latencies))
         if self.events:
             yield delete(rejected_events).where(rejected_events.c.id.in_(self.events))
 
@@ -61,11 +65,18 @@ def _old(connection: Connection, *, before: datetime, now: datetime) -> _Old:
         .order_by(minute_counts.c.minute)
         .limit(ROWS_A_STEP)
     )
+    latencies = connection.execute(
+        select(minute_latencies.c.export_id, minute_latencies.c.minute, minute_latencies.c.bucket)
+        .where(minute_latencies.c.minute < before)
+        .order_by(minute_latencies.c.minute)
+        .limit(ROWS_A_STEP)
+    )
     events = connection.execute(
         select(rejected_events.c.id, rejected_events.c.at).order_by(rejected_events.c.id).limit(ROWS_A_STEP)
     )
     return _Old(
         lines=[row.id for row in lines if row.at < before],
         counts=[(row.export_id, row.minute) for row in counts],
+        latencies=[(row.export_id, row.minute, row.bucket) for row in latencies],
         events=[row.id for row in events if row.at < now - timedelta(days=REJECTED_DAYS)],
     )

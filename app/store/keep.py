@@ -4,6 +4,7 @@ Keeps changes: what a batch touches is locked and read, decided in a ledger, and
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ _IDS: BindParameter[Any] = bindparam("b_ids", expanding=True)
 # Shared with other writers of changes, but not with whoever sets an export running meanwhile: else a member could stay
 # without a due time.
 _EXPORTS = (
-    select(exports.c.id, exports.c.account, exports.c.state)
+    select(exports.c.id, exports.c.account, exports.c.state, exports.c.merged_into)
     .where(exports.c.id.in_(_IDS))
     .order_by(exports.c.id)
     .with_for_update(read=True)
@@ -89,7 +90,10 @@ class _Batch:
         Lock and read everything that the changes may touch; returns them as they are taken, None for those that are
         not: a stopped export takes none, and nobody takes what is of erased people.
         """
-        self._load_exports({change.export_id for change in changes})
+        merged = self._load_exports({change.export_id for change in changes})
+        if merged:
+            # Whoever read the exports a moment ago still names the one that was merged.
+            changes = [replace(c, export_id=merged.get(c.export_id, c.export_id)) for c in changes]
         self._seen = {change.export_id for change in changes if self._takes(change)}
         admitted = list(changes) if digests is None else admit(self._connection, digests, changes)
         each = [change if change is not None and self._takes(change) else None for change in admitted]
@@ -108,10 +112,18 @@ class _Batch:
     def _takes(self, change: MembershipChange) -> bool:
         return self._states.get(change.export_id, ExportState.STOPPED) != ExportState.STOPPED
 
-    def _load_exports(self, ids: set[int]) -> None:
+    def _load_exports(self, ids: set[int]) -> dict[int, int]:
+        """
+        Lock and read exports; returns those among them that were merged, with the export that takes their changes.
+        """
+        merged: dict[int, int] = {}
         for row in self._connection.execute(_EXPORTS, {"b_ids": sorted(ids)}):
             self._accounts[row.id] = row.account
             self._states[row.id] = row.state
+            if row.merged_into is not None:
+                merged[row.id] = row.merged_into
+        others = set(merged.values()) - ids
+        return merged | self._load_exports(others) if others else merged
 
     def _load_identities(self, changes: Collection[MembershipChange]) -> None:
         moving = {(c.export_id, c.lytics_id) for c in changes if c.lytics_id is not None and c.kind is not Kind.CHANGE}

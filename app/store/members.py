@@ -20,7 +20,7 @@ from app.domain.erasure import Digests
 from app.domain.export import ExportState
 from app.domain.member import Call, Claim, Membership, Settled, Settlement
 from app.domain.merge import Kept
-from app.store import due, keep, queue
+from app.store import due, keep, queue, slices
 from app.store.engine import Database
 from app.store.group import GroupCommit
 from app.store.rows import membership_of
@@ -144,13 +144,15 @@ class Members:
         found = await self._database.read(lambda connection: due.next_due_at(connection, account))
         return min(found.values(), default=None)
 
-    async def wake(self, export_id: int, *, size: int = 5000) -> bool:
+    async def next_slice(self, export_id: int, *, size: int = 5000) -> bool:
         """
-        Make the next slice of an export's waiting members due, after it began to run. True while there is more.
-
-        How far it came is stored with each slice, so that a restart goes on from there.
+        Do the next slice of what is left to be done for each member of an export: make due who waits since before it
+        ran, doubt who is on a list that is another one, cancel what is pending since it was stopped. True while there
+        is more that can be done now.
         """
-        return await self._database.write(partial(due.wake, export_id=export_id, size=size, now=self._clock()))
+        return await self._database.write(
+            partial(slices.next_slice, export_id=export_id, size=size, now=self._clock(), digests=self._digests)
+        )
 
     async def of_address(self, address: str) -> list[MembershipReport]:
         """

@@ -12,13 +12,13 @@ from app.domain.change import Move
 from app.domain.member import Membership, Told
 from app.domain.merge import Tally
 from app.store.engine import upsert, upsert_adding
-from app.store.schema import memberships, minute_counts, totals
+from app.store.schema import memberships, minute_counts, minute_latencies, totals
 
 Key = TypeVar("Key", int, str)
 
 # Both databases take some 32,000 parameters a statement.
 KEYS_PER_STATEMENT = 10_000
-TALLIED = ("accepted", "delivered", "superseded", "pending", "dead", "erased", "stale", "members")
+TALLIED = ("accepted", "delivered", "superseded", "pending", "dead", "erased", "cancelled", "stale", "members")
 MINUTE_COUNTS = ("accepted", "delivered", "superseded", "dead", "stale")
 _ADD_TO_TOTALS = (
     update(totals)
@@ -124,3 +124,10 @@ def _save_minute(connection: Connection, tallies: Mapping[int, Tally], minute: d
             rows.append({"export_id": export_id, "minute": minute, **counts})
     if rows:
         connection.execute(upsert_adding(connection, minute_counts), rows)
+    told = [
+        {"export_id": export_id, "minute": minute, "bucket": bucket, "told": count}
+        for export_id, tally in sorted(tallies.items())
+        for bucket, count in sorted(tally.told_after.items())
+    ]
+    if told:
+        connection.execute(upsert_adding(connection, minute_latencies), told)

@@ -84,6 +84,13 @@ exports = Table(
     Column("reason", Text),
     # Members up to this id have been made due since the export began to run; null once all have been.
     Column("waking_from", BigInteger),
+    # What somebody did to the list, while the state says so; and who else was on it at the last look.
+    Column("list_change", String(16)),
+    Column("list_others", BigInteger),
+    # The list is another one: members up to this id are not taken for being on it any more; null once all are not.
+    Column("doubting_from", BigInteger),
+    # It was stopped in favour of this export, which takes over all that was kept for it and not told.
+    Column("merged_into", BigInteger),
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("audience_id", "account"),
     CheckConstraint(
@@ -175,6 +182,14 @@ Index(
     "ix_memberships_pending",
     memberships.c.export_id,
     memberships.c.member_id,
+    sqlite_where=text("revision > told_revision"),
+    postgresql_where=text("revision > told_revision"),
+)
+# The one who waits for longest, for the metrics.
+Index(
+    "ix_memberships_oldest_pending",
+    memberships.c.export_id,
+    memberships.c.accepted_at,
     sqlite_where=text("revision > told_revision"),
     postgresql_where=text("revision > told_revision"),
 )
@@ -294,3 +309,14 @@ minute_counts = Table(
     ),
 )
 Index("ix_minute_counts_minute", minute_counts.c.minute)
+
+# How many changes were told in a minute, by how long that took: see `app.domain.freshness`.
+minute_latencies = Table(
+    "minute_latencies",
+    metadata,
+    Column("export_id", ForeignKey("exports.id"), primary_key=True, autoincrement=False),
+    Column("minute", Moment, primary_key=True, autoincrement=False),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("told", BigInteger, nullable=False),
+)
+Index("ix_minute_latencies_minute", minute_latencies.c.minute)

@@ -14,10 +14,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from app.domain.erasure import Erased
 from app.domain.export import Export
 from app.store.dead_letters import DeadLetter, Filter, Place, Redriven
-from app.store.exports import ExportReport, Unexported
+from app.store.exports import Unexported
 from app.store.journal import Line
 from app.store.members import MembershipReport
 from app.store.rejected import RejectedEvent
+from app.store.reports import ExportReport
 
 
 class Exports(Protocol):

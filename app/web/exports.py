@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.errors import NotFound
 from app.domain.export import ExportState
-from app.store.exports import ExportReport
+from app.store.reports import ExportReport
 from app.web.dependencies import Behind, require_admin
 from app.web.problems import declared
 

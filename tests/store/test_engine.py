@@ -145,7 +145,10 @@ async def test_claims_read_only_who_is_due(database: Database) -> None:
         "insert into totals (export_id, accepted, pending, delivered) values (1, 0, -1, 1)",
         "update exports set state = 'lost'",
         "update exports set state = 'running'",
-        "insert into exports select 2, 'b', '', '', 'default', 'e', '{}', 'Lytics X', null, 0, 'paused', null, 0, 0",
+        (
+            "insert into exports (id, audience_id, audience_slug, account, email_field, fields, list_name, state,"
+            " created_at) values (2, 'b', '', 'default', 'e', '{}', 'Lytics X', 'paused', 0)"
+        ),
         (
             "insert into memberships (member_id, export_id, wanted, told, vars, revision, told_revision)"
             " values (1, 1, 1, 'in', '{}', 1, 2)"

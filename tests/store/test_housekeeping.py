@@ -73,7 +73,7 @@ async def test_with_nothing_to_prune_each_table_is_looked_at_once(
     members: Members, exports: Exports, running: Running, database: Database
 ) -> None:
     """
-    However long the history is: three reads of a step's length, by index, and no write.
+    However long the history is: four reads of a step's length, by index, and no write.
     """
     await running("A")
     await members.keep([enter()])
@@ -86,7 +86,7 @@ async def test_with_nothing_to_prune_each_table_is_looked_at_once(
 
     assert gone == 0
     assert asked.pop(0) == "BEGIN"
-    assert len(asked) == 3
+    assert len(asked) == 4
     assert all("LIMIT" in statement for statement in asked)
 
 

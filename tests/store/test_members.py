@@ -37,7 +37,7 @@ class Store:
         named = await self.exports.name(export.id, name)
         if ready and named.list_name:
             await self.exports.list_is_ready("default", named.list_name, "list-id")
-        while await self.members.wake(named.id):
+        while await self.members.next_slice(named.id):
             pass
         return named
 
@@ -202,12 +202,12 @@ async def test_nobody_is_due_for_an_export_that_does_not_run(store: Store) -> No
     before = await store.claim()
     (held,) = await store.members.of_address(people[0])
     await store.exports.name(export.id, "Spring Buyers")
-    waking = await store.exports.waking()
-    slices = [await store.members.wake(export.id, size=2)]
+    waking = await store.exports.unfinished()
+    slices = [await store.members.next_slice(export.id, size=2)]
     # A restart in the middle: how far it came is in the database.
     members = Members(store.database, store.clock)
     while slices[-1]:
-        slices.append(await members.wake(export.id, size=2))
+        slices.append(await members.next_slice(export.id, size=2))
     claims = await store.claim()
 
     assert before == []
@@ -215,8 +215,8 @@ async def test_nobody_is_due_for_an_export_that_does_not_run(store: Store) -> No
     assert waking == [export.id]
     assert slices == [True, True, False]
     assert {claim.address for claim in claims} == set(people)
-    assert await store.exports.waking() == []
-    assert not await store.members.wake(99)
+    assert await store.exports.unfinished() == []
+    assert not await store.members.next_slice(99)
 
 
 async def test_members_that_have_nothing_to_tell_are_given_back(store: Store, database: Database) -> None:

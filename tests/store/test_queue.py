@@ -438,7 +438,7 @@ async def test_a_member_in_a_workers_hands_is_not_woken(members: Members, export
     await members.keep([enter(export_id=1), enter(export_id=other.id)])
     claim = await claim_one(members)
     await exports.name(other.id, "B")
-    is_more = await members.wake(other.id)
+    is_more = await members.next_slice(other.id)
     meanwhile = await claims(members)
     settled = await members.settle(settlement(claim))
 

@@ -113,7 +113,7 @@ async def test_a_claim_reads_only_who_is_due(database: Database, members: Member
     assert "TEMP B-TREE" not in plans
 
 
-@pytest.mark.parametrize("what", ["keep", "next_due_at", "wake", "of_address"])
+@pytest.mark.parametrize("what", ["keep", "next_due_at", "next_slice", "of_address"])
 async def test_nothing_in_the_daily_round_reads_a_whole_table(
     database: Database, members: Members, exports: Exports, running: Running, what: str
 ) -> None:
@@ -127,7 +127,7 @@ async def test_nothing_in_the_daily_round_reads_a_whole_table(
     work: dict[str, Callable[[], Awaitable[object]]] = {
         "keep": lambda: members.keep([enter(at=1)]),
         "next_due_at": lambda: members.next_due_at(ACCOUNT),
-        "wake": lambda: members.wake(nameless.id),
+        "next_slice": lambda: members.next_slice(nameless.id),
         "of_address": lambda: members.of_address("ada@example.com"),
     }
     plans = await plans_of(database, work[what], "members", "memberships", "identities")

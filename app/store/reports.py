@@ -1,0 +1,92 @@
+"""
+How exports stand: counts that always add up, how fresh the lists are, and who waits for longest.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, func, select
+
+from app.domain.export import Export
+from app.domain.freshness import quantile
+from app.store.export_rows import export_of
+from app.store.schema import exports, memberships, minute_latencies, totals
+
+FRESHNESS_OF = timedelta(hours=1)
+_COUNTS = [c.name for c in totals.columns if c.name not in {"export_id", "last_event_at"}]
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """
+    From a change being accepted to Sailthru being told, of the changes told in the last hour.
+    """
+
+    p50: timedelta
+    p95: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """
+    An export with its counts, which always add up: accepted = delivered + superseded + pending + dead + erased +
+    cancelled.
+
+    Args:
+        freshness: None if nothing was told in the last hour.
+        oldest_pending_at: when the change was accepted that waits for longest.
+    """
+
+    export: Export
+    counts: Mapping[str, int]
+    last_event_at: datetime | None
+    freshness: Freshness | None
+    oldest_pending_at: datetime | None
+
+
+def reports(connection: Connection, export_id: int | None, now: datetime) -> list[ExportReport]:
+    """
+    Exports as they stand, oldest first; all of them, or the one asked for.
+    """
+    statement = select(exports, totals).join(totals, totals.c.export_id == exports.c.id).order_by(exports.c.id)
+    if export_id is not None:
+        statement = statement.where(exports.c.id == export_id)
+    rows = connection.execute(statement).all()
+    fresh = _freshness(connection, now)
+    return [
+        ExportReport(
+            export=export_of(row),
+            counts={name: row._mapping[name] for name in _COUNTS},  # noqa: SLF001 - SQLAlchemy's public name for it
+            last_event_at=row.last_event_at,
+            freshness=fresh.get(row.id),
+            oldest_pending_at=_oldest_pending(connection, row.id) if row.pending else None,
+        )
+        for row in rows
+    ]
+
+
+def _freshness(connection: Connection, now: datetime) -> dict[int, Freshness]:
+    statement = (
+        select(minute_latencies.c.export_id, minute_latencies.c.bucket, func.sum(minute_latencies.c.told).label("told"))
+        .where(minute_latencies.c.minute > now - FRESHNESS_OF)
+        .group_by(minute_latencies.c.export_id, minute_latencies.c.bucket)
+    )
+    counts: dict[int, Counter[int]] = defaultdict(Counter)
+    for row in connection.execute(statement):
+        counts[row.export_id][row.bucket] += int(row.told)
+    found: dict[int, Freshness] = {}
+    for export_id, told in counts.items():
+        p50, p95 = quantile(told, 0.5), quantile(told, 0.95)
+        if p50 is not None and p95 is not None:
+            found[export_id] = Freshness(p50, p95)
+    return found
+
+
+def _oldest_pending(connection: Connection, export_id: int) -> datetime | None:
+    statement = select(func.min(memberships.c.accepted_at)).where(
+        memberships.c.export_id == export_id, memberships.c.revision > memberships.c.told_revision
+    )
+    found: datetime | None = connection.scalar(statement)
+    return found
