@@ -5,7 +5,7 @@ Composition, the only place: `build` opens and joins the parts, `create_app` put
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,29 +20,32 @@ from app.deliver import Deliverer
 from app.domain.budget import Budget
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings, StoreUnavailable
+from app.domain.export import Export
 from app.domain.retry import RetryPolicy
 from app.gate import MOST_PLACES, Gate
 from app.lytics.address import usable_address
 from app.lytics.client import LyticsClient
 from app.lytics.webhook import WebhookToken
-from app.metrics import Metrics
-from app.naming import Naming
+from app.metrics import Metrics, Standing
+from app.naming import NEED_LIST, Naming
 from app.receive import Receiver
 from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
 from app.sailthru.within_limit import WithinLimit, teach
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
+from app.starting import Starting
 from app.store.accounts import Accounts
 from app.store.dead_letters import DeadLetters
 from app.store.engine import Database
 from app.store.erasures import Erasures
 from app.store.exports import Exports
-from app.store.housekeeping import prune
+from app.store.housekeeping import keep_house
 from app.store.journal import Journal
 from app.store.members import Members
 from app.store.migrate import migrate
 from app.store.rejected import RejectedEvents
+from app.watch import Watch
 from app.web import dead_letters as dead_letter_routes
 from app.web import erasures as erasure_routes
 from app.web import exports as export_routes
@@ -51,11 +54,14 @@ from app.web import members as member_routes
 from app.web import openapi as openapi_routes
 from app.web import problems, webhooks
 from app.web import rejected_events as rejected_event_routes
+from app.web import starting as starting_routes
 from app.web.access import AccessLog
 from app.web.dependencies import Doors
 from app.worker import AccountLoop, Worker
 
 log = structlog.get_logger(__name__)
+
+LIST_PATIENCE = timedelta(seconds=10)
 
 
 def now() -> datetime:
@@ -120,7 +126,8 @@ class Service:
             for label, account in accounts.items()
         }
         self._paces = {
-            label: WithinLimit(client, budgets[label], clock=clock) for label, client in self._sailthru.items()
+            label: WithinLimit(client, budgets[label], clock=clock, on_end=partial(self.meter.called, label))
+            for label, client in self._sailthru.items()
         }
         lists = {label: Lists(pace) for label, pace in self._paces.items()}
         token = settings.lytics_api_token
@@ -129,12 +136,17 @@ class Service:
                 token.get_secret_value(),
                 settings.lytics_base_url,
                 transport=outside.lytics,
+                on_end=self.meter.asked_lytics,
                 draw=outside.draw,
                 clock=clock,
             )
             if token
             else None
         )
+        self._naming = Naming(self.exports, self._lytics, lists)
+        self.starting = Starting(self.exports, self._lytics, accounts.keys())
+        hours = settings.silent_after_hours
+        self.watch = Watch(self.exports, lists, clock, silent_after=timedelta(hours=hours) if hours else None)
         standings = Accounts(self.database)
         gates = {
             label: Gate(label, standings, clock, concurrency=settings.sailthru_concurrency, pace=pace)
@@ -166,10 +178,13 @@ class Service:
                 label: AccountLoop(label, self.members, each, gates[label], clock)
                 for label, each in self.deliverers.items()
             },
-            Naming(self.exports, self._lytics, lists).run,
+            self._naming.run,
             # A call, and the read or the list before it.
             drain_patience=3 * timeout,
-            keep_house=lambda: prune(self.database, clock(), settings.journal_days),
+            chores={
+                "housekeeping": lambda: keep_house(self.database, clock(), settings.journal_days),
+                "watch": self.watch.look,
+            },
         )
         self.receiver = Receiver(
             self.exports,
@@ -195,9 +210,23 @@ class Service:
 
     def exports_changed(self) -> None:
         """
-        An export was named: make its list and call for those who wait.
+        Something was ordered of an export: carry it out for each of its members.
         """
         self.worker.exports_changed()
+
+    async def make_list(self, export: Export) -> None:
+        """
+        Try to make an export's list now; whoever waits for it waits ten seconds at most, and it is tried on.
+        """
+        if export.state in NEED_LIST and export.list_ready_at is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._naming.make_list(export), LIST_PATIENCE.total_seconds())
+
+    def is_silent(self, export_id: int) -> bool:
+        """
+        True while no webhook comes for an export that had some.
+        """
+        return self.watch.is_silent(export_id)
 
     def wake(self, account: str) -> None:
         """
@@ -219,12 +248,22 @@ class Service:
         """
         Prometheus' text format.
         """
-        reports = await self.exports.reports()
-        return self.meter.render(
-            ((one.export.id, dict(one.counts)) for one in reports),
-            self.accounts(),
-            {label: pace.budget_left() for label, pace in self._paces.items()},
+        self.meter.exports_stand(
+            [
+                Standing(
+                    one.export.id,
+                    one.export.state,
+                    one.counts,
+                    one.last_event_at,
+                    one.oldest_pending_at,
+                    is_silent=self.is_silent(one.export.id),
+                )
+                for one in await self.exports.reports()
+            ],
+            self.clock(),
         )
+        self.meter.accounts_stand(self.accounts(), {label: pace.budget_left() for label, pace in self._paces.items()})
+        return self.meter.render()
 
     async def start(self) -> None:
         """
@@ -312,6 +351,7 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
     app.state.service = service
     app.state.doors = Doors(
         exports=service.exports,
+        starting=service.starting,
         members=service.members,
         journal=service.journal,
         dead_letters=service.dead_letters,
@@ -337,6 +377,7 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         app.router.routes.append(Route(path, door, methods=list(webhooks.METHODS), include_in_schema=False))
     for routes in (
         export_routes,
+        starting_routes,
         member_routes,
         erasure_routes,
         dead_letter_routes,

@@ -10,11 +10,13 @@ from typing import Protocol
 import structlog
 
 from app.domain.audience import Audience
-from app.domain.errors import AppError, CallFailed, Conflict, NotFound
+from app.domain.errors import CallFailed, Conflict, NotFound
 from app.domain.export import Export, ExportState
 
 log = structlog.get_logger(__name__)
 
+# A flow is built on the list of a paused export before it is resumed.
+NEED_LIST = frozenset({ExportState.RUNNING, ExportState.PAUSED})
 BY_HAND = 'Name it by hand: PATCH /exports/{id} {{"name": "the audience\'s name"}}.'
 
 
@@ -41,6 +43,12 @@ class Lists(Protocol):
         """
         ...
 
+    def forget(self, name: str) -> None:
+        """
+        Let the next `ensure` ask Sailthru again.
+        """
+        ...
+
 
 class Exports(Protocol):
     """
@@ -61,7 +69,7 @@ class Exports(Protocol):
 
     async def explain(self, export_id: int, reason: str) -> None:
         """
-        Say why there is still no name.
+        Say why there is still no name, or no list.
         """
         ...
 
@@ -99,8 +107,8 @@ class Naming:
             if export.state is ExportState.NEEDS_NAME:
                 named, failed = await self._name(export)
                 is_unfinished |= failed
-            if named.state is ExportState.RUNNING and named.list_ready_at is None:
-                is_unfinished |= not await self._make_list(named)
+            if named.state in NEED_LIST and named.list_ready_at is None:
+                is_unfinished |= not await self.make_list(named)
         return is_unfinished
 
     async def _name(self, export: Export) -> tuple[Export, bool]:
@@ -123,18 +131,27 @@ class Naming:
 
     async def _explain(self, export: Export, reason: str) -> None:
         if export.reason != reason:
-            log.warning("export has no name", export=export.id, audience=export.audience_id, why=reason)
+            log.warning("export waits", export=export.id, audience=export.audience_id, why=reason)
             await self._exports.explain(export.id, reason)
 
-    async def _make_list(self, export: Export) -> bool:
+    async def make_list(self, export: Export) -> bool:
+        """
+        Make sure that an export's list exists. False if it does not yet; the export then says why.
+
+        Raises:
+            StoreUnavailable: it could not be recorded.
+        """
         lists = self._lists.get(export.account)
         if lists is None or export.list_name is None:
-            log.error("export has no account", export=export.id, account=export.account)
+            why = f"The authorization {export.account!r} is not in the settings any more: put it back."
+            await self._explain(export, why)
             return True
+        # What was remembered of it is of before: a list that is not ready any more was deleted, or may have been.
+        lists.forget(export.list_name)
         try:
             list_id = await lists.ensure(export.list_name)
-        except AppError as error:
-            log.warning("list not made yet", export=export.id, why=str(error))
+        except CallFailed as error:
+            await self._explain(export, f"Its list is not there yet, and is tried again. {error}")
             return False
         await self._exports.list_is_ready(export.account, export.list_name, list_id)
         log.info("list ready", export=export.id, list=export.list_name)

@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     retry_longest_wait_seconds: float = Field(default=3600, gt=0, le=86400)
     retry_window_hours: float = Field(default=76, gt=0, le=8760)
     journal_days: float = Field(default=14, gt=0, le=3650)
+    silent_after_hours: float = Field(default=24, ge=0, le=8760)
 
     @model_validator(mode="after")
     def _accounts_make_sense(self) -> Self:

@@ -26,7 +26,8 @@ STORE_PAUSE = timedelta(seconds=1)
 HELD_BACK_PAUSE = timedelta(seconds=1)
 # One look a minute even if nothing wakes us: a clock that was set back must not put a member to sleep for good.
 LONGEST_SLEEP = timedelta(minutes=1)
-HOUSE_PAUSE = timedelta(hours=1)
+# Until a chore that failed is tried again.
+CHORE_PAUSE = timedelta(minutes=10)
 # A call that takes longer, while calls that left after it are answered, is slow by itself and holds nobody back.
 SLOW_CALL = timedelta(seconds=2)
 
@@ -277,7 +278,7 @@ class Worker:
     Args:
         loops: by account.
         name_exports: looks after all exports once; true if something failed that may work later.
-        keep_house: one small step of pruning; returns how many rows it took, 0 when nothing is left.
+        chores: what is done again and again, by name; each returns when it wants its next turn.
     """
 
     def __init__(
@@ -288,13 +289,13 @@ class Worker:
         name_exports: Callable[[], Awaitable[bool]],
         *,
         drain_patience: timedelta,
-        keep_house: Callable[[], Awaitable[int]] | None = None,
+        chores: Mapping[str, Callable[[], Awaitable[timedelta]]] | None = None,
     ) -> None:
         self._members = members
         self._exports = exports
         self._name_exports = name_exports
         self._drain_patience = drain_patience
-        self._prune = keep_house
+        self._chores = chores or {}
         self._stopped = asyncio.Event()
         self._loops = loops
         self._exports_changed = asyncio.Event()
@@ -327,8 +328,7 @@ class Worker:
         self._exports_changed.set()
         self._tasks = [asyncio.create_task(loop.run()) for loop in self._loops.values()]
         self._tasks.append(asyncio.create_task(self._look_after_exports()))
-        if self._prune is not None:
-            self._tasks.append(asyncio.create_task(self._keep_house(self._prune)))
+        self._tasks += [asyncio.create_task(self._do(name, chore)) for name, chore in self._chores.items()]
 
     async def stop(self) -> None:
         """
@@ -369,20 +369,19 @@ class Worker:
                 log.exception("looking after exports failed")
                 is_unfinished = True
 
-    async def _keep_house(self, prune: Callable[[], Awaitable[int]]) -> None:
+    async def _do(self, name: str, chore: Callable[[], Awaitable[timedelta]]) -> None:
         """
-        Prune at the start and once an hour; others take their turn between two steps.
+        Do a chore at the start, and each time that it wants its turn; others have theirs meanwhile.
         """
         while not self._stopped.is_set():
-            pause = HOUSE_PAUSE
+            pause = CHORE_PAUSE
             try:
-                if await prune():
-                    pause = timedelta(0)
+                pause = await chore()
             except StoreUnavailable as error:
-                log.warning("store unavailable, pruning waits", why=str(error))
+                log.warning("store unavailable, a chore waits", chore=name, why=str(error))
             except Exception:
-                # A mistake of ours must not end the loop; the next hour tries again.
-                log.exception("pruning failed")
+                # A mistake of ours must not end the loop; it is tried again.
+                log.exception("a chore failed", chore=name)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), pause.total_seconds())
 

@@ -26,6 +26,7 @@ class World:
         self.name_error: AppError | None = None
         self.state = ExportState.RUNNING
         self.ensured: list[str] = []
+        self.forgotten: list[str] = []
         self.list_error: AppError | None = None
         self.explained: list[str] = []
 
@@ -43,6 +44,9 @@ class World:
         if self.list_error is not None:
             raise self.list_error
         return "list-id"
+
+    def forget(self, name: str) -> None:
+        self.forgotten.append(name)
 
     async def name(self, export_id: int, audience_name: str) -> Export:
         if self.name_error is not None:
@@ -79,6 +83,7 @@ async def test_a_new_export_gets_its_name_and_its_list_at_once() -> None:
 
     assert not is_unfinished
     assert (world.asked, world.ensured) == ([nameless().audience_id], [LIST])
+    assert world.forgotten == [LIST]
     assert world.exports[1].list_id == "list-id"
 
 

@@ -436,3 +436,31 @@ def test_overtaken_calls_are_out_eight_times_the_places_at_most() -> None:
     at_once = max(sum(left[n] <= at < left[n] + seconds[n] for n in left) for at in left.values())
 
     assert at_once == MOST_PLACES * 3
+
+
+async def test_a_chore_has_its_turn_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    At the start and each time that it wants it, also if it failed; a stop does not wait for the next.
+    """
+    monkeypatch.setattr("app.worker.CHORE_PAUSE", timedelta(milliseconds=1))
+    turns: list[timedelta | Exception] = [
+        timedelta(0),
+        timedelta(milliseconds=1),
+        StoreUnavailable("away"),
+        RuntimeError("a mistake"),
+        timedelta(hours=1),
+    ]
+
+    async def chore() -> timedelta:
+        turn = turns.pop(0)
+        if isinstance(turn, Exception):
+            raise turn
+        return turn
+
+    world = World(Clock())
+    worker = Worker(world, world, {}, world.name_exports, drain_patience=MINUTE, chores={"a chore": chore})
+    worker.start()
+    await until(lambda: not turns)
+    await worker.stop()
+
+    assert all(task.done() and not task.cancelled() for task in worker._tasks)

@@ -16,15 +16,16 @@ Every error this service raises on purpose. The type says what to do next::
     │   ├── UnknownList                ensure it again
     │   └── CredentialsRefused         no call of this account can work: pause the account
     ├── StoreUnavailable             the database can't be written now: 503, the sender comes again
+    ├── BadOrder                     of our own API: 422, whatever the present state
+    │   └── BadFields                  a sentence for each field that can't go along
     ├── NotFound                     of our own API: 404
     │   └── UnknownAudience            no audience is called so; with near ones
     ├── Conflict                     of our own API: 409
     │   └── AmbiguousAudience          several audiences are called so
-    ├── BadFields                    of our own API: 422, with a sentence for each field that can't go along
     └── BadSettings                  the start is refused, with one sentence that says what to change
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -148,10 +149,25 @@ class StoreUnavailable(AppError):
     """
 
 
+class BadOrder(AppError):
+    """
+    What our own API was asked to do can't be done, whatever the present state.
+
+    Args:
+        reason: a fixed word for scripts.
+    """
+
+    def __init__(self, text: str, *, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 class NotFound(AppError):
     """
     What our own API was asked for does not exist.
     """
+
+    reason: str | None = None
 
 
 class UnknownAudience(NotFound):
@@ -161,6 +177,8 @@ class UnknownAudience(NotFound):
     Args:
         candidates: those that are called much alike, the nearest first; maybe none.
     """
+
+    reason = "unknown_audience"
 
     def __init__(self, candidates: "Iterable[Audience]" = ()) -> None:
         self.candidates = tuple(candidates)
@@ -174,7 +192,16 @@ class UnknownAudience(NotFound):
 class Conflict(AppError):
     """
     What our own API was asked to do does not fit the present state.
+
+    Args:
+        reason: a fixed word for scripts, where there is one.
+        choices: what may be given beside what was asked for, to make it fit; None for any value.
     """
+
+    def __init__(self, text: str, *, reason: str | None = None, choices: Mapping[str, object] | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.choices = choices
 
 
 class AmbiguousAudience(Conflict):
@@ -187,10 +214,13 @@ class AmbiguousAudience(Conflict):
 
     def __init__(self, candidates: "Iterable[Audience]") -> None:
         self.candidates = tuple(candidates)
-        super().__init__(f"Several audiences are called so: {_listed(self.candidates)}. Give the id of one.")
+        super().__init__(
+            f"Several audiences are called so: {_listed(self.candidates)}. Give the id of one.",
+            reason="ambiguous_audience",
+        )
 
 
-class BadFields(AppError):
+class BadFields(BadOrder):
     """
     Some of the chosen fields can't go along.
 
@@ -200,7 +230,7 @@ class BadFields(AppError):
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__(" ".join(self.problems))
+        super().__init__(" ".join(self.problems), reason="bad_fields")
 
 
 class BadSettings(AppError):

@@ -63,3 +63,25 @@ class Export:
         database or call can hold.
         """
         return {var: value for name, var in self.fields.items() if (value := sayable(profile.get(name))) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class NewExport:
+    """
+    An export to be opened.
+
+    Args:
+        list_name: None where the audience's name is not known yet; then its state is `needs_name`.
+        fields: which Lytics fields go along, and as which Sailthru vars.
+        reason: why it has no name yet.
+    """
+
+    audience_id: str
+    audience_slug: str
+    account: str
+    email_field: str
+    fields: Mapping[str, str]
+    audience_name: str | None = None
+    list_name: str | None = None
+    is_paused: bool = False
+    reason: str | None = None

@@ -49,6 +49,7 @@ class LyticsClient:
         base_url: where the API answers.
         timeout: for each try, as a whole.
         transport: in place of real connections.
+        on_end: told how each try ended: `ok`, an HTTP status, or a word of ours such as `expired_token`.
         sleep, draw, clock: waits so many seconds; the dice, 0 to 1; the time, aware.
     """
 
@@ -59,11 +60,13 @@ class LyticsClient:
         *,
         timeout: timedelta = timedelta(seconds=15),
         transport: httpx.AsyncBaseTransport | None = None,
+        on_end: Callable[[str], None] = lambda _answer: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self._timeout = timeout
+        self._on_end = on_end
         self._sleep = sleep
         self._draw = draw
         self._clock = clock
@@ -172,7 +175,9 @@ class LyticsClient:
         while True:
             outcome = await self._try(path, params, not_found)
             if isinstance(outcome, Answer):
+                self._on_end("ok")
                 return outcome
+            self._on_end(str(getattr(outcome.error, "code", "not_found")))
             tried += 1
             wait = protocol.wait_before_next_try(tried, outcome, draw=self._draw())
             if wait is None:

@@ -6,10 +6,12 @@ https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/list
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from app.domain.errors import Permanent, Transient, UnknownList
+from app.domain.list_watch import ListSeen
 from app.sailthru.client import Method
 from app.sailthru.protocol import USER_NOT_FOUND
 
@@ -112,6 +114,36 @@ class Lists:
         # On no list: null, or PHP's empty array.
         return frozenset()
 
+    async def find(self, name: str) -> ListSeen | None:
+        """
+        One list as it is now; None if there is none of the name.
+
+        Raises:
+            CallFailed: see `SailthruClient.call`.
+        """
+        try:
+            answer = await self._client.call("GET", "list", {"list": name})
+        except UnknownList:
+            return None
+        return _seen(answer, "count")
+
+    async def index(self) -> Mapping[str, list[ListSeen]]:
+        """
+        All lists of the account by name, in one call; usually one of each name.
+
+        Raises:
+            CallFailed: see `SailthruClient.call`.
+        """
+        answer = await self._client.call("GET", "list", {})
+        entries = answer.get("lists")
+        if not isinstance(entries, list):
+            raise Transient("unreadable", "Sailthru told the lists in a form that is not known.")
+        found: dict[str, list[ListSeen]] = defaultdict(list)
+        for entry in entries:
+            if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
+                found[entry["name"]].append(_seen(entry, "email_count"))
+        return found
+
     async def _find_or_make(self, name: str) -> str | None:
         try:
             try:
@@ -130,3 +162,11 @@ class Lists:
         has_failed = task.cancelled() or task.exception() is not None
         if has_failed and self._ensured.get(name) is task:
             del self._ensured[name]
+
+
+def _seen(entry: Mapping[str, object], counted_as: str) -> ListSeen:
+    list_id, count = entry.get("list_id"), entry.get(counted_as)
+    return ListSeen(
+        list_id=list_id if isinstance(list_id, str) and list_id else None,
+        count=count if isinstance(count, int) and not isinstance(count, bool) else None,
+    )

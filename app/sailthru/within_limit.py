@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from app.domain.budget import Budget
-from app.domain.errors import LimitReached, NotSent, OverBudget, Permanent
+from app.domain.errors import CallFailed, LimitReached, NotSent, OverBudget, Permanent
 from app.sailthru.client import Method
 from app.sailthru.lists import Caller
 from app.sailthru.protocol import RateLimit
@@ -42,12 +42,21 @@ class WithinLimit:
     Args:
         client: makes the calls, and teaches the same budget.
         clock: aware, UTC.
+        on_end: told the call, such as `POST user`, and how it ended: `ok`, Sailthru's error number, or a word of ours.
     """
 
-    def __init__(self, client: Caller, budget: Budget, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Caller,
+        budget: Budget,
+        *,
+        clock: Clock,
+        on_end: Callable[[str, str], None] = lambda _call, _answer: None,
+    ) -> None:
         self._client = client
         self._budget = budget
         self._clock = clock
+        self._on_end = on_end
         self._an_end: dict[tuple[Method, str], asyncio.Event] = {}
 
     async def call(
@@ -64,7 +73,7 @@ class WithinLimit:
         await self._take(method, endpoint, backfill=backfill)
         was_sent = True
         try:
-            return await self._client.call(method, endpoint, payload)
+            answer = await self._counted(method, endpoint, payload)
         except LimitReached as error:
             self._budget.exhausted(method, endpoint, self._clock(), error.resets_at)
             raise
@@ -79,6 +88,16 @@ class WithinLimit:
             ended = self._an_end.pop((method, endpoint), None)
             if ended is not None:
                 ended.set()
+        return answer
+
+    async def _counted(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
+        try:
+            answer = await self._client.call(method, endpoint, payload)
+        except CallFailed as failed:
+            self._on_end(f"{method} {endpoint}", str(failed.code))
+            raise
+        self._on_end(f"{method} {endpoint}", "ok")
+        return answer
 
     def room(self, *, backfill: bool = False) -> int:
         """

@@ -14,13 +14,12 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.domain.audience import Audience
-from app.domain.export import Export
+from app.domain.export import Export, NewExport
 from app.domain.list_watch import ListChange
 from app.store import orders, slices
 from app.store.engine import Database, insert
 from app.store.export_rows import export_of, one_export
 from app.store.group import GroupCommit
-from app.store.orders import NewExport
 from app.store.reports import ExportReport, reports
 from app.store.schema import exports, unexported
 

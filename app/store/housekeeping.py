@@ -17,6 +17,16 @@ ROWS_A_STEP = 1000
 REJECTED_DAYS = 30
 
 
+HOUSE_EVERY = timedelta(hours=1)
+
+
+async def keep_house(database: Database, now: datetime, journal_days: float) -> timedelta:
+    """
+    Prune one step; returns when to prune again: at once while there is more, so that others have their turn between.
+    """
+    return timedelta(0) if await prune(database, now, journal_days) else HOUSE_EVERY
+
+
 async def prune(database: Database, now: datetime, journal_days: float) -> int:
     """
     Delete one step's worth of timeline entries and of what is counted by the minute that are older than `journal_days`,

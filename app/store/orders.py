@@ -6,42 +6,19 @@ here; the worker then carries it out in slices, see `app.store.slices`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, exists, select, update
 
 from app.domain.audience import Audience, list_name
 from app.domain.errors import Conflict
-from app.domain.export import Export, ExportState
+from app.domain.export import Export, ExportState, NewExport
 from app.domain.list_watch import ListChange
 from app.store.engine import insert_or_nothing
 from app.store.export_rows import export_of, one_export
 from app.store.schema import exports, memberships, totals
 
 NAMELESS = frozenset({ExportState.NEEDS_NAME, ExportState.NAME_TAKEN})
-
-
-@dataclass(frozen=True, slots=True)
-class NewExport:
-    """
-    An export to be opened.
-
-    Args:
-        list_name: None where the audience's name is not known yet; then its state is `needs_name`.
-        fields: which Lytics fields go along, and as which Sailthru vars.
-        reason: why it has no name yet.
-    """
-
-    audience_id: str
-    audience_slug: str
-    account: str
-    email_field: str
-    fields: Mapping[str, str]
-    audience_name: str | None = None
-    list_name: str | None = None
-    is_paused: bool = False
-    reason: str | None = None
 
 
 def open_export(connection: Connection, new: NewExport, now: datetime) -> tuple[Export, bool]:

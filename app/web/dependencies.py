@@ -3,7 +3,7 @@ What the routes are given, as typed aliases, and the check of admin tokens.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Protocol
@@ -13,6 +13,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.domain.erasure import Erased
 from app.domain.export import Export
+from app.domain.fields import FieldMapping
+from app.starting import Order, Plan
 from app.store.dead_letters import DeadLetter, Filter, Place, Redriven
 from app.store.exports import Unexported
 from app.store.journal import Line
@@ -38,9 +40,57 @@ class Exports(Protocol):
         """
         ...
 
+    async def set_fields(self, export_id: int, fields: Mapping[str, str]) -> Export:
+        """
+        Choose other fields.
+        """
+        ...
+
+    async def pause(self, export_id: int) -> Export:
+        """
+        Keep its changes, and tell nobody of them.
+        """
+        ...
+
+    async def resume(self, export_id: int) -> Export:
+        """
+        Tell what waits, and all that comes.
+        """
+        ...
+
+    async def stop(self, export_id: int) -> Export:
+        """
+        Take no more of its changes.
+        """
+        ...
+
     async def unexported(self) -> list[Unexported]:
         """
         The audiences whose events are ignored.
+        """
+        ...
+
+
+class Starting(Protocol):
+    """
+    Orders to start an export, as the routes see them.
+    """
+
+    async def plan(self, order: Order) -> Plan:
+        """
+        What an order comes to; changes nothing.
+        """
+        ...
+
+    async def carry_out(self, plan: Plan, order: Order) -> Export:
+        """
+        Do what was planned.
+        """
+        ...
+
+    async def check_fields(self, fields: Sequence[str] | Mapping[str, str]) -> FieldMapping:
+        """
+        The fields as Sailthru vars.
         """
         ...
 
@@ -155,7 +205,19 @@ class Status(Protocol):
 
     def exports_changed(self) -> None:
         """
-        An export was named: make its list and call for those who wait.
+        Something was ordered of an export: carry it out for each of its members.
+        """
+        ...
+
+    async def make_list(self, export: Export) -> None:
+        """
+        Try to make an export's list now.
+        """
+        ...
+
+    def is_silent(self, export_id: int) -> bool:
+        """
+        True if no webhook came for an export for long, although there were some.
         """
         ...
 
@@ -179,6 +241,7 @@ class Doors:
     """
 
     exports: Exports
+    starting: Starting
     members: Members
     journal: Journal
     dead_letters: DeadLetters

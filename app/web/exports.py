@@ -1,55 +1,27 @@
 """
-Exports: what is kept, how it stands, and a name where Lytics gave none.
+Exports: what is kept and how it stands; paused and resumed, renamed, stopped.
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Body, Depends, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.errors import NotFound
-from app.domain.export import ExportState
-from app.store.reports import ExportReport
-from app.web.dependencies import Behind, require_admin
+from app.web.dependencies import Behind, Doors, require_admin
+from app.web.export_views import ExportView, export_view
 from app.web.problems import declared
 
 router = APIRouter(tags=["exports"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
 
 # What a 64-bit column can hold.
 ExportId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-
-
-class AudienceView(BaseModel):
-    """
-    The audience in Lytics; its name is null until it is known.
-    """
-
-    id: str
-    slug: str
-    name: str | None
-
-
-class ExportView(BaseModel):
-    """
-    One export and how it stands.
-    """
-
-    id: int
-    state: ExportState
-    reason: str | None = Field(description="Why it does not run, and what to do.")
-    audience: AudienceView
-    authorization: str
-    list: str | None = Field(description="The Sailthru list; null until the audience's name is known.")
-    list_ready: bool
-    email_field: str
-    fields: dict[str, str]
-    counts: dict[str, int] = Field(
-        description="Membership changes: accepted = delivered + superseded + pending + dead + erased + cancelled."
-    )
-    members: int = Field(description="People who are wanted on the list.")
-    last_webhook_at: datetime | None
-    created_at: datetime
+FieldName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# Sailthru's list name has room for 120 characters, "Lytics " included.
+AudienceName = Annotated[str, Field(min_length=1, max_length=113, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Fields = Annotated[list[FieldName], Field(max_length=75)] | Annotated[dict[FieldName, FieldName], Field(max_length=75)]
+State = Literal["running", "paused"]
 
 
 class UnexportedView(BaseModel):
@@ -74,13 +46,24 @@ class ExportsView(BaseModel):
 
 class ExportPatch(BaseModel):
     """
-    What can be changed: the audience's name, where Lytics can't be asked or the list's name is taken.
+    What can be changed of an export; whatever is left out stays as it is.
     """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    # Sailthru's list name has room for 120 characters, "Lytics " included.
-    name: str = Field(min_length=1, max_length=113, pattern=r"^[^\x00-\x1f\x7f]+$")
+    state: State | None = Field(default=None, description="`paused` keeps changes and tells nobody of them.")
+    fields: Fields | None = Field(
+        default=None, description="Lytics fields, or Lytics field → Sailthru var; from the next changes on."
+    )
+    name: AudienceName | None = Field(
+        default=None, description="The audience's name; only while the state is `needs_name` or `name_taken`."
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.state is None and self.fields is None and self.name is None:
+            raise ValueError("give state, fields or name")
+        return self
 
 
 @router.get("/exports", summary="All exports and how they stand")
@@ -97,7 +80,8 @@ async def list_exports(doors: Behind) -> ExportsView:
         )
         for one in await doors.exports.unexported()
     ]
-    return ExportsView(items=[_view(one) for one in await doors.exports.reports()], unexported=unexported)
+    items = [export_view(one, is_silent=doors.status.is_silent(one.export.id)) for one in await doors.exports.reports()]
+    return ExportsView(items=items, unexported=unexported)
 
 
 @router.get("/exports/{export_id}", summary="One export", responses=declared(404, 422))
@@ -105,42 +89,43 @@ async def show_export(doors: Behind, export_id: ExportId) -> ExportView:
     """
     One export.
     """
-    return await _one(doors, export_id)
+    return await view_of(doors, export_id)
 
 
-@router.patch("/exports/{export_id}", summary="Name an export", responses=declared(400, 404, 409, 422))
+@router.patch(
+    "/exports/{export_id}", summary="Pause, resume, name, choose fields", responses=declared(400, 404, 409, 422)
+)
 async def change_export(doors: Behind, export_id: ExportId, patch: Annotated[ExportPatch, Body()]) -> ExportView:
     """
-    Give an export the name of its audience; the list is made at once, and those who wait are called for.
+    A name is given first, then fields, then the state; what was resumed or named is told at once.
     """
-    await doors.exports.name(export_id, patch.name)
+    if patch.name is not None:
+        await doors.exports.name(export_id, patch.name)
+    if patch.fields is not None:
+        chosen = await doors.starting.check_fields(patch.fields)
+        await doors.exports.set_fields(export_id, chosen.fields)
+    if patch.state is not None:
+        await (doors.exports.pause if patch.state == "paused" else doors.exports.resume)(export_id)
     doors.status.exports_changed()
-    return await _one(doors, export_id)
+    return await view_of(doors, export_id)
 
 
-async def _one(doors: Behind, export_id: int) -> ExportView:
+@router.delete("/exports/{export_id}", summary="Stop an export", responses=declared(404, 422))
+async def stop_export(doors: Behind, export_id: ExportId) -> ExportView:
+    """
+    From now on its events are ignored and pending changes cancelled; the list stays as it is. Only `POST /exports`
+    lets it run again.
+    """
+    await doors.exports.stop(export_id)
+    doors.status.exports_changed()
+    return await view_of(doors, export_id)
+
+
+async def view_of(doors: Doors, export_id: int) -> ExportView:
+    """
+    One export as it is shown.
+    """
     found = await doors.exports.reports(export_id)
     if not found:
         raise NotFound(f"There is no export {export_id}. GET /exports lists them.")
-    return _view(found[0])
-
-
-def _view(report: ExportReport) -> ExportView:
-    export = report.export
-    counts = dict(report.counts)
-    members = counts.pop("members")
-    return ExportView(
-        id=export.id,
-        state=export.state,
-        reason=export.reason,
-        audience=AudienceView(id=export.audience_id, slug=export.audience_slug, name=export.audience_name),
-        authorization=export.account,
-        list=export.list_name,
-        list_ready=export.list_ready_at is not None,
-        email_field=export.email_field,
-        fields=dict(export.fields),
-        counts=counts,
-        members=members,
-        last_webhook_at=report.last_event_at,
-        created_at=export.created_at,
-    )
+    return export_view(found[0], is_silent=doors.status.is_silent(export_id))

@@ -12,7 +12,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from app.domain.errors import AppError, Conflict, NotFound, StoreUnavailable
+from app.domain.errors import (
+    AmbiguousAudience,
+    AppError,
+    BadOrder,
+    CallFailed,
+    Conflict,
+    NotFound,
+    StoreUnavailable,
+    UnknownAudience,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -20,9 +29,12 @@ RETRY_AFTER_SECONDS = 30
 MEDIA_TYPE = "application/problem+json"
 
 STATUSES: Mapping[type[AppError], HTTPStatus] = {
+    BadOrder: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    # Lytics can't be asked; what is told to Sailthru is told beside all calls of our own API.
+    CallFailed: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 SCHEMA: dict[str, object] = {
@@ -33,6 +45,8 @@ SCHEMA: dict[str, object] = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What happened, why, and what to do next."},
         "reason": {"type": "string", "description": "A fixed word for scripts, where there is one."},
+        "candidates": {"type": "array", "items": {"type": "object"}, "description": "Audiences that may be meant."},
+        "choices": {"type": "object", "description": "What may be given beside, to make it fit; null for any value."},
     },
 }
 
@@ -78,7 +92,12 @@ async def _app_error(_: Request, error: Exception) -> Response:
     kind = next((kind for kind in type(error).__mro__ if kind in STATUSES), None)
     if kind is None:
         return await _mistake(_, error)
-    return problem(STATUSES[kind], str(error))
+    said = {name: getattr(error, name, None) for name in ("reason", "choices")}
+    if isinstance(error, CallFailed):
+        said["reason"] = str(error.code)
+    if isinstance(error, UnknownAudience | AmbiguousAudience):
+        said["candidates"] = [{"id": one.id, "slug": one.slug, "name": one.name} for one in error.candidates]
+    return problem(STATUSES[kind], str(error), **{name: value for name, value in said.items() if value is not None})
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -7,17 +7,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, func, insert, select
 
-from app.domain.errors import StoreUnavailable
 from app.store import housekeeping
 from app.store.engine import Database
 from app.store.exports import Exports
-from app.store.housekeeping import prune
+from app.store.housekeeping import keep_house, prune
 from app.store.members import Members
 from app.store.rejected import RejectedEvent, RejectedEvents
 from app.store.schema import journal, memberships, minute_counts
-from app.worker import Worker
 from tests.factories import HOUR, MINUTE, NOON, Clock, enter
-from tests.service import until
 from tests.store.conftest import Running
 
 DAYS = 14
@@ -90,30 +87,16 @@ async def test_with_nothing_to_prune_each_table_is_looked_at_once(
     assert all("LIMIT" in statement for statement in asked)
 
 
-async def test_the_worker_prunes_step_by_step_until_nothing_is_left(
-    members: Members, exports: Exports, monkeypatch: pytest.MonkeyPatch
+async def test_it_wants_its_next_turn_at_once_while_there_is_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    At the start and again after the pause, also if the store was away; a stop does not wait for the pause.
+    And then in an hour.
     """
-    monkeypatch.setattr("app.worker.HOUSE_PAUSE", timedelta(milliseconds=1))
-    steps: list[int | Exception] = [2, 1, 0, StoreUnavailable("away"), RuntimeError("a mistake"), 0]
+    monkeypatch.setattr(housekeeping, "ROWS_A_STEP", 2)
+    old = [RejectedEvent(NOON, "not_json", "Old.", 1, "{") for _ in range(3)]
+    await RejectedEvents(database).record(old)
+    later = NOON + 40 * 24 * HOUR
+    turns = [await keep_house(database, later, DAYS) for _ in range(3)]
 
-    async def keep_house() -> int:
-        if len(steps) == 2:
-            monkeypatch.setattr("app.worker.HOUSE_PAUSE", timedelta(hours=1))
-        step = steps.pop(0)
-        if isinstance(step, Exception):
-            raise step
-        return step
-
-    async def name_exports() -> bool:
-        return False
-
-    patience = timedelta(seconds=30)
-    worker = Worker(members, exports, {}, name_exports, drain_patience=patience, keep_house=keep_house)
-    worker.start()
-    await until(lambda: not steps)
-    await worker.stop()
-
-    assert all(task.done() and not task.cancelled() for task in worker._tasks)
+    assert turns == [timedelta(0), timedelta(0), HOUR]

@@ -1,0 +1,172 @@
+"""
+What nobody calls about is told all the same: a list that somebody changed, an audience that fell silent.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.sandbox import webhooks
+from app.sandbox.faults import Html
+from app.sandbox.rules import Rule
+from tests.service import API_KEY, LIST
+from tests.world import World
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Any:
+    with World(tmp_path) as world:
+        yield world
+
+
+async def enter(world: World, *people: str) -> None:
+    for person in people:
+        await world.send(webhooks.enter(f"{person}@example.com", at=world.clock()))
+    await world.work_until_told()
+
+
+def by_hand(world: World, address: str) -> None:
+    """
+    Somebody is put on the list in My Sailthru.
+    """
+    account = world.sailthru.account(API_KEY)
+    profile = account.create()
+    account.set_key(profile, "email", address)
+    account.join(profile, LIST)
+
+
+async def export(world: World) -> dict[str, Any]:
+    (one,) = (await world.admin("/exports"))["items"]
+    found: dict[str, Any] = one
+    return found
+
+
+class TestTheList:
+    def test_that_is_as_it_was_is_looked_at_once_an_hour(self, world: World) -> None:
+        """
+        One call for the account; people who come and go by our own calls are no change, nor is one put on it by hand.
+        """
+
+        async def story() -> None:
+            await enter(world, *(f"p{n}" for n in range(30)))
+            await world.sleep(2 * HOUR)
+            by_hand(world, "by-hand@example.com")
+            before = world.account()["calls"]["GET /list"]
+            await enter(world, *(f"q{n}" for n in range(30)))
+            await world.sleep(24 * HOUR)
+            found = await export(world)
+
+            assert found["state"] == "running"
+            assert 23 <= world.account()["calls"]["GET /list"] - before <= 25
+
+        world.run(story())
+
+    def test_that_was_deleted_stops_its_export_until_somebody_has_looked(self, world: World) -> None:
+        """
+        Changes are kept meanwhile; resumed, the list is made again, and who comes back is asked for first.
+        """
+
+        async def story() -> None:
+            await enter(world, *(f"p{n}" for n in range(5)))
+            lists = world.sailthru.account(API_KEY).lists
+            lists.remove(next(one for one in lists if one.name == LIST))
+            await world.sleep(HOUR + 10)
+            stopped = await export(world)
+            await world.send(webhooks.enter("late@example.com", at=world.clock()))
+            await world.sleep(HOUR)
+            waits = await export(world)
+            metrics = await world.metrics()
+            await world.admin("/exports/1", method="PATCH", json={"state": "running"})
+            await world.work_until_told()
+            resumed = await export(world)
+            await world.send(webhooks.exit_("p0@example.com", at=world.clock()))
+            await world.send(webhooks.enter("p0@example.com", at=world.clock() + timedelta(seconds=1)))
+            await world.work_until_told()
+            await world.sleep(3 * HOUR)
+            later = await export(world)
+
+            assert stopped["state"] == "list_changed"
+            assert "is gone from Sailthru" in stopped["reason"]
+            assert waits["counts"]["pending"] == 1
+            assert 'lytics_sailthru_export_state{export="1",state="list_changed"} 1.0' in metrics
+            assert (resumed["state"], resumed["reason"], resumed["list_ready"]) == ("running", None, True)
+            assert world.sailthru.members(LIST) == {"late@example.com", "p0@example.com"}
+            assert later["state"] == "running"
+
+        world.run(story())
+
+    def test_that_lost_many_at_once_stops_its_export(self, world: World) -> None:
+        async def story() -> None:
+            await enter(world, *(f"p{n}" for n in range(40)))
+            await world.sleep(HOUR)
+            account = world.sailthru.account(API_KEY)
+            for number in range(20):
+                profile = account.find("email", f"p{number}@example.com")
+                assert profile is not None
+                account.leave(profile, LIST)
+            await world.sleep(HOUR + 10)
+            stopped = await export(world)
+            await world.admin("/exports/1", method="PATCH", json={"state": "running"})
+            await world.sleep(3 * HOUR)
+            resumed = await export(world)
+
+            assert stopped["state"] == "list_changed"
+            assert "-20 people" in stopped["reason"]
+            assert resumed["state"] == "running"
+
+        world.run(story())
+
+    def test_is_not_taken_for_changed_while_sailthru_does_not_answer(self, world: World) -> None:
+        async def story() -> None:
+            await enter(world, "ada")
+            world.sailthru.faults.set([Rule(Html(status=503))])
+            await world.sleep(24 * HOUR)
+
+            assert (await export(world))["state"] == "running"
+
+        world.run(story())
+
+
+class TestSilence:
+    def test_is_told_once_and_ends_with_the_next_webhook(self, world: World) -> None:
+        async def story() -> None:
+            await enter(world, "ada")
+            await world.sleep(23 * HOUR)
+            before = (await export(world))["is_silent"]
+            await world.sleep(2 * HOUR)
+            silent = await export(world)
+            metrics = await world.metrics()
+            await enter(world, "grace")
+            await world.sleep(400)
+            after = (await export(world))["is_silent"]
+
+            assert (before, silent["is_silent"], after) == (False, True, False)
+            assert silent["state"] == "running"
+            assert 'lytics_sailthru_export_silent{export="1"} 1.0' in metrics
+            assert "lytics_sailthru_seconds_since_last_webhook" in metrics
+
+        world.run(story())
+
+    def test_of_an_export_that_never_had_a_webhook_is_none(self, world: World) -> None:
+        async def story() -> None:
+            await world.export({})
+            await world.sleep(48 * HOUR)
+
+            assert not (await export(world))["is_silent"]
+
+        world.run(story())
+
+    def test_can_be_left_untold(self, tmp_path: Path) -> None:
+        with World(tmp_path, different={"silent_after_hours": 0}) as world:
+
+            async def story() -> None:
+                await enter(world, "ada")
+                await world.sleep(200 * HOUR)
+
+                assert not (await export(world))["is_silent"]
+
+            world.run(story())
