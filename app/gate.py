@@ -116,7 +116,7 @@ class Gate:
         if self.is_paused:
             is_due = self.standing.probe_at is None or self.standing.probe_at <= self._clock()
             calls = int(is_due and in_flight == 0 and (self._pace is None or self._pace.room() > 0))
-            return Room(calls, calls, is_probe=True)
+            return Room(calls, calls, is_probe=True, failing=self._streak.failing if calls else frozenset())
         places = min(self._concurrency + overtaken, MOST_PLACES * self._concurrency)
         free = max(places - in_flight, 0)
         if self._pace is None:

@@ -204,8 +204,10 @@ def settlement(
     return Settlement(held, **values | different)
 
 
-def room(calls: int, *, backfill_calls: int | None = None, is_probe: bool = False) -> Room:
-    return Room(calls, calls if backfill_calls is None else backfill_calls, is_probe)
+def room(
+    calls: int, *, backfill_calls: int | None = None, is_probe: bool = False, failing: frozenset[int] = frozenset()
+) -> Room:
+    return Room(calls, calls if backfill_calls is None else backfill_calls, is_probe, failing)
 
 
 def after_read(held: Claim, lists: frozenset[str] | None = None) -> Call:

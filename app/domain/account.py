@@ -20,8 +20,8 @@ from app.domain.errors import (
 
 FIRST_PROBE_WAIT, LONGEST_PROBE_WAIT = timedelta(seconds=5), timedelta(seconds=60)
 OUTAGE_FAILURES, OUTAGE_PEOPLE = 5, 3
-# Probed members are remembered so that those who can't work are told from an outage; a flood of them must not be.
-MOST_SUSPECTS = 10_000
+# Members that failed are remembered so that those who can't work are told from an outage; a flood of them must not be.
+MOST_FAILING = 10_000
 
 
 class Pause(StrEnum):
@@ -88,11 +88,15 @@ class Standing:
 class Room:
     """
     How many calls may leave: in all, and of those for members that only a backfill made due. A probe is one call.
+
+    Args:
+        failing: for a probe, the members whose newest call failed: it is somebody else, as long as there is one.
     """
 
     calls: int
     backfill_calls: int
     is_probe: bool = False
+    failing: frozenset[int] = frozenset()
 
 
 class Streak:
@@ -103,7 +107,16 @@ class Streak:
     def __init__(self) -> None:
         self._failures = 0
         self._people: set[int] = set()
-        self._suspects: set[int] = set()
+        self._successes = 0
+        # Whose newest call failed, each with the successes of others until then.
+        self._failing: dict[int, int] = {}
+
+    @property
+    def failing(self) -> frozenset[int]:
+        """
+        Whose newest call failed, as far as is remembered.
+        """
+        return frozenset(self._failing)
 
     def succeeded(self, member_id: int) -> None:
         """
@@ -111,28 +124,31 @@ class Streak:
         """
         self._failures = 0
         self._people.clear()
-        self._suspects.discard(member_id)
+        self._successes += 1
+        self._failing.pop(member_id, None)
 
     def failed(self, member_id: int) -> bool:
         """
         True if this failure makes it an outage.
 
-        The first failure after having failed as a probe is the member's own and says nothing of others. Only the
-        first: else those who failed in one outage could not show the next.
+        Who failed before, and fails again although Sailthru has answered for others since, fails alone, which says
+        nothing of others. Only the first time after such an answer: else those who failed in one outage could not show
+        the next.
         """
-        if member_id in self._suspects:
-            self._suspects.discard(member_id)
+        fails_alone = self._failing.get(member_id, self._successes) < self._successes
+        self.noted(member_id)
+        if fails_alone:
             return False
         self._failures += 1
         self._people.add(member_id)
         return self._failures >= OUTAGE_FAILURES and len(self._people) >= OUTAGE_PEOPLE
 
-    def probed_in_vain(self, member_id: int) -> None:
+    def noted(self, member_id: int) -> None:
         """
-        Remember who failed as a probe.
+        Remember a failure that is no news, since the account is paused.
         """
-        if len(self._suspects) < MOST_SUSPECTS:
-            self._suspects.add(member_id)
+        if member_id in self._failing or len(self._failing) < MOST_FAILING:
+            self._failing[member_id] = self._successes
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +183,18 @@ def judge(
     if isinstance(error, OverBudget):
         return Judgement(standing, is_spent=False)
     if isinstance(error, CredentialsRefused):
+        if is_probe:
+            streak.noted(member_id)
         return _failed_in(Pause.REFUSED, standing, error, is_probe=is_probe, now=now)
     if not isinstance(error, Transient | OutcomeUnknown):
         streak.succeeded(member_id)
         # A list that stays unknown although it was just made is the member's own failure.
         return Judgement(standing.resumed(now) if is_probe else standing, is_spent=isinstance(error, UnknownList))
-    if standing.pause is not None and is_probe:
-        streak.probed_in_vain(member_id)
-    if standing.pause is not None or streak.failed(member_id):
-        return _failed_in(standing.pause or Pause.OUTAGE, standing, error, is_probe=is_probe, now=now)
+    if standing.pause is not None:
+        streak.noted(member_id)
+        return _failed_in(standing.pause, standing, error, is_probe=is_probe, now=now)
+    if streak.failed(member_id):
+        return _failed_in(Pause.OUTAGE, standing, error, is_probe=is_probe, now=now)
     return Judgement(standing, is_spent=True)
 
 

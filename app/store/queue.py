@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import BindParameter, Connection, Row, Select, and_, bindparam, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.domain.account import Room
 from app.domain.export import ExportState
@@ -25,22 +26,25 @@ log = structlog.get_logger(__name__)
 
 # Built once: building a statement costs more than running it.
 _IDS: BindParameter[Any] = bindparam("b_ids", expanding=True)
-_DUE = (
-    select(members.c.id)
-    .where(
-        members.c.account == bindparam("b_account"),
-        members.c.priority == bindparam("b_priority"),
-        members.c.due_at <= bindparam("b_now"),
-    )
-    .order_by(members.c.due_at)
-    .limit(bindparam("b_limit"))
-    .with_for_update(skip_locked=True)
+_DUE = select(members.c.id).where(
+    members.c.account == bindparam("b_account"),
+    members.c.priority == bindparam("b_priority"),
+    members.c.due_at <= bindparam("b_now"),
 )
-_LEASE = (
-    update(members)
-    .where(members.c.id.in_(_DUE))
-    .values(lease=bindparam("b_lease"), due_at=bindparam("b_until"), attempts=members.c.attempts + 1)
-    .returning(members.c.id, members.c.address, members.c.attempts)
+
+
+def _lease(due: Select[tuple[int]]) -> ReturningUpdate[tuple[int, str, int]]:
+    return (
+        update(members)
+        .where(members.c.id.in_(due.limit(bindparam("b_limit")).with_for_update(skip_locked=True)))
+        .values(lease=bindparam("b_lease"), due_at=bindparam("b_until"), attempts=members.c.attempts + 1)
+        .returning(members.c.id, members.c.address, members.c.attempts)
+    )
+
+
+_LEASE = _lease(_DUE.order_by(members.c.due_at))
+_LEASE_NEWCOMER = _lease(
+    _DUE.where(members.c.id.not_in(bindparam("b_failing", expanding=True))).order_by(members.c.due_at.desc())
 )
 _LET_GO = update(members).where(members.c.id.in_(_IDS)).values(due_at=None, lease=None, attempts=0)
 _RENEW = update(members).where(members.c.id == bindparam("b_id")).values(due_at=bindparam("b_until"))
@@ -85,21 +89,13 @@ def take(
     A member with nothing to tell is given back at once; what is being erased of it then goes.
     """
     rows: list[Row[Any]] = []
-    for priority, most in _order(connection, account, room, now):
+    # While leased, `due_at` is when the lease ends: a dead worker's members become due by themselves.
+    values = {"b_account": account, "b_now": now, "b_lease": lease, "b_until": until}
+    for statement, priority, most in _order(connection, account, room, now):
         limit = min(room.calls - len(rows), most)
         if limit > 0:
-            leased = connection.execute(
-                _LEASE,
-                {
-                    "b_account": account,
-                    "b_priority": priority,
-                    "b_now": now,
-                    "b_limit": limit,
-                    "b_lease": lease,
-                    # While leased, `due_at` is when the lease ends: a dead worker's members become due by themselves.
-                    "b_until": until,
-                },
-            )
+            only = {"b_failing": sorted(room.failing)} if statement is _LEASE_NEWCOMER else {}
+            leased = connection.execute(statement, {**values, **only, "b_priority": priority, "b_limit": limit})
             rows += sorted(leased, key=lambda row: row.id)
     pending = _pending_of(connection, [row.id for row in rows])
     idle = [row.id for row in rows if row.id not in pending]
@@ -167,15 +163,20 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
     return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
 
 
-def _order(connection: Connection, account: str, room: Room, now: datetime) -> list[tuple[int, int]]:
+def _order(
+    connection: Connection, account: str, room: Room, now: datetime
+) -> list[tuple[ReturningUpdate[tuple[int, str, int]], int, int]]:
     """
-    Which priority is served first, and how many of it at most. A probe is whoever has been due for longest, of any
-    priority: who failed as one goes behind all others.
+    Who is served first: of which priority, and how many at most.
+
+    A probe is the newest of those who did not just fail, so that a newcomer need not wait behind all whose own calls
+    can't work. Where there is none it is whoever has been due for longest: who failed as a probe goes behind them.
     """
     if not room.is_probe:
-        return [(LIVE, room.calls), (BACKFILL, room.backfill_calls)]
+        return [(_LEASE, LIVE, room.calls), (_LEASE, BACKFILL, room.backfill_calls)]
     due_at = {priority: at for priority, at in next_due_at(connection, account).items() if at <= now}
-    return [(priority, 1) for priority in sorted(due_at, key=lambda p: due_at[p])]
+    newcomers = [(_LEASE_NEWCOMER, priority, 1) for priority in (LIVE, BACKFILL) if priority in due_at]
+    return newcomers + [(_LEASE, priority, 1) for priority in sorted(due_at, key=lambda p: due_at[p])]
 
 
 def _pending_of(connection: Connection, member_ids: list[int]) -> dict[int, tuple[Pending, ...]]:

@@ -40,6 +40,10 @@ class Account:
         for member in range(5):
             self.ends(member, DOWN)
 
+    def recover(self) -> None:
+        for member in range(5):
+            self.ends(member, None)
+
 
 @pytest.fixture
 def account() -> Account:
@@ -167,6 +171,7 @@ def test_the_running_clock_stands_still_in_pauses(account: Account) -> None:
         account.clock.advance(80 * HOUR)
         readings.append(account.standing.running_at(account.clock()))
         account.ends(9, None, is_probe=True)
+        account.recover()
         account.clock.advance(HOUR)
         readings.append(account.standing.running_at(account.clock()))
 
@@ -198,3 +203,32 @@ def test_who_failed_as_a_probe_fails_alone_once(account: Account) -> None:
     assert all(judgement.is_spent for judgement in first)
     assert after_first is None
     assert account.standing.pause is Pause.OUTAGE
+
+
+def test_who_goes_on_failing_while_others_succeed_never_makes_an_outage(account: Account) -> None:
+    """
+    However many they are, once each of them has failed.
+    """
+    account.break_down()
+    account.ends(9, None, is_probe=True)
+    pauses = []
+    for _ in range(20):
+        for member in range(5):
+            account.ends(member, DOWN)
+        pauses.append(account.standing.pause)
+        account.ends(9, None)
+
+    assert pauses == [None] * 20
+
+
+def test_whose_newest_call_failed_is_remembered(account: Account) -> None:
+    """
+    So that somebody else probes: in a pause of either kind, until a call of theirs is understood.
+    """
+    account.break_down()
+    account.ends(7, DOWN)
+    account.ends(8, REFUSED, is_probe=True)
+    account.ends(3, None)
+    account.ends(4, Permanent(11, "Invalid email."))
+
+    assert account.streak.failing == {0, 1, 2, 7, 8}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS
+from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import AnyFault, Error, Hang, Html, Slow
 from app.sandbox.rules import Rule
 from tests.factories import HOUR, MINUTE, SECOND
@@ -71,6 +71,42 @@ def test_a_poison_person_dies_alone_once_the_window_is_over(tmp_path: Path, faul
         assert (letter["email"], letter["code"], letter["wanted"]) == (POISON, "retry_window_over", "in")
         assert letter["next_step"]
         assert world.sailthru.members(LIST) == {"first@example.com", *PEOPLE[:19]}
+
+
+@pytest.mark.parametrize("is_list", [False, True], ids=["their records", "their list"])
+def test_many_who_fail_do_not_keep_others_waiting(tmp_path: Path, *, is_list: bool) -> None:
+    """
+    A hundred people whose calls always end in an error look like an outage at first: a newcomer then is the next
+    probe, within a minute. Before long those who fail are known, and others are told at once.
+    """
+    poison = [f"poison{n}@example.com" for n in range(100)]
+    autumn = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Autumn Buyers", "autumn_buyers")
+
+    async def story(world: World) -> list[timedelta]:
+        await enter(world, "first@example.com")
+        await world.work_until_told()
+        world.lytics.put(autumn)
+        fails = Rule(Error(), endpoints=frozenset({"/list"})) if is_list else Rule(Error(), ids=frozenset(poison))
+        world.sailthru.faults.set([fails])
+        audience = autumn if is_list else SPRING_BUYERS
+        await world.send([webhooks.enter(address, audience, at=world.clock()) for address in poison])
+        await world.sleep(30)
+        waits = []
+        for address in PEOPLE[:20]:
+            began = world.clock()
+            await enter(world, address)
+            while address not in world.sailthru.members(LIST):
+                await world.sleep(0.5)
+            waits.append(world.clock() - began)
+            await world.sleep(120)
+        return waits
+
+    with World(tmp_path) as world:
+        waits = world.run(story(world))
+
+        assert max(waits) <= 61 * SECOND, waits
+        assert max(waits[-10:]) <= SECOND, waits
+        assert world.run(world.counts())["pending"] == len(poison)
 
 
 def test_an_outage_of_80_hours_costs_nobody_anything(tmp_path: Path) -> None:

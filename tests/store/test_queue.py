@@ -90,6 +90,30 @@ async def test_live_changes_are_claimed_before_a_backfill_that_waits_longer(
     assert {claim.address for claim in (*first[2:], *second)} == set(backfill)
 
 
+async def test_a_probe_is_the_newest_of_those_who_did_not_fail_last(
+    members: Members, running: Running, clock: Clock, database: Database
+) -> None:
+    """
+    A backfill's people after all others; and where everybody failed, whoever has been due for longest.
+    """
+    await running("A")
+    await members.keep([enter("backfill@example.com", lytics_id="backfill@example.com")])
+    await database.write(lambda connection: connection.execute(update(members_table).values(priority=1)))
+    for address in ("first@example.com", "second@example.com", "third@example.com"):
+        clock.advance(SECOND)
+        await members.keep([enter(address, lytics_id=address)])
+    order: list[Claim] = []
+    for _ in range(5):
+        failing = frozenset(claim.member_id for claim in order)
+        (one,) = await members.claim(ACCOUNT, room=room(1, is_probe=True, failing=failing), lease_for=LEASE)
+        await members.settle(settlement(one, Effect.NONE, retry_at=clock()))
+        order.append(one)
+        clock.advance(SECOND)
+
+    names = [claim.address.partition("@")[0] for claim in order]
+    assert names == ["third", "second", "first", "backfill", "third"]
+
+
 async def test_nobody_is_claimed_twice_however_many_claim(members: Members, running: Running) -> None:
     """
     One call in flight for a person.
