@@ -208,7 +208,9 @@ class Deliverer:
             return Delivered(None, None)
         except CallFailed as failed:
             attempt.error = failed
-        spent_at = await self._gate.judge(claim.member_id, attempt.error, is_probe=is_probe)
+        # Where there was nothing to ask for, nothing was heard of how the account stands.
+        is_asked = claim.call.is_read or claim.call.is_write
+        spent_at = await self._gate.judge(claim.member_id, attempt.error, is_probe=is_probe) if is_asked else None
         settlement = self._settlement(attempt, spent_at)
         self._meter.attempted(claim.account, settlement.outcome)
         settled = await self._members.settle(settlement)
@@ -236,18 +238,21 @@ class Deliverer:
         """
         Each list in a call of its own, so that only what fails alone is given up.
         """
-        last: CallFailed | None = None
+        refused: Permanent | None = None
+        unknown: UnknownList | None = None
         for one in attempt.claim.pending:
             call = plan([one], attempt.lists, was_read=attempt.was_read)
             try:
                 await self._write_one(attempt, one, call)
-            except Permanent as refused:
-                last, attempt.tried = refused, None
-                attempt.dead[one.export_id] = str(refused.code)
-            except UnknownList as unknown:
-                last, attempt.tried = unknown, None
-        if last is not None:
-            raise last
+            except Permanent as error:
+                refused, attempt.tried = error, None
+                attempt.dead[one.export_id] = str(error.code)
+            except UnknownList as error:
+                unknown, attempt.tried = error, None
+        # What waits for its list comes again, whatever became of the others.
+        ended = unknown or refused
+        if ended is not None:
+            raise ended
 
     async def _write_one(self, attempt: "_Attempt", one: Pending, call: Call) -> None:
         try:

@@ -192,6 +192,15 @@ class TestOk:
 
         assert world.steps == ["settle"]
 
+    async def test_who_had_nothing_to_say_tells_nothing_of_the_account(self, world: World) -> None:
+        """
+        As a probe it would end a pause although nobody asked Sailthru.
+        """
+        await deliver(world, claim(pending(told=Told.IN)))
+
+        assert world.settlement.told == {EXPORT: Told.IN}
+        assert world.judged == []
+
     async def test_a_lease_that_was_lost_at_the_end_counts_no_latency(self, world: World) -> None:
         """
         Who has taken the member over counts it.
@@ -503,6 +512,21 @@ class TestOneByOne:
         assert (world.settlement.told, world.settlement.dead) == ({}, {EXPORT: "99"})
         assert world.settlement.unknown == {2}
         assert not world.settlement.is_whole
+
+    @pytest.mark.parametrize("last", ["unknown", "refused"])
+    async def test_who_waits_for_a_list_is_not_given_up_with_the_other_one(self, world: World, last: str) -> None:
+        """
+        In whichever order they come: only what was refused for good is dead.
+        """
+        unknown, refused = UnknownList(15, "No such list."), Permanent(42, "Not UTF-8.")
+        in_order = [refused, unknown, unknown] if last == "unknown" else [unknown, unknown, refused]
+        world.errors = [refused, *in_order]
+        await deliver(world, claim(pending(), pending(AUTUMN, export_id=2)))
+
+        dead = EXPORT if last == "unknown" else 2
+        assert (world.settlement.told, world.settlement.dead) == ({}, {dead: "42"})
+        assert world.settlement.outcome == "15"
+        assert world.settlement.retry_at is not None
 
     async def test_nobody_is_on_a_list_that_does_not_exist(self, world: World) -> None:
         """
