@@ -114,7 +114,8 @@ class Gate:
             overtaken: those of them that take long while Sailthru answers others; they hold nobody back.
         """
         if self.is_paused:
-            is_due = self.standing.probe_at is None or self.standing.probe_at <= self._clock()
+            now = self._clock()
+            is_due = self.standing.probes_at(now) <= now
             calls = int(is_due and in_flight == 0 and (self._pace is None or self._pace.room() > 0))
             return Room(calls, calls, is_probe=True, failing=self._streak.failing if calls else frozenset())
         places = min(self._concurrency + overtaken, MOST_PLACES * self._concurrency)
@@ -128,8 +129,9 @@ class Gate:
         When there may be room again although no call ends; None if only a call's end makes room.
         """
         now = self._clock()
-        if self.standing.probe_at is not None and self.standing.probe_at > now:
-            return self.standing.probe_at
+        probes_at = self.standing.probes_at(now)
+        if probes_at > now:
+            return probes_at
         if self._pace is not None and self._pace.room() <= 0:
             return self._pace.opens_at()
         return None

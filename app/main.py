@@ -21,7 +21,7 @@ from app.domain.budget import Budget
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings, StoreUnavailable
 from app.domain.export import Export
-from app.domain.retry import RetryPolicy
+from app.domain.retry import LONGEST_WINDOW, RetryPolicy
 from app.gate import MOST_PLACES, Gate
 from app.lytics.address import usable_address
 from app.lytics.client import LyticsClient
@@ -152,7 +152,7 @@ class Service:
             label: Gate(label, standings, clock, concurrency=settings.sailthru_concurrency, pace=pace)
             for label, pace in self._paces.items()
         }
-        policy = RetryPolicy(
+        policy = self._policy = RetryPolicy(
             first_wait=timedelta(seconds=settings.retry_first_wait_seconds),
             longest_wait=timedelta(seconds=settings.retry_longest_wait_seconds),
             window=timedelta(hours=settings.retry_window_hours),
@@ -184,6 +184,7 @@ class Service:
             chores={
                 "housekeeping": lambda: keep_house(self.database, clock(), settings.journal_days),
                 "watch": self.watch.look,
+                "clock": self._bring_back,
             },
         )
         self.receiver = Receiver(
@@ -280,6 +281,17 @@ class Service:
         self.worker.start()
         self.is_started = True
         log.info("ready", version=__version__, accounts=sorted(self._sailthru), asks_lytics=self._lytics is not None)
+
+    async def _bring_back(self) -> timedelta:
+        """
+        Make due whoever waits for a time that only a wrong clock can have set; returns when to look again.
+        """
+        lease_for = max(each.lease_for for each in self.deliverers.values())
+        longest_wait = max(self._policy.longest_wait, LONGEST_WINDOW) + lease_for
+        brought = await self.members.bring_back(self.deliverers, longest_wait=longest_wait, lease_for=lease_for)
+        if brought:
+            log.warning("the clock was wrong: members were due too far ahead", members=brought)
+        return timedelta(hours=1)
 
     async def _check_erasure_key(self) -> None:
         people = await self.erasures.ineffective()

@@ -60,6 +60,14 @@ class Standing:
         stands_at = now if self.paused_at is None else min(now, self.paused_at)
         return stands_at - self.paused_for
 
+    def probes_at(self, now: datetime) -> datetime:
+        """
+        When the next probe may leave; now where that lies further ahead than any wait, since our clock was set back.
+        """
+        if self.probe_at is None or not now < self.probe_at <= now + LONGEST_PROBE_WAIT:
+            return now
+        return self.probe_at
+
     def paused(self, pause: Pause, error: CallFailed, now: datetime) -> "Standing":
         """
         From now on only probes leave. A pause that turns out to have another reason goes on as one.

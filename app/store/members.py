@@ -6,7 +6,7 @@ back in one order everywhere: identities, members, memberships, each sorted by k
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -153,6 +153,15 @@ class Members:
         return await self._database.write(
             partial(slices.next_slice, export_id=export_id, size=size, now=self._clock(), digests=self._digests)
         )
+
+    async def bring_back(self, accounts: Iterable[str], *, longest_wait: timedelta, lease_for: timedelta) -> int:
+        """
+        Make due again whoever is due later than anybody should be, since our clock was wrong when that was set; not
+        before a call that is under way is over. Returns how many there were.
+        """
+        now = self._clock()
+        bring_back = partial(due.bring_back, accounts=accounts, latest=now + longest_wait, due_at=now + lease_for)
+        return await self._database.write(bring_back)
 
     async def of_address(self, address: str) -> list[MembershipReport]:
         """

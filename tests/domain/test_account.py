@@ -133,6 +133,19 @@ def test_probes_wait_twice_as_long_each_time_up_to_a_minute(
     assert waits[-1] == MINUTE
 
 
+def test_a_probe_does_not_wait_for_a_clock_that_was_wrong(account: Account) -> None:
+    """
+    What lies further ahead than the longest wait was set by a clock that has been set back since.
+    """
+    account.break_down()
+    probe_at = account.standing.probe_at
+    early, late = NOON - 30 * SECOND, NOON - HOUR
+
+    assert account.standing.probes_at(NOON) == account.standing.probes_at(early) == probe_at
+    assert account.standing.probes_at(late) == late
+    assert account.standing.probes_at(NOON + HOUR) == NOON + HOUR
+
+
 def test_calls_that_left_before_the_pause_neither_end_nor_lengthen_it(account: Account) -> None:
     account.break_down()
     paused = account.standing

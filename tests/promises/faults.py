@@ -496,6 +496,24 @@ async def s44_clock_jumps(world: World) -> set[str]:
 
 
 @story
+async def s44_clock_far_ahead_for_a_while(world: World) -> set[str]:
+    """
+    Whose retry, and the account whose probe was put off to next month meanwhile, come with the next hour.
+    """
+    world.sailthru.faults.set([Rule(Error(), ids=frozenset({ADA}))])
+    await hear(world, enter(world))
+    world.step = 30 * DAY
+    await world.sleep(20)
+    world.sailthru.faults.set([Rule(Error(status=401, code=3, text="Invalid API key"))])
+    await hear(world, enter(world, BOB, BOB_ID, ago=30 * DAY))
+    await world.sleep(600)
+    world.step = timedelta(0)
+    world.sailthru.faults.set([])
+    await world.work_until_told(patience=2 * HOUR)
+    return {ADA, BOB}
+
+
+@story
 async def s45_two_workers_believe_to_own_a_member(world: World) -> set[str]:
     """
     One of them slept for longer than its lease: what it wakes up to do is not done any more.

@@ -2,9 +2,10 @@
 Who is due, and when: by account and priority.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
-from sqlalchemy import update
+from sqlalchemy import Connection, Update, select, update
 
 from app.store.due import next_due_at
 from app.store.engine import Database
@@ -12,8 +13,10 @@ from app.store.exports import Exports
 from app.store.members import Members
 from app.store.schema import BACKFILL, LIVE
 from app.store.schema import members as members_table
-from tests.factories import ACCOUNT, ADA, GRACE, GRACE_ID, MINUTE, NOON, SECOND, Clock, enter, room, settlement
+from tests.factories import ACCOUNT, ADA, GRACE, GRACE_ID, HOUR, MINUTE, NOON, SECOND, Clock, enter, room, settlement
 from tests.store.conftest import Running
+
+DAY = timedelta(days=1)
 
 
 async def first_due(database: Database, account: str = ACCOUNT) -> dict[int, datetime]:
@@ -59,3 +62,29 @@ async def test_whoever_is_called_is_due_when_the_lease_ends(
 
     assert leased == {LIVE: NOON + MINUTE}
     assert await first_due(database) == {}
+
+
+async def test_who_is_due_too_far_ahead_is_brought_back(
+    members: Members, running: Running, database: Database, clock: Clock
+) -> None:
+    """
+    Of these accounts and of both priorities; who waits no longer than anybody may, or not at all, stays as it is.
+    """
+    await running("A")
+    people = ["late@example.com", "backfill@example.com", "retry@example.com", "settled@example.com"]
+    due_at = [NOON + 30 * DAY, NOON + 30 * DAY, NOON + HOUR, None]
+    await members.keep([enter(address, lytics_id=address) for address in people])
+    for address, at in zip(people, due_at, strict=True):
+        priority = BACKFILL if address.startswith("backfill") else LIVE
+        change = update(members_table).where(members_table.c.address == address).values(due_at=at, priority=priority)
+        await database.write(partial(_execute, statement=change))
+    others = await members.bring_back(["other"], longest_wait=HOUR, lease_for=MINUTE)
+    brought = await members.bring_back([ACCOUNT], longest_wait=HOUR, lease_for=MINUTE)
+    rows = await database.rows(select(members_table.c.address, members_table.c.due_at))
+
+    assert (others, brought) == (0, 2)
+    assert dict(rows) == dict(zip(people, [NOON + MINUTE, NOON + MINUTE, NOON + HOUR, None], strict=True))
+
+
+def _execute(connection: Connection, statement: Update) -> None:
+    connection.execute(statement)
