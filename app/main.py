@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from app import __version__
 from app.deliver import Deliverer
+from app.domain.account import AccountReport
 from app.domain.budget import Budget
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings, StoreUnavailable
@@ -46,10 +47,12 @@ from app.store.members import Members
 from app.store.migrate import migrate
 from app.store.rejected import RejectedEvents
 from app.watch import Watch
+from app.web import authorizations as authorization_routes
 from app.web import dead_letters as dead_letter_routes
 from app.web import erasures as erasure_routes
 from app.web import exports as export_routes
 from app.web import health as health_routes
+from app.web import lytics as lytics_routes
 from app.web import members as member_routes
 from app.web import openapi as openapi_routes
 from app.web import problems, webhooks
@@ -114,6 +117,7 @@ class Service:
         self.dead_letters = DeadLetters(self.database, clock)
         self.rejected_events = RejectedEvents(self.database, on_commit=self.meter.committed)
         accounts = settings.accounts()
+        self._base_urls = {label: account.base_url for label, account in accounts.items()}
         budgets = {label: Budget(settings.sailthru_rate_share) for label in accounts}
         self._sailthru = {
             label: SailthruClient(
@@ -131,7 +135,7 @@ class Service:
         }
         lists = {label: Lists(pace) for label, pace in self._paces.items()}
         token = settings.lytics_api_token
-        self._lytics = (
+        self.lytics = (
             LyticsClient(
                 token.get_secret_value(),
                 settings.lytics_base_url,
@@ -143,12 +147,12 @@ class Service:
             if token
             else None
         )
-        self._naming = Naming(self.exports, self._lytics, lists)
-        self.starting = Starting(self.exports, self._lytics, accounts.keys())
+        self._naming = Naming(self.exports, self.lytics, lists)
+        self.starting = Starting(self.exports, self.lytics, accounts.keys())
         hours = settings.silent_after_hours
         self.watch = Watch(self.exports, lists, clock, silent_after=timedelta(hours=hours) if hours else None)
         standings = Accounts(self.database)
-        gates = {
+        gates = self._gates = {
             label: Gate(label, standings, clock, concurrency=settings.sailthru_concurrency, pace=pace)
             for label, pace in self._paces.items()
         }
@@ -208,6 +212,15 @@ class Service:
         The state of each Sailthru account.
         """
         return self.worker.accounts()
+
+    def authorizations(self) -> list[AccountReport]:
+        """
+        Each Sailthru account, and how it stands.
+        """
+        return [
+            AccountReport(label, self._base_urls[label], gate.standing, self._paces[label].budget_left())
+            for label, gate in self._gates.items()
+        ]
 
     def exports_changed(self) -> None:
         """
@@ -280,7 +293,7 @@ class Service:
         await self.exports.refresh()
         self.worker.start()
         self.is_started = True
-        log.info("ready", version=__version__, accounts=sorted(self._sailthru), asks_lytics=self._lytics is not None)
+        log.info("ready", version=__version__, accounts=sorted(self._sailthru), asks_lytics=self.lytics is not None)
 
     async def _bring_back(self) -> timedelta:
         """
@@ -322,8 +335,8 @@ class Service:
         Give back what was opened.
         """
         await asyncio.gather(*(client.aclose() for client in self._sailthru.values()))
-        if self._lytics is not None:
-            await self._lytics.aclose()
+        if self.lytics is not None:
+            await self.lytics.aclose()
         await self.database.close()
 
 
@@ -369,6 +382,7 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         dead_letters=service.dead_letters,
         rejected_events=service.rejected_events,
         erasures=service.erasures,
+        lytics=service.lytics,
         status=service,
         version=__version__,
         admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
@@ -394,6 +408,8 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         erasure_routes,
         dead_letter_routes,
         rejected_event_routes,
+        lytics_routes,
+        authorization_routes,
         health_routes,
         openapi_routes,
     ):

@@ -8,7 +8,18 @@ import pytest
 
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web import dead_letters, erasures, exports, health, members, openapi, rejected_events, webhooks
+from app.web import (
+    authorizations,
+    dead_letters,
+    erasures,
+    exports,
+    health,
+    lytics,
+    members,
+    openapi,
+    rejected_events,
+    webhooks,
+)
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -18,7 +29,18 @@ METRICS = [
     f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in Metrics("x").registry.collect()
 ]
 ROUTERS = tuple(
-    routes.router for routes in (exports, members, erasures, dead_letters, rejected_events, health, openapi)
+    routes.router
+    for routes in (
+        exports,
+        members,
+        erasures,
+        dead_letters,
+        rejected_events,
+        lytics,
+        authorizations,
+        health,
+        openapi,
+    )
 )
 PATHS = [webhooks.PATH, *(str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes)]
 

@@ -5,6 +5,7 @@ A refused key or an outage is nobody's fault: the account pauses, one call at a 
 again, and neither attempts nor the retry window of anybody are spent meanwhile.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -105,6 +106,22 @@ class Room:
     backfill_calls: int
     is_probe: bool = False
     failing: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AccountReport:
+    """
+    One account of the settings, without its secrets, and how it stands.
+
+    Args:
+        base_url: where its Sailthru answers.
+        calls_left: how many calls may leave now within our share of the limit, by names such as `POST user`.
+    """
+
+    label: str
+    base_url: str
+    standing: Standing
+    calls_left: Mapping[str, int]
 
 
 class Streak:

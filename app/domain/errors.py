@@ -21,7 +21,8 @@ Every error this service raises on purpose. The type says what to do next::
     ├── NotFound                     of our own API: 404
     │   └── UnknownAudience            no audience is called so; with near ones
     ├── Conflict                     of our own API: 409
-    │   └── AmbiguousAudience          several audiences are called so
+    │   ├── AmbiguousAudience          several audiences are called so
+    │   └── NoLyticsToken              Lytics can't be asked, since no API token is set
     └── BadSettings                  the start is refused, with one sentence that says what to change
 """
 
@@ -217,6 +218,19 @@ class AmbiguousAudience(Conflict):
         super().__init__(
             f"Several audiences are called so: {_listed(self.candidates)}. Give the id of one.",
             reason="ambiguous_audience",
+        )
+
+
+class NoLyticsToken(Conflict):
+    """
+    Lytics can't be asked, since no API token is set.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No LYTICS_API_TOKEN is set, so Lytics can't be asked: make a token in Lytics under Account > Security >"
+            " Access Tokens, put it into the settings, and start the service again.",
+            reason="no_lytics_token",
         )
 
 

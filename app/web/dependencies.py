@@ -11,8 +11,11 @@ from typing import Annotated, Protocol
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.domain.account import AccountReport
+from app.domain.audience import Audience
 from app.domain.erasure import Erased
 from app.domain.export import Export
+from app.domain.field import ProfileField
 from app.domain.fields import FieldMapping
 from app.starting import Order, Plan
 from app.store.dead_letters import DeadLetter, Filter, Place, Redriven
@@ -179,6 +182,24 @@ class Erasures(Protocol):
         ...
 
 
+class Lytics(Protocol):
+    """
+    Lytics as the routes ask it; every call may fail with a `CallFailed`.
+    """
+
+    async def audiences(self) -> list[Audience]:
+        """
+        The audiences that can be exported.
+        """
+        ...
+
+    async def fields(self) -> list[ProfileField]:
+        """
+        The fields that profiles can have.
+        """
+        ...
+
+
 class Status(Protocol):
     """
     How the running service stands.
@@ -194,6 +215,12 @@ class Status(Protocol):
     def accounts(self) -> dict[str, str]:
         """
         The state of each Sailthru account.
+        """
+        ...
+
+    def authorizations(self) -> list[AccountReport]:
+        """
+        Each Sailthru account, and how it stands.
         """
         ...
 
@@ -247,6 +274,8 @@ class Doors:
     dead_letters: DeadLetters
     rejected_events: RejectedEvents
     erasures: Erasures
+    # None without an API token.
+    lytics: Lytics | None
     status: Status
     version: str
     admin_tokens: Mapping[str, str] = field(repr=False)

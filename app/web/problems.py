@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from app.domain.errors import (
     AmbiguousAudience,
     AppError,
+    BadFields,
     BadOrder,
     CallFailed,
     Conflict,
@@ -33,7 +34,7 @@ STATUSES: Mapping[type[AppError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    # Lytics can't be asked; what is told to Sailthru is told beside all calls of our own API.
+    # The other end's trouble, not ours: what a person has to mend is in the text.
     CallFailed: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -44,8 +45,20 @@ SCHEMA: dict[str, object] = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What happened, why, and what to do next."},
-        "reason": {"type": "string", "description": "A fixed word for scripts, where there is one."},
-        "candidates": {"type": "array", "items": {"type": "object"}, "description": "Audiences that may be meant."},
+        "reason": {
+            "type": "string",
+            "description": "A fixed word for scripts, where there is one; the code, where a call to Lytics failed.",
+        },
+        "errors": {
+            "type": "array",
+            "description": "What is wrong with the request, piece by piece.",
+            "items": {"type": "object", "properties": {"at": {"type": "string"}, "rule": {"type": "string"}}},
+        },
+        "candidates": {
+            "type": "array",
+            "description": "The audiences that may be meant.",
+            "items": {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "slug", "name")}},
+        },
         "choices": {"type": "object", "description": "What may be given beside, to make it fit; null for any value."},
     },
 }
@@ -90,14 +103,24 @@ def install(app: FastAPI) -> None:
 
 async def _app_error(_: Request, error: Exception) -> Response:
     kind = next((kind for kind in type(error).__mro__ if kind in STATUSES), None)
-    if kind is None:
+    if kind is None or not isinstance(error, AppError):
         return await _mistake(_, error)
-    said = {name: getattr(error, name, None) for name in ("reason", "choices")}
-    if isinstance(error, CallFailed):
-        said["reason"] = str(error.code)
+    return problem(STATUSES[kind], str(error), headers=None, **_for_scripts(error))
+
+
+def _for_scripts(error: AppError) -> dict[str, object]:
+    """
+    What an error says beside its text.
+    """
+    reason = str(error.code) if isinstance(error, CallFailed) else getattr(error, "reason", None)
+    more: dict[str, object] = {} if reason is None else {"reason": reason}
     if isinstance(error, UnknownAudience | AmbiguousAudience):
-        said["candidates"] = [{"id": one.id, "slug": one.slug, "name": one.name} for one in error.candidates]
-    return problem(STATUSES[kind], str(error), **{name: value for name, value in said.items() if value is not None})
+        more["candidates"] = [{"id": one.id, "slug": one.slug, "name": one.name} for one in error.candidates]
+    if isinstance(error, BadFields):
+        more["errors"] = [{"at": "body.fields", "rule": rule} for rule in error.problems]
+    if isinstance(error, Conflict) and error.choices is not None:
+        more["choices"] = error.choices
+    return more
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
