@@ -23,6 +23,17 @@ USER_NOT_FOUND = "user_not_found"
 _INTERNAL_ERROR, _UNKNOWN_LIST, _TOO_MANY_CALLS, _OTHER = 9, 15, 43, 99
 _CREDENTIAL_ERRORS = frozenset({3, 4, 5})
 _INVALID_EMAIL = 11
+# What a gateway or firewall on the way answers for a while must not make everybody a dead letter; these words even so
+# speak of the one call.
+_ABOUT_THE_RECORD = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.REQUEST_URI_TOO_LONG,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 
@@ -131,6 +142,8 @@ def read_answer(status: int, body: bytes, *, resets_at: datetime | None = None) 
     is_refused = code is not None or status >= HTTPStatus.BAD_REQUEST
     if answer is None or not (answer or is_refused):
         raise Transient("unreadable", f"Sailthru's answer (HTTP {status}) is not the JSON object that it should be.")
+    if code is None and status >= HTTPStatus.BAD_REQUEST and status not in _ABOUT_THE_RECORD:
+        raise Transient(status, f"An answer without an error of Sailthru's (HTTP {status}) came from somebody between.")
     if is_refused:
         raise _refusal(status if code is None else code, status, answer.get("errormsg"))
     return answer
