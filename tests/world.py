@@ -289,7 +289,7 @@ class World:
             latency=self.latency,
             dice=random.Random(self.seed),
         )
-        self.lytics = LyticsSandbox(LYTICS_TOKEN, self.audiences)
+        self.lytics = LyticsSandbox(LYTICS_TOKEN, self.audiences, clock=self.real_clock)
         await self._start()
 
     async def _start(self) -> None:

@@ -1,16 +1,19 @@
 """
-A Lytics: its audiences and its fields, read with an API token.
+A Lytics: its audiences, its fields and who is in an audience, read with an API token.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app.sandbox import control
 from app.sandbox.answers import JSONObject
@@ -24,13 +27,18 @@ from app.sandbox.audiences import (
     schema_field,
     segment,
 )
+from app.sandbox.lytics_control import lytics_doors
 from app.sandbox.patience import Patience
 from app.sandbox.readings import reply
 from app.sandbox.rules import Faults, Target
+from app.sandbox.scans import Scans
 
 ONE_SEGMENT = "/v2/segment/"
+SCAN = "/api/segment/{id}/scan"
 METHODS = frozenset({"GET"})
-ENDPOINTS = frozenset({"/v2/segment", f"{ONE_SEGMENT}{{id}}", "/v2/schema/user/field"})
+ENDPOINTS = frozenset({"/v2/segment", f"{ONE_SEGMENT}{{id}}", "/v2/schema/user/field", SCAN})
+
+_SCAN = re.compile("/api/segment/([^/]+)/scan")
 
 
 @dataclass
@@ -45,33 +53,31 @@ class Availability:
 
 class LyticsSandbox:
     """
-    An ASGI app. Its doors for tests and demos are under `/_sandbox/`:
+    An ASGI app. Its doors for tests and demos are those of `lytics_control`.
 
-    - `GET state`
-    - `POST audiences` `{"id", "name", "slug"?}`, or an array of them as `{"audiences": [...]}`: adds or renames
-    - `POST availability` `{"unreachable": bool, "token_expired": bool}`
-    - `POST faults`, `GET faults`: see `control.fault_doors`; the endpoint of one audience is "/v2/segment/{id}", and
-      its id or slug, as the call names it, is what the `ids` of a rule are about
-    - `POST reset`: forgets the counts and becomes reachable; audiences stay
+    Every answer has the time of `clock` in its `Date`.
     """
 
     def __init__(
-        self, token: str, audiences: Iterable[Audience] = (SPRING_BUYERS,), *, fields: Iterable[Field] = USUAL_FIELDS
+        self,
+        token: str,
+        audiences: Iterable[Audience] = (SPRING_BUYERS,),
+        *,
+        fields: Iterable[Field] = USUAL_FIELDS,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.audiences = {audience.id: audience for audience in audiences}
         self.fields = tuple(fields)
+        self.scans = Scans()
         self.availability = Availability()
         self.faults = Faults(methods=METHODS, endpoints=ENDPOINTS)
         self.calls: Counter[str] = Counter()
         self._token = token
+        self._clock = clock
         self._requests = 0
         self._patience = Patience()
         self._faults_met: Counter[str] = Counter()
-        show_faults, set_faults = control.fault_doors(self.faults)
-        self._doors = control.doors(
-            {"state": self._show, "faults": show_faults},
-            {"audiences": self._change, "availability": self._fail, "faults": set_faults, "reset": self._reset},
-        )
+        self._doors = lytics_doors(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
@@ -89,6 +95,23 @@ class LyticsSandbox:
         """
         self.audiences |= {audience.id: audience for audience in audiences}
 
+    def called(self, label: object) -> Audience | None:
+        """
+        The audience of an id or a slug.
+        """
+        return next((one for one in self.audiences.values() if label in (one.id, one.slug)), None)
+
+    def reset(self) -> None:
+        """
+        Forgets the counts, becomes reachable and scans well; audiences stay, and who is in them.
+        """
+        self.shut_down()
+        self.faults.set(())
+        self._faults_met.clear()
+        self.calls.clear()
+        self.availability = Availability()
+        self.scans.reset()
+
     def shut_down(self) -> None:
         """
         Lets nothing wait any longer: late readings are answered, hung ones hung up on.
@@ -101,6 +124,7 @@ class LyticsSandbox:
         """
         return {
             "audiences": [{"id": one.id, "name": one.name, "slug": one.slug} for one in self.audiences.values()],
+            "members": self.scans.state(),
             "calls": dict(self.calls),
             "faults": dict(self._faults_met),
             "unreachable": self.availability.unreachable,
@@ -109,44 +133,59 @@ class LyticsSandbox:
 
     async def _serve(self, request: Request, send: Send) -> None:
         self._requests += 1
-        path = request.url.path
-        label = path.removeprefix(ONE_SEGMENT).lower() if path.startswith(ONE_SEGMENT) else None
-        endpoint = path if label is None else f"{ONE_SEGMENT}{{id}}"
+        endpoint, label = _endpoint(request.url.path)
         self.calls[f"{request.method} {endpoint}"] += 1
-        fault = self.faults.meet(Target(request.method, endpoint, person=label))
+        fault = self.faults.meet(Target(request.method, endpoint, person=None if label is None else label.lower()))
         if fault:
             self._faults_met[fault.kind] += 1
-        await reply(request, send, fault=fault, read=lambda: self._answer(request, path), patience=self._patience)
+        await reply(
+            request,
+            self._dated(send),
+            fault=fault,
+            read=lambda: self._answer(request, endpoint, label),
+            patience=self._patience,
+        )
 
-    def _answer(self, request: Request, path: str) -> Response:
+    def _dated(self, send: Send) -> Send:
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = format_datetime(self._clock().astimezone(UTC), usegmt=True).encode()
+                message = {**message, "headers": [*message["headers"], (b"date", date)]}
+            await send(message)
+
+        return dated
+
+    def _answer(self, request: Request, endpoint: str, label: str | None) -> Response:
         if self.availability.unreachable:
             return PlainTextResponse("Service Unavailable", status_code=HTTPStatus.SERVICE_UNAVAILABLE)
         if request.headers.get("authorization") != self._token:
             return JSONResponse({"message": "Not authorized", "status": 401}, status_code=HTTPStatus.UNAUTHORIZED)
         if self.availability.token_expired:
             return JSONResponse({"message": "Expired Token", "status": 401}, status_code=HTTPStatus.UNAUTHORIZED)
-        return self._read(request, path) if request.method == "GET" else self._not_found("not found")
+        return self._read(request, endpoint, label) if request.method == "GET" else self._not_found("not found")
 
-    def _read(self, request: Request, path: str) -> Response:
-        if path == "/v2/segment":
+    def _read(self, request: Request, endpoint: str, label: str | None) -> Response:
+        if endpoint == "/v2/segment":
             return self._segments(request)
-        if path.startswith(ONE_SEGMENT):
-            return self._segment(request, path.removeprefix(ONE_SEGMENT))
-        if path == "/v2/schema/user/field":
+        if endpoint == "/v2/schema/user/field":
             return self._schema(request)
-        return self._not_found("not found")
+        if endpoint == SCAN:
+            return self.scans.answer(self.called(label), request.query_params)
+        return self._not_found("not found") if label is None else self._segment(request, label)
 
     def _segment(self, request: Request, label: str) -> Response:
-        for audience in self.audiences.values():
-            if label in (audience.id, audience.slug):
-                return self._found(segment(audience, with_size=_wants_sizes(request)))
-        return self._not_found("segment not found")
+        audience = self.called(label)
+        return self._not_found("segment not found") if audience is None else self._found(self._shown(audience, request))
+
+    def _shown(self, audience: Audience, request: Request) -> JSONObject:
+        sized = replace(audience, size=self.scans.size_of(audience))
+        return segment(sized, with_size=request.query_params.get("sizes") == "true")
 
     def _segments(self, request: Request) -> Response:
         table, kind, valid = (request.query_params.get(name, "all") for name in ("table", "kind", "valid"))
         return self._found(
             [
-                segment(audience, with_size=_wants_sizes(request))
+                self._shown(audience, request)
                 for audience in self.audiences.values()
                 if table in ("all", "user")
                 and kind in ("all", audience.kind)
@@ -176,38 +215,12 @@ class LyticsSandbox:
     def _request_id(self) -> str:
         return f"00000000-0000-4000-8000-{self._requests:012d}"
 
-    async def _show(self, _request: Request) -> JSONResponse:
-        return JSONResponse(self.state())
 
-    async def _change(self, request: Request) -> JSONResponse:
-        wish = await control.read_object(request)
-        wishes = wish.get("audiences", [wish])
-        if not isinstance(wishes, list):
-            raise control.BadWish("`audiences` is an array.")
-        self.put(*[self._wished(one) for one in wishes])
-        return JSONResponse(self.state())
-
-    def _wished(self, wish: object) -> Audience:
-        if not isinstance(wish, dict) or not isinstance(wish.get("id"), str) or not isinstance(wish.get("name"), str):
-            raise control.BadWish("An audience has an `id` and a `name`, both texts.")
-        known = self.audiences.get(wish["id"])
-        slug = wish.get("slug") or (known.slug if known else wish["name"].lower().replace(" ", "_"))
-        if known:
-            return replace(known, name=wish["name"], slug=str(slug))
-        return Audience(wish["id"], wish["name"], str(slug))
-
-    async def _fail(self, request: Request) -> JSONResponse:
-        control.set_switches(self.availability, await control.read_object(request))
-        return JSONResponse(self.state())
-
-    async def _reset(self, _request: Request) -> JSONResponse:
-        self.shut_down()
-        self.faults.set(())
-        self._faults_met.clear()
-        self.calls.clear()
-        self.availability = Availability()
-        return JSONResponse(self.state())
-
-
-def _wants_sizes(request: Request) -> bool:
-    return request.query_params.get("sizes") == "true"
+def _endpoint(path: str) -> tuple[str, str | None]:
+    """
+    What rules and counts call a path, and the id or slug in it.
+    """
+    if path.startswith(ONE_SEGMENT):
+        return f"{ONE_SEGMENT}{{id}}", path.removeprefix(ONE_SEGMENT)
+    scan = _SCAN.fullmatch(path)
+    return (path, None) if scan is None else (SCAN, scan[1])

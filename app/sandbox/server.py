@@ -100,6 +100,8 @@ def _config(app: SailthruSandbox | LyticsSandbox) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=_BreakableConnection,
+        # A Lytics tells the time of its own clock, a Sailthru that of this machine.
+        date_header=isinstance(app, SailthruSandbox),
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -2,6 +2,8 @@
 Who is in an audience, page by page.
 """
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
@@ -9,7 +11,140 @@ import httpx
 import pytest
 
 from app.domain.errors import CredentialsRefused, NotFound, Permanent, ScanExpired, Transient
-from tests.lytics.clients import answering, answering_in_turn, client_of, composed, enveloped, pages, response, segment
+from app.domain.scan import ScanPage
+from app.lytics.client import LyticsClient
+from app.sandbox.audiences import SPRING_BUYERS, Audience
+from app.sandbox.faults import Half, Html
+from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.people import address_of
+from app.sandbox.rules import Rule
+from app.sandbox.webhooks import user_id_of
+from tests.factories import ADA, NOON
+from tests.lytics.clients import (
+    TOKEN,
+    Waits,
+    answering,
+    answering_in_turn,
+    client_of,
+    composed,
+    enveloped,
+    pages,
+    response,
+    segment,
+)
+from tests.sandbox.serving import HOST, running
+
+EMPTY = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Empty", "empty")
+
+
+@pytest.fixture
+def lytics() -> LyticsSandbox:
+    """
+    With 25 people in an audience.
+    """
+    lytics = LyticsSandbox(TOKEN, [SPRING_BUYERS, EMPTY], clock=lambda: NOON)
+    lytics.scans.people[SPRING_BUYERS.id].generate(25)
+    return lytics
+
+
+@pytest.fixture
+async def client(lytics: LyticsSandbox) -> AsyncIterator[LyticsClient]:
+    async with LyticsClient(TOKEN, "http://sandbox", transport=httpx.ASGITransport(lytics), sleep=Waits()) as client:
+        yield client
+
+
+async def page_of(client: LyticsClient, start: str | None = None, *, limit: int = 10) -> ScanPage:
+    return await client.scan(SPRING_BUYERS.id, fields=["email", "visitct"], start=start, limit=limit)
+
+
+def emails(*found: ScanPage) -> list[object]:
+    return [row["email"] for page in found for row in page.rows]
+
+
+def made_up(*numbers: int) -> list[str]:
+    return [address_of(number) for number in numbers]
+
+
+async def test_an_audience_is_read_to_its_end(client: LyticsClient) -> None:
+    """
+    Nobody is missing, nobody stands twice; scalars are texts; only the fields that were asked for, and the id.
+    """
+    first = await page_of(client)
+    second = await page_of(client, first.next)
+    third = await page_of(client, second.next)
+
+    assert emails(first, second, third) == made_up(*range(25))
+    assert (third.next, third.total, third.answered_at) == (None, 25, NOON)
+    assert third.rows[0] == {"_id": user_id_of(address_of(20)), "email": address_of(20), "visitct": "21"}
+
+
+async def test_an_empty_audience_has_one_empty_page(client: LyticsClient) -> None:
+    page = await client.scan(EMPTY.id, fields=[], start=None)
+
+    assert (page.rows, page.next, page.total) == ((), None, 0)
+
+
+async def test_pages_shift_while_people_leave(lytics: LyticsSandbox, client: LyticsClient) -> None:
+    """
+    A scan can miss somebody, so that whoever was not seen in one is not surely gone.
+    """
+    first = await page_of(client)
+    lytics.scans.people[SPRING_BUYERS.id].remove(made_up(2, 7))
+    lytics.scans.people[SPRING_BUYERS.id].add([{"email": ADA}])
+    second = await page_of(client, first.next)
+    third = await page_of(client, second.next)
+
+    assert emails(second, third) == [*made_up(*range(12, 25)), ADA]
+
+
+@pytest.mark.parametrize("is_404", [True, False])
+async def test_a_scan_that_lytics_forgot_can_begin_again(
+    lytics: LyticsSandbox, client: LyticsClient, is_404: bool
+) -> None:
+    first = await page_of(client)
+    lytics.scans.expire()
+    lytics.scans.switches.unknown_token_is_404 = is_404
+    with pytest.raises(ScanExpired):
+        await page_of(client, first.next)
+    again = await page_of(client)
+
+    assert again.rows == first.rows
+    assert emails(await page_of(client, again.next)) == made_up(*range(10, 20))
+
+
+async def test_an_audience_that_is_deleted_meanwhile_is_not_found(lytics: LyticsSandbox, client: LyticsClient) -> None:
+    first = await page_of(client)
+    lytics.put(replace(SPRING_BUYERS, is_deleted=True))
+    with pytest.raises(NotFound):
+        await page_of(client, first.next)
+    with pytest.raises(NotFound):
+        await page_of(client)
+
+
+async def test_a_scan_that_goes_round_in_circles_can_be_told(lytics: LyticsSandbox, client: LyticsClient) -> None:
+    """
+    By a page that leads to itself.
+    """
+    lytics.scans.switches.loops = True
+    first = await page_of(client)
+
+    assert (await page_of(client, first.next)).next == first.next
+
+
+async def test_a_page_that_is_cut_off_is_asked_for_again() -> None:
+    """
+    Over real HTTP, where half of it arrives.
+    """
+    waits = Waits()
+    async with running() as server:
+        server.lytics.scans.people[SPRING_BUYERS.id].generate(3)
+        server.lytics.faults.set([Rule(Half(), times=1), Rule(Html(status=502), times=1)])
+        async with LyticsClient("token", f"http://{HOST}:{server.ports[1]}", sleep=waits, draw=lambda: 0.0) as client:
+            page = await page_of(client)
+
+    assert emails(page) == made_up(0, 1, 2)
+    assert page.answered_at is not None
+    assert waits == [1, 2]
 
 
 async def test_a_scan_goes_from_page_to_page() -> None:

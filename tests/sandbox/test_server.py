@@ -33,6 +33,17 @@ async def test_both_are_served_until_cancelled() -> None:
             await asyncio.open_connection(HOST, port)
 
 
+async def test_each_answer_has_one_date() -> None:
+    """
+    Of Lytics' own clock, or of this machine's.
+    """
+    async with running() as server, httpx.AsyncClient() as http:
+        lytics = await http.get(f"http://{HOST}:{server.ports[1]}/v2/segment")
+        sailthru = await http.get(server.url)
+
+    assert len(lytics.headers.get_list("Date")) == len(sailthru.headers.get_list("Date")) == 1
+
+
 @pytest.mark.parametrize("closes", [True, False])
 async def test_connections_close_after_each_reply(closes: bool) -> None:
     """
