@@ -328,6 +328,8 @@ class Service:
         if not self.is_draining:
             self.is_draining = True
             log.info("draining")
+            if self.lytics is not None:
+                self.lytics.stop()
             await self.worker.stop()
 
     async def close(self) -> None:

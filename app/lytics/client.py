@@ -70,6 +70,7 @@ class LyticsClient:
         self._sleep = sleep
         self._draw = draw
         self._clock = clock
+        self._is_stopping = False
         self._http = httpx.AsyncClient(
             base_url=base_url,
             headers={
@@ -147,6 +148,12 @@ class LyticsClient:
             "scan_expired", "Lytics does not know any more where the scan stopped: begin it again from the first page."
         )
 
+    def stop(self) -> None:
+        """
+        From now on nothing is tried again, so that nobody waits for longer than one try takes.
+        """
+        self._is_stopping = True
+
     async def aclose(self) -> None:
         """
         Closes the connections.
@@ -180,9 +187,10 @@ class LyticsClient:
             self._on_end(str(getattr(outcome.error, "code", "not_found")))
             tried += 1
             wait = protocol.wait_before_next_try(tried, outcome, draw=self._draw())
-            if wait is None:
+            if wait is not None and not self._is_stopping:
+                await self._sleep(wait.total_seconds())
+            if wait is None or self._is_stopping:
                 raise outcome.error
-            await self._sleep(wait.total_seconds())
 
     async def _try(self, path: str, params: Mapping[str, str] | None, not_found: NotFound | None) -> Answer | Failure:
         # Errors are made here and raised by the caller, so that they have no context: httpx's errors hold the request

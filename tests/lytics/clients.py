@@ -20,11 +20,16 @@ Answer = httpx.Response | Exception
 
 class Waits(list[float]):
     """
-    The seconds that a client would have waited, one after the other.
+    The seconds that a client would have waited, one after the other; what happens meanwhile can be set.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], None] = lambda: None
 
     async def __call__(self, seconds: float) -> None:
         self.append(seconds)
+        self.meanwhile()
 
 
 def client_of(

@@ -165,6 +165,23 @@ async def test_each_page_of_a_scan_has_tries_of_its_own() -> None:
     assert waits == [1, 1, 2]
 
 
+async def test_nothing_is_tried_again_while_the_service_stops() -> None:
+    """
+    Also by those who wait for their next try at that moment.
+    """
+    waits = Waits()
+
+    async with answering_in_turn(response(500), response(502), waits=waits) as client:
+        waits.meanwhile = client.stop
+        with pytest.raises(Transient) as first:
+            await client.audiences()
+        with pytest.raises(Transient) as second:
+            await client.audiences()
+
+    assert [error.value.code for error in (first, second)] == [500, 502]
+    assert waits == [1]
+
+
 async def test_a_failure_after_tries_has_no_context() -> None:
     """
     The errors of httpx hold the request, with its token.

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS, Audience, Field
 from app.sandbox.faults import AnyFault, Empty, Error, Hang, Html, Reset
 from app.sandbox.rules import Rule
+from tests.factories import ADA, NOON, SECOND
 from tests.service import ADMIN_TOKEN, LYTICS_TOKEN, Running, running
 from tests.world import World
 
@@ -135,6 +137,20 @@ def test_what_fails_at_lytics_is_told_as_lytics_failure(
             assert "Lytics" in answer.json()["detail"]
             assert advice in answer.json()["detail"]
             assert "ada@" not in answer.text
+
+
+def test_a_lytics_that_does_not_answer_holds_up_no_end(tmp_path: Path) -> None:
+    """
+    What is asked at that moment, here the name of a new export, is not asked again.
+    """
+    with World(tmp_path) as world:
+        world.lytics.faults.set([Rule(Hang())])
+        world.run(world.send(webhooks.enter(ADA, at=NOON)))
+        world.run(world.sleep(1))
+        began_at = world.real_clock()
+        world.run(world.service.drain())
+
+        assert world.real_clock() - began_at < 15 * SECOND
 
 
 def test_what_passes_at_lytics_is_not_noticed(tmp_path: Path) -> None:
