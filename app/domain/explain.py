@@ -133,6 +133,17 @@ _WORDS: Mapping[str, Explanation] = {
         _ACCOUNT,
         "It is tried again by itself. If it lasts, check this machine's way out: name server, firewall, proxy.",
     ),
+    "unknown_host": Explanation(
+        "The name of the host could not be looked up; nothing was sent.",
+        _ACCOUNT,
+        "It is tried again by itself. If it lasts, check SAILTHRU_BASE_URL and this machine's name server.",
+    ),
+    "no_tls": Explanation(
+        "No https that can be trusted was spoken at the other end; nothing was sent.",
+        _ACCOUNT,
+        "It is tried again by itself. If it lasts, check SAILTHRU_BASE_URL, and whether something on the way puts its"
+        " own certificate in place.",
+    ),
     "unreachable": Explanation(
         "The other end could not be reached in time; nothing was sent.",
         _ACCOUNT,

@@ -19,6 +19,7 @@ from app.domain.audience import Audience
 from app.domain.errors import NotFound, Permanent, ScanExpired
 from app.domain.field import ProfileField
 from app.domain.scan import ScanPage
+from app.domain.unreachable import Unreachable, why_unreachable
 from app.lytics import protocol, reading
 from app.lytics.protocol import Answer, Failure
 
@@ -202,11 +203,11 @@ class LyticsClient:
             ):
                 body = await _read_body(response)
         except httpx.ConnectTimeout:
-            return Failure(protocol.unreachable())
+            return Failure(protocol.unreachable(Unreachable.SILENT))
         except (TimeoutError, httpx.TimeoutException):
             return Failure(protocol.timed_out(self._timeout))
-        except (httpx.RequestError, OSError):
-            return Failure(protocol.unreachable())
+        except (httpx.RequestError, OSError) as error:
+            return Failure(protocol.unreachable(why_unreachable(error) or Unreachable.SILENT))
         if body is None:
             return Failure(protocol.unreadable())
         return protocol.read_answer(

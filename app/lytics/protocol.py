@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from app.domain.errors import AppError, CredentialsRefused, LimitReached, Permanent, Transient
+from app.domain.unreachable import Unreachable
 from app.lytics.wire import parse_json
 
 TRIES = 3
@@ -114,11 +115,11 @@ def timed_out(timeout: timedelta) -> Transient:
     return Transient("timeout", f"Lytics did not answer within {seconds} seconds: {_LATER}; if it lasts, {_WAY_OUT}")
 
 
-def unreachable() -> Transient:
+def unreachable(why: Unreachable) -> Transient:
     """
     There was no connection, or it broke.
     """
-    return Transient("unreachable", f"The connection to Lytics could not be made, or broke: {_WAY_OUT}")
+    return Transient(why.value, f"The connection to Lytics could not be made, or broke: {_WAY_OUT}")
 
 
 def unreadable() -> Transient:

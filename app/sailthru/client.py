@@ -13,7 +13,7 @@ import httpx
 
 from app import __version__
 from app.domain.errors import Permanent
-from app.sailthru.losses import CUT_OFF, NO_ANSWER, NOT_CONNECTED, NOT_REACHED, loss_of
+from app.sailthru.losses import CUT_OFF, NO_ANSWER, NOT_REACHED, loss_of, not_connected
 from app.sailthru.protocol import Credentials, RateLimit, encode, read_answer, read_rate_limit
 
 Method = Literal["GET", "POST"]
@@ -136,9 +136,9 @@ class SailthruClient:
             loss = loss_of(error)
         except TimeoutError:
             loss = NO_ANSWER if departure.may_have_left else NOT_REACHED
-        except OSError:
+        except OSError as error:
             # httpx lets some TLS errors through as they are.
-            loss = CUT_OFF if departure.may_have_left else NOT_CONNECTED
+            loss = CUT_OFF if departure.may_have_left else not_connected(error)
         finally:
             await departure.aclose()
         # Outside of the handlers, so that the error has no cause and no context: those can hold the request, with its

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import httpx
 
 from app.domain.errors import CallFailed, NotSent, OutcomeUnknown
+from app.domain.unreachable import Unreachable, why_unreachable
 
 
 class Loss(NamedTuple):
@@ -23,6 +24,8 @@ class Loss(NamedTuple):
 
 NOT_CONNECTED = Loss(NotSent, "refused", "No connection to Sailthru could be made.")
 NOT_REACHED = Loss(NotSent, "unreachable", "Sailthru could not be reached in time; nothing was sent.")
+_UNKNOWN_HOST = Loss(NotSent, "unknown_host", "The name of Sailthru's host could not be looked up.")
+_NO_TLS = Loss(NotSent, "no_tls", "No secure connection to Sailthru could be made.")
 _NOT_SENT = Loss(NotSent, "unreachable", "The call to Sailthru could not be sent.")
 NO_ANSWER = Loss(OutcomeUnknown, "timeout", "Sailthru did not answer in time; the call may have been done.")
 CUT_OFF = Loss(
@@ -60,6 +63,22 @@ Every way in which httpx can give up on a request. A class that is not here coun
 
 def loss_of(error: httpx.RequestError) -> Loss:
     """
-    The entry of `LOSSES` for an error.
+    The entry of `LOSSES` for an error, or a closer one where no connection could be made.
     """
-    return next(LOSSES[ancestor] for ancestor in type(error).__mro__ if ancestor in LOSSES)
+    loss = next(LOSSES[ancestor] for ancestor in type(error).__mro__ if ancestor in LOSSES)
+    return not_connected(error) if loss is NOT_CONNECTED else loss
+
+
+def not_connected(error: Exception) -> Loss:
+    """
+    Why no connection could be made, as far as the error tells.
+    """
+    match why_unreachable(error):
+        case Unreachable.UNKNOWN_HOST:
+            return _UNKNOWN_HOST
+        case Unreachable.NO_TLS:
+            return _NO_TLS
+        case Unreachable.SILENT:
+            return NOT_REACHED
+        case _:
+            return NOT_CONNECTED

@@ -4,6 +4,8 @@ Asking Lytics: against the sandbox, and against answers that it does not give.
 
 import asyncio
 import logging
+import socket
+import ssl
 import traceback
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -260,6 +262,25 @@ async def test_a_lost_answer_is_worth_another_try(error: Exception, code: str) -
 
     assert caught.value.code == code
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "unknown_host"),
+        (ssl.SSLCertVerificationError("self-signed"), "no_tls"),
+        (ConnectionRefusedError("refused"), "refused"),
+    ],
+)
+async def test_why_no_connection_came_about_is_told_by_its_cause(cause: OSError, code: str) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("All connection attempts failed") from cause
+
+    async with client_of(handler) as client:
+        with pytest.raises(Transient) as caught:
+            await client.audience("vip")
+
+    assert caught.value.code == code
 
 
 class Dripping(httpx.AsyncByteStream):

@@ -470,7 +470,31 @@ async def test_a_closed_port_is_refused_before_anything_is_sent() -> None:
     assert caught.value.code == "refused"
 
 
-@pytest.mark.parametrize(("behaviour", "code"), [(servers.not_tls, "refused"), (servers.silent, "unreachable")])
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "unknown_host"),
+        (ssl.SSLCertVerificationError("self-signed"), "no_tls"),
+        (TimeoutError("timed out"), "unreachable"),
+        (ConnectionRefusedError("refused"), "refused"),
+        (OSError("no route"), "refused"),
+    ],
+)
+async def test_why_no_connection_came_about_is_told_by_its_cause(cause: OSError, code: str) -> None:
+    """
+    Whichever of them it is, nothing was sent.
+    """
+    error = httpx.ConnectError("All connection attempts failed")
+    error.__cause__ = cause
+
+    async with raising(error) as client:
+        with pytest.raises(NotSent) as caught:
+            await client.call("POST", "user", PAYLOAD)
+
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [(servers.not_tls, "no_tls"), (servers.silent, "unreachable")])
 async def test_without_tls_nothing_is_sent(behaviour: servers.Behaviour, code: str) -> None:
     async with servers.serving(behaviour) as url, at(url.replace("http:", "https:"), SHORT) as client:
         with pytest.raises(Transient) as caught:
