@@ -284,9 +284,14 @@ class Service:
         Bring the database up to date and begin to work.
 
         Raises:
-            BadSettings: people were erased, and without the key nothing would keep them out.
+            BadSettings: people were erased, and without the key nothing would keep them out; or a newer version has
+                used the database.
         """
-        steps = await migrate(self.database, self._url)
+        try:
+            steps = await migrate(self.database, self._url)
+        except BadSettings as error:
+            self.refusal = error
+            raise
         if steps:
             log.info("database migrated", steps=steps)
         await self._check_erasure_key()

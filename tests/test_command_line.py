@@ -4,8 +4,10 @@ The commands, as real processes.
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,6 +68,23 @@ def test_without_the_key_that_people_were_erased_with_the_start_is_refused_in_on
 
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith("lytics-sailthru: ERASURE_KEY is not set")
+
+
+def test_with_the_database_of_a_newer_version_the_start_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    """
+    So is `migrate`; the database stays as it is.
+    """
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    run(tmp_path, "migrate", DATABASE_URL=url)
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    needed = {"WEBHOOK_TOKENS": "webhook-token-of-mine", "ADMIN_TOKENS": "admin-token-of-mine"}
+    account = {"SAILTHRU_API_KEY": "key", "SAILTHRU_API_SECRET": "secret"}
+
+    for words in (["serve"], ["migrate"]):
+        result = run(tmp_path, *words, DATABASE_URL=url, **needed, **account)
+        assert result.returncode == 2
+        assert result.stderr.splitlines()[-1].startswith("lytics-sailthru: The database was used by a newer version")
 
 
 @pytest.mark.timeout(60)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, Insert, Row, Select, Table, create_en
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -65,11 +65,7 @@ class Database:
         Raises:
             BadSettings: the URL is of neither kind, or another process holds the file.
         """
-        parsed = make_url(url)
-        if parsed.get_backend_name() != "sqlite":
-            raise BadSettings(
-                f"DATABASE_URL starts with {parsed.drivername!r}, which this version can't open: use sqlite:///FILE."
-            )
+        parsed = parse_url(url)
         path = sqlite_path(parsed)
         _make_private_file(path)
         lock = _take_lock(path) if is_exclusive else None
@@ -248,6 +244,25 @@ def _upsert_adding(dialect: str, table: Table) -> Insert:
     return statement.on_conflict_do_update(index_elements=keys, set_=sums)
 
 
+def parse_url(url: str) -> URL:
+    """
+    What `DATABASE_URL` says.
+
+    Raises:
+        BadSettings: it is no URL, or of a kind that this version can't open. The sentence does not quote it, since it
+            may hold a password.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise BadSettings("DATABASE_URL can't be read as the URL of a database: use sqlite:///FILE.") from None
+    if parsed.get_backend_name() != "sqlite":
+        raise BadSettings(
+            f"DATABASE_URL starts with {parsed.drivername!r}, which this version can't open: use sqlite:///FILE."
+        )
+    return parsed
+
+
 def sqlite_path(url: URL) -> Path:
     """
     The file of an SQLite URL.
@@ -257,6 +272,13 @@ def sqlite_path(url: URL) -> Path:
             "DATABASE_URL names no file: what is only in memory is lost with the process; use sqlite:///FILE."
         )
     return Path(url.database)
+
+
+def lock_file(path: Path) -> Path:
+    """
+    What a process holds for as long as it uses the SQLite file of this path.
+    """
+    return path.with_name(f"{path.name}.lock")
 
 
 def copy_sqlite(path: Path, copy: Path) -> None:
@@ -286,7 +308,7 @@ def _take_lock(path: Path) -> int:
     """
     Hold the file for this process; the kernel gives it back when the process ends, however it ends.
     """
-    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(lock_file(path), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

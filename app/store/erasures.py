@@ -82,15 +82,22 @@ class Erasures:
         """
         How many people are not kept out, since they were erased with another key than the one that is set.
         """
-        statement = select(func.count()).select_from(erasures).where(erasures.c.digest == erasures.c.address_digest)
-        if self._digests is not None:
-            statement = statement.where(erasures.c.key_id != self._digests.key_id)
-        return await self._database.read(lambda connection: connection.scalar(statement)) or 0
+        return await self._database.read(partial(count_ineffective, digests=self._digests))
 
     def _with_key(self) -> Digests:
         if self._digests is None:
             raise Conflict(NO_KEY)
         return self._digests
+
+
+def count_ineffective(connection: Connection, digests: Digests | None) -> int:
+    """
+    How many people were erased with another key than this one; with None, how many were erased at all.
+    """
+    statement = select(func.count()).select_from(erasures).where(erasures.c.digest == erasures.c.address_digest)
+    if digests is not None:
+        statement = statement.where(erasures.c.key_id != digests.key_id)
+    return connection.scalar(statement) or 0
 
 
 def _where_is(connection: Connection, address: str) -> tuple[set[str], set[int]]:

@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
+from app.domain.errors import BadSettings
 from app.store.engine import Database, copy_sqlite, sqlite_path
 from app.store.schema import metadata
 
@@ -22,6 +23,9 @@ async def migrate(database: Database, url: str) -> list[str]:
     Apply the steps that are missing; returns their numbers, empty if the database was up to date.
 
     An SQLite file that holds data is first copied beside itself, as FILE.before-STEP.
+
+    Raises:
+        BadSettings: a newer version of this program has used the database.
     """
     missing = await database.write(_missing)
     is_used = await database.write(_is_used)
@@ -31,6 +35,29 @@ async def migrate(database: Database, url: str) -> list[str]:
     if missing:
         await database.write(_upgrade)
     return missing
+
+
+def revision_of(connection: Connection) -> str | None:
+    """
+    The number of the last step that was applied to a database; None if there was none.
+    """
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def steps_after(revision: str | None) -> list[str]:
+    """
+    The numbers of the steps that lead from a revision to the schema of this version, in their order.
+
+    Raises:
+        BadSettings: this version does not know the revision, so a newer one made it.
+    """
+    script = ScriptDirectory.from_config(_config())
+    if revision is not None and revision not in {step.revision for step in script.walk_revisions()}:
+        raise BadSettings(
+            f"The database was used by a newer version of this program (its step {revision} is not known here): "
+            "install that version, or name another file in DATABASE_URL."
+        )
+    return [step.revision for step in script.iterate_revisions("head", revision or "base")][::-1]
 
 
 def differences(connection: Connection) -> list[object]:
@@ -48,13 +75,11 @@ def _config() -> Config:
 
 
 def _missing(connection: Connection) -> list[str]:
-    current = MigrationContext.configure(connection).get_current_revision()
-    steps = ScriptDirectory.from_config(_config()).iterate_revisions("head", current or "base")
-    return [step.revision for step in steps][::-1]
+    return steps_after(revision_of(connection))
 
 
 def _is_used(connection: Connection) -> bool:
-    return MigrationContext.configure(connection).get_current_revision() is not None
+    return revision_of(connection) is not None
 
 
 def _upgrade(connection: Connection) -> None:

@@ -89,6 +89,7 @@ async def test_a_broken_rule_is_not_taken_for_a_store_that_is_away(database: Dat
         ("sqlite:///:memory:", "names no file"),
         ("sqlite://", "names no file"),
         ("postgresql://user@localhost/db", "can't open"),
+        ("data/store.db", "can't be read as the URL of a database"),
         ("sqlite:////proc/nowhere/store.db", "can't be written"),
     ],
 )

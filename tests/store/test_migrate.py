@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import BadSettings, StoreUnavailable
 from app.store import migrate as module
 from app.store.engine import Database
 from app.store.migrate import differences, migrate
@@ -32,6 +32,22 @@ async def test_a_fresh_database_is_brought_to_the_newest_schema_once(database_ur
     assert first
     assert second == []
     assert found == []
+    assert copies_in(tmp_path) == []
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    """
+    In one sentence that says what to do; nothing is copied.
+    """
+    newer = text("update alembic_version set version_num = '9999'")
+    await database.write(lambda connection: connection.execute(newer))
+    with pytest.raises(BadSettings, match=r"newer version of this program .* install that version"):
+        await migrate(database, database_url)
+    revision = await database.read(lambda connection: connection.scalar(text("select * from alembic_version")))
+
+    assert revision == "9999"
     assert copies_in(tmp_path) == []
 
 
