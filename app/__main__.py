@@ -12,7 +12,7 @@ import structlog
 import typer
 import uvicorn
 
-from app import __version__
+from app import __version__, terminal
 from app.domain.errors import BadSettings
 from app.logs import configure_logs
 from app.settings import load_settings
@@ -100,6 +100,26 @@ def migrate() -> None:
 
     done = asyncio.run(steps())
     typer.echo(f"Applied: {', '.join(done)}." if done else "The database is up to date.")
+
+
+@app.command()
+def check(*, as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False) -> None:
+    """
+    Could the service run with its settings? Asks settings, database, Sailthru and Lytics, and changes nothing.
+
+    Exit code 0 if it could, 1 if something failed, 2 if it is the settings.
+    """
+    from app.check import report
+    from app.check.everything import check
+
+    configure_logs("ERROR")
+    with terminal.waiting("Asking Sailthru and Lytics …"):
+        findings = asyncio.run(check(load_settings))
+    if as_json:
+        typer.echo(report.as_json(findings))
+    else:
+        report.show(findings)
+    raise typer.Exit(report.exit_code(findings))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """
 Every setting once: its name in the environment is the field's name in capitals, the unit is in the name.
 
-Read only by `main` and `__main__`. Secrets come from here alone; the database holds labels.
+Read only by `main`, `__main__` and `check`. Secrets come from here alone; the database holds labels.
 """
 
 import os
@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -20,16 +20,30 @@ SHORTEST_TOKEN = 16
 MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 DEFAULT_ACCOUNT = "default"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+HOST_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 LABELLED = re.compile(r"(?:(?P<label>[A-Za-z0-9_.-]{1,64}):)?(?P<token>\S+)")
 
 
 def _safe_url(value: str) -> str:
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        # Its own words may quote the value.
+        raise ValueError("must be just https://HOST") from None
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        if parts.hostname and not parts.query and not parts.fragment and not parts.username:
+        if _is_host(parts) and not parts.query and not parts.fragment and not parts.username:
             return value.rstrip("/")
         raise ValueError("must be just https://HOST")
     raise ValueError("must start with https:// (http:// is allowed for this machine itself only)")
+
+
+def _is_host(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    try:
+        # A port is looked at only now that it is asked for; what stands between brackets was looked at before.
+        return parts.port != 0 and (":" in host or all(HOST_LABEL.fullmatch(label) for label in host.split(".")))
+    except ValueError:
+        return False
 
 
 def _tokens(value: SecretStr) -> SecretStr:
@@ -87,6 +101,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     forwarded_allow_ips: str = "127.0.0.1"
+    service_url: BaseUrl = "http://127.0.0.1:8000"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     sailthru_timeout_seconds: float = Field(default=15, ge=0.1, le=300)
@@ -129,6 +144,18 @@ class Settings(BaseSettings):
             base_url=self.sailthru_base_url,
         )
         return {DEFAULT_ACCOUNT: default, **self.sailthru_authorizations}
+
+    def first_admin_token(self) -> str:
+        """
+        What the commands show to a running service.
+
+        Raises:
+            BadSettings: there is none, with one sentence that says what to set.
+        """
+        tokens = parse_tokens(self.admin_tokens, "ADMIN_TOKENS")
+        if not tokens:
+            raise BadSettings("ADMIN_TOKENS is not set: put one of the running service's into .env or the environment.")
+        return next(iter(tokens.values()))
 
     def require_for_serving(self) -> None:
         """

@@ -19,15 +19,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sandbox": set(),
     **{key: {"domain"} for key in ["lytics", "sailthru", "store", "gate", *VERBS]},
     "worker": {"domain", *VERBS},
+    "terminal": set(),
+    # Asks each part in the way the service would, and tells by the settings' names what is wrong.
+    "check": {"domain", "lytics", "sailthru", "store", "settings", "terminal"},
 }
 # The only parts that may import these.
 IMPORTED_BY = {
-    "app.settings": {"main", "__main__"},
+    "app.settings": {"main", "__main__", "check"},
     "app.sandbox": {"demo"},
-    "app.main": {"__main__"},
-    "app.demo": {"__main__"},
+    **{f"app.{key}": {"__main__"} for key in ["main", "demo", "check"]},
+    "app.terminal": {"__main__", "check"},
     **{key: {"store"} for key in ["sqlalchemy", "alembic", "sqlite3"]},
     "httpx": {"lytics", "sailthru", "main", "demo"},
+    "typer": {"__main__"},
+    "rich": {"terminal", "demo"},
     **{key: {"web", "main", "sandbox"} for key in ["fastapi", "starlette"]},
 }
 
@@ -94,6 +99,11 @@ def test_every_guarded_part_exists() -> None:
         ("web/health.py", "from sqlalchemy import text"),
         ("main.py", "from app.sandbox.lytics import app"),
         ("sandbox/lytics.py", "from app.domain.member import Member"),
+        ("check/store.py", "import sqlite3"),
+        ("check/lytics.py", "import httpx"),
+        ("web/health.py", "from app.check.everything import check"),
+        ("web/exports.py", "from app import terminal"),
+        ("terminal.py", "from app.domain.errors import AppError"),
     ],
 )
 def test_a_planted_violation_is_found(module: str, source: str) -> None:
@@ -111,6 +121,7 @@ def test_a_planted_violation_is_found(module: str, source: str) -> None:
         ("worker.py", "from app import deliver, domain"),
         ("web/members.py", "from app.store import members\nfrom fastapi import APIRouter"),
         ("__main__.py", "from app import demo, settings, main"),
+        ("check/everything.py", "from app.settings import Settings\nfrom app.check.store import check_store"),
     ],
 )
 def test_a_lawful_import_passes(module: str, source: str) -> None:

@@ -51,11 +51,18 @@ class TestRules:
             ({"ADMIN_TOKENS": f"ops:{TOKEN},ops:{OTHER}"}, "ADMIN_TOKENS"),
             ({"ERASURE_KEY": "sesame"}, "ERASURE_KEY"),
             ({"SAILTHRU_BASE_URL": "http://sesame.example.com"}, "SAILTHRU_BASE_URL"),
+            ({"SERVICE_URL": "http://sesame.example.com"}, "SERVICE_URL"),
             ({"LYTICS_BASE_URL": "https://sesame:word@example.com"}, "LYTICS_BASE_URL"),
             ({"LYTICS_BASE_URL": "https://example.com?key=sesame"}, "LYTICS_BASE_URL"),
             ({"LYTICS_BASE_URL": "https://example.com#sesame"}, "LYTICS_BASE_URL"),
             ({"LYTICS_BASE_URL": "https:///sesame"}, "LYTICS_BASE_URL"),
             ({"LYTICS_BASE_URL": "https://[sesame"}, "LYTICS_BASE_URL"),
+            ({"LYTICS_BASE_URL": "https://[sesame]"}, "LYTICS_BASE_URL"),
+            ({"LYTICS_BASE_URL": "https://example.com:sesame"}, "LYTICS_BASE_URL"),
+            ({"LYTICS_BASE_URL": "https://sesame.example.com:99999"}, "LYTICS_BASE_URL"),
+            ({"LYTICS_BASE_URL": "https://sesame example.com"}, "LYTICS_BASE_URL"),
+            ({"LYTICS_BASE_URL": f"https://sesame{'e' * 60}.com"}, "LYTICS_BASE_URL"),
+            ({"LYTICS_BASE_URL": "https://sesame..com"}, "LYTICS_BASE_URL"),
             ({"SAILTHRU_API_KEY": "sesame"}, "SAILTHRU_API_SECRET"),
             ({"SAILTHRU_API_SECRET": "sesame"}, "SAILTHRU_API_KEY"),
             (ENOUGH | authorizations(default=SHOP), "SAILTHRU_AUTHORIZATIONS"),
@@ -113,6 +120,7 @@ class TestRules:
         assert (settings.host, settings.port) == ("127.0.0.1", 8000)
         assert settings.sailthru_base_url == "https://api.sailthru.com"
         assert settings.lytics_base_url == "https://api.lytics.io"
+        assert settings.service_url == "http://127.0.0.1:8000"
         assert settings.auto_export
         assert (settings.sailthru_timeout_seconds, settings.sailthru_concurrency) == (15, 64)
         assert settings.accounts() == {}
@@ -218,6 +226,20 @@ class TestServing:
         put(monkeypatch, {"AUTO_EXPORT": "false"})
 
         load_settings().require_for_serving()
+
+
+class TestCommands:
+    def test_the_first_admin_token_is_all_they_need(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        On an operator's machine nothing else is set.
+        """
+        put(monkeypatch, {"ADMIN_TOKENS": f"mine:{TOKEN},{OTHER}"})
+
+        assert load_settings().first_admin_token() == TOKEN
+
+    def test_without_one_it_is_said_where_to_get_it(self) -> None:
+        with pytest.raises(BadSettings, match="ADMIN_TOKENS is not set: put one of the running service's"):
+            load_settings().first_admin_token()
 
 
 class TestSources:

@@ -58,7 +58,7 @@ def words(why: Unreachable, host: str, setting: str) -> tuple[str, str]:
             )
         case Unreachable.SILENT:
             return (
-                f"{host} can't be reached: no connection in time.",
+                f"{host} can't be reached.",
                 f"Check {setting}, and this machine's way out: firewall, proxy.",
             )
 

@@ -79,6 +79,9 @@ def read_answer(
     except ValueError:
         if status == HTTPStatus.OK:
             return Failure(unreadable())
+    if status == HTTPStatus.NOT_FOUND and body and not _is_told_by_lytics(document):
+        # The page of something that stands there in place of the API.
+        return Failure(unreadable())
     if status == HTTPStatus.OK:
         status = _status_within(document)
     if status == HTTPStatus.OK:
@@ -152,6 +155,10 @@ def _refusal(status: int, document: object, resets_at: datetime | None, not_foun
             " elsewhere: set LYTICS_BASE_URL to the API's own address, https://api.lytics.io.",
         )
     return Transient(status, f"Lytics could not answer (HTTP {status}): {_LATER}; if it lasts, ask Lytics' support.")
+
+
+def _is_told_by_lytics(document: object) -> bool:
+    return isinstance(document, dict) and not {"errors", "message"}.isdisjoint(document)
 
 
 def _why_refused(status: int, document: object) -> str:

@@ -164,6 +164,8 @@ ERRORS: list[tuple[int, object, type[CallFailed], int | str, str]] = [
     (503, b"<html>", Transient, 503, "try again in a minute"),
     (302, b"", Transient, 302, "LYTICS_BASE_URL"),
     (204, b"", Transient, 204, "try again in a minute"),
+    (404, b"<html>", Transient, "unreadable", "LYTICS_BASE_URL"),
+    (404, {"detail": "Not Found"}, Transient, "unreadable", "LYTICS_BASE_URL"),
     (200, b"", Transient, "unreadable", "LYTICS_BASE_URL"),
     (200, b"<html>", Transient, "unreadable", "LYTICS_BASE_URL"),
     (200, [], Transient, "unreadable", "LYTICS_BASE_URL"),
