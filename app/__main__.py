@@ -4,7 +4,7 @@ The command line, `lytics-sailthru`, also `python -m app`.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
 from typing import Annotated
 
@@ -13,7 +13,11 @@ import typer
 import uvicorn
 
 from app import __version__, terminal
-from app.domain.errors import BadSettings
+from app.commands import exports
+from app.commands.dead_letters import redrive
+from app.commands.members import member
+from app.commands.service import Service
+from app.domain.errors import BadSettings, ServiceNotReached, ServiceSaidNo
 from app.logs import configure_logs
 from app.settings import load_settings
 
@@ -163,15 +167,40 @@ def version(
         raise typer.Exit
 
 
-def main() -> None:
+app.add_typer(exports.app)
+app.command()(member)
+app.command()(redrive)
+
+
+def connect() -> Service:
     """
-    Run one command; a setting that is wrong ends it with one sentence and exit code 2.
+    The running service that the settings name.
+    """
+    settings = load_settings()
+    return Service(settings.service_url, settings.first_admin_token())
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """
+    Run one command. What goes wrong ends it with one sentence: exit code 1 where a running service said no, 2 where
+    settings or words are wrong, 3 where no service was reached.
+
+    Args:
+        words: of the command line, without the program's name; by default those that the process was started with.
     """
     try:
-        app()
+        app(words, obj=connect)
+    except ServiceSaidNo as error:
+        terminal.complain(f"lytics-sailthru: {error}")
+        for candidate in error.candidates:
+            terminal.complain(f"  {candidate}")
+        sys.exit(1)
     except BadSettings as error:
-        typer.echo(f"lytics-sailthru: {error}", err=True)
+        terminal.complain(f"lytics-sailthru: {error}")
         sys.exit(2)
+    except ServiceNotReached as error:
+        terminal.complain(f"lytics-sailthru: {error}")
+        sys.exit(3)
 
 
 if __name__ == "__main__":

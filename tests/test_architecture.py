@@ -20,6 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{key: {"domain"} for key in ["lytics", "sailthru", "store", "gate", *VERBS]},
     "worker": {"domain", *VERBS},
     "terminal": set(),
+    # What a command wants of a running service it asks over HTTP, as everybody else.
+    "commands": {"domain", "terminal"},
     # Asks each part in the way the service would, and tells by the settings' names what is wrong.
     "check": {"domain", "lytics", "sailthru", "store", "settings", "terminal"},
 }
@@ -27,11 +29,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 IMPORTED_BY = {
     "app.settings": {"main", "__main__", "check"},
     "app.sandbox": {"demo"},
-    **{f"app.{key}": {"__main__"} for key in ["main", "demo", "check"]},
-    "app.terminal": {"__main__", "check"},
+    **{f"app.{key}": {"__main__"} for key in ["main", "demo", "check", "commands"]},
+    "app.terminal": {"__main__", "check", "commands"},
     **{key: {"store"} for key in ["sqlalchemy", "alembic", "sqlite3"]},
-    "httpx": {"lytics", "sailthru", "main", "demo"},
-    "typer": {"__main__"},
+    "httpx": {"lytics", "sailthru", "main", "demo", "commands"},
+    "typer": {"__main__", "commands"},
     "rich": {"terminal", "demo"},
     **{key: {"web", "main", "sandbox"} for key in ["fastapi", "starlette"]},
 }
@@ -99,10 +101,15 @@ def test_every_guarded_part_exists() -> None:
         ("web/health.py", "from sqlalchemy import text"),
         ("main.py", "from app.sandbox.lytics import app"),
         ("sandbox/lytics.py", "from app.domain.member import Member"),
+        ("commands/service.py", "from app.settings import load_settings"),
+        ("commands/exports.py", "from app.web.exports import ExportView"),
+        ("commands/members.py", "from app.store.members import Members"),
+        ("commands/exports.py", "from rich.table import Table"),
         ("check/store.py", "import sqlite3"),
         ("check/lytics.py", "import httpx"),
         ("web/health.py", "from app.check.everything import check"),
         ("web/exports.py", "from app import terminal"),
+        ("worker.py", "from app.commands.service import Service"),
         ("terminal.py", "from app.domain.errors import AppError"),
     ],
 )
@@ -121,6 +128,7 @@ def test_a_planted_violation_is_found(module: str, source: str) -> None:
         ("worker.py", "from app import deliver, domain"),
         ("web/members.py", "from app.store import members\nfrom fastapi import APIRouter"),
         ("__main__.py", "from app import demo, settings, main"),
+        ("commands/service.py", "import httpx\nfrom app import __version__, terminal"),
         ("check/everything.py", "from app.settings import Settings\nfrom app.check.store import check_store"),
     ],
 )

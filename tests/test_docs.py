@@ -2,10 +2,13 @@
 What a person must find in README.md and .env.example.
 """
 
+import re
 from pathlib import Path
 
 import pytest
 
+from app.__main__ import app
+from app.commands.exports import app as exports_app
 from app.metrics import Metrics
 from app.settings import Settings
 from app.web import (
@@ -44,6 +47,14 @@ ROUTERS = tuple(
 )
 PATHS = [webhooks.PATH, *(str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes)]
 
+COMMANDS = [
+    *(command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands),
+    *(
+        f"export {command.name or getattr(command.callback, '__name__', '')}"
+        for command in exports_app.registered_commands
+    ),
+]
+
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_explained(name: str) -> None:
@@ -57,6 +68,11 @@ def test_every_setting_is_explained(name: str) -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_is_explained(name: str) -> None:
     assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_explained(name: str) -> None:
+    assert re.search(rf"`{name}[` ]", README)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -75,3 +91,4 @@ def test_the_example_is_what_the_settings_take() -> None:
     assert not any(value for name, value in given.items() if name.endswith(("_TOKENS", "_TOKEN", "_KEY", "_SECRET")))
     assert len(METRICS) >= 10
     assert len(PATHS) >= 8
+    assert len(COMMANDS) >= 14

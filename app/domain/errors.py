@@ -23,7 +23,9 @@ Every error this service raises on purpose. The type says what to do next::
     ├── Conflict                     of our own API: 409
     │   ├── AmbiguousAudience          several audiences are called so
     │   └── NoLyticsToken              Lytics can't be asked, since no API token is set
-    └── BadSettings                  the start is refused, with one sentence that says what to change
+    ├── BadSettings                  the start is refused, with one sentence that says what to change
+    ├── ServiceSaidNo                a command's wish was understood and refused: show the reason
+    └── ServiceNotReached            a command's wish got no answer of the service: check where it is
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -250,6 +252,25 @@ class BadFields(BadOrder):
 class BadSettings(AppError):
     """
     The program can't start like this; the text is one sentence that says what to change.
+    """
+
+
+class ServiceSaidNo(AppError):
+    """
+    The running service did not do what a command asked for; the text is the service's own.
+
+    Args:
+        candidates: what may have been meant, one line each, where there is a choice.
+    """
+
+    def __init__(self, text: str, candidates: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.candidates = tuple(candidates)
+
+
+class ServiceNotReached(AppError):
+    """
+    No answer of a running service came back; the text says where it was looked for and what to check.
     """
 
 

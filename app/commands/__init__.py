@@ -1,0 +1,3 @@
+"""
+The commands that talk to a running service, over its own API.
+"""

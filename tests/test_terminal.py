@@ -1,0 +1,192 @@
+"""
+On a terminal: questions, a sign of life. In a pipe: lines as long as they are.
+"""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.terminal import WIDE, moment, plain, say, show_table
+from tests.promises.processes import ROOT
+
+PATIENCE_SECONDS = 30
+
+
+@dataclass
+class Terminal:
+    """
+    A real one, with a program on it.
+    """
+
+    screen: int
+    program: "subprocess.Popen[str]"
+    seen: str = ""
+
+    def wait_for(self, words: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while words not in self.seen:
+            assert time.monotonic() < deadline, self.seen
+            if select.select([self.screen], [], [], 0.1)[0]:
+                self.seen += os.read(self.screen, 65536).decode()
+
+    def type(self, keys: str) -> None:
+        os.write(self.screen, keys.encode())
+
+    def end(self) -> tuple[int, str]:
+        """
+        The exit code, and what went to standard output, which is a pipe.
+        """
+        out, _ = self.program.communicate(timeout=PATIENCE_SECONDS)
+        return self.program.returncode, out
+
+
+@contextmanager
+def on_a_terminal(folder: Path, code: str) -> Iterator[Terminal]:
+    """
+    Runs some lines of Python with a terminal for standard input and standard error.
+    """
+    screen, program_side = pty.openpty()
+    program = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=program_side,
+        stdout=subprocess.PIPE,
+        stderr=program_side,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        text=True,
+    )
+    os.close(program_side)
+    try:
+        yield Terminal(screen, program)
+    finally:
+        if program.poll() is None:
+            program.kill()
+            program.communicate()
+        os.close(screen)
+
+
+ASKING = """
+import sys
+from app.commands.options import confirm
+import typer
+def run():
+    confirm("Stop it?", is_confirmed=False)
+    print("done")
+typer.run(run)
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "out"), [("y\n", 0, "done\n"), ("n\n", 1, ""), ("\n", 1, ""), ("\x04", 1, "")]
+)
+def test_a_question_is_asked_and_only_yes_is_yes(tmp_path: Path, keys: str, code: int, out: str) -> None:
+    """
+    On standard error, so that standard output has the answer alone; the end of the input is no.
+    """
+    with on_a_terminal(tmp_path, ASKING) as terminal:
+        terminal.wait_for("Stop it? [y/N]")
+        terminal.type(keys)
+
+        assert terminal.end() == (code, out)
+
+
+WAITING = """
+import sys
+from app.terminal import waiting
+with waiting("Waiting for it"):
+    sys.stdin.readline()
+print("done")
+"""
+
+
+def test_what_takes_long_shows_a_sign_of_life_on_standard_error(tmp_path: Path) -> None:
+    with on_a_terminal(tmp_path, WAITING) as terminal:
+        terminal.wait_for("Waiting for it")
+        terminal.type("\n")
+
+        assert terminal.end() == (0, "done\n")
+
+
+def test_what_is_quick_shows_none(tmp_path: Path) -> None:
+    with on_a_terminal(tmp_path, WAITING) as terminal:
+        terminal.type("\n")
+        ended = terminal.end()
+        terminal.type("\n")
+        terminal.wait_for("\n")
+
+        assert ended == (0, "done\n")
+        assert "Waiting" not in terminal.seen
+
+
+def test_in_a_pipe_there_is_no_sign_of_life(tmp_path: Path) -> None:
+    """
+    Nobody looks at it.
+    """
+    code = "import time\nfrom app.terminal import waiting\nwith waiting('Waiting for it'):\n    time.sleep(1.5)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_in_a_pipe_nothing_is_wrapped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Lines are for grep.
+    """
+    monkeypatch.delenv("COLUMNS", raising=False)
+    long = "word " * 100
+    say(long.strip())
+    show_table(["name", "value"], [("Lytics " + "x" * 100, "y" * 50)])
+    out = capsys.readouterr().out
+
+    assert out.splitlines()[0] == long.strip()
+    assert re.search(r"Lytics x{100} +y{50}", out)
+    assert max(map(len, out.splitlines()[1:])) <= WIDE
+
+
+def test_a_table_that_is_too_wide_cuts_nothing_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    show_table(["name", "value"], [("n" * 30, "v" * 30)])
+    out = capsys.readouterr().out
+
+    assert (out.count("n"), out.count("v")) == (31, 31)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0"),
+        ("Zoë 🙂", "Zoë 🙂"),
+        ("\x1b[2J", "\N{REPLACEMENT CHARACTER}[2J"),
+        ("a\nb\r", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"),
+        ("\u202eabc", "\N{REPLACEMENT CHARACTER}abc"),
+    ],
+)
+def test_what_could_steer_a_terminal_is_replaced(value: object, text: str) -> None:
+    assert plain(value) == text
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        (None, "-"),
+        ("2026-11-25T12:00:03.123456Z", "2026-11-25 12:00:03"),
+        ("2026-11-25T14:00:03+02:00", "2026-11-25 12:00:03"),
+    ],
+)
+def test_moments_are_in_utc(told: str | None, shown: str) -> None:
+    assert moment(told) == shown
