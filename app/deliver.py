@@ -55,13 +55,14 @@ class Lists(Protocol):
         join: Iterable[str],
         leave: Iterable[str],
         vars: Mapping[str, object],  # noqa: A002 - Sailthru's own word
+        is_backfill: bool,
     ) -> None:
         """
         One write for one person.
         """
         ...
 
-    async def lists_of(self, address: str) -> frozenset[str] | None:
+    async def lists_of(self, address: str, *, is_backfill: bool) -> frozenset[str] | None:
         """
         The lists a person is on; None for a stranger.
         """
@@ -222,7 +223,7 @@ class Deliverer:
         claim, call = attempt.claim, attempt.claim.call
         if call.is_read:
             await self._hold(claim, call)
-            attempt.lists, attempt.was_read = await self._lists.lists_of(claim.address), True
+            attempt.lists, attempt.was_read = await self._lists_of(claim), True
             call = plan(claim.pending, attempt.lists, was_read=True)
         if len(claim.pending) == 1:
             await self._write_one(attempt, claim.pending[0], call)
@@ -269,7 +270,7 @@ class Deliverer:
         that was wrong, would stay there for good: so Sailthru is asked.
         """
         await self._hold(claim, Call(is_read=True))
-        lists = await self._lists.lists_of(claim.address)
+        lists = await self._lists_of(claim)
         return lists is None or list_name not in lists
 
     async def _write(self, attempt: "_Attempt", call: Call) -> None:
@@ -306,7 +307,7 @@ class Deliverer:
 
     async def _tell(self, claim: Claim, call: Call) -> None:
         try:
-            await self._lists.tell(claim.address, join=call.join, leave=call.leave, vars=call.vars)
+            await self._tell_once(claim, call)
         except UnknownList:
             if not call.join:
                 raise
@@ -317,7 +318,15 @@ class Deliverer:
                 await self._exports.list_is_ready(claim.account, name, list_id)
             if not await self._members.begin(claim, call, until=self._clock() + self.lease_for):
                 raise _LeaseLost from None
-            await self._lists.tell(claim.address, join=call.join, leave=call.leave, vars=call.vars)
+            await self._tell_once(claim, call)
+
+    async def _tell_once(self, claim: Claim, call: Call) -> None:
+        await self._lists.tell(
+            claim.address, join=call.join, leave=call.leave, vars=call.vars, is_backfill=claim.is_backfill
+        )
+
+    async def _lists_of(self, claim: Claim) -> frozenset[str] | None:
+        return await self._lists.lists_of(claim.address, is_backfill=claim.is_backfill)
 
     def _settlement(self, attempt: "_Attempt", spent_at: datetime | None) -> Settlement:
         claim, error, now = attempt.claim, attempt.error, self._clock()

@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from app import __version__
+from app.backfill import Backfiller
+from app.backfill_loop import BackfillLoop
 from app.deliver import Deliverer
 from app.domain.account import AccountReport
 from app.domain.budget import Budget
@@ -37,6 +39,7 @@ from app.sailthru.within_limit import WithinLimit, teach
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
 from app.starting import Starting
 from app.store.accounts import Accounts
+from app.store.backfills import Backfills
 from app.store.dead_letters import DeadLetters
 from app.store.engine import Database
 from app.store.erasures import Erasures
@@ -48,6 +51,7 @@ from app.store.migrate import migrate
 from app.store.rejected import RejectedEvents
 from app.watch import Watch
 from app.web import authorizations as authorization_routes
+from app.web import backfills as backfill_routes
 from app.web import dead_letters as dead_letter_routes
 from app.web import erasures as erasure_routes
 from app.web import exports as export_routes
@@ -133,7 +137,7 @@ class Service:
             label: WithinLimit(client, budgets[label], clock=clock, on_end=partial(self.meter.called, label))
             for label, client in self._sailthru.items()
         }
-        lists = {label: Lists(pace) for label, pace in self._paces.items()}
+        lists = {label: Lists(pace, pace.for_backfills()) for label, pace in self._paces.items()}
         token = settings.lytics_api_token
         self.lytics = (
             LyticsClient(
@@ -175,6 +179,16 @@ class Service:
             )
             for label, each in lists.items()
         }
+        self.backfills = Backfills(self.database, clock, digests=digests)
+        backfiller = Backfiller(
+            self.exports,
+            self.backfills,
+            self.lytics,
+            usable_address=usable_address,
+            wake=self.wake,
+            clock=clock,
+        )
+        self.backfill_loop = BackfillLoop(self.backfills, backfiller)
         self.worker = Worker(
             self.members,
             self.exports,
@@ -190,6 +204,7 @@ class Service:
                 "watch": self.watch.look,
                 "clock": self._bring_back,
             },
+            backfills=self.backfill_loop,
         )
         self.receiver = Receiver(
             self.exports,
@@ -227,6 +242,12 @@ class Service:
         Something was ordered of an export: carry it out for each of its members.
         """
         self.worker.exports_changed()
+
+    def backfill_started(self) -> None:
+        """
+        A backfill was started: go on with it.
+        """
+        self.backfill_loop.wake()
 
     async def make_list(self, export: Export) -> None:
         """
@@ -384,6 +405,7 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
     app.state.doors = Doors(
         exports=service.exports,
         starting=service.starting,
+        backfills=service.backfills,
         members=service.members,
         journal=service.journal,
         dead_letters=service.dead_letters,
@@ -411,6 +433,7 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
     for routes in (
         export_routes,
         starting_routes,
+        backfill_routes,
         member_routes,
         erasure_routes,
         dead_letter_routes,

@@ -69,19 +69,19 @@ class Exports(Protocol):
         """
         ...
 
-    async def set_fields(self, export_id: int, fields: Mapping[str, str]) -> Export:
+    async def set_fields(self, export_id: int, chosen: FieldMapping) -> Export:
         """
         Choose other fields.
         """
         ...
 
-    async def revive(self, export_id: int, *, fields: Mapping[str, str], is_paused: bool) -> Export:
+    async def revive(self, export_id: int, *, chosen: FieldMapping, is_paused: bool) -> Export:
         """
         Let a stopped export run again.
         """
         ...
 
-    async def adopt(self, export_id: int, audience: Audience, *, fields: Mapping[str, str]) -> Export:
+    async def adopt(self, export_id: int, audience: Audience, *, chosen: FieldMapping) -> Export:
         """
         Let an export go on with another audience.
         """
@@ -149,7 +149,7 @@ class Plan:
     audience: Audience
     account: str
     email_field: str
-    fields: Mapping[str, str]
+    chosen: FieldMapping
     list_name: str
     notes: tuple[str, ...]
 
@@ -196,7 +196,7 @@ class Starting:
             wanted = list_name(name)
             await self._require_free(order, wanted, own, known)
         notes = (*unasked, *(list_name_notes(name) if export is None else ()), *chosen.notes)
-        return Plan(would, export, audience, order.account, email_field, chosen.fields, wanted, notes)
+        return Plan(would, export, audience, order.account, email_field, chosen, wanted, notes)
 
     async def carry_out(self, plan: Plan, order: Order) -> Export:
         """
@@ -218,7 +218,8 @@ class Starting:
                 audience_slug=plan.audience.slug,
                 account=plan.account,
                 email_field=plan.email_field,
-                fields=plan.fields,
+                fields=plan.chosen.fields,
+                field_types=plan.chosen.types,
                 audience_name=plan.audience.name,
                 list_name=plan.list_name,
                 is_paused=bool(order.is_paused),
@@ -227,11 +228,11 @@ class Starting:
             return opened
         export = plan.export
         if plan.would is Would.ADOPT:
-            export = await self._exports.adopt(export.id, plan.audience, fields=plan.fields)
+            export = await self._exports.adopt(export.id, plan.audience, chosen=plan.chosen)
         if export.state is ExportState.STOPPED:
-            return await self._exports.revive(export.id, fields=plan.fields, is_paused=bool(order.is_paused))
-        if export.fields != plan.fields:
-            export = await self._exports.set_fields(export.id, plan.fields)
+            return await self._exports.revive(export.id, chosen=plan.chosen, is_paused=bool(order.is_paused))
+        if (export.fields, export.field_types) != (plan.chosen.fields, plan.chosen.types):
+            export = await self._exports.set_fields(export.id, plan.chosen)
         if export.list_name is None:
             export = await self._exports.name(export.id, order.name or plan.audience.name)
         return export
@@ -282,7 +283,7 @@ class Starting:
 
     async def _fields(self, order: Order, export: Export | None, email_field: str) -> FieldMapping:
         if order.fields is None:
-            return FieldMapping({} if export is None else dict(export.fields), ())
+            return FieldMapping({}) if export is None else FieldMapping(export.fields, types=export.field_types)
         return await self.check_fields(order.fields, email_field)
 
     async def check_fields(
@@ -301,14 +302,14 @@ class Starting:
             try:
                 schema = await self._lytics.fields()
             except CallFailed as failed:
-                notes = (f"The fields were not checked, since Lytics could not be asked. {failed}",)
+                notes = (str(failed),)
         chosen = mapping(fields, schema)
         if schema is not None and email_field is not None and email_field not in {field.name for field in schema}:
             raise BadOrder(
                 f"Lytics has no field {email_field!r} to take the address from: see GET /lytics/fields.",
                 reason="unknown_email_field",
             )
-        return FieldMapping(chosen.fields, (*notes, *chosen.notes))
+        return FieldMapping(chosen.fields, (*notes, *chosen.notes), chosen.types)
 
     async def _require_free(self, order: Order, wanted: str, own: Export | None, known: list[Audience] | None) -> None:
         """

@@ -126,6 +126,24 @@ class Exports(Protocol):
         ...
 
 
+class Backfills(Protocol):
+    """
+    Verb 3 for all exports.
+    """
+
+    async def run(self) -> None:
+        """
+        Until stopped.
+        """
+        ...
+
+    def stop(self) -> None:
+        """
+        Begin no further page.
+        """
+        ...
+
+
 class AccountLoop:
     """
     Claims and delivers for one account: one call for each member, as many at once as its gate has room for.
@@ -278,6 +296,7 @@ class Worker:
     Args:
         loops: by account.
         name_exports: looks after all exports once; true if something failed that may work later.
+        backfills: runs beside the deliveries.
         chores: what is done again and again, by name; each returns when it wants its next turn.
     """
 
@@ -290,12 +309,14 @@ class Worker:
         *,
         drain_patience: timedelta,
         chores: Mapping[str, Callable[[], Awaitable[timedelta]]] | None = None,
+        backfills: Backfills | None = None,
     ) -> None:
         self._members = members
         self._exports = exports
         self._name_exports = name_exports
         self._drain_patience = drain_patience
         self._chores = chores or {}
+        self._backfills = backfills
         self._stopped = asyncio.Event()
         self._loops = loops
         self._exports_changed = asyncio.Event()
@@ -328,6 +349,8 @@ class Worker:
         self._exports_changed.set()
         self._tasks = [asyncio.create_task(loop.run()) for loop in self._loops.values()]
         self._tasks.append(asyncio.create_task(self._look_after_exports()))
+        if self._backfills is not None:
+            self._tasks.append(asyncio.create_task(self._backfills.run()))
         self._tasks += [asyncio.create_task(self._do(name, chore)) for name, chore in self._chores.items()]
 
     async def stop(self) -> None:
@@ -337,6 +360,8 @@ class Worker:
         self._stopping = True
         self._stopped.set()
         self._exports_changed.set()
+        if self._backfills is not None:
+            self._backfills.stop()
         for loop in self._loops.values():
             loop.stop()
         if self._tasks:

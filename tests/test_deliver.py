@@ -71,6 +71,7 @@ class World:
         join: Iterable[str],
         leave: Iterable[str],
         vars: Mapping[str, object],  # noqa: A002 - Sailthru's own word
+        is_backfill: bool,
     ) -> None:
         assert address == ADA
         self.steps.append("tell")
@@ -79,7 +80,7 @@ class World:
         if error is not None:
             raise error
 
-    async def lists_of(self, address: str) -> frozenset[str] | None:
+    async def lists_of(self, address: str, *, is_backfill: bool) -> frozenset[str] | None:
         assert address == ADA
         self.steps.append("read")
         if self.read_error is not None:

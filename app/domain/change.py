@@ -69,6 +69,9 @@ class MembershipChange:
     An event as one export understands it: who (address, Lytics id), what, when, and the vars to tell.
 
     Either address or Lytics id is there; an `enter` always has an address.
+
+    Args:
+        by_scan: no event, but a scan that found the person in the audience.
     """
 
     export_id: int
@@ -81,3 +84,4 @@ class MembershipChange:
     moved_on_arrival: bool = False
     message_on_arrival: bool = False
     clock_corrected: bool = False
+    by_scan: bool = False

@@ -3,11 +3,12 @@ Export: an operator's wish that one audience's list be kept, and the states it c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from app.domain.list_watch import ListChange
+from app.domain.typed import typed
 from app.domain.values import sayable
 
 
@@ -34,6 +35,7 @@ class Export:
         account: the label of the Sailthru authorization in the settings.
         email_field: the Lytics field that holds the address.
         fields: which Lytics fields go along, and as which Sailthru vars.
+        field_types: their types in Lytics' schema, as far as they are known.
         list_name: the Sailthru list; None until the audience's name is known and free.
         list_ready_at: when the list was first seen to exist in Sailthru.
         reason: why it is not running, or has no list yet, for people.
@@ -56,13 +58,20 @@ class Export:
     created_at: datetime
     list_change: ListChange | None = None
     list_others: int | None = None
+    field_types: Mapping[str, str] = field(default_factory=dict)
 
     def vars_of(self, profile: Mapping[str, object]) -> dict[str, object]:
         """
-        The chosen fields of a profile under their Sailthru names; absent and null ones are left out, and what no
-        database or call can hold.
+        The chosen fields of a profile under their Sailthru names, in the types that Lytics' schema says; absent and
+        null ones are left out, and what no database or call can hold.
         """
-        return {var: value for name, var in self.fields.items() if (value := sayable(profile.get(name))) is not None}
+        values: dict[str, object] = {}
+        for name, var in self.fields.items():
+            value = profile.get(name)
+            value = None if value is None else sayable(typed(value, self.field_types.get(name, "")))
+            if value is not None:
+                values[var] = value
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +94,4 @@ class NewExport:
     list_name: str | None = None
     is_paused: bool = False
     reason: str | None = None
+    field_types: Mapping[str, str] = field(default_factory=dict)

@@ -5,7 +5,7 @@ Which Lytics fields go along to Sailthru, and as which vars: what an operator wi
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from app.domain.errors import BadFields
@@ -57,10 +57,12 @@ class FieldMapping:
     Args:
         fields: the Sailthru var of each Lytics field.
         notes: what the operator should know, a sentence each.
+        types: their types in Lytics' schema, as far as they are known.
     """
 
     fields: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 def legal_var(name: str) -> str:
@@ -73,11 +75,11 @@ def legal_var(name: str) -> str:
     return f"_{legal}"[:LONGEST_VAR] if legal[:1].isdigit() else legal[:LONGEST_VAR]
 
 
-def is_sendable(field: ProfileField) -> bool:
+def is_sendable(one: ProfileField) -> bool:
     """
     False for fields of a type that Sailthru can't be told.
     """
-    return field.type.strip().lower() not in OPAQUE_TYPES
+    return one.type.strip().lower() not in OPAQUE_TYPES
 
 
 def mapping(wanted: Sequence[str] | Mapping[str, str], schema: Iterable[ProfileField] | None) -> FieldMapping:
@@ -96,7 +98,7 @@ def mapping(wanted: Sequence[str] | Mapping[str, str], schema: Iterable[ProfileF
         raise BadFields(
             [f"These are {len(pairs)} fields; choose {MOST_FIELDS} at most, since Lytics tells of changes in no more."]
         )
-    known = None if schema is None else {field.name: field for field in schema}
+    known = None if schema is None else {one.name: one for one in schema}
     problems: list[str] = []
     notes: list[str] = []
     fields: dict[str, str] = {}
@@ -116,7 +118,8 @@ def mapping(wanted: Sequence[str] | Mapping[str, str], schema: Iterable[ProfileF
         raise BadFields(problems)
     if fields and known is None:
         notes.append("Lytics could not be asked for its fields: one that it does not have is never sent.")
-    return FieldMapping(fields, tuple(notes))
+    types = {name: known[name].type for name in fields if known is not None and name in known}
+    return FieldMapping(fields, tuple(notes), types)
 
 
 def _flaw_of_name(name: str, which: str) -> str | None:
@@ -135,11 +138,11 @@ def _flaw_in_schema(name: str, known: Mapping[str, ProfileField] | None, *, with
         return f'"{name}" has a comma in it, which no name of a field in Lytics has.'
     if known is None:
         return None
-    field = known.get(name)
-    if field is not None and not is_sendable(field):
-        return f"\"{name}\" is of Lytics' type {field.type.strip()}, which can't be sent to Sailthru: leave it out."
+    found = known.get(name)
+    if found is not None and not is_sendable(found):
+        return f"\"{name}\" is of Lytics' type {found.type.strip()}, which can't be sent to Sailthru: leave it out."
     # Lytics hides some of its bookkeeping from the schema, but has it all the same.
-    if field is None and not name.startswith(BOOKKEEPING):
+    if found is None and not name.startswith(BOOKKEEPING):
         return f'Lytics has no field "{name}"{_near(name, known) if with_near else ""}.'
     return None
 

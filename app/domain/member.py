@@ -208,6 +208,7 @@ class Claim:
         lease: a number drawn for this claim; whoever does not know it can't settle.
         attempts: made so far for what is pending, this one included.
         call: the first request to make, already on record.
+        is_backfill: only a backfill asks for it, so it leaves room for live changes.
     """
 
     member_id: int
@@ -218,6 +219,7 @@ class Claim:
     attempts: int
     pending: tuple[Pending, ...] = field(repr=False)
     call: Call = field(repr=False)
+    is_backfill: bool = False
 
     @property
     def leaves_at_once(self) -> bool:

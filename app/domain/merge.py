@@ -82,6 +82,7 @@ class Entry:
     verdict: Verdict
     moved_at_ns: int | None
     clock_corrected: bool
+    by_scan: bool
 
 
 @dataclass(slots=True)
@@ -113,6 +114,9 @@ class Ledger:
         """
         identity = self._identity(change)
         change = self._in_order_of_arrival(change, identity)
+        if change.by_scan:
+            # Who is there already leaves no trace: a backfill finds most people so.
+            return self._see(change, identity)
         verdict = self._restate(change, identity) if change.kind is Kind.CHANGE else self._move(change, identity)
         if verdict is Verdict.STALE:
             self._tally(change.export_id).stale += 1
@@ -165,6 +169,41 @@ class Ledger:
             self._leave(membership, change, move)
         return Verdict.ACCEPTED
 
+    def _see(self, change: MembershipChange, identity: Identity | None) -> Verdict:
+        """
+        A scan found somebody in the audience: an enter of whoever is not held as *in*; of others only the fields, and
+        what Sailthru may not have. `ignored` if there is nothing to be told.
+        """
+        known = self.memberships.get((change.export_id, change.address or ""))
+        if known is None or not known.wanted or not _is_of(known, change, identity):
+            before = 0 if known is None else known.revision
+            self._move(change, identity)
+            found = self.memberships.get((change.export_id, change.address or ""))
+            if found is not None and found.revision > before:
+                return Verdict.ACCEPTED
+            is_held = identity is not None and identity.address is not None
+            return Verdict.IGNORED if is_held else Verdict.STALE
+        self._bind(known, identity)
+        is_newer = known.fields_at_ns is None or change.message_at_ns > known.fields_at_ns
+        has_changed = is_newer and digest(change.vars) != digest(known.vars)
+        is_right = known.is_pending or (known.dead_code is None and known.need is Need.NOTHING)
+        if is_right and not has_changed:
+            return Verdict.IGNORED
+        if is_newer:
+            known.fields_at_ns, known.vars = change.message_at_ns, change.vars
+        self._accept(known, change)
+        return Verdict.ACCEPTED
+
+    def _bind(self, known: Membership, identity: Identity | None) -> None:
+        """
+        Whoever was found by a scan that named no Lytics id belongs to the first one that names the address.
+        """
+        if identity is None or identity.last is not None or known.moved is None:
+            return
+        known.lytics_id = identity.lytics_id
+        self._take_move(identity, known.moved, known.address)
+        self.changed.add((known.export_id, known.address))
+
     def _restate(self, change: MembershipChange, identity: Identity | None) -> Verdict:
         """
         A `change` moves nobody in or out: it brings fields, or a new address, for somebody who is held as *in*.
@@ -176,6 +215,8 @@ class Ledger:
         known = self.memberships.get((change.export_id, change.address))
         if known is None or not known.wanted:
             return Verdict.IGNORED
+        if known.lytics_id is None:
+            self._bind(known, identity)
         return self._take_fields(known, change)
 
     def _restate_known(self, change: MembershipChange, identity: Identity, last: Move) -> Verdict:
@@ -253,7 +294,8 @@ class Ledger:
             membership.dead_code = membership.dead_at = None
         membership.revision += 1
         membership.first_failed_at = None
-        membership.accepted_at = self.at
+        # How fresh a list is says nothing of backfills, which wait for live changes.
+        membership.accepted_at = None if change.by_scan else self.at
         tally.pending += 1
         if membership.need is Need.NOTHING and key not in self.called:
             settle(membership, membership.revision, tally)
@@ -262,7 +304,15 @@ class Ledger:
 
     def _note(self, change: MembershipChange, address: str, verdict: Verdict) -> None:
         self.entries.append(
-            Entry(change.export_id, address, change.kind, verdict, change.moved_at_ns, change.clock_corrected)
+            Entry(
+                change.export_id,
+                address,
+                change.kind,
+                verdict,
+                change.moved_at_ns,
+                clock_corrected=change.clock_corrected,
+                by_scan=change.by_scan,
+            )
         )
 
     def _identity(self, change: MembershipChange) -> Identity | None:
@@ -283,6 +333,15 @@ class Ledger:
 
     def _tally(self, export_id: int) -> Tally:
         return self.tallies.setdefault(export_id, Tally())
+
+
+def _is_of(known: Membership, change: MembershipChange, identity: Identity | None) -> bool:
+    """
+    Whether a membership is that of the Lytics user who was seen, as far as either is known.
+    """
+    if identity is not None and identity.last is not None:
+        return identity.address == known.address
+    return known.lytics_id is None or change.lytics_id is None or known.lytics_id == change.lytics_id
 
 
 def settle(membership: Membership, revision: int, tally: Tally) -> None:

@@ -31,10 +31,14 @@ class Caller(Protocol):
 class Lists:
     """
     The lists of one Sailthru account and who is on them.
+
+    Args:
+        client: makes the calls; `backfill_client` those that only a backfill asks for, None for the same.
     """
 
-    def __init__(self, client: Caller) -> None:
+    def __init__(self, client: Caller, backfill_client: Caller | None = None) -> None:
         self._client = client
+        self._backfill_client = backfill_client or client
         # A task that is done is what we remember, one that runs is what all callers wait for.
         self._ensured: dict[str, asyncio.Task[str | None]] = {}
 
@@ -73,6 +77,7 @@ class Lists:
         join: Iterable[str] = (),
         leave: Iterable[str] = (),
         vars: Mapping[str, object] | None = None,  # noqa: A002 - Sailthru's own word
+        is_backfill: bool = False,
     ) -> None:
         """
         Puts the person on the lists of `join`, takes them off those of `leave` and sets `vars`, in one call, so that a
@@ -94,14 +99,15 @@ class Lists:
             payload["vars"] = dict(vars)
         if not lists and not vars:
             raise ValueError("There is nothing to tell.")
-        await self._client.call("POST", "user", payload)
+        await self._caller(is_backfill).call("POST", "user", payload)
 
-    async def lists_of(self, address: str) -> frozenset[str] | None:
+    async def lists_of(self, address: str, *, is_backfill: bool = False) -> frozenset[str] | None:
         """
         The names of the natural lists the person is on; None where Sailthru has no profile of them.
         """
         try:
-            answer = await self._client.call("GET", "user", {"id": address, "key": "email", "fields": {"lists": 1}})
+            payload = {"id": address, "key": "email", "fields": {"lists": 1}}
+            answer = await self._caller(is_backfill).call("GET", "user", payload)
         except Permanent as error:
             if error.code == USER_NOT_FOUND:
                 return None
@@ -113,6 +119,9 @@ class Lists:
             raise Transient("unreadable", "Sailthru told a person's lists in a form that is not known.")
         # On no list: null, or PHP's empty array.
         return frozenset()
+
+    def _caller(self, is_backfill: bool) -> Caller:  # noqa: FBT001 - its name says it
+        return self._backfill_client if is_backfill else self._client
 
     async def find(self, name: str) -> ListSeen | None:
         """

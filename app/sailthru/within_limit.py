@@ -99,6 +99,12 @@ class WithinLimit:
         self._on_end(f"{method} {endpoint}", "ok")
         return answer
 
+    def for_backfills(self) -> Caller:
+        """
+        The same calls, counted as those of backfills: they leave room for live changes.
+        """
+        return _ForBackfills(self)
+
     def room(self, *, backfill: bool = False) -> int:
         """
         How many members may be told now, one call each.
@@ -127,3 +133,11 @@ class WithinLimit:
                     resets_at=self._budget.opens_at(method, endpoint, now, backfill=backfill),
                 )
             await self._an_end.setdefault((method, endpoint), asyncio.Event()).wait()
+
+
+class _ForBackfills:
+    def __init__(self, pace: WithinLimit) -> None:
+        self._pace = pace
+
+    async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
+        return await self._pace.call(method, endpoint, payload, backfill=True)

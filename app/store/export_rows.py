@@ -32,6 +32,7 @@ def export_of(row: Row[Any]) -> Export:
         created_at=row.created_at,
         list_change=None if row.list_change is None else ListChange(row.list_change),
         list_others=row.list_others,
+        field_types=row.field_types,
     )
 
 

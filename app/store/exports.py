@@ -15,13 +15,14 @@ from sqlalchemy.exc import IntegrityError
 
 from app.domain.audience import Audience
 from app.domain.export import Export, NewExport
+from app.domain.fields import FieldMapping
 from app.domain.list_watch import ListChange
 from app.store import orders, slices
 from app.store.engine import Database, insert
 from app.store.export_rows import export_of, one_export
 from app.store.group import GroupCommit
 from app.store.reports import ExportReport, reports
-from app.store.schema import exports, unexported
+from app.store.schema import exports, totals, unexported
 
 # Whoever holds a webhook token can name any audience; the list of unknown ones must not grow without end.
 MOST_UNEXPORTED = 1000
@@ -158,29 +159,29 @@ class Exports:
         """
         return await self._order(partial(orders.stop, export_id=export_id))
 
-    async def revive(self, export_id: int, *, fields: Mapping[str, str], is_paused: bool) -> Export:
+    async def revive(self, export_id: int, *, chosen: FieldMapping, is_paused: bool) -> Export:
         """
         Let a stopped export run again, or wait in pause.
 
         Raises:
             Conflict: changes of before it was stopped are still being cancelled.
         """
-        return await self._order(partial(orders.revive, export_id=export_id, fields=fields, is_paused=is_paused))
+        return await self._order(partial(orders.revive, export_id=export_id, chosen=chosen, is_paused=is_paused))
 
-    async def adopt(self, export_id: int, audience: Audience, *, fields: Mapping[str, str]) -> Export:
+    async def adopt(self, export_id: int, audience: Audience, *, chosen: FieldMapping) -> Export:
         """
         Let an export go on with another audience: one that was made again under the same name.
 
         Raises:
             Conflict: another export of the account keeps a list for that audience.
         """
-        return await self._order(partial(orders.adopt, export_id=export_id, audience=audience, fields=fields))
+        return await self._order(partial(orders.adopt, export_id=export_id, audience=audience, chosen=chosen))
 
-    async def set_fields(self, export_id: int, fields: Mapping[str, str]) -> Export:
+    async def set_fields(self, export_id: int, chosen: FieldMapping) -> Export:
         """
         Choose other fields; they go along with the changes that come from now on.
         """
-        return await self._order(partial(orders.set_fields, export_id=export_id, fields=fields))
+        return await self._order(partial(orders.set_fields, export_id=export_id, chosen=chosen))
 
     async def list_changed(self, export_id: int, change: ListChange, reason: str) -> Export:
         """
@@ -224,6 +225,13 @@ class Exports:
         )
         await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
+
+    async def pending(self, export_id: int) -> int:
+        """
+        How many changes of an export wait to be told.
+        """
+        statement = select(totals.c.pending).where(totals.c.export_id == export_id)
+        return await self._database.read(lambda connection: connection.scalar(statement)) or 0
 
     async def unfinished(self) -> list[int]:
         """

@@ -18,7 +18,7 @@ from app.store.admission import admit
 from app.store.engine import insert_or_nothing, upsert
 from app.store.journal import Line, write_lines
 from app.store.rows import membership_of, move_of, parts, save_memberships, save_tallies
-from app.store.schema import LIVE, exports, identities, members, memberships, totals
+from app.store.schema import BACKFILL, LIVE, exports, identities, members, memberships, totals
 
 # Built once: building a statement costs more than running it.
 _IDS: BindParameter[Any] = bindparam("b_ids", expanding=True)
@@ -38,7 +38,7 @@ _IDENTITIES = (
     .with_for_update(of=identities)
 )
 _MEMBERS = (
-    select(members.c.id, members.c.address, members.c.due_at, members.c.lease)
+    select(members.c.id, members.c.address, members.c.due_at, members.c.lease, members.c.priority)
     .where(members.c.account == bindparam("b_account"), members.c.address.in_(bindparam("b_addresses", expanding=True)))
     .order_by(members.c.address)
     .with_for_update()
@@ -46,7 +46,13 @@ _MEMBERS = (
 _MEMBERSHIPS = select(memberships).where(
     memberships.c.member_id.in_(_IDS), memberships.c.export_id.in_(bindparam("b_exports", expanding=True))
 )
-_MAKE_DUE = update(members).where(members.c.id.in_(_IDS)).values(due_at=bindparam("b_due"), priority=LIVE, attempts=0)
+_MAKE_DUE = (
+    update(members)
+    .where(members.c.id.in_(_IDS))
+    .values(due_at=bindparam("b_due"), priority=bindparam("b_priority"), attempts=0)
+)
+# A live change of somebody whom a backfill has put in line goes before all of that line.
+_MAKE_LIVE = update(members).where(members.c.id.in_(_IDS)).values(priority=LIVE)
 _SEEN = update(totals).where(totals.c.export_id.in_(_IDS)).values(last_event_at=bindparam("b_at"))
 
 
@@ -63,26 +69,31 @@ def keep(
         digests: keep out who was erased; None where nobody can be.
     """
     changes = [change for webhook in webhooks for change in webhook]
-    batch = _Batch(connection, now)
+    batch = Batch(connection, now)
     taken = batch.load(changes, digests)
     verdicts = iter([Verdict.IGNORED if change is None else batch.apply(change) for change in taken])
     due_accounts = batch.save()
     return [Kept(tuple(next(verdicts) for _ in webhook), due_accounts) for webhook in webhooks]
 
 
-class _Batch:
+class Batch:
     """
     One transaction's worth of changes: what they touch is locked and read, decided in a ledger, and written back.
+
+    Args:
+        is_backfill: they come from a scan, and are told after all live ones.
     """
 
-    def __init__(self, connection: Connection, now: datetime) -> None:
+    def __init__(self, connection: Connection, now: datetime, *, is_backfill: bool = False) -> None:
         self._connection = connection
+        self._is_backfill = is_backfill
         self._ledger = Ledger(now)
         self._accounts: dict[int, str] = {}
         self._states: dict[int, str] = {}
         self._member_ids: dict[tuple[str, str], int] = {}
         self._without_due: set[int] = set()
         self._called: set[int] = set()
+        self._put_off: set[int] = set()
         self._seen: set[int] = set()
 
     def load(self, changes: Sequence[MembershipChange], digests: Digests | None) -> list[MembershipChange | None]:
@@ -161,6 +172,8 @@ class _Batch:
                         self._without_due.add(row.id)
                     if row.lease is not None:
                         self._called.add(row.id)
+                    elif row.priority != LIVE:
+                        self._put_off.add(row.id)
 
     def _members_of(self, changes: Collection[MembershipChange]) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
         """
@@ -200,7 +213,7 @@ class _Batch:
         save_memberships(self._connection, [(self._member_id(m.export_id, m.address), m) for m in changed])
         write_lines(self._connection, list(self._lines()))
         save_tallies(self._connection, self._ledger.tallies, self._ledger.at)
-        if self._seen:
+        if self._seen and not self._is_backfill:
             self._connection.execute(_SEEN, {"b_ids": sorted(self._seen), "b_at": self._ledger.at})
         return due
 
@@ -228,6 +241,7 @@ class _Batch:
 
     def _make_due(self) -> frozenset[str]:
         ids: set[int] = set()
+        put_off: set[int] = set()
         accounts: set[str] = set()
         for export_id, address in self._ledger.changed:
             membership = self._ledger.memberships[export_id, address]
@@ -237,8 +251,13 @@ class _Batch:
                 member_id = self._member_id(export_id, address)
                 if member_id in self._without_due:
                     ids.add(member_id)
+                elif member_id in self._put_off and not self._is_backfill:
+                    put_off.add(member_id)
+        priority = BACKFILL if self._is_backfill else LIVE
         for part in parts(sorted(ids)):
-            self._connection.execute(_MAKE_DUE, {"b_ids": part, "b_due": self._ledger.at})
+            self._connection.execute(_MAKE_DUE, {"b_ids": part, "b_due": self._ledger.at, "b_priority": priority})
+        for part in parts(sorted(put_off)):
+            self._connection.execute(_MAKE_LIVE, {"b_ids": part})
         return frozenset(accounts)
 
     def _lines(self) -> Iterator[Line]:
@@ -254,4 +273,6 @@ def _received(entry: Entry) -> dict[str, object]:
         detail["moved_at_ns"] = entry.moved_at_ns
     if entry.clock_corrected:
         detail["clock_corrected"] = True
+    if entry.by_scan:
+        detail["by_scan"] = True
     return detail

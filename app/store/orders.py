@@ -5,7 +5,6 @@ An order that concerns every member of an export (call for those who wait, cance
 here; the worker then carries it out in slices, see `app.store.slices`.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection, exists, select, update
@@ -13,6 +12,7 @@ from sqlalchemy import Connection, exists, select, update
 from app.domain.audience import Audience, list_name
 from app.domain.errors import Conflict
 from app.domain.export import Export, ExportState, NewExport
+from app.domain.fields import FieldMapping
 from app.domain.list_watch import ListChange
 from app.store.engine import insert_or_nothing
 from app.store.export_rows import export_of, one_export
@@ -39,6 +39,7 @@ def open_export(connection: Connection, new: NewExport, now: datetime) -> tuple[
         "account": new.account,
         "email_field": new.email_field,
         "fields": dict(new.fields),
+        "field_types": dict(new.field_types),
         "list_name": new.list_name,
         "state": ExportState.NEEDS_NAME if new.list_name is None else state,
         "reason": new.reason,
@@ -150,7 +151,7 @@ def stop(connection: Connection, export_id: int) -> Export:
     )
 
 
-def revive(connection: Connection, export_id: int, *, fields: Mapping[str, str], is_paused: bool) -> Export:
+def revive(connection: Connection, export_id: int, *, chosen: FieldMapping, is_paused: bool) -> Export:
     """
     Let a stopped export run again, or wait in pause; without a list it needs a name first.
 
@@ -169,14 +170,14 @@ def revive(connection: Connection, export_id: int, *, fields: Mapping[str, str],
         export_id,
         state=state if export.list_name is not None else ExportState.NEEDS_NAME,
         reason=None,
-        fields=dict(fields),
+        **_columns(chosen),
         # Lists may have been deleted meanwhile.
         list_ready_at=None,
         list_others=None,
     )
 
 
-def adopt(connection: Connection, export_id: int, audience: Audience, fields: Mapping[str, str]) -> Export:
+def adopt(connection: Connection, export_id: int, audience: Audience, chosen: FieldMapping) -> Export:
     """
     Let an export go on with another audience: one that was made again under the same name.
 
@@ -210,16 +211,20 @@ def adopt(connection: Connection, export_id: int, audience: Audience, fields: Ma
         audience_id=audience.id,
         audience_slug=audience.slug,
         audience_name=audience.name,
-        fields=dict(fields),
+        **_columns(chosen),
     )
 
 
-def set_fields(connection: Connection, export_id: int, fields: Mapping[str, str]) -> Export:
+def set_fields(connection: Connection, export_id: int, chosen: FieldMapping) -> Export:
     """
     Choose other fields; they go along with the changes that come from now on.
     """
     one_export(connection, export_id, is_locked=True)
-    return _set(connection, export_id, fields=dict(fields))
+    return _set(connection, export_id, **_columns(chosen))
+
+
+def _columns(chosen: FieldMapping) -> dict[str, object]:
+    return {"fields": dict(chosen.fields), "field_types": dict(chosen.types)}
 
 
 def _of_audience(connection: Connection, new: NewExport) -> Export | None:

@@ -33,12 +33,12 @@ _DUE = select(members.c.id).where(
 )
 
 
-def _lease(due: Select[tuple[int]]) -> ReturningUpdate[tuple[int, str, int]]:
+def _lease(due: Select[tuple[int]]) -> ReturningUpdate[tuple[int, str, int, int]]:
     return (
         update(members)
         .where(members.c.id.in_(due.limit(bindparam("b_limit")).with_for_update(skip_locked=True)))
         .values(lease=bindparam("b_lease"), due_at=bindparam("b_until"), attempts=members.c.attempts + 1)
-        .returning(members.c.id, members.c.address, members.c.attempts)
+        .returning(members.c.id, members.c.address, members.c.attempts, members.c.priority)
     )
 
 
@@ -112,6 +112,7 @@ def take(
             attempts=row.attempts,
             pending=pending[row.id],
             call=plan(pending[row.id]),
+            is_backfill=row.priority == BACKFILL,
         )
         for row in rows
         if row.id in pending
@@ -165,7 +166,7 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
 
 def _order(
     connection: Connection, account: str, room: Room, now: datetime
-) -> list[tuple[ReturningUpdate[tuple[int, str, int]], int, int]]:
+) -> list[tuple[ReturningUpdate[tuple[int, str, int, int]], int, int]]:
     """
     Who is served first: of which priority, and how many at most.
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -77,6 +78,7 @@ exports = Table(
     Column("account", String(64), nullable=False),
     Column("email_field", String(256), nullable=False),
     Column("fields", JSON, nullable=False),
+    Column("field_types", JSON, nullable=False, server_default="{}"),
     Column("list_name", String(128)),
     Column("list_id", String(64)),
     Column("list_ready_at", Moment),
@@ -320,3 +322,51 @@ minute_latencies = Table(
     Column("told", BigInteger, nullable=False),
 )
 Index("ix_minute_latencies_minute", minute_latencies.c.minute)
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("export_id", ForeignKey("exports.id"), nullable=False),
+    Column("is_dry_run", Boolean, nullable=False),
+    Column("state", String(24), nullable=False),
+    Column("cursor", Text),
+    Column("pages", BigInteger, nullable=False, server_default="0"),
+    Column("scanned", BigInteger, nullable=False, server_default="0"),
+    Column("queued", BigInteger, nullable=False, server_default="0"),
+    Column("skipped", JSON, nullable=False, server_default="{}"),
+    Column("total", BigInteger),
+    Column("seen_at", Moment),
+    Column("restarts", Integer, nullable=False, server_default="0"),
+    Column("checkpoint", Text),
+    Column("checkpoint_page", BigInteger, nullable=False, server_default="1"),
+    Column("reason", Text),
+    Column("waiting_for", Text),
+    Column("paged_at", Moment),
+    Column("rate_then", Float),
+    # Who runs it, and until when nobody else may.
+    Column("lease", BigInteger),
+    Column("leased_until", Moment),
+    Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    CheckConstraint(
+        "state in ('queued', 'running', 'waiting', 'needs_confirmation', 'completed', 'failed', 'cancelled')",
+        name="state",
+    ),
+)
+# One at a time for an export.
+Index(
+    "uq_backfills_export_id",
+    backfills.c.export_id,
+    unique=True,
+    sqlite_where=text("ended_at is null"),
+    postgresql_where=text("ended_at is null"),
+)
+
+# Whom a dry run has counted already: pages shift while people come and go, and then show some twice.
+dry_run_people = Table(
+    "dry_run_people",
+    metadata,
+    Column("backfill_id", ForeignKey("backfills.id"), primary_key=True, autoincrement=False),
+    Column("digest", String(32), primary_key=True),
+)

@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.domain.account import AccountReport
 from app.domain.audience import Audience
+from app.domain.backfill import Backfill
 from app.domain.erasure import Erased
 from app.domain.export import Export
 from app.domain.field import ProfileField
@@ -31,6 +32,12 @@ class Exports(Protocol):
     Exports as the routes see them.
     """
 
+    async def get(self, export_id: int) -> Export:
+        """
+        One export.
+        """
+        ...
+
     async def reports(self, export_id: int | None = None) -> list[ExportReport]:
         """
         Exports with their counts.
@@ -43,7 +50,7 @@ class Exports(Protocol):
         """
         ...
 
-    async def set_fields(self, export_id: int, fields: Mapping[str, str]) -> Export:
+    async def set_fields(self, export_id: int, chosen: FieldMapping) -> Export:
         """
         Choose other fields.
         """
@@ -70,6 +77,36 @@ class Exports(Protocol):
     async def unexported(self) -> list[Unexported]:
         """
         The audiences whose events are ignored.
+        """
+        ...
+
+
+class Backfills(Protocol):
+    """
+    Backfills as the routes see them.
+    """
+
+    async def open(self, export_id: int, *, is_dry_run: bool) -> Backfill:
+        """
+        The one under way, or a new one.
+        """
+        ...
+
+    async def get(self, export_id: int, backfill_id: int) -> Backfill:
+        """
+        One backfill.
+        """
+        ...
+
+    async def of_export(self, export_id: int) -> list[Backfill]:
+        """
+        The newest ones of an export.
+        """
+        ...
+
+    async def cancel(self, export_id: int, backfill_id: int) -> Backfill:
+        """
+        End a backfill.
         """
         ...
 
@@ -242,6 +279,18 @@ class Status(Protocol):
         """
         ...
 
+    def backfill_started(self) -> None:
+        """
+        Go on with a backfill that was started.
+        """
+        ...
+
+    def clock(self) -> datetime:
+        """
+        The time, aware and in UTC.
+        """
+        ...
+
     def is_silent(self, export_id: int) -> bool:
         """
         True if no webhook came for an export for long, although there were some.
@@ -269,6 +318,7 @@ class Doors:
 
     exports: Exports
     starting: Starting
+    backfills: Backfills
     members: Members
     journal: Journal
     dead_letters: DeadLetters

@@ -103,7 +103,7 @@ async def change_export(doors: Behind, export_id: ExportId, patch: Annotated[Exp
         await doors.exports.name(export_id, patch.name)
     if patch.fields is not None:
         chosen = await doors.starting.check_fields(patch.fields)
-        await doors.exports.set_fields(export_id, chosen.fields)
+        await doors.exports.set_fields(export_id, chosen)
     if patch.state is not None:
         await (doors.exports.pause if patch.state == "paused" else doors.exports.resume)(export_id)
     doors.status.exports_changed()

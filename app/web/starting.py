@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.errors import BadOrder
+from app.domain.errors import NoLyticsToken
 from app.starting import DEFAULT_EMAIL_FIELD, Order, Plan, Would
+from app.web.backfills import BackfillView, begin_backfill
 from app.web.dependencies import Behind, require_admin
 from app.web.export_views import AudienceView, ExportView
 from app.web.exports import AudienceName, FieldName, Fields, State, view_of
@@ -39,7 +40,9 @@ class ExportOrder(BaseModel):
         default=None,
         description="Lytics fields, or Lytics field → Sailthru var. Left out: none, or those of the export there is.",
     )
-    existing_users: bool = Field(default=False, description="Bring over who is in the audience now, too.")
+    existing_users: bool = Field(
+        default=False, description="Bring over who is in the audience now, too: flows start for all who join by it."
+    )
     name: AudienceName | None = Field(
         default=None, description="Names the list, where Lytics can't be asked or the audience's own name is taken."
     )
@@ -73,7 +76,7 @@ class StartedView(BaseModel):
     """
 
     export: ExportView
-    backfill: None = None
+    backfill: BackfillView | None
     notes: Notes
 
 
@@ -89,8 +92,6 @@ async def start_export(doors: Behind, wanted: Annotated[ExportOrder, Body()]) ->
     Makes the list at once, since a flow in Lifecycle Optimizer can only be built on a list that exists. The same
     audience and authorization again: changes the fields, or revives it if it was stopped.
     """
-    if wanted.existing_users:
-        raise BadOrder("This version can't bring over existing users yet.", reason="no_backfill")
     order = Order(
         audience=wanted.audience,
         account=wanted.authorization,
@@ -100,13 +101,16 @@ async def start_export(doors: Behind, wanted: Annotated[ExportOrder, Body()]) ->
         adopt=wanted.adopt,
         is_paused=None if wanted.state is None else wanted.state == "paused",
     )
+    if wanted.existing_users and doors.lytics is None:
+        raise NoLyticsToken
     plan = await doors.starting.plan(order)
     if wanted.preview:
         return _answer(200, _plan_view(plan))
     export = await doors.starting.carry_out(plan, order)
     await doors.status.make_list(export)
     doors.status.exports_changed()
-    view = StartedView(export=await view_of(doors, export.id), notes=list(plan.notes))
+    backfill = await begin_backfill(doors, export.id, is_dry_run=False) if wanted.existing_users else None
+    view = StartedView(export=await view_of(doors, export.id), backfill=backfill, notes=list(plan.notes))
     return _answer(202, view)
 
 
@@ -122,6 +126,6 @@ def _plan_view(plan: Plan) -> PlanView:
         authorization=plan.account,
         list=plan.list_name,
         email_field=plan.email_field,
-        fields=dict(plan.fields),
+        fields=dict(plan.chosen.fields),
         notes=list(plan.notes),
     )

@@ -252,9 +252,9 @@ def test_the_timeline_tells_of_stale_and_ignored_changes_too() -> None:
     ledger = ledger_of(enter(ADA, at=5), exit_(ADA, at=1), change(GRACE, message=6, lytics_id=None), exit_(None, at=2))
 
     assert ledger.entries == [
-        Entry(1, ADA, Kind.ENTER, Verdict.ACCEPTED, enter(at=5).moved_at_ns, clock_corrected=False),
-        Entry(1, ADA, Kind.EXIT, Verdict.STALE, exit_(at=1).moved_at_ns, clock_corrected=False),
-        Entry(1, GRACE, Kind.CHANGE, Verdict.IGNORED, None, clock_corrected=False),
+        Entry(1, ADA, Kind.ENTER, Verdict.ACCEPTED, enter(at=5).moved_at_ns, clock_corrected=False, by_scan=False),
+        Entry(1, ADA, Kind.EXIT, Verdict.STALE, exit_(at=1).moved_at_ns, clock_corrected=False, by_scan=False),
+        Entry(1, GRACE, Kind.CHANGE, Verdict.IGNORED, None, clock_corrected=False, by_scan=False),
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 from app.domain.audience import Audience
 from app.domain.errors import Conflict, NotFound
 from app.domain.export import Export, ExportState, NewExport
+from app.domain.fields import FieldMapping
 from app.domain.list_watch import ListChange
 from app.domain.member import Told
 from app.store.exports import Exports
@@ -192,9 +193,9 @@ async def test_a_revived_export_goes_on_where_the_list_stands(
     await members.keep([enter(at=100)])
     await exports.stop(export.id)
     with pytest.raises(Conflict, match="still being stopped"):
-        await exports.revive(export.id, fields={}, is_paused=False)
+        await exports.revive(export.id, chosen=FieldMapping({}), is_paused=False)
     await carry_out(exports, members)
-    revived = await exports.revive(export.id, fields={"x": "y"}, is_paused=False)
+    revived = await exports.revive(export.id, chosen=FieldMapping({"x": "y"}), is_paused=False)
     kept = await members.keep([enter(at=50)])
 
     assert (revived.state, revived.fields, revived.reason) == (ExportState.RUNNING, {"x": "y"}, None)
@@ -251,7 +252,7 @@ async def test_a_list_whose_count_jumped_is_taken_as_it_is(
 class TestAnAudienceThatWasMadeAgain:
     async def adopted(self, exports: Exports, running: Running) -> Export:
         export = await running("A")
-        return await exports.adopt(export.id, Audience("A2", "a", "A"), fields={"x": "y"})
+        return await exports.adopt(export.id, Audience("A2", "a", "A"), chosen=FieldMapping({"x": "y"}))
 
     async def test_its_export_goes_on_with_it(self, exports: Exports, members: Members, running: Running) -> None:
         """
@@ -282,7 +283,7 @@ class TestAnAudienceThatWasMadeAgain:
                 exit_(GRACE, lytics_id=GRACE_ID, at=12, export_id=started.id),
             ]
         )
-        await exports.adopt(old.id, Audience("A2", "a", "A"), fields={})
+        await exports.adopt(old.id, Audience("A2", "a", "A"), chosen=FieldMapping({}))
         late = await members.keep([enter("late@example.com", lytics_id="4", at=13, export_id=started.id)])
         await carry_out(exports, members)
         merged = await exports.get(started.id)
@@ -304,7 +305,7 @@ class TestAnAudienceThatWasMadeAgain:
         old = await running("A")
         other, _ = await exports.open(new("A2", list_name="Lytics Other"))
         with pytest.raises(Conflict, match=f"Export {other.id} keeps the list 'Lytics Other'"):
-            await exports.adopt(old.id, Audience("A2", "a", "A"), fields={})
+            await exports.adopt(old.id, Audience("A2", "a", "A"), chosen=FieldMapping({}))
 
         assert (await exports.get(old.id)).audience_id == "A"
 

@@ -1,0 +1,466 @@
+"""
+Backfill: the list ends as the audience is, whatever comes before, during and after, and nobody is told twice.
+"""
+
+import os
+import random
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import pytest
+
+from app.sandbox import webhooks
+from app.sandbox.audiences import SPRING_BUYERS, Audience
+from app.sandbox.faults import Error, Slow
+from app.sandbox.lytics import SCAN
+from app.sandbox.rules import Rule
+from tests.factories import MINUTE, NOON
+from tests.service import API_KEY, LIST
+from tests.world import Died, World
+
+OTHER = Audience("9999", "Autumn Buyers", "autumn_buyers")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Any:
+    with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), told=[]) as world:
+        yield world
+
+
+async def started(world: World, **wanted: Any) -> dict[str, Any]:
+    body = {"audience": SPRING_BUYERS.id, "existing_users": True} | wanted
+    found: dict[str, Any] = await world.admin("/exports", method="POST", json=body)
+    return found
+
+
+async def backfill(world: World, export_id: int = 1, number: int = 1) -> dict[str, Any]:
+    found: dict[str, Any] = await world.admin(f"/exports/{export_id}/backfills/{number}")
+    return found
+
+
+async def ended(world: World, export_id: int = 1, number: int = 1) -> dict[str, Any]:
+    async def has_ended() -> bool:
+        return (await backfill(world, export_id, number))["ended_at"] is not None
+
+    await world.work_until(has_ended, patience=timedelta(days=2))
+    return await backfill(world, export_id, number)
+
+
+def people(world: World, count: int, audience: Audience = SPRING_BUYERS) -> set[str]:
+    """
+    Put so many people into an audience; returns their addresses.
+    """
+    of_audience = world.lytics.scans.people[audience.id]
+    of_audience.generate(count)
+    return {str(profile["email"]) for profile in of_audience.page(0, count)}
+
+
+def joins(world: World, list_name: str = LIST) -> Counter[str]:
+    """
+    How often each person was told to join.
+    """
+    told = world.told or []
+    return Counter(one["id"] for one in told if one.get("lists", {}).get(list_name) == 1)
+
+
+class TestEverybody:
+    def test_who_is_in_the_audience_is_brought_over_once(self, world: World) -> None:
+        """
+        With the chosen fields; the numbers say what became of each row.
+        """
+
+        async def story() -> None:
+            addresses = people(world, 250)
+            world.lytics.scans.people[SPRING_BUYERS.id].add(
+                [{"_id": "1", "email": ""}, {"_id": "2"}, {"_id": "3", "email": "no address"}]
+            )
+            begun = await started(world, fields=["first_name"])
+            done = await ended(world)
+            await world.work_until_told()
+            profile = world.sailthru.account(API_KEY).find("email", min(addresses))
+
+            assert begun["backfill"]["state"] == "queued"
+            assert world.sailthru.members(LIST) == addresses
+            assert set(joins(world).values()) == {1}
+            assert (done["state"], done["scanned"], done["total"], done["queued"]) == ("completed", 253, 253, 250)
+            assert done["skipped"] == {"no_address": 2, "invalid": 1}
+            assert done["joins_at_most"] == 250
+            assert profile is not None
+            assert set(profile.vars) == {"first_name"}
+
+        world.run(story())
+
+    def test_who_is_there_already_is_not_told_again(self, world: World) -> None:
+        """
+        By webhook or by scan, which write the same profile differently, a person has the same vars: no second call.
+        """
+
+        async def story() -> None:
+            addresses = people(world, 30)
+            fields = ["first_name", "visitct", "is_member", "lastvisit_ts", "emails", "hourly"]
+            await started(world, existing_users=False, fields=fields)
+            for profile in world.lytics.scans.people[SPRING_BUYERS.id].page(0, 15):
+                sent = {name: profile[name] for name in fields}
+                sent["lastvisit_ts"] = str(sent["lastvisit_ts"]).replace(".000Z", "Z")
+                await world.send(webhooks.enter(str(profile["email"]), at=world.clock(), fields=sent))
+            await world.work_until_told()
+            await started(world)
+            first = await ended(world)
+            await world.work_until_told()
+            await started(world)
+            second = await ended(world, number=2)
+            account = world.sailthru.account(API_KEY)
+            kinds = {
+                (name, type(value))
+                for address in addresses
+                for profile in [account.find("email", address)]
+                if profile is not None
+                for name, value in profile.vars.items()
+            }
+
+            assert (first["queued"], first["skipped"]) == (15, {"already_there": 15})
+            assert (second["queued"], second["skipped"]) == (0, {"already_there": 30})
+            assert len(world.told or []) == 30
+            assert kinds == {
+                ("first_name", str),
+                ("visitct", int),
+                ("is_member", bool),
+                ("lastvisit_ts", str),
+                ("emails", list),
+                ("hourly", dict),
+            }
+
+        world.run(story())
+
+    def test_those_whom_sailthru_refuses_are_dead_letters_of_their_own(self, world: World) -> None:
+        async def story() -> None:
+            addresses = people(world, 40)
+            bad = "person7@example.com"
+            refused = Error(status=400, code=35, text="Known hardbounce")
+            world.sailthru.faults.set([Rule(refused, ids=frozenset({bad}))])
+            await started(world)
+            await ended(world)
+
+            async def is_told() -> bool:
+                return (await world.counts())["pending"] == 0
+
+            await world.work_until(is_told, patience=timedelta(hours=1))
+
+            assert world.sailthru.members(LIST) == addresses - {bad}
+            assert (await world.counts())["dead"] == 1
+
+        world.run(story())
+
+
+class TestLiveChanges:
+    @pytest.mark.parametrize("moment", ["before", "during", "after"])
+    def test_win_whenever_they_come(self, world: World, moment: str) -> None:
+        """
+        Before, while and after the page that holds the person is read: who left is not on the list, who entered is,
+        and a newer field stays.
+        """
+
+        async def story() -> None:
+            addresses = people(world, 350)
+            leaver, changer, newcomer = "person250@example.com", "person251@example.com", "new@example.com"
+            await started(world, existing_users=False, fields=["first_name"])
+
+            async def happen() -> None:
+                at = world.clock()
+                await world.send(webhooks.enter(changer, at=at, fields={"first_name": "Newest"}))
+                await world.send(webhooks.enter(leaver, at=at - timedelta(minutes=30)))
+                await world.send(webhooks.exit_(leaver, at=at))
+                await world.send(webhooks.enter(newcomer, at=at))
+
+            if moment == "before":
+                await happen()
+            scan_slowly(world)
+            await started(world)
+            if moment == "during":
+                await until_scanned(world, 100)
+                await happen()
+            await ended(world)
+            if moment == "after":
+                await happen()
+            await world.work_until_told()
+            account = world.sailthru.account(API_KEY)
+            changed = account.find("email", changer)
+
+            assert world.sailthru.members(LIST) == addresses - {leaver} | {newcomer}
+            assert changed is not None
+            assert changed.vars == {"first_name": "Newest"}
+            assert max(joins(world).values()) == 1
+
+        world.run(story())
+
+    def test_a_person_whom_the_scan_named_by_no_id_leaves_by_the_id_of_the_first_event(self, world: World) -> None:
+        async def story() -> None:
+            world.lytics.scans.people[SPRING_BUYERS.id].add([{"_id": "not a number", "email": "ada@example.com"}])
+            await started(world)
+            await ended(world)
+            await world.send(webhooks.change("ada@example.com", sent_at=world.clock(), user_id="77"))
+            await world.send(webhooks.exit_(None, at=world.clock(), user_id="77"))
+            await world.work_until_told()
+
+            assert world.sailthru.members(LIST) == set()
+
+        world.run(story())
+
+    def test_go_before_a_backfill(self, tmp_path: Path) -> None:
+        """
+        While 2,000 wait behind a limit that binds, p95 of live changes is at most 1.5 times that of an idle account.
+        """
+        limit = {("POST", "/user"): 600}
+
+        def live(folder: Path, *, is_busy: bool) -> float:
+            folder.mkdir()
+            with World(folder, limits=limit) as world:
+
+                async def story() -> float:
+                    await started(world, existing_users=False)
+                    if is_busy:
+                        people(world, 2000)
+                        await started(world)
+                    await world.sleep(60)
+                    sent: dict[str, datetime] = {}
+                    for number in range(60):
+                        sent[f"live{number}@example.com"] = world.clock()
+                        await world.send(webhooks.enter(f"live{number}@example.com", at=world.clock()))
+                        await world.sleep(2)
+                    await world.work_until_told()
+                    events = world.sailthru.account(API_KEY).lo_events
+                    joined = {one.email: one.time for one in events if one.entry == "List Joined"}
+                    waits = [(joined[address] - at).total_seconds() for address, at in sent.items()]
+                    return quantiles(waits, n=20)[-1]
+
+                return world.run(story())
+
+        assert live(tmp_path / "busy", is_busy=True) <= 1.5 * live(tmp_path / "idle", is_busy=False)
+
+
+class TestWhatGoesWrong:
+    def test_killed_ten_times_it_goes_on_from_its_last_page(self, tmp_path: Path) -> None:
+        """
+        At any commit: the list is exact, at most one page is read twice for each death, and nobody joins twice.
+        """
+        dice = random.Random(20261125)
+        with World(tmp_path, told=[], seed=5) as world:
+
+            async def story() -> None:
+                addresses = people(world, 1500)
+                await started(world)
+                for _ in range(10):
+                    world.life.commits_left = dice.randrange(1, 40)
+                    with suppress(Died):
+                        while True:
+                            await world.sleep(1)
+                    await world.start_again()
+                done = await ended(world)
+                await world.work_until_told()
+
+                assert world.sailthru.members(LIST) == addresses
+                assert (done["state"], done["queued"]) == ("completed", 1500)
+                assert world.lytics.calls[f"GET {SCAN}"] <= 15 + 10
+                assert max(joins(world).values()) <= 1 + world.joins_repeated
+
+            world.run(story())
+
+    def test_a_scan_that_lytics_forgot_begins_again_once(self, world: World) -> None:
+        """
+        Whom it had brought over is there already; a second time it fails with the reason.
+        """
+
+        async def story() -> None:
+            addresses = people(world, 500)
+            scan_slowly(world)
+            await started(world)
+            await until_scanned(world, 200)
+            world.lytics.scans.expire()
+            done = await ended(world)
+            await world.work_until_told()
+
+            assert (done["state"], world.sailthru.members(LIST)) == ("completed", addresses)
+            assert done["queued"] == 500
+            assert max(joins(world).values()) == 1
+
+        world.run(story())
+
+    def test_a_scan_that_never_ends_fails_with_the_reason(self, world: World) -> None:
+        async def story() -> None:
+            people(world, 500)
+            world.lytics.scans.switches.loops = True
+            await started(world)
+            done = await ended(world)
+
+            assert done["state"] == "failed"
+            assert "read already" in done["reason"]
+            assert "after a restart" in done["reason"]
+
+        world.run(story())
+
+    def test_an_audience_that_is_deleted_meanwhile_fails_with_the_reason(self, world: World) -> None:
+        async def story() -> None:
+            people(world, 500)
+            scan_slowly(world)
+            await started(world)
+            await until_scanned(world, 100)
+            world.lytics.put(replace(SPRING_BUYERS, is_deleted=True))
+            done = await ended(world)
+            await world.work_until_told()
+
+            assert done["state"] == "failed"
+            assert "deleted in Lytics" in done["reason"]
+            assert 100 <= len(world.sailthru.members(LIST)) < 500
+
+        world.run(story())
+
+    def test_a_lytics_that_is_away_is_waited_for(self, world: World) -> None:
+        async def story() -> None:
+            addresses = people(world, 300)
+            await started(world, existing_users=False)
+            world.lytics.availability.token_expired = True
+            await world.admin("/exports/1/backfills", method="POST", json={})
+            await world.sleep(600)
+            waits = await backfill(world)
+            world.lytics.availability.token_expired = False
+            done = await ended(world)
+            await world.work_until_told()
+
+            assert waits["state"] == "waiting"
+            assert "expired" in waits["waiting_for"]
+            assert (done["state"], done["waiting_for"]) == ("completed", None)
+            assert world.sailthru.members(LIST) == addresses
+
+        world.run(story())
+
+
+class TestItIsHeldUp:
+    def test_by_an_export_that_is_paused(self, world: World) -> None:
+        """
+        Nobody is brought over before it runs; stopped, it ends.
+        """
+
+        async def story() -> None:
+            addresses = people(world, 300)
+            await started(world, state="paused")
+            await world.sleep(60)
+            waits = await backfill(world)
+            await world.admin("/exports/1", method="PATCH", json={"state": "running"})
+            await ended(world)
+            await world.work_until_told()
+            await started(world)
+            await ended(world, number=2)
+            await world.admin("/exports/1", method="PATCH", json={"state": "paused"})
+            await started(world)
+            await world.admin("/exports/1", method="DELETE")
+            done = await ended(world, number=3)
+
+            assert (waits["state"], waits["scanned"]) == ("waiting", 0)
+            assert "paused" in waits["waiting_for"]
+            assert world.sailthru.members(LIST) == addresses
+            assert (done["state"], done["reason"]) == ("cancelled", "Its export was stopped.")
+
+        world.run(story())
+
+    def test_by_sailthru_so_that_two_of_one_account_share_it(self, tmp_path: Path) -> None:
+        """
+        Neither has to wait for the end of the other, and live changes for none of them.
+        """
+        limits = {("POST", "/user"): 1200}
+        with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), limits=limits, told=[]) as world:
+
+            async def story() -> None:
+                first = people(world, 5000)
+                world.lytics.scans.people[OTHER.id].add(
+                    [{"_id": str(n), "email": f"other{n}@example.com"} for n in range(3000)]
+                )
+                await started(world)
+                await world.sleep(120)
+                await started(world, audience=OTHER.id)
+                await world.send(webhooks.enter("live@example.com", at=world.clock()))
+                await world.sleep(6 * 60)
+                halfway = {name: len(joins(world, name)) for name in (LIST, f"Lytics {OTHER.name}")}
+                live = joins(world)["live@example.com"]
+                await ended(world)
+                await ended(world, export_id=2, number=2)
+                await world.work_until_told()
+
+                assert live == 1
+                assert min(halfway.values()) >= 1000, halfway
+                assert world.sailthru.members(LIST) == first | {"live@example.com"}
+                assert len(world.sailthru.members(f"Lytics {OTHER.name}")) == 3000
+                assert world.account()["over_limit"] == {}
+
+            world.run(story())
+
+    def test_until_it_is_cancelled(self, world: World) -> None:
+        """
+        Whom it has queued is told; a new one goes on with the rest.
+        """
+
+        async def story() -> None:
+            addresses = people(world, 1000)
+            scan_slowly(world)
+            await started(world)
+            await until_scanned(world, 300)
+            cancelled = await world.admin("/exports/1/backfills/1", method="DELETE")
+            await world.sleep(60)
+            await world.work_until_told()
+            some = len(world.sailthru.members(LIST))
+            await started(world)
+            await ended(world, number=2)
+            await world.work_until_told()
+
+            assert cancelled["state"] == "cancelled"
+            assert 300 <= some < 1000
+            assert world.sailthru.members(LIST) == addresses
+            assert max(joins(world).values()) == 1
+
+        world.run(story())
+
+
+def scan_slowly(world: World) -> None:
+    """
+    Each page takes a second.
+    """
+    world.lytics.faults.set([Rule(Slow(seconds=1), endpoints=frozenset({SCAN}))])
+
+
+async def until_scanned(world: World, rows: int) -> None:
+    async def is_scanned() -> bool:
+        return bool((await backfill(world))["scanned"] >= rows)
+
+    while not await is_scanned():
+        await world.sleep(0.01)
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_many_come_over_within_the_limit(tmp_path: Path) -> None:
+    """
+    As fast as the share of a backfill allows: at least 97 % of it is used in every whole minute, no call is refused.
+    """
+    count = int(os.environ.get("BACKFILL_PEOPLE", "10000"))
+    limit = max(count // 8, 600)
+    with World(tmp_path, limits={("POST", "/user"): limit}, told=[]) as world:
+
+        async def story() -> set[str]:
+            addresses = people(world, count)
+            await started(world)
+            await ended(world)
+            await world.work_until_told()
+            return addresses
+
+        addresses = world.run(story())
+        minutes = Counter((at - NOON) // MINUTE for at in world.told_at)
+        whole = range(1, max(minutes))
+
+        assert world.sailthru.members(LIST) == addresses
+        assert set(joins(world).values()) == {1}
+        assert world.account()["over_limit"] == {}
+        assert min(minutes[minute] for minute in whole) >= 0.97 * 0.8 * 0.8 * limit, minutes
+        assert max(minutes.values()) <= 0.8 * limit
