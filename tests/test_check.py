@@ -214,7 +214,6 @@ def test_a_wrong_setting_is_named(scene: Scene, different: dict[str, str], about
             {"kind": "error", "status": 403, "code": 4},
             ["not on the Sailthru account's list of allowed ones", "Add this machine's public address", "My Sailthru"],
         ),
-        ({"kind": "hang"}, ["127.0.0.1:{port} did not answer within 0.5 seconds", "Check SAILTHRU_BASE_URL"]),
         ({"kind": "reset"}, ["127.0.0.1:{port} broke the connection", "Check SAILTHRU_BASE_URL"]),
         ({"kind": "html", "status": 404}, ["What answers at 127.0.0.1:{port} is not the API", "SAILTHRU_BASE_URL"]),
         ({"kind": "html", "status": 200}, ["What answers at 127.0.0.1:{port} is not the API", "SAILTHRU_BASE_URL"]),
@@ -228,12 +227,24 @@ def test_a_wrong_setting_is_named(scene: Scene, different: dict[str, str], about
 )
 def test_what_sailthru_does_is_told(scene: Scene, fault: dict[str, object], words: list[str]) -> None:
     scene.sandbox.tell("faults", rules=[{"fault": fault}])
-    found = scene.check(SAILTHRU_TIMEOUT_SECONDS="0.5")
+    found = scene.check()
 
     assert found.code == 1
     assert found.marks() == {"settings": "✓", "store": "✓", DEFAULT: "✗", "Lytics": "✓"}
     for word in words:
         assert word.replace("{port}", str(scene.sandbox.port)) in found.lines[DEFAULT]
+
+
+def test_silence_is_told(scene: Scene) -> None:
+    """
+    It is waited for as long as the settings say, and no longer.
+    """
+    scene.sandbox.tell("faults", rules=[{"fault": {"kind": "hang"}}])
+    found = scene.check(SAILTHRU_TIMEOUT_SECONDS="0.5")
+
+    assert found.code == 1
+    assert f"127.0.0.1:{scene.sandbox.port} did not answer within 0.5 seconds" in found.lines[DEFAULT]
+    assert "Check SAILTHRU_BASE_URL" in found.lines[DEFAULT]
 
 
 @pytest.mark.parametrize("right", ["list", "user"])
@@ -393,6 +404,25 @@ def test_what_the_first_start_would_make_is_told_and_not_made(scene: Scene) -> N
     assert (found.code, found.marks()["store"]) == (0, "!")
     assert f"Neither {path} nor its folder is there yet" in found.lines["store"]
     assert not path.parent.exists()
+
+
+def test_a_database_that_is_there_and_one_that_is_not(scene: Scene, migrated_file: Path) -> None:
+    """
+    Of this version, of an older one that the next start brings up to date, and none yet: all are well.
+    """
+    current, older, none = (scene.folder / f"{name}.db" for name in ("current", "older", "none"))
+    for path in (current, older):
+        shutil.copyfile(migrated_file, path)
+    with closing(sqlite3.connect(older)) as connection, connection:
+        connection.execute("update alembic_version set version_num = '0001'")
+    found = [scene.check(DATABASE_URL=f"sqlite:///{path}") for path in (current, older, none)]
+
+    assert [one.code for one in found] == [0, 0, 0]
+    assert [one.lines["store"].removeprefix("✓ store               ") for one in found] == [
+        f"{current} can be used, and is up to date.",
+        f"{older} is of an older version; the next start copies it, and brings it up to date.",
+        f"{none} is not there yet; the first start makes it.",
+    ]
 
 
 def test_the_store_of_another_key_is_told(scene: Scene, migrated_file: Path) -> None:

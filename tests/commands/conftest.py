@@ -36,7 +36,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sa
     """
     A service that has told Ada, and has given up somebody whose address Sailthru does not take.
     """
-    with running(tmp_path_factory.mktemp("service")) as (service, sandbox):
+    with running(tmp_path_factory.mktemp("service"), ERASURE_KEY="an-erasure-key-of-the-tests") as (service, sandbox):
         invalid = {"kind": "error", "status": 400, "code": 11, "text": "Invalid email"}
         sandbox.tell("faults", rules=[{"fault": invalid, "ids": [BAD], "methods": ["POST"]}])
         # One after the other, so that neither has to wait for the first answer to tell the limit.

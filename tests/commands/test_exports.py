@@ -254,6 +254,9 @@ class TestChanging:
         assert (ended.code, ended.out, ended.err) == (0, f"Export 1, {LIST} is stopped.\n", "")
         assert stub.stop.call_count == 1
 
+    def test_stop_as_json(self, ask: Run, stub: Stub) -> None:
+        assert json.loads(ask("export", "stop", "1", "--yes", "--json").out)["state"] == "stopped"
+
     def test_stop_where_nobody_can_be_asked(self, ask: Run, stub: Stub) -> None:
         """
         It says what would have been lost.

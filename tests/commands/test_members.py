@@ -52,6 +52,17 @@ def test_a_stranger(ask: Run, email: str) -> None:
     assert ended.out == f"{email}\nNothing is known of this address.\n"
 
 
+def test_who_was_erased(ask: Run, service: Service) -> None:
+    """
+    Since when; nothing else is known.
+    """
+    service.http.delete("/members/gone@example.com").raise_for_status()
+    ended = ask("member", "gone@example.com")
+
+    assert re.search(r"\nErased at 2\d{3}-[\d-]+ [\d:]+ UTC, and kept out since\.\n", ended.out)
+    assert ended.out.endswith("Nothing is known of this address.\n")
+
+
 def test_as_json(ask: Run, service: Service) -> None:
     ended = ask("member", ADA, "--json")
 

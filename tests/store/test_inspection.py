@@ -217,6 +217,13 @@ class TestFindsWhatIsWrong:
             self.assert_unusable(shared / "data" / "store.db", f"{shared}/data can't be written", "Permission denied")
         (shared / "data").chmod(0o700)
 
+    def test_a_folder_in_one_that_may_not_be_entered(self, shared: Path) -> None:
+        (shared / "data").mkdir()
+        (shared / "data").chmod(0o000)
+        with another_user():
+            self.assert_unusable(shared / "data" / "deep" / "store.db", f"{shared}/data/deep can't be written")
+        (shared / "data").chmod(0o700)
+
     @pytest.mark.parametrize("name", ["store.db", "store.db-wal", "store.db-shm", "store.db.lock"])
     def test_a_file_of_somebody_else(self, shared: Path, name: str) -> None:
         """
