@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from app.sandbox import webhooks
 from tests.promises.processes import ADMIN_TOKEN, WEBHOOK_TOKEN, running
 
@@ -15,6 +17,8 @@ EXAMPLES = os.environ.get("SCHEMA_EXAMPLES", "20")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
+# Takes as long as there are calls and examples; other tests run beside it.
+@pytest.mark.timeout(15 * int(EXAMPLES))
 def test_every_call_ends_as_it_is_declared(tmp_path: Path) -> None:
     """
     Whatever is sent: no server error, no status and no body that the description does not know.
