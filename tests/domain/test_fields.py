@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.errors import BadFields
@@ -199,6 +199,7 @@ def test_a_var_that_sailthru_knows_is_told() -> None:
         assert note.startswith(f"{var} has a meaning of its own in Sailthru")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=40), st.text(max_size=40), max_size=5))
 def test_whatever_is_wanted_is_made_legal_or_refused(wanted: dict[str, str]) -> None:
     """

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.audience import Audience
@@ -241,18 +241,15 @@ def test_what_is_no_page(document: Any) -> None:
         page_in(document, NOON + timedelta(0))
 
 
+NAMES = ["id", "as", "name", "data", "fields", "columns", "by_fields", "_next", "total", "type"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["id", "as", "name", "data", "fields", "columns", "by_fields", "_next", "total", "type"]),
-            inner,
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=12,
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["data", "_next", "next", "total", "status"]), JSON))
 def test_whatever_comes_is_read_or_refused(document: dict[str, object]) -> None:
     """
