@@ -133,11 +133,18 @@ class Backfiller:
         export = await self._exports.get(backfill.export_id)
         if export.state is ExportState.STOPPED:
             return await self._end(backfill, BackfillState.CANCELLED, "Its export was stopped.", lease)
+        if self._lytics is None:
+            why = "No LYTICS_API_TOKEN is set, so nobody can be asked who is in the audience."
+            return await self._wait(backfill, why, LONGEST_WAIT, lease)
         held_up = await self._held_up(backfill, export)
         if held_up is not None:
             return await self._wait(backfill, *held_up, lease)
+        return await self._turn_page(backfill, export, self._lytics, lease, failures)
+
+    async def _turn_page(self, backfill: Backfill, export: Export, lytics: Lytics, lease: int, failures: int) -> Step:
+        fields = [export.email_field, *export.fields]
         try:
-            page = await self._page(backfill, export)
+            page = await lytics.scan(export.audience_id, fields=fields, start=backfill.cursor)
         except (NotFound, CallFailed) as error:
             return await self._without_a_page(backfill, error, failures, lease)
         if is_loop(backfill, page.next):
@@ -167,8 +174,6 @@ class Backfiller:
         """
         What has to happen before the next page may come.
         """
-        if self._lytics is None:
-            return "No LYTICS_API_TOKEN is set, so nobody can be asked who is in the audience.", LONGEST_WAIT
         if backfill.is_dry_run:
             return None
         if export.state is not ExportState.RUNNING:
@@ -177,12 +182,6 @@ class Backfiller:
         if waiting >= MOST_WAITING:
             return f"{waiting:,} people of this export are told first.", LOOK_AGAIN
         return None
-
-    async def _page(self, backfill: Backfill, export: Export) -> ScanPage:
-        if self._lytics is None:
-            raise Permanent("no_lytics_token", "No LYTICS_API_TOKEN is set.")
-        fields = [export.email_field, *export.fields]
-        return await self._lytics.scan(export.audience_id, fields=fields, start=backfill.cursor)
 
     def _understood(self, page: ScanPage, backfill: Backfill, export: Export) -> Page:
         moment = backfill.seen_at or seen_at(page.answered_at, self._clock())

@@ -12,7 +12,7 @@ import structlog
 
 from app.domain.errors import CallFailed
 from app.domain.export import Export, ExportState
-from app.domain.list_watch import Kept, ListChange, ListSeen, judge, reason
+from app.domain.list_watch import Kept, ListChange, ListSeen, Told, judge, reason
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +58,12 @@ class Exports(Protocol):
     async def reports(self) -> Sequence[Report]:
         """
         Every export, as it stands.
+        """
+        ...
+
+    async def told(self) -> Mapping[int, Told]:
+        """
+        By export, how many people Sailthru was told to be on its list.
         """
         ...
 
@@ -150,25 +156,28 @@ class Watch:
             lists = self._lists[account]
             try:
                 index = await lists.index()
+                told = await self._exports.told()
                 after = [one for one in await self._exports.reports() if one.export.account == account]
                 for one in after:
                     if _is_watched(one.export) and one.export.id in before:
-                        await self._look_at(lists, index, before[one.export.id], one)
+                        await self._look_at(lists, index, told.get(one.export.id, Told()), before[one.export.id], one)
             except CallFailed as failed:
                 # Whether calls work at all is told by those that deliver; the next hour looks again.
                 log.info("lists were not looked at", account=account, why=str(failed))
 
-    async def _look_at(self, lists: Lists, index: Mapping[str, list[ListSeen]], before: Report, after: Report) -> None:
-        export, counts = after.export, after.counts
+    async def _look_at(
+        self, lists: Lists, index: Mapping[str, list[ListSeen]], told: Told, before: Report, after: Report
+    ) -> None:
+        export = after.export
         name = export.list_name or ""
         named = index.get(name, [])
         seen = next((one for one in named if one.list_id == export.list_id), named[0] if named else None)
         if seen is None:
             # Half an index must not stop an export.
             seen = await lists.find(name)
-        moved = sum(counts[what] - before.counts[what] for what in ("accepted", "delivered"))
-        in_doubt = counts["pending"] + counts["dead"] + moved
-        found = judge(Kept(export.list_id, counts["members"], in_doubt, export.list_others), seen)
+        told_meanwhile = after.counts["delivered"] - before.counts["delivered"]
+        kept = Kept(export.list_id, told.on_list, told.in_doubt + told_meanwhile, export.list_others)
+        found = judge(kept, seen)
         if found.change is not None:
             why = reason(found.change, name, export.id, found.jump)
             lists.forget(name)

@@ -97,7 +97,10 @@ def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
     refused = run(tmp_path, "migrate")
     os.close(held._lock or 0)
 
-    assert (first.stdout, second.stdout) == ("Applied: 0001, 0002, 0003, 0004, 0005.\n", "The database is up to date.\n")
+    assert (first.stdout, second.stdout) == (
+        "Applied: 0001, 0002, 0003, 0004, 0005.\n",
+        "The database is up to date.\n",
+    )
     assert refused.returncode == 2
     assert "Another process uses" in refused.stderr
 

@@ -31,18 +31,28 @@ class ListSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """
+    How many people Sailthru was last told to be on a list, and of how many that is not known.
+    """
+
+    on_list: int = 0
+    in_doubt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """
     What the list is known to hold.
 
     Args:
-        members: the people who are wanted on it.
-        in_doubt: how many of them, or beside them, Sailthru may hold otherwise: pending, given up, told meanwhile.
+        told: the people of whom Sailthru was last told that they are on it.
+        in_doubt: for how many more that is not known, or was told meanwhile.
         others: the people on it who are not held here, as last seen; None before the first look.
     """
 
     list_id: str | None
-    members: int
+    told: int
     in_doubt: int
     others: int | None
 
@@ -77,11 +87,11 @@ def judge(kept: Kept, seen: ListSeen | None) -> Judgement:
         return Judgement(ListChange.REPLACED, kept.others)
     if seen.count is None:
         return Judgement(None, kept.others)
-    others = seen.count - kept.members
+    others = seen.count - kept.told
     if kept.others is None:
         return Judgement(None, others)
     jump = others - kept.others
-    allowed = max(0.01 * max(seen.count, kept.members), SMALLEST_JUMP) + kept.in_doubt
+    allowed = max(0.01 * max(seen.count, kept.told), SMALLEST_JUMP) + kept.in_doubt
     return Judgement(ListChange.COUNT, kept.others, jump) if abs(jump) > allowed else Judgement(None, others, jump)
 
 

@@ -17,11 +17,12 @@ from app.domain.audience import Audience
 from app.domain.export import Export, NewExport
 from app.domain.fields import FieldMapping
 from app.domain.list_watch import ListChange
+from app.domain.list_watch import Told as ToldCount
 from app.store import orders, slices
 from app.store.engine import Database, insert
 from app.store.export_rows import export_of, one_export
 from app.store.group import GroupCommit
-from app.store.reports import ExportReport, reports
+from app.store.reports import ExportReport, reports, told_counts
 from app.store.schema import exports, totals, unexported
 
 # Whoever holds a webhook token can name any audience; the list of unknown ones must not grow without end.
@@ -225,6 +226,12 @@ class Exports:
         )
         await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
+
+    async def told(self) -> dict[int, ToldCount]:
+        """
+        By export, how many people Sailthru was told to be on its list. It counts through all memberships.
+        """
+        return await self._database.read(told_counts)
 
     async def pending(self, export_id: int) -> int:
         """

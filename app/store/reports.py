@@ -11,6 +11,8 @@ from sqlalchemy import Connection, func, select
 
 from app.domain.export import Export
 from app.domain.freshness import quantile
+from app.domain.list_watch import Told as ToldCount
+from app.domain.member import Told
 from app.store.export_rows import export_of
 from app.store.schema import exports, memberships, minute_latencies, totals
 
@@ -90,3 +92,19 @@ def _oldest_pending(connection: Connection, export_id: int) -> datetime | None:
     )
     found: datetime | None = connection.scalar(statement)
     return found
+
+
+def told_counts(connection: Connection) -> dict[int, ToldCount]:
+    """
+    By export, how many people Sailthru was told to be on its list. It counts through all memberships, so it is for a
+    look an hour.
+    """
+    statement = (
+        select(memberships.c.export_id, memberships.c.told, func.count().label("people"))
+        .where(memberships.c.told.in_([Told.IN, Told.UNKNOWN]))
+        .group_by(memberships.c.export_id, memberships.c.told)
+    )
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
+    for row in connection.execute(statement):
+        counts[row.export_id][row.told] = row.people
+    return {one: ToldCount(told[Told.IN], told[Told.UNKNOWN]) for one, told in counts.items()}

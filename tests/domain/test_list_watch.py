@@ -7,8 +7,8 @@ import pytest
 from app.domain.list_watch import Judgement, Kept, ListChange, ListSeen, judge, reason
 
 
-def kept(*, members: int = 1000, in_doubt: int = 0, others: int | None = 0) -> Kept:
-    return Kept("our-id", members, in_doubt, others)
+def kept(*, told: int = 1000, in_doubt: int = 0, others: int | None = 0) -> Kept:
+    return Kept("our-id", told, in_doubt, others)
 
 
 @pytest.mark.parametrize(
@@ -20,10 +20,10 @@ def kept(*, members: int = 1000, in_doubt: int = 0, others: int | None = 0) -> K
         pytest.param(kept(), ListSeen("our-id", 900), Judgement(ListChange.COUNT, 0, -100), id="a tenth is gone"),
         pytest.param(kept(), ListSeen("our-id", 0), Judgement(ListChange.COUNT, 0, -1000), id="emptied"),
         pytest.param(
-            kept(members=100_000), ListSeen("our-id", 100_900), Judgement(None, 900, 900), id="within 1 % of many"
+            kept(told=100_000), ListSeen("our-id", 100_900), Judgement(None, 900, 900), id="within 1 % of many"
         ),
         pytest.param(
-            kept(members=100_000),
+            kept(told=100_000),
             ListSeen("our-id", 101_100),
             Judgement(ListChange.COUNT, 0, 1100),
             id="over 1 % of many",
