@@ -6,13 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
 from app.domain.backfill import Backfill, BackfillState, Page, Skip, ended, is_loop, restarted, seen_at
-from app.domain.change import Kind, MembershipChange
+from app.domain.change import Kind, MembershipChange, nanoseconds
 from app.domain.errors import CallFailed, CredentialsRefused, NotFound, Permanent, ScanExpired
 from app.domain.export import Export, ExportState
 from app.domain.scan import ScanPage
@@ -28,7 +28,6 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=1)
 MOST_RESTARTS = 1
 ID_FIELD = "_id"
 _LYTICS_ID = re.compile("[0-9]{1,20}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Lytics(Protocol):
@@ -185,7 +184,7 @@ class Backfiller:
 
     def _understood(self, page: ScanPage, backfill: Backfill, export: Export) -> Page:
         moment = backfill.seen_at or seen_at(page.answered_at, self._clock())
-        moment_ns = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+        moment_ns = nanoseconds(moment)
         skipped: Counter[Skip] = Counter()
         if page.unreadable:
             skipped[Skip.UNREADABLE] = page.unreadable

@@ -282,7 +282,7 @@ def test_a_limit_that_is_used_up_is_a_warning(scene: Scene) -> None:
         (lambda lytics: lytics.post("availability", json={"unreachable": True}), ["HTTP 503", "Try again"]),
         (
             lambda lytics: lytics.post("faults", json={"rules": [{"fault": {"kind": "error", "status": 403}}]}),
-            ["may not read audiences", "token's roles", "LYTICS_API_TOKEN"],
+            ["may not read this", "token's roles", "LYTICS_API_TOKEN"],
         ),
         (
             lambda lytics: lytics.post("faults", json={"rules": [{"fault": {"kind": "html", "status": 404}}]}),

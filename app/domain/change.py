@@ -7,8 +7,18 @@ would drop three digits.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def nanoseconds(moment: datetime) -> int:
+    """
+    An aware time as nanoseconds since 1970.
+    """
+    return (moment - EPOCH) // timedelta(microseconds=1) * 1000
 
 
 class Kind(StrEnum):

@@ -175,24 +175,23 @@ class Ledger:
         what Sailthru may not have. `ignored` if there is nothing to be told.
         """
         known = self.memberships.get((change.export_id, change.address or ""))
-        if known is None or not known.wanted or not _is_of(known, change, identity):
-            before = 0 if known is None else known.revision
+        before = 0 if known is None else known.revision
+        if known is not None and known.wanted and _is_of(known, change, identity):
+            self._bind(known, identity)
+            is_newer = known.fields_at_ns is None or change.message_at_ns > known.fields_at_ns
+            if is_newer and digest(change.vars) != digest(known.vars):
+                known.fields_at_ns, known.vars = change.message_at_ns, change.vars
+                self._accept(known, change)
+        else:
             self._move(change, identity)
-            found = self.memberships.get((change.export_id, change.address or ""))
-            if found is not None and found.revision > before:
-                return Verdict.ACCEPTED
+            known = self.memberships.get((change.export_id, change.address or ""))
+        if known is None or not known.wanted:
             is_held = identity is not None and identity.address is not None
             return Verdict.IGNORED if is_held else Verdict.STALE
-        self._bind(known, identity)
-        is_newer = known.fields_at_ns is None or change.message_at_ns > known.fields_at_ns
-        has_changed = is_newer and digest(change.vars) != digest(known.vars)
         is_right = known.is_pending or (known.dead_code is None and known.need is Need.NOTHING)
-        if is_right and not has_changed:
-            return Verdict.IGNORED
-        if is_newer:
-            known.fields_at_ns, known.vars = change.message_at_ns, change.vars
-        self._accept(known, change)
-        return Verdict.ACCEPTED
+        if known.revision == before and not is_right:
+            self._accept(known, change)
+        return Verdict.ACCEPTED if known.revision > before else Verdict.IGNORED
 
     def _bind(self, known: Membership, identity: Identity | None) -> None:
         """

@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, select, update
 
-from app.domain.change import Kind, MembershipChange
+from app.domain.change import Kind, MembershipChange, Move
 from app.domain.erasure import Digests, take_back
 from app.domain.export import ExportState
+from app.domain.member import Membership
 from app.domain.merge import Entry, Identity, Kept, Ledger, Verdict
 from app.store.admission import admit
 from app.store.engine import insert_or_nothing, upsert
@@ -216,6 +217,28 @@ class Batch:
         if self._seen and not self._is_backfill:
             self._connection.execute(_SEEN, {"b_ids": sorted(self._seen), "b_at": self._ledger.at})
         return due
+
+    def addresses(self) -> set[tuple[int, str]]:
+        """
+        The memberships that may be touched, by export and address, also where there is none yet.
+        """
+        loaded = {(export_id, address) for export_id in self._seen for _, address in self._member_ids}
+        return loaded | self._ledger.memberships.keys()
+
+    def suppose(self, export_id: int, address: str, move: Move) -> None:
+        """
+        Decide as if somebody had entered or left under this address, and Sailthru had not been told yet.
+        """
+        membership = self._ledger.memberships.setdefault((export_id, address), Membership(export_id, address))
+        membership.wanted, membership.moved, membership.lytics_id = move.is_enter, move, None
+        membership.fields_at_ns, membership.vars = (move.message_at_ns, {}) if move.is_enter else (None, {})
+        membership.revision += 1
+
+    def moved(self) -> dict[str, bool]:
+        """
+        The addresses whose membership changed, and whether they are wanted on the list now.
+        """
+        return {address: self._ledger.memberships[key, address].wanted for key, address in self._ledger.changed}
 
     def _member_id(self, export_id: int, address: str) -> int:
         return self._member_ids[self._accounts[export_id], address]

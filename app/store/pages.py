@@ -4,17 +4,17 @@ The transaction that keeps one page of a scan, or for a dry run only counts what
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, select
 
 from app.domain.backfill import Backfill, Page, PageCount, Skip, advanced
-from app.domain.change import MembershipChange
+from app.domain.change import MembershipChange, Move, nanoseconds
 from app.domain.erasure import Digests
 from app.domain.merge import Verdict
-from app.store.engine import insert_or_nothing
+from app.store.engine import upsert
 from app.store.keep import Batch
 from app.store.schema import dry_run_people
 
@@ -27,14 +27,13 @@ def keep_page(
     """
     The backfill as it stands after this page, and the accounts that have somebody to call for.
     """
+    batch = Batch(connection, now, is_backfill=True)
+    due_accounts: frozenset[str] = frozenset()
     if backfill.is_dry_run:
-        # What is read and decided is just what a run would; of what it writes nothing stays.
-        attempt = connection.begin_nested()
-        skips, due_accounts = _keep(connection, page, now, digests)
-        attempt.rollback()
-        skips, due_accounts = _without_those_counted(connection, backfill.id, page.changes, skips), frozenset()
+        skips = _count(connection, batch, backfill.id, page, digests)
     else:
-        skips, due_accounts = _keep(connection, page, now, digests)
+        skips = _decide(batch, batch.load(page.changes, digests))
+        due_accounts = batch.save()
     skipped = page.skipped + Counter(skip for skip in skips if skip is not None)
     count = PageCount(
         scanned=len(page.changes) + page.skipped.total(),
@@ -45,40 +44,52 @@ def keep_page(
     return replace(moved, seen_at=page.seen_at), due_accounts
 
 
-def _keep(
-    connection: Connection, page: Page, now: datetime, digests: Digests | None
-) -> tuple[list[Skip | None], frozenset[str]]:
+def _decide(batch: Batch, changes: Sequence[MembershipChange | None]) -> list[Skip | None]:
     """
     Why each change brings nobody over; None for those who are told.
     """
-    batch = Batch(connection, now, is_backfill=True)
-    taken = batch.load(page.changes, digests)
-    skips = [Skip.ERASED if change is None else _SKIPPED.get(batch.apply(change)) for change in taken]
-    return skips, batch.save()
+    return [Skip.ERASED if change is None else _SKIPPED.get(batch.apply(change)) for change in changes]
 
 
-def _without_those_counted(
-    connection: Connection, backfill_id: int, changes: Sequence[MembershipChange], skips: Sequence[Skip | None]
+def _count(
+    connection: Connection, batch: Batch, backfill_id: int, page: Page, digests: Digests | None
 ) -> list[Skip | None]:
     """
-    Whose address was counted as to be told is there already the next time that a scan shows it, as pages shift while
-    people come and go. What else a run would have changed meanwhile does not matter to who is told: a scan shows each
-    Lytics user under one address.
+    What a run would come to: the page is decided just as in one, as if the former pages had been kept. Of it nothing
+    stays but who entered and left by it.
     """
-    digests = [_digest(change) if skip is None else None for change, skip in zip(changes, skips, strict=True)]
-    told = {digest for digest in digests if digest is not None}
-    counted = set(
-        connection.scalars(
-            select(dry_run_people.c.digest).where(
-                dry_run_people.c.backfill_id == backfill_id, dry_run_people.c.digest.in_(sorted(told))
-            )
+    attempt = connection.begin_nested()
+    taken = batch.load(page.changes, digests)
+    known = _remembered(connection, backfill_id, batch.addresses())
+    moment_ns = nanoseconds(page.seen_at)
+    for (export_id, address), is_in in known.items():
+        batch.suppose(export_id, address, Move(moment_ns, moment_ns, is_in))
+    skips = _decide(batch, taken)
+    attempt.rollback()
+    _remember(connection, backfill_id, batch.moved())
+    return skips
+
+
+def _remembered(
+    connection: Connection, backfill_id: int, places: Collection[tuple[int, str]]
+) -> dict[tuple[int, str], bool]:
+    by_digest = {_digest(address): (export_id, address) for export_id, address in places}
+    found = connection.execute(
+        select(dry_run_people.c.digest, dry_run_people.c.is_in).where(
+            dry_run_people.c.backfill_id == backfill_id, dry_run_people.c.digest.in_(sorted(by_digest))
         )
     )
-    new = [{"backfill_id": backfill_id, "digest": digest} for digest in sorted(told - counted)]
-    if new:
-        connection.execute(insert_or_nothing(connection, dry_run_people), new)
-    return [Skip.ALREADY_THERE if digest in counted else skip for digest, skip in zip(digests, skips, strict=True)]
+    return {by_digest[row.digest]: row.is_in for row in found}
 
 
-def _digest(change: MembershipChange) -> str:
-    return hashlib.sha256((change.address or "").encode()).hexdigest()[:32]
+def _remember(connection: Connection, backfill_id: int, moved: Mapping[str, bool]) -> None:
+    rows = [
+        {"backfill_id": backfill_id, "digest": _digest(address), "is_in": is_in}
+        for address, is_in in sorted(moved.items())
+    ]
+    if rows:
+        connection.execute(upsert(connection, dry_run_people), rows)
+
+
+def _digest(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:32]

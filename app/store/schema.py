@@ -363,10 +363,11 @@ Index(
     postgresql_where=text("ended_at is null"),
 )
 
-# Whom a dry run has counted already: pages shift while people come and go, and then show some twice.
+# Addresses that a run would have put on the list, or taken off, by now: what a dry run remembers of its former pages.
 dry_run_people = Table(
     "dry_run_people",
     metadata,
     Column("backfill_id", ForeignKey("backfills.id"), primary_key=True, autoincrement=False),
     Column("digest", String(32), primary_key=True),
+    Column("is_in", Boolean, nullable=False),
 )

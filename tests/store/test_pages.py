@@ -112,7 +112,7 @@ async def compared(pages: list[list[MembershipChange]], steps: list[object], mig
 
     assert before == between
     told = [(c.address, c.lytics_id, c.vars) for page in pages for c in page]
-    assert (dry.queued, dry.skipped) == (real.queued, real.skipped), told
+    assert (dry.queued, dry.skipped) == (real.queued, real.skipped), (told, steps)
     assert real.queued + sum(real.skipped.values()) == real.scanned == sum(map(len, pages))
     assert report.counts["accepted"] == sum(
         report.counts[name] for name in ("delivered", "superseded", "pending", "dead", "erased", "cancelled")

@@ -354,6 +354,8 @@ async def test_the_description_names_every_call(service: Service) -> None:
         "/webhooks/lytics",
         "/exports",
         "/exports/{export_id}",
+        "/exports/{export_id}/backfills",
+        "/exports/{export_id}/backfills/{backfill_id}",
         "/members/{email}",
         "/erasures/{email}",
         "/dead-letters",
