@@ -45,7 +45,7 @@ ROUTERS = tuple(
         openapi,
     )
 )
-PATHS = [webhooks.PATH, *(str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes)]
+PATHS = [webhooks.PATH, *(str(getattr(route, "path_format", "")) for router in ROUTERS for route in router.routes)]
 
 COMMANDS = [
     *(command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands),

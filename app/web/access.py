@@ -41,6 +41,6 @@ class AccessLog:
         try:
             await self._app(scope, receive, note)
         finally:
-            route = getattr(scope.get("route"), "path", "(none)")
+            route = getattr(scope.get("route"), "path_format", "(none)")
             took = round((time.perf_counter() - began) * 1000, 1)
             log.info("request", method=scope["method"], route=route, status=status, milliseconds=took)

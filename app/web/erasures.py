@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
+from app.web.addresses import Email, known_as
 from app.web.dependencies import Behind, require_admin
-from app.web.members import Email, known_as
 from app.web.problems import declared
 
 router = APIRouter(tags=["members"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
@@ -31,7 +31,7 @@ class LiftedView(BaseModel):
     lifted: bool
 
 
-@router.delete("/members/{email}", summary="Erase a person everywhere", responses=declared(409, 422))
+@router.delete("/members/{email:address}", summary="Erase a person everywhere", responses=declared(409, 422))
 async def erase_member(
     doors: Behind,
     email: Email,
@@ -48,7 +48,7 @@ async def erase_member(
     return ErasureView(erased=done.was_known, leaving=list(done.leaving))
 
 
-@router.delete("/erasures/{email}", summary="Let an erased person in again", responses=declared(409, 422))
+@router.delete("/erasures/{email:address}", summary="Let an erased person in again", responses=declared(409, 422))
 async def lift_erasure(doors: Behind, email: Email) -> LiftedView:
     """
     From now on the person is taken like a stranger: what was erased does not come back, new events are kept.

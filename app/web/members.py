@@ -3,22 +3,19 @@ Members: why is Ada (not) on the list?
 """
 
 from datetime import datetime
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from app.domain.member import Told
-from app.lytics.address import usable_address
 from app.store.journal import Line
 from app.store.members import MembershipReport
+from app.web.addresses import Email, known_as
 from app.web.dead_letters import ExplanationView
 from app.web.dependencies import Behind, require_admin
 from app.web.problems import declared
 
 router = APIRouter(tags=["members"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
-
-Email = Annotated[str, Path(min_length=1, max_length=320)]
 
 
 class MembershipView(BaseModel):
@@ -64,7 +61,7 @@ class MemberView(BaseModel):
     timeline: list[TimelineEntry]
 
 
-@router.get("/members/{email}", summary="One person's memberships and timeline", responses=declared(422))
+@router.get("/members/{email:address}", summary="One person's memberships and timeline", responses=declared(422))
 async def show_member(doors: Behind, email: Email) -> MemberView:
     """
     Everything known of an address, in any spelling of its case.
@@ -74,13 +71,6 @@ async def show_member(doors: Behind, email: Email) -> MemberView:
     memberships = [_view(one) for one in await doors.members.of_address(address)]
     erased_at = await doors.erasures.erased_at(address)
     return MemberView(email=address, erased_at=erased_at, memberships=memberships, timeline=timeline)
-
-
-def known_as(email: str) -> str:
-    """
-    The spelling under which an address is known here, however somebody writes it.
-    """
-    return usable_address(email) or email.strip().lower()
 
 
 def _entry(account: str, line: Line) -> TimelineEntry:

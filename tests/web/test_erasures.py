@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from structlog.testing import capture_logs
@@ -119,6 +120,21 @@ async def test_a_stranger_is_kept_out_and_the_answer_says_nobody_was_known(servi
 
     assert answers == [{"erased": False, "leaving": []}] * 2
     assert late.json()["ignored"] == 1
+
+
+async def test_an_address_with_a_slash_is_erased_and_lifted_as_others_are(service: Running) -> None:
+    """
+    The log names the route as for every other address.
+    """
+    address = "ada/orders@example.com"
+    await service.webhook(webhooks.enter(address, at=AN_HOUR_AGO))
+    with capture_logs() as logs:
+        erased = await call(service, "DELETE", f"/members/{quote(address, safe='')}")
+        lifted = await call(service, "DELETE", f"/erasures/{quote(address, safe='')}")
+
+    assert (erased["erased"], lifted) == (True, {"lifted": True})
+    routes = [line["route"] for line in logs if "route" in line]
+    assert routes == ["/members/{email}", "/erasures/{email}"]
 
 
 async def test_a_lifted_person_comes_again_with_the_next_event(service: Running) -> None:

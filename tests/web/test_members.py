@@ -5,6 +5,9 @@ Exports and members as an operator sees them: why is Ada (not) on the list?
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+import pytest
 
 from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS
@@ -39,6 +42,27 @@ async def test_a_person_who_was_told(service: Running) -> None:
     assert (membership["list"], membership["wanted"], membership["told"]) == (LIST, "in", "in")
     assert (membership["code"], membership["next_call_at"]) == (None, None)
     assert [line["what"] for line in found["timeline"]] == ["received", "called", "answered"]
+
+
+@pytest.mark.parametrize(
+    "address", ["ada/orders@example.com", "/@example.com", "a//b@example.com", "a/./b@example.com"]
+)
+async def test_a_person_whose_address_has_a_slash(service: Running, address: str) -> None:
+    """
+    That is a letter like others before the @ (RFC 5322, section 3.2.3).
+    """
+    await service.webhook(webhooks.enter(address, at=AN_HOUR_AGO))
+    found = await member(service, quote(address, safe=""))
+
+    assert found["email"] == address
+    assert [one["wanted"] for one in found["memberships"]] == ["in"]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\n", "/", "a/", "%2F"])
+async def test_what_is_no_address_is_a_stranger(service: Running, text: str) -> None:
+    found = await member(service, quote(text, safe=""))
+
+    assert (found["memberships"], found["timeline"]) == ([], [])
 
 
 async def test_a_person_who_waits_for_a_name(tmp_path: Path) -> None:
