@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from app.terminal import WIDE, moment, plain, say, show_table
+from app import terminal
+from app.terminal import WIDE, Bar, moment, plain, say, show_table
 from tests.promises.processes import ROOT
 
 PATIENCE_SECONDS = 30
@@ -93,11 +94,11 @@ def test_a_question_is_asked_and_only_yes_is_yes(tmp_path: Path, keys: str, code
     """
     On standard error, so that standard output has the answer alone; the end of the input is no.
     """
-    with on_a_terminal(tmp_path, ASKING) as terminal:
-        terminal.wait_for("Stop it? [y/N]")
-        terminal.type(keys)
+    with on_a_terminal(tmp_path, ASKING) as screen:
+        screen.wait_for("Stop it? [y/N]")
+        screen.type(keys)
 
-        assert terminal.end() == (code, out)
+        assert screen.end() == (code, out)
 
 
 WAITING = """
@@ -110,22 +111,22 @@ print("done")
 
 
 def test_what_takes_long_shows_a_sign_of_life_on_standard_error(tmp_path: Path) -> None:
-    with on_a_terminal(tmp_path, WAITING) as terminal:
-        terminal.wait_for("Waiting for it")
-        terminal.type("\n")
+    with on_a_terminal(tmp_path, WAITING) as screen:
+        screen.wait_for("Waiting for it")
+        screen.type("\n")
 
-        assert terminal.end() == (0, "done\n")
+        assert screen.end() == (0, "done\n")
 
 
 def test_what_is_quick_shows_none(tmp_path: Path) -> None:
-    with on_a_terminal(tmp_path, WAITING) as terminal:
-        terminal.type("\n")
-        ended = terminal.end()
-        terminal.type("\n")
-        terminal.wait_for("\n")
+    with on_a_terminal(tmp_path, WAITING) as screen:
+        screen.type("\n")
+        ended = screen.end()
+        screen.type("\n")
+        screen.wait_for("\n")
 
         assert ended == (0, "done\n")
-        assert "Waiting" not in terminal.seen
+        assert "Waiting" not in screen.seen
 
 
 def test_in_a_pipe_there_is_no_sign_of_life(tmp_path: Path) -> None:
@@ -138,6 +139,52 @@ def test_in_a_pipe_there_is_no_sign_of_life(tmp_path: Path) -> None:
     )
 
     assert (done.stdout, done.stderr) == ("", "")
+
+
+MOVING = """
+import sys
+from app.terminal import Bar
+with Bar() as bar:
+    bar.show(0, None, ["0 read"])
+    sys.stdin.readline()
+    bar.say("It is many.")
+    bar.show(50, 100, ["50 of 100", "[b]5/s[/b]"], below="Waits: for\x1b[31m you.")
+    sys.stdin.readline()
+    bar.show(100, 100, ["100 of 100"])
+print("done")
+"""
+
+
+def test_a_bar_moves_on_a_terminal(tmp_path: Path) -> None:
+    """
+    On standard error; what it shows steers no terminal, is no markup, and stands there in the end.
+    """
+    with on_a_terminal(tmp_path, MOVING) as screen:
+        screen.wait_for("0 read")
+        screen.type("\n")
+        screen.wait_for("50 of 100, [b]5/s[/b]")
+        screen.wait_for("Waits: for\N{REPLACEMENT CHARACTER}[31m you.")
+        screen.type("\n")
+        screen.wait_for("100 of 100")
+
+        assert screen.end() == (0, "done\n")
+        assert "It is many." in screen.seen
+
+
+def test_a_bar_in_a_pipe_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What is said is said at once; a quiet one says nothing.
+    """
+    for every, is_quiet in ((60.0, False), (0.0, False), (0.0, True)):
+        monkeypatch.setattr(terminal, "LINE_EVERY_SECONDS", every)
+        with Bar(is_quiet=is_quiet) as bar:
+            bar.say(f"Each {every:g} s.")
+            bar.show(1, 2, ["1 of 2", "1/s"], below="Waits: for you.")
+    said = capsys.readouterr()
+
+    assert (said.out, said.err) == ("", "Each 60 s.\nEach 0 s.\n1 of 2, 1/s. Waits: for you.\n")
 
 
 def test_in_a_pipe_nothing_is_wrapped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

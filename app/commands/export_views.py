@@ -13,8 +13,8 @@ COUNTS = ("delivered", "superseded", "pending", "dead", "erased", "cancelled")
 WOULD = {
     "start": "This would start an export",
     "update": "This would change export {id}",
-    "revive": "This would go on with export {id}, which is stopped",
-    "adopt": "This would go on with export {id}, for another audience",
+    "revive": "This would let export {id}, which is stopped, run again",
+    "adopt": "This would let export {id} go on with this audience",
 }
 
 
@@ -106,9 +106,13 @@ def show_started(answer: View) -> None:
     _show_notes(answer)
 
 
-def show_preview(answer: View) -> None:
+def show_preview(answer: View, *, flows_at_most: int | None = None) -> None:
     """
     What a start would do.
+
+    Args:
+        flows_at_most: how many may start, where everybody in the audience would be brought over; None where nobody
+            would, or Lytics does not say.
     """
     audience = answer["audience"]
     would = WOULD.get(str(answer["would"]), str(answer["would"])).format(id=answer["export_id"])
@@ -122,6 +126,7 @@ def show_preview(answer: View) -> None:
             ("audience slug", audience["slug"]),
             ("address from", answer["email_field"]),
             ("fields", ", ".join(f"{name} as {var}" for name, var in answer["fields"].items()) or "none"),
+            *([] if flows_at_most is None else [("flows at most", flows_at_most)]),
         ]
     )
     _show_notes(answer)

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from app.commands import backfill_views
 from app.commands import export_views as views
-from app.commands.options import AsJSON, Preview, Reference, Yes, confirm
+from app.commands.backfills import audience_size, backfill, exit_code, follow, show_end
+from app.commands.options import AsJSON, NoWait, Preview, Reference, Yes, confirm
 from app.commands.references import find_export
-from app.commands.service import service_of
+from app.commands.service import Service, service_of
 
 app = typer.Typer(name="export", help="Exports: which audiences are kept as lists.", no_args_is_help=True)
 
@@ -28,14 +30,37 @@ def start(
     email_field: Annotated[
         str | None, typer.Option(help="The Lytics field of the address; `email` if not said.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The audience's name, where Lytics can't be asked.")] = None,
-    adopt: Annotated[int | None, typer.Option(min=1, help="The export whose list this one takes over.")] = None,
-    paused: Annotated[bool, typer.Option("--paused", help="Keep its changes, and tell none yet.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Names the list, where Lytics can't be asked or the audience's own name is taken."),
+    ] = None,
+    adopt: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="ID",
+            help="The export ID goes on with this audience, which was deleted and made again in Lytics under the same"
+            " name.",
+        ),
+    ] = None,
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Make the list, keep its changes, and tell none before it is resumed.")
+    ] = False,
+    existing_users: Annotated[
+        bool,
+        typer.Option(
+            "--existing-users",
+            help="Bring over who is in the audience now, too, and follow that: a flow starts for each of them.",
+        ),
+    ] = False,
+    no_wait: NoWait = False,
     preview: Preview = False,
     as_json: AsJSON = False,
 ) -> None:
     """
-    Export an audience: keep its list from now on. A second time changes the fields of the same export.
+    Export an audience: make its list at once, and keep it from now on.
+
+    A second time changes the fields of the same export, or lets it run again if it was stopped.
     """
     wish = {
         "audience": audience,
@@ -45,16 +70,21 @@ def start(
         "name": name,
         "adopt": adopt,
         "state": "paused" if paused else None,
-        "preview": True if preview else None,
+        "existing_users": existing_users or None,
+        "preview": preview or None,
     }
     with service_of(context) as service:
         answer = service.call("POST", "/exports", {key: value for key, value in wish.items() if value is not None})
-    if as_json:
-        typer.echo(answer.text)
-    elif preview:
-        views.show_preview(answer.data)
-    else:
-        views.show_started(answer.data)
+        if as_json:
+            typer.echo(answer.text)
+        elif preview:
+            at_most = audience_size(service, answer.data["audience"]["id"]) if existing_users else None
+            views.show_preview(answer.data, flows_at_most=at_most)
+        else:
+            views.show_started(answer.data)
+        begun = answer.data.get("backfill")
+        if begun is not None:
+            _bring_over(service, answer.data["export"], begun, is_followed=not no_wait, as_json=as_json)
 
 
 @app.command("list")
@@ -150,6 +180,16 @@ def chosen_fields(options: Sequence[str]) -> list[str] | Mapping[str, str] | Non
     return names or None
 
 
+def _bring_over(service: Service, export: views.View, begun: views.View, *, is_followed: bool, as_json: bool) -> None:
+    if is_followed:
+        ended = follow(service, begun, is_quiet=as_json).data
+        if not as_json:
+            show_end(service, export, ended)
+        raise typer.Exit(exit_code(ended))
+    if not as_json:
+        backfill_views.show_begun(export, begun)
+
+
 def _change(context: typer.Context, reference: str, wish: Mapping[str, object], *, as_json: bool) -> None:
     with service_of(context) as service:
         answer = service.call("PATCH", f"/exports/{find_export(service, reference)['id']}", wish)
@@ -157,3 +197,6 @@ def _change(context: typer.Context, reference: str, wish: Mapping[str, object], 
         typer.echo(answer.text)
     else:
         views.show_state(answer.data)
+
+
+app.command()(backfill)

@@ -13,6 +13,7 @@ Reference = Annotated[
 ]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print the service's own JSON and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not follow the backfill: it goes on by itself.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Only tell what would be done.")]
 
 

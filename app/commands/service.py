@@ -4,6 +4,7 @@ One call to the running service: what is sent, and what each kind of answer mean
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -59,22 +60,24 @@ class Service:
             trust_env=False,
         )
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str, *, is_quiet: bool = False) -> Answer:
         """
         What the service tells; see `call`.
         """
-        return self.call("GET", path)
+        return self.call("GET", path, is_quiet=is_quiet)
 
-    def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Answer:
+    def call(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, *, is_quiet: bool = False
+    ) -> Answer:
         """
-        The answer to one call. While it takes long, that is shown.
+        The answer to one call. While it takes long, that is shown, unless something else is on show already.
 
         Raises:
             ServiceSaidNo: it answered with a problem.
             ServiceNotReached: no answer came, or not from the service.
         """
         try:
-            with terminal.waiting(f"Waiting for {self._url} …"):
+            with nullcontext() if is_quiet else terminal.waiting(f"Waiting for {self._url} …"):
                 response = self._http.request(method, path, json=body)
         except httpx.RequestError as error:
             failure = ServiceNotReached(self._why_lost(error))
@@ -141,7 +144,9 @@ def _refusal(status: int, problem: JSONObject) -> ServiceSaidNo:
     said += [f"{one.get('at')}: {one.get('rule')}." for one in problem.get("errors") or ()]
     if status == HTTPStatus.UNAUTHORIZED:
         said.append("The first of ADMIN_TOKENS, as set here, is none of the service's.")
-    return ServiceSaidNo(" ".join(said), [audience_line(one) for one in problem.get("candidates") or ()])
+    lines = [audience_line(one) for one in problem.get("candidates") or ()]
+    lines += [f"add {_option(name, value)}" for name, value in (problem.get("choices") or {}).items()]
+    return ServiceSaidNo(" ".join(said), lines)
 
 
 def audience_line(audience: Mapping[str, object]) -> str:
@@ -149,6 +154,13 @@ def audience_line(audience: Mapping[str, object]) -> str:
     An audience in one line: id, slug, and name where it has one.
     """
     return "  ".join(str(audience[key]) for key in ("id", "slug", "name") if audience.get(key))
+
+
+def _option(name: str, value: object) -> str:
+    """
+    What a call takes in its body, as the command's option for it; None is any value.
+    """
+    return f"--{name.replace('_', '-')} {name.upper() if value is None else value}"
 
 
 def _json_object(text: str) -> JSONObject | None:

@@ -5,16 +5,20 @@ The commands in this process, a real service with a sandbox in others.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.__main__ import main
 from app.sandbox import webhooks
+from app.sandbox.audiences import Audience
 from app.settings import Settings
 from tests.promises.processes import ADMIN_TOKEN, Sandbox, Service, running, until
 
 ADA, BAD = "ada@example.com", "bad@example.com"
+numbers = count(1)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,22 @@ class Ended:
 Run = Callable[..., Ended]
 
 
+def list_of(audience: Audience) -> str:
+    """
+    The list that an audience is kept as.
+    """
+    return f"Lytics {audience.name}"
+
+
+def export_of(service: Service, audience: Audience) -> dict[str, Any]:
+    """
+    The only export of an audience.
+    """
+    items = service.http.get("/exports").raise_for_status().json()["items"]
+    (export,) = [one for one in items if one["audience"]["id"] == audience.id]
+    return dict(export)
+
+
 @pytest.fixture(scope="package")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sandbox]]:
     """
@@ -45,6 +65,26 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sa
         service.send_all([webhooks.enter(BAD, at=datetime.now(UTC))])
         until(service.export, lambda export: export["counts"]["delivered"] and export["counts"]["dead"])
         yield service, sandbox
+
+
+@pytest.fixture(scope="package")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sandbox]]:
+    """
+    A service in which each test starts exports of its own.
+    """
+    with running(tmp_path_factory.mktemp("workshop"), AUTO_EXPORT="false") as both:
+        yield both
+
+
+@pytest.fixture
+def audience(workshop: tuple[Service, Sandbox]) -> Audience:
+    """
+    An audience in the workshop's Lytics that nobody exports yet.
+    """
+    number = next(numbers)
+    audience = Audience(f"a{number:031x}", f"Audience {number}", f"audience_{number}")
+    workshop[1].tell_lytics("audiences", id=audience.id, name=audience.name, slug=audience.slug)
+    return audience
 
 
 @pytest.fixture

@@ -81,6 +81,10 @@ def test_json_is_the_services_own_word_for_word(operator: Run) -> None:
             ),
             ["Several audiences have this name:\n  a1  vip  VIP\n  b2  vip_1\n"],
         ),
+        (
+            problem(409, detail="Taken. Choose:", choices={"adopt": 7, "email_field": None}),
+            ["Taken. Choose:\n  add --adopt 7\n  add --email-field EMAIL_FIELD\n"],
+        ),
     ],
 )
 def test_a_no_of_the_service_is_told_in_its_own_words(operator: Run, answer: httpx.Response, words: list[str]) -> None:

@@ -124,6 +124,9 @@ class Sandbox:
     def tell(self, door: str, **wish: object) -> None:
         self.http.post(door, json=wish).raise_for_status()
 
+    def tell_lytics(self, door: str, **wish: object) -> None:
+        self.lytics.post(door, json=wish).raise_for_status()
+
     def state(self, *, with_log: bool = False) -> dict[str, Any]:
         state: dict[str, Any] = self.http.get("state", params={"log": str(with_log).lower()}).json()
         return state

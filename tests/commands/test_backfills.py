@@ -1,0 +1,386 @@
+"""
+`export backfill`, and `export start --existing-users`, against a real service.
+"""
+
+import json
+import re
+import signal
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
+from pathlib import Path
+from unittest.mock import ANY
+
+import httpx
+import pytest
+import respx
+
+from app.commands import backfills
+from app.sandbox.audiences import Audience
+from tests.commands.conftest import Ended, Run, export_of, list_of
+from tests.promises.processes import ADMIN_TOKEN, Sandbox, Service, until
+from tests.test_terminal import on_a_terminal
+
+SCAN = "/api/segment/{id}/scan"
+ROWS = ["already there", "changed since", "no address", "invalid", "erased", "unreadable"]
+URL = "https://lists.example.com"
+EXPORT: dict[str, object] = {
+    "id": 1,
+    "list": "Lytics Spring Buyers",
+    "audience": {"id": "a", "slug": "s", "name": "Spring Buyers"},
+    "counts": {"pending": 0},
+}
+BACKFILL: dict[str, object] = {
+    "id": 2,
+    "export_id": 1,
+    "state": "running",
+    "mode": "loud",
+    "dry_run": False,
+    "scanned": 0,
+    "total": None,
+    "queued": 0,
+    "skipped": {},
+    "joins_at_most": None,
+    "rate": None,
+    "eta_seconds": None,
+    "waiting_for": None,
+    "reason": None,
+}
+UNDER_WAY = httpx.Response(200, json=BACKFILL)
+Put = Callable[..., None]
+
+
+@pytest.fixture
+def service(workshop: tuple[Service, Sandbox]) -> Service:
+    """
+    That of the workshop.
+    """
+    return workshop[0]
+
+
+@pytest.fixture
+def sandbox(workshop: tuple[Service, Sandbox]) -> Iterator[Sandbox]:
+    """
+    Sailthru and Lytics, which are well again at the end.
+    """
+    yield workshop[1]
+    workshop[1].tell_lytics("faults")
+
+
+@pytest.fixture
+def put(sandbox: Sandbox, audience: Audience) -> Put:
+    """
+    Puts people into the audience.
+    """
+    return lambda **wish: sandbox.tell_lytics("members", audience=audience.id, **wish)
+
+
+@pytest.fixture
+def slowly(sandbox: Sandbox, audience: Audience) -> None:
+    """
+    From here on each page of the audience takes Lytics half a second.
+    """
+    fault = {"kind": "slow", "seconds": 0.5}
+    sandbox.tell_lytics("faults", rules=[{"fault": fault, "endpoints": [SCAN], "ids": [audience.id]}])
+
+
+def table_of(ended: Ended) -> dict[str, int]:
+    """
+    The rows of the table at the end.
+    """
+    return {name: int(count) for name, count in re.findall(r"^ ([a-z ]+?)  +(\d+) *$", ended.out, re.MULTILINE)}
+
+
+def newest(service: Service, export_id: int) -> dict[str, object]:
+    items = service.http.get(f"/exports/{export_id}/backfills").raise_for_status().json()["items"]
+    return dict(items[0])
+
+
+class TestStartingWithExistingUsers:
+    def test_all_are_brought_over_and_what_became_of_them_is_told(
+        self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience, put: Put
+    ) -> None:
+        """
+        How many flows it may start is said as soon as that is known; whom Sailthru has yet to be told, at the end.
+        """
+        put(generate=120, add=[{"_id": "1"}, {"_id": "2", "email": "no address"}])
+        ended = ask("export", "start", audience.name, "--existing-users")
+        number = export_of(service, audience)["id"]
+
+        assert ended.code == 0
+        # 122 where it is asked while pages are left to read.
+        assert re.fullmatch(r"It may start up to 12[02] flows\.\n", ended.err)
+        assert ended.out.startswith(f"Export {number}, {list_of(audience)} is running.\n")
+        assert f"of export {number}, {list_of(audience)} is completed. Read: 122.\n" in ended.out
+        assert table_of(ended) == {"queued": 120} | dict.fromkeys(ROWS, 0) | {"no address": 1, "invalid": 1}
+        assert re.search(r"\n(Still to be told: \d+\.|Nobody waits to be told any more\.)", ended.out)
+        until(lambda: len(sandbox.members(list_of(audience))), lambda count: count == 120)
+
+    def test_as_json(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
+        """
+        The answer to the start; at its end the backfill is at its own, too.
+        """
+        put(generate=3)
+        ended = ask("export", "start", audience.name, "--existing-users", "--json")
+        answer = json.loads(ended.out)
+
+        assert (ended.code, ended.err) == (0, "")
+        assert answer["export"]["audience"]["id"] == audience.id
+        assert answer["backfill"]["state"] == "queued"
+        assert newest(service, answer["export"]["id"]) == answer["backfill"] | {
+            "state": "completed",
+            "scanned": 3,
+            "total": 3,
+            "queued": 3,
+            "joins_at_most": 3,
+            "ended_at": ANY,
+        }
+
+    def test_nobody_needs_to_wait(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
+        """
+        It says how to follow it, and how to end it.
+        """
+        put(generate=3)
+        ended = ask("export", "start", audience.name, "--existing-users", "--paused", "--no-wait")
+        number = export_of(service, audience)["id"]
+
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out.endswith(
+            f" is queued. To follow it: export backfill {number}. To end it: export backfill {number} --cancel.\n"
+        )
+
+
+class TestBackfill:
+    def test_a_dry_run_counts_and_asks_nobody(
+        self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience, put: Put
+    ) -> None:
+        put(generate=130)
+        ask("export", "start", audience.name)
+        ended = ask("export", "backfill", audience.name, "--dry-run")
+        number = export_of(service, audience)["id"]
+
+        assert (ended.code, ended.err) == (0, "")
+        assert re.match(rf"Dry run \d+ of export {number}, {list_of(audience)} is completed\. Read: 130\.\n", ended.out)
+        assert table_of(ended) == {"would be told": 130} | dict.fromkeys(ROWS, 0)
+        assert "told any more" not in ended.out
+        assert sandbox.members(list_of(audience)) == set()
+
+    def test_json_is_the_backfill_at_its_end(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
+        put(generate=5)
+        ask("export", "start", audience.name)
+        ended = ask("export", "backfill", audience.name, "--yes", "--json")
+
+        assert (ended.code, ended.err) == (0, "")
+        assert json.loads(ended.out) == newest(service, export_of(service, audience)["id"])
+        assert json.loads(ended.out)["state"] == "completed"
+
+    def test_where_nobody_can_be_asked_nothing_is_done(
+        self, ask: Run, service: Service, audience: Audience, put: Put
+    ) -> None:
+        """
+        It says how many flows it would have been, and how to say yes.
+        """
+        put(generate=1234)
+        ask("export", "start", audience.name)
+        ended = ask("export", "backfill", audience.name)
+        number = export_of(service, audience)["id"]
+
+        assert (ended.code, ended.out) == (2, "")
+        assert (
+            f"the audience of export {number}, {list_of(audience)} now? This may start up to 1,234 flows" in ended.err
+        )
+        assert "Say --yes" in ended.err
+        assert service.http.get(f"/exports/{number}/backfills").json()["items"] == []
+
+    def test_where_lytics_does_not_say_how_many_there_are(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
+        ask("export", "start", audience.name)
+        sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
+        ended = ask("export", "backfill", list_of(audience))
+
+        assert ended.code == 2
+        assert "This may start a flow for each of them, however many they are" in ended.err
+
+    @pytest.mark.usefixtures("slowly")
+    def test_one_that_is_under_way_is_followed_and_not_begun_again(
+        self, ask: Run, service: Service, audience: Audience, put: Put
+    ) -> None:
+        """
+        Nobody is asked, since nothing is begun.
+        """
+        put(generate=450)
+        ask("export", "start", audience.name)
+        begun = json.loads(ask("export", "backfill", audience.name, "--yes", "--no-wait", "--json").out)
+        ended = ask("export", "backfill", audience.name)
+        items = service.http.get(f"/exports/{begun['export_id']}/backfills").json()["items"]
+
+        assert ended.code == 0
+        assert table_of(ended)["queued"] == 450
+        assert [one["id"] for one in items] == [begun["id"]]
+
+    @pytest.mark.usefixtures("slowly")
+    def test_while_a_dry_run_is_under_way_none_is_begun(
+        self, ask: Run, service: Service, audience: Audience, put: Put
+    ) -> None:
+        """
+        Who begins a backfill is asked all the same, since the dry run may be at its end by then.
+        """
+        put(generate=2000)
+        ask("export", "start", audience.name)
+        ask("export", "backfill", audience.name, "--dry-run", "--no-wait")
+        unasked = ask("export", "backfill", audience.name)
+        refused = ask("export", "backfill", audience.name, "--yes")
+        number = export_of(service, audience)["id"]
+
+        assert (unasked.code, refused.code) == (2, 1)
+        assert f"For export {number} a dry run is under way" in refused.err
+        assert len(service.http.get(f"/exports/{number}/backfills").json()["items"]) == 1
+
+    def test_one_that_fails_says_why(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
+        ask("export", "start", audience.name)
+        sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
+        ended = ask("export", "backfill", list_of(audience), "--yes")
+        as_json = ask("export", "backfill", list_of(audience), "--yes", "--json")
+
+        assert (ended.code, as_json.code) == (1, 1)
+        assert " is failed. Read: 0.\nLytics knows no such audience" in ended.out
+        assert json.loads(as_json.out)["state"] == "failed"
+
+    def test_one_that_waits_is_cancelled(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
+        """
+        A second time there is none.
+        """
+        put(generate=5)
+        ask("export", "start", audience.name, "--paused", "--existing-users", "--no-wait")
+        number = export_of(service, audience)["id"]
+        until(lambda: newest(service, number), lambda one: one["state"] == "waiting")
+        cancelled = ask("export", "backfill", audience.name, "--cancel")
+        again = ask("export", "backfill", audience.name, "--cancel")
+
+        assert (cancelled.code, cancelled.err) == (0, "")
+        assert " is cancelled. Read: 0.\nIt was cancelled by hand.\n" in cancelled.out
+        assert (again.code, again.out) == (1, "")
+        assert f"No backfill of export {number}, {list_of(audience)} is under way." in again.err
+
+    @pytest.mark.parametrize("words", [("--dry-run",), ("--no-wait",)])
+    def test_words_that_do_not_go_together(self, ask: Run, words: tuple[str, ...]) -> None:
+        ended = ask("export", "backfill", "1", "--cancel", *words)
+
+        assert (ended.code, ended.out) == (2, "")
+        assert "it takes neither --dry-run nor --no-wait" in ended.err
+
+
+class TestOnATerminal:
+    def run(self, service: Service, *words: str) -> str:
+        """
+        The lines of Python that run a command.
+        """
+        return (
+            "import os\nfrom app.__main__ import main\n"
+            f"os.environ |= {{'SERVICE_URL': 'http://127.0.0.1:{service.port}', 'ADMIN_TOKENS': {ADMIN_TOKEN!r}}}\n"
+            f"main({words!r})\n"
+        )
+
+    @pytest.mark.usefixtures("slowly")
+    def test_it_is_asked_and_then_seen_how_far_it_is(
+        self, ask: Run, service: Service, audience: Audience, put: Put, tmp_path: Path
+    ) -> None:
+        put(generate=450)
+        ask("export", "start", audience.name)
+        with on_a_terminal(tmp_path, self.run(service, "export", "backfill", audience.name)) as terminal:
+            terminal.wait_for("up to 450 flows: one for each who is not on the list yet. Go on? [y/N]")
+            terminal.type("y\n")
+            terminal.wait_for("It may start up to 450 flows.")
+            terminal.wait_for(" of 450, ")
+            terminal.wait_for("450 of 450, 450 queued")
+            code, out = terminal.end()
+
+        assert code == 0
+        assert re.search(r"\d+/s, 0:00:\d\d left, \d+ queued", terminal.seen)
+        assert "is completed. Read: 450." in out
+
+    def test_who_does_not_want_to_wait_leaves_it_running(
+        self, ask: Run, service: Service, audience: Audience, put: Put, tmp_path: Path
+    ) -> None:
+        """
+        What it waits for is said; Ctrl-C ends nothing but the looking, and says how to go on.
+        """
+        put(generate=5)
+        ask("export", "start", audience.name, "--paused")
+        number = export_of(service, audience)["id"]
+        with on_a_terminal(tmp_path, self.run(service, "export", "backfill", str(number), "--yes")) as terminal:
+            terminal.wait_for("Waits: The export is in state paused")
+            terminal.program.send_signal(signal.SIGINT)
+            ended = terminal.end()
+            terminal.wait_for("It goes on in the service.")
+
+        assert ended == (130, "")
+        assert f"To follow it: export backfill {number}. To end it: export backfill {number} --cancel." in terminal.seen
+        assert newest(service, number)["state"] == "waiting"
+
+
+class TestWhileItIsFollowed:
+    @pytest.fixture
+    def mock(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[respx.MockRouter]:
+        """
+        A service that has a backfill under way. It is not asked to begin one.
+        """
+        monkeypatch.setattr(backfills, "LOOK_EVERY_SECONDS", 0.01)
+        with respx.mock(base_url=URL) as router:
+            router.get("/exports").respond(json={"items": [EXPORT], "unexported": []})
+            router.get("/exports/1/backfills").respond(json={"items": [BACKFILL]})
+            yield router
+
+    def follow(self, run: Run) -> Ended:
+        return run("export", "backfill", "1", SERVICE_URL=URL, ADMIN_TOKENS=ADMIN_TOKEN)
+
+    def test_a_service_that_is_away_for_a_moment_is_waited_for(self, run: Run, mock: respx.MockRouter) -> None:
+        """
+        As while it is started again; the backfill goes on from its last page.
+        """
+        gateway = httpx.Response(502, html="<h1>Bad Gateway</h1>")
+        done = httpx.Response(200, json=BACKFILL | {"state": "completed", "scanned": 7})
+        mock.get("/exports/1/backfills/2").mock(
+            side_effect=[UNDER_WAY, httpx.ConnectError("x"), httpx.ReadError("x"), gateway, done]
+        )
+        mock.get("/exports/1").respond(json=EXPORT)
+        ended = self.follow(run)
+
+        assert ended.code == 0
+        assert "is completed. Read: 7." in ended.out
+
+    def test_a_service_that_is_away_for_long_is_named(
+        self, run: Run, mock: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        With how to look again.
+        """
+        monkeypatch.setattr(backfills, "PATIENCE_SECONDS", 0.05)
+        mock.get("/exports/1/backfills/2").mock(side_effect=chain([UNDER_WAY], repeat(httpx.ConnectError("x"))))
+        ended = self.follow(run)
+
+        assert (ended.code, ended.out) == (3, "")
+        assert "It goes on while the service runs. To follow it: export backfill 1." in ended.err
+        assert "lists.example.com can't be reached" in ended.err
+
+    def test_a_service_that_says_no_is_heard_at_once(self, run: Run, mock: respx.MockRouter) -> None:
+        problem = httpx.Response(
+            401, json={"detail": "This needs a token."}, headers={"Content-Type": "application/problem+json"}
+        )
+        mock.get("/exports/1/backfills/2").mock(side_effect=[UNDER_WAY, problem])
+        ended = self.follow(run)
+
+        assert (ended.code, ended.out) == (1, "")
+        assert "To follow it" in ended.err
+        assert "This needs a token." in ended.err
+
+    def test_one_that_somebody_else_cancels_has_not_come_to_its_end(self, run: Run, mock: respx.MockRouter) -> None:
+        """
+        The exit code says so. A reason that only a newer service knows is shown by its own name.
+        """
+        ended = BACKFILL | {"state": "cancelled", "reason": "Cancelled.", "skipped": {"too_old": 3, "erased": 1}}
+        mock.get("/exports/1/backfills/2").mock(side_effect=[UNDER_WAY, UNDER_WAY, httpx.Response(200, json=ended)])
+        mock.get("/exports/1").respond(json=EXPORT)
+        done = self.follow(run)
+
+        assert (done.code, done.err) == (1, "")
+        assert table_of(done) == {"queued": 0} | dict.fromkeys(ROWS, 0) | {"erased": 1, "too old": 3}
+        assert done.out.endswith("Nobody waits to be told any more.\n")

@@ -1,0 +1,236 @@
+"""
+`export start`, `name`, `pause`, `resume` and `stop`, against a real service.
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from app.sandbox import webhooks
+from app.sandbox.audiences import Audience
+from tests.commands.conftest import Run, export_of, list_of
+from tests.promises.processes import Sandbox, Service, until
+
+
+@pytest.fixture
+def service(workshop: tuple[Service, Sandbox]) -> Service:
+    """
+    That of the workshop.
+    """
+    return workshop[0]
+
+
+@pytest.fixture
+def sandbox(workshop: tuple[Service, Sandbox]) -> Sandbox:
+    """
+    Sailthru and Lytics.
+    """
+    return workshop[1]
+
+
+def is_exported(service: Service, audience: Audience) -> bool:
+    items = service.http.get("/exports").raise_for_status().json()["items"]
+    return any(one["audience"]["id"] == audience.id for one in items)
+
+
+class TestStarting:
+    def test_the_list_is_there_at_once(self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience) -> None:
+        ended = ask("export", "start", audience.name)
+        export = export_of(service, audience)
+
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out == f"Export {export['id']}, {list_of(audience)} is running.\n"
+        assert sandbox.members(list_of(audience)) == set()
+        assert list_of(audience) in sandbox.account()["lists"]
+
+    @pytest.mark.parametrize(
+        ("words", "found"),
+        [
+            (("--field", "city"), {"fields": {"city": "city"}}),
+            (("--field", "city", "--field", "visitct"), {"fields": {"city": "city", "visitct": "visitct"}}),
+            (("--field", "city=town", "--field", "visitct"), {"fields": {"city": "town", "visitct": "visitct"}}),
+            (("--email-field", "emails"), {"email_field": "emails"}),
+            (("--name", "By Hand"), {"list": "Lytics By Hand"}),
+            (("--paused",), {"state": "paused"}),
+        ],
+    )
+    def test_what_is_said_is_how_it_is_started(
+        self, ask: Run, service: Service, audience: Audience, words: tuple[str, ...], found: dict[str, object]
+    ) -> None:
+        ended = ask("export", "start", audience.slug, *words)
+        export = export_of(service, audience)
+
+        assert (ended.code, ended.err) == (0, "")
+        assert {key: export[key] for key in found} == found
+
+    def test_a_second_time_leaves_as_it_is_what_it_does_not_name(
+        self, ask: Run, service: Service, audience: Audience
+    ) -> None:
+        ask("export", "start", audience.id, "--field", "city=town", "--paused")
+        again = ask("export", "start", audience.id)
+        kept = export_of(service, audience)
+        ask("export", "start", audience.id, "--field", "visitct")
+        changed = export_of(service, audience)
+
+        assert again.out == f"Export {kept['id']}, {list_of(audience)} is paused.\n"
+        assert (kept["fields"], kept["state"]) == ({"city": "town"}, "paused")
+        assert (changed["fields"], changed["state"]) == ({"visitct": "visitct"}, "paused")
+
+    def test_what_there_is_to_know_is_said(self, ask: Run, audience: Audience) -> None:
+        ended = ask("export", "start", audience.id, "--field", "first_name")
+
+        assert re.search(r"\nNote: first_name has a meaning of its own in Sailthru", ended.out)
+
+    def test_a_preview_only_tells(self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience) -> None:
+        """
+        Which list, with which fields; and how many flows, where everybody would be brought over.
+        """
+        sandbox.tell_lytics("members", audience=audience.id, generate=17)
+        words = ("export", "start", audience.name, "--field", "first_name", "--field", "city=town", "--preview")
+        ended = ask(*words)
+        with_all = ask(*words, "--existing-users")
+        as_json = ask(*words, "--json")
+
+        assert ended.code == 0
+        assert ended.out.startswith("This would start an export. Nothing was done.\n")
+        assert re.search(rf"\nlist +{list_of(audience)}", ended.out)
+        assert re.search(r"\nfields +first_name as first_name, city as town", ended.out)
+        assert "Note: first_name" in ended.out
+        assert "flows" not in ended.out
+        assert re.search(r"\nflows at most +17", with_all.out)
+        assert json.loads(as_json.out)["would"] == "start"
+        assert not is_exported(service, audience)
+
+    def test_a_preview_names_the_export_that_it_is_about(self, ask: Run, service: Service, audience: Audience) -> None:
+        ask("export", "start", audience.id)
+        number = export_of(service, audience)["id"]
+        update = ask("export", "start", audience.id, "--preview")
+        ask("export", "stop", str(number), "--yes")
+        revive = ask("export", "start", audience.id, "--preview")
+
+        assert update.out.startswith(f"This would change export {number}.")
+        assert revive.out.startswith(f"This would let export {number}, which is stopped, run again.")
+
+    def test_as_json(self, ask: Run, service: Service, audience: Audience) -> None:
+        """
+        The service's answer: the export, the backfill that there is none of, and what to know.
+        """
+        answer = json.loads(ask("export", "start", audience.id, "--json").out)
+
+        assert answer == {"export": export_of(service, audience), "backfill": None, "notes": []}
+
+    def test_fields_as_they_are_shown(self, ask: Run, audience: Audience) -> None:
+        ask("export", "start", audience.id, "--field", "city=town")
+        ended = ask("export", "show", list_of(audience))
+
+        assert re.search(r"\nfields +city as town", ended.out)
+
+    def test_a_list_that_can_not_be_made_yet(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
+        """
+        It says why, and that it is tried again.
+        """
+        sandbox.tell("faults", rules=[{"fault": {"kind": "html", "status": 503}, "endpoints": ["/list"]}])
+        try:
+            started = ask("export", "start", audience.id)
+            shown = ask("export", "show", list_of(audience))
+        finally:
+            sandbox.tell("faults")
+
+        assert started.code == 0
+        assert "is tried again" in started.out
+        assert f"{list_of(audience)} (not made in Sailthru yet)" in shown.out
+
+    @pytest.mark.parametrize(
+        "words",
+        [("--field", ""), ("--field", "=town"), ("--field", "city="), ("--field", "a", "--field", "a=b")],
+    )
+    def test_fields_that_make_no_sense(
+        self, ask: Run, service: Service, audience: Audience, words: tuple[str, ...]
+    ) -> None:
+        ended = ask("export", "start", audience.id, *words)
+
+        assert (ended.code, ended.out) == (2, "")
+        assert "--field" in ended.err
+        assert not is_exported(service, audience)
+
+    def test_an_account_that_is_not_set(self, ask: Run, audience: Audience) -> None:
+        ended = ask("export", "start", audience.id, "--authorization", "shop")
+
+        assert (ended.code, ended.out) == (1, "")
+        assert "There is no authorization 'shop'. There are: default." in ended.err
+
+    def test_an_audience_that_may_be_several(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
+        """
+        The service says which.
+        """
+        sandbox.tell_lytics("audiences", id=f"{audience.id}x", name=audience.name, slug=f"{audience.slug}_1")
+        ended = ask("export", "start", audience.name)
+
+        assert (ended.code, ended.out) == (1, "")
+        assert f"\n  {audience.id}  {audience.slug}  {audience.name}\n" in ended.err
+        assert f"\n  {audience.id}x  {audience.slug}_1  {audience.name}\n" in ended.err
+
+    def test_an_audience_that_was_made_again(
+        self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience
+    ) -> None:
+        """
+        What may be given beside is said in the words of the command line; the export then goes on with it.
+        """
+        ask("export", "start", audience.id)
+        number = export_of(service, audience)["id"]
+        sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
+        sandbox.tell_lytics("audiences", id=f"{audience.id}y", name=audience.name, slug=audience.slug)
+        asked = ask("export", "start", f"{audience.id}y")
+        preview = ask("export", "start", f"{audience.id}y", "--adopt", str(number), "--preview")
+        adopted = ask("export", "start", f"{audience.id}y", "--adopt", str(number))
+
+        assert (asked.code, asked.out) == (1, "")
+        assert asked.err.endswith(f"\n  add --adopt {number}\n  add --name NAME\n")
+        assert preview.out.startswith(f"This would let export {number} go on with this audience.")
+        assert adopted.out == f"Export {number}, {list_of(audience)} is running.\n"
+
+
+class TestChanging:
+    def test_pause_and_resume(self, ask: Run, service: Service, audience: Audience) -> None:
+        ask("export", "start", audience.id)
+        number = export_of(service, audience)["id"]
+        for word, state in (("pause", "paused"), ("resume", "running")):
+            ended = ask("export", word, list_of(audience))
+
+            assert (ended.code, ended.out, ended.err) == (0, f"Export {number}, {list_of(audience)} is {state}.\n", "")
+            assert export_of(service, audience)["state"] == state
+        assert json.loads(ask("export", "pause", str(number), "--json").out)["state"] == "paused"
+
+    def test_a_name_for_what_can_have_none_of_its_own(self, ask: Run, service: Service, audience: Audience) -> None:
+        ask("export", "start", audience.id)
+        ended = ask("export", "name", list_of(audience), "Other")
+
+        assert (ended.code, ended.out) == (1, "")
+        assert f"already keeps the list '{list_of(audience)}'" in ended.err
+
+    def test_stop(self, ask: Run, service: Service, audience: Audience) -> None:
+        """
+        It says what is lost where nobody can be asked, and does nothing.
+        """
+        ask("export", "start", audience.id, "--paused")
+        title = f"export {export_of(service, audience)['id']}, {list_of(audience)}"
+        service.send(webhooks.enter("ada@example.com", audience, at=datetime.now(UTC))).raise_for_status()
+        refused = ask("export", "stop", audience.name)
+        before = export_of(service, audience)["state"]
+        ended = ask("export", "stop", audience.name, "--yes")
+        until(lambda: export_of(service, audience), lambda export: export["counts"]["cancelled"] == 1)
+        resumed = ask("export", "resume", audience.name)
+
+        assert (refused.code, refused.out, before) == (2, "", "paused")
+        assert f"Stop {title}? Its events will be ignored, and 1 waiting changes cancelled" in refused.err
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out.startswith(f"{title[0].upper()}{title[1:]} is stopped.\nIt was stopped. ")
+        assert resumed.code == 1
+        assert "stopped" in resumed.err
+
+    def test_stop_as_json(self, ask: Run, audience: Audience) -> None:
+        ask("export", "start", audience.id)
+
+        assert json.loads(ask("export", "stop", audience.name, "--yes", "--json").out)["state"] == "stopped"
