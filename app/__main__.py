@@ -136,23 +136,24 @@ def sandbox(
     """
     Run a Sailthru and a Lytics to try the service against, without accounts.
     """
-    from app import demo
+    from app.demo.sandbox import run_sandbox
 
-    demo.run_sandbox(host, sailthru_port, lytics_port, latency=latency)
+    run_sandbox(host, sailthru_port, lytics_port, latency=latency)
 
 
 @app.command()
 def demo(
     *,
-    once: Annotated[bool, typer.Option(help="End when the list is right: exit code 0, or 1 if it is not.")] = False,
-    people: Annotated[int, typer.Option(min=3, max=1000, help="How many people enter the audience.")] = 12,
+    once: Annotated[bool, typer.Option(help="End when the lists are right: exit code 0, or 1 if one is not.")] = False,
+    people: Annotated[int, typer.Option(min=3, max=1000, help="How many people enter the first audience.")] = 12,
 ) -> None:
     """
-    See it work: a sandbox, the service, and people entering and leaving an audience, through the real path.
+    See it work: a sandbox, the service, people entering and leaving an audience, and others brought over who were in
+    one before, all through the real path.
     """
-    from app import demo
+    from app.demo.play import run
 
-    raise typer.Exit(demo.run(people=people, is_once=once))
+    raise typer.Exit(run(people=people, is_once=once))
 
 
 @app.callback(invoke_without_command=True)

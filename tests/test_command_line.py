@@ -4,6 +4,7 @@ The commands, as real processes.
 
 import asyncio
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -105,14 +106,16 @@ def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
     assert "Another process uses" in refused.stderr
 
 
-def test_the_demo_ends_with_the_right_list(tmp_path: Path) -> None:
+def test_the_demo_ends_with_the_right_lists(tmp_path: Path) -> None:
     """
-    The whole way with real processes; 0 means the list is right.
+    The whole way with real processes; 0 means that both are right: of those who entered, and of those brought over.
     """
     result = run(tmp_path, "demo", "--once")
 
     assert result.returncode == 0, result.stdout
     assert "11 people are on it, just those in the audience, each joined once" in result.stdout
+    assert re.search(r"\n queued +2000 *\n", result.stdout)
+    assert "2,000 people are on it, just those in the audience, each joined once" in result.stdout
 
 
 def test_a_sandbox_that_can_not_listen_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,3 @@
+"""
+The demo: a sandbox, the service, and sample traffic, as real processes over real HTTP.
+"""
