@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -54,6 +54,24 @@ class DrainingServer(uvicorn.Server):
         self._draining.add_done_callback(lambda _: setattr(self, "should_exit", True))
 
 
+def server_config(asgi: Callable[..., Any], *, host: str, port: int, forwarded_allow_ips: str) -> uvicorn.Config:
+    """
+    How the doors are served.
+    """
+    return uvicorn.Config(
+        asgi,
+        host=host,
+        port=port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=forwarded_allow_ips,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+
+
 @app.command()
 def serve() -> None:
     """
@@ -64,17 +82,8 @@ def serve() -> None:
     settings = load_settings()
     configure_logs(settings.log_level)
     asgi = create_app(settings)
-    config = uvicorn.Config(
-        asgi,
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=True,
-        forwarded_allow_ips=settings.forwarded_allow_ips,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
+    config = server_config(
+        asgi, host=settings.host, port=settings.port, forwarded_allow_ips=settings.forwarded_allow_ips
     )
     try:
         DrainingServer(config, asgi.state.service.drain).run()

@@ -1,5 +1,5 @@
 """
-Measure: `python -m tests.bench`, or some of it: `python -m tests.bench isolation`.
+Measure: `python -m tests.bench`, or some of it: `python -m tests.bench ingest`.
 """
 
 import sys
@@ -9,10 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import isolation
-from tests.bench.report import Measured, show
+from tests.bench import arrays, ingest, isolation, latency
+from tests.bench.report import Measured, Say, show
 
-ROWS: Mapping[str, Callable[[Path], Measured]] = {
+ROWS: Mapping[str, Callable[[Path, Say], Measured]] = {
+    "ingest": ingest.durable_answers,
+    "arrays": arrays.events_in_arrays,
+    "latency": latency.slowest_answers,
     "isolation": isolation.a_dead_account,
 }
 
@@ -31,7 +34,7 @@ def main(names: list[str]) -> int:
         if not names or name in names:
             console.print(f"Measuring {name} …")
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-                rows.append(measure(Path(folder)))
+                rows.append(measure(Path(folder), console.print))
     show(console, rows)
     return 0 if all(row.is_met for row in rows) else 1
 

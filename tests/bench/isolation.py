@@ -7,14 +7,14 @@ from statistics import quantiles
 
 from app.sandbox.faults import Hang
 from app.sandbox.rules import Rule, as_json
-from tests.bench.report import Measured, ratio_of_rounds
+from tests.bench.report import Measured, Say, ratio_of_rounds
 from tests.bench.scene import MAIN, OTHER, scene, send_steadily
 from tests.promises.processes import until
 
 PEOPLE, PER_SECOND, ROUNDS = 300, 50, 5
 
 
-def a_dead_account(folder: Path) -> Measured:
+def a_dead_account(folder: Path, say: Say) -> Measured:
     """
     The same people in two accounts at 50 a second; p95 of "sent to call arrived" in the one, the other dead or alive.
     """
@@ -35,6 +35,7 @@ def a_dead_account(folder: Path) -> Measured:
         "≤ 1.1",
         lambda n: p95(f"dead{n}", is_dead=True),
         lambda n: p95(f"alive{n}", is_dead=False),
+        say=say,
         rounds=ROUNDS,
         unit="ms",
         scale=1000,

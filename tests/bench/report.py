@@ -6,12 +6,17 @@ import os
 import platform
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from rich.console import Console
 from rich.table import Table
+
+Say = Callable[[str], None]
+"""
+Takes a line that tells how far a measurement is.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,30 +43,44 @@ def ratio_of_rounds(
     ours: Callable[[int], float],
     base: Callable[[int], float],
     *,
+    say: Say,
     rounds: int,
     unit: str,
     holds: Callable[[float], bool],
     scale: float = 1,
 ) -> Measured:
     """
-    The median of `ours` divided by that of `base`, measured in turns so that a busy machine hits both alike.
+    The median, over rounds, of `ours` divided by `base`: in each round one follows the other, in an order that is
+    drawn, so that a busy machine hits both alike.
     """
     mine: list[float] = []
     theirs: list[float] = []
-    for number in range(rounds):
+    for number in numbered(rounds, say):
         sides = [(ours, mine), (base, theirs)]
         random.shuffle(sides)
         for measure, found in sides:
             found.append(measure(number) * scale)
-    ratio = median(mine) / median(theirs)
-    return Measured(what, target, f"{ratio:.2f}", f"{spread(mine, unit)} ÷ {spread(theirs, unit)}", holds(ratio))
+        say(f"  {mine[-1]:,.1f} ÷ {theirs[-1]:,.1f} {unit} = {mine[-1] / theirs[-1]:.2f}")
+    ratios = [one / other for one, other in zip(mine, theirs, strict=True)]
+    details = f"{spread(mine, unit)} ÷ {spread(theirs, unit)}"
+    return Measured(what, target, spread(ratios, digits=2), details, holds(median(ratios)))
 
 
-def spread(values: list[float], unit: str) -> str:
+def numbered(rounds: int, say: Say) -> Iterator[int]:
+    """
+    The number of each round, told as it begins.
+    """
+    for number in range(rounds):
+        say(f"  round {number + 1} of {rounds} …")
+        yield number
+
+
+def spread(values: Sequence[float], unit: str = "", *, digits: int = 1) -> str:
     """
     Median, least and most.
     """
-    return f"{median(values):,.1f} {unit} ({min(values):,.1f}-{max(values):,.1f})"
+    middle, least, most = (f"{value:,.{digits}f}" for value in (median(values), min(values), max(values)))
+    return f"{middle} {unit} ({least}-{most})".replace("  ", " ")
 
 
 def show(console: Console, rows: list[Measured]) -> None:

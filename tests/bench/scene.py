@@ -15,6 +15,7 @@ from app.sandbox.audiences import SPRING_BUYERS
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.migrate import migrate
+from tests.bench.cores import AROUND, MEASURED, on_core
 from tests.bench.sandbox import secret_of
 from tests.promises.processes import Process, Sandbox, Service, until
 
@@ -56,7 +57,8 @@ def scene(
     Both, running; the audience is exported to each of these accounts, and its lists are there.
     """
     folder.mkdir(parents=True)
-    sandbox = BenchSandbox(folder, limit=limit)
+    with on_core(AROUND):
+        sandbox = BenchSandbox(folder, limit=limit)
     other = {
         "other": {"api_key": OTHER, "api_secret": secret_of(OTHER), "base_url": f"http://127.0.0.1:{sandbox.port}"}
     }
@@ -71,7 +73,8 @@ def scene(
     )
     try:
         asyncio.run(_start_exports(f"sqlite:///{service.database}", accounts))
-        service.start()
+        with on_core(MEASURED):
+            service.start()
         until(lambda: service.http.get("/exports").json()["items"], lambda items: all(e["list_ready"] for e in items))
         yield service, sandbox
     finally:

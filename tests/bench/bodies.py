@@ -1,0 +1,41 @@
+"""
+The requests that the load is made of: Lytics' default format with all the fields of a profile, each event of somebody
+new.
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from tests.promises.processes import WEBHOOK_TOKEN
+
+PATH = "/webhooks/lytics"
+_FULL = Path(__file__).parents[1] / "fixtures" / "lytics" / "composed" / "webhook_enter_full.json"
+_ID, _ADDRESS = b"%(n)019d", b"person%(n)012d@example.com"
+
+
+def address(person: int) -> str:
+    """
+    Of the person of this number.
+    """
+    return (_ADDRESS % {b"n": person}).decode()
+
+
+def requests(first: int, events: int) -> Iterator[tuple[int, bytes]]:
+    """
+    Whole requests without end, each with the number of its first person, of one event or of an array; people are
+    numbered from `first` on.
+    """
+    message = json.loads(_FULL.read_text())
+    message["id"], message["data"]["email"] = "ID", "ADDRESS"
+    template = json.dumps(message, separators=(",", ":")).encode().replace(b"%", b"%%")
+    template = template.replace(b"ID", _ID, 1).replace(b"ADDRESS", _ADDRESS, 1)
+    length = len(template % {b"n": 0}) * events + (0 if events == 1 else events + 1)
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Authorization: {WEBHOOK_TOKEN}\r\nContent-Length: {length}\r\n\r\n"
+    ).encode()
+    for person in count(first, events):
+        messages = [template % {b"n": n} for n in range(person, person + events)]
+        yield person, head + (messages[0] if events == 1 else b"[" + b",".join(messages) + b"]")
