@@ -13,7 +13,6 @@ from functools import partial
 import httpx
 import structlog
 from fastapi import FastAPI
-from starlette.routing import Route
 
 from app import __version__
 from app.backfill import Backfiller
@@ -397,9 +396,28 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         finally:
             await service.close()
 
-    # No /docs: its page loads scripts from elsewhere. /openapi.json is behind a token, see below.
-    app = FastAPI(
-        title="lytics-sailthru", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    door = webhooks.WebhookDoor(
+        service.receiver,
+        service.rejected_events,
+        [
+            WebhookToken(label, token)
+            for label, token in parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS").items()
+        ],
+        service.meter,
+        is_draining=lambda: service.is_draining,
+        clock=service.clock,
+    )
+    # No /docs: its page loads scripts from elsewhere. /openapi.json is behind a token, see below. No telemetry, which
+    # would tell paths: one may hold an address.
+    app = webhooks.WebhooksFirst(
+        door,
+        title="lytics-sailthru",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     app.state.doors = Doors(
@@ -417,19 +435,6 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
         metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
     )
-    door = webhooks.WebhookDoor(
-        service.receiver,
-        service.rejected_events,
-        [
-            WebhookToken(label, token)
-            for label, token in parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS").items()
-        ],
-        service.meter,
-        is_draining=lambda: service.is_draining,
-        clock=service.clock,
-    )
-    for path in (webhooks.PATH, f"{webhooks.PATH}/"):
-        app.router.routes.append(Route(path, door, methods=list(webhooks.METHODS), include_in_schema=False))
     for routes in (
         export_routes,
         starting_routes,

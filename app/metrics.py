@@ -44,6 +44,7 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self._accepted, self._ignored, self._rejected = map(self._events.labels, ("accepted", "ignored", "rejected"))
         self._refused = Counter(
             f"{PREFIX}_webhooks_refused",
             "Webhooks, or single events of them, that were not kept, by reason.",
@@ -133,9 +134,9 @@ class Metrics:
         """
         A webhook was stored.
         """
-        for outcome, count in (("accepted", accepted), ("ignored", ignored), ("rejected", rejected)):
+        for outcome, count in ((self._accepted, accepted), (self._ignored, ignored), (self._rejected, rejected)):
             if count:
-                self._events.labels(outcome).inc(count)
+                outcome.inc(count)
         self._last_webhook.set(at.timestamp())
 
     def refused(self, reason: str) -> None:

@@ -100,6 +100,8 @@ class Receiver:
             StoreUnavailable: nothing was kept, or of more than a thousand events only the first ones; the sender comes
                 again, and those are duplicates then.
         """
+        if len(events) <= MOST_EVENTS_AT_ONCE:
+            return await self._receive(events)
         receipts = [
             await self._receive(events[start : start + MOST_EVENTS_AT_ONCE])
             for start in range(0, len(events), MOST_EVENTS_AT_ONCE)
