@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from app.store.group import GroupCommit
+from app.store.group import REST_SECONDS, GroupCommit
+from tests.virtual_time import run
 
 
 class Gate:
@@ -161,3 +162,44 @@ async def test_items_share_a_transaction_up_to_its_size() -> None:
 
     assert results == [4, 6, 1, 99, 5, 5, 5]
     assert batches == [[4, 6], [1], [99], [5, 5], [5]]
+
+
+def test_those_who_were_answered_together_share_the_next_transaction() -> None:
+    """
+    Although one of them comes again at once and the other a little later.
+    """
+    batches: list[list[str]] = []
+
+    async def commit(items: list[str]) -> list[str]:
+        batches.append(items)
+        return items
+
+    async def come_again(group: GroupCommit[str, str], name: str, after: float) -> None:
+        for _ in range(3):
+            await group.submit(name)
+            await asyncio.sleep(after)
+
+    async def story() -> None:
+        group = GroupCommit(commit)
+        await asyncio.gather(come_again(group, "quick", 0), come_again(group, "slow", REST_SECONDS / 2))
+
+    run(story())
+
+    assert batches == [["quick", "slow"]] * 3
+
+
+def test_who_comes_alone_waits_for_nobody() -> None:
+    """
+    One request after the other, each in a transaction that begins at once.
+    """
+
+    async def commit(items: list[int]) -> list[int]:
+        return items
+
+    async def story() -> float:
+        group = GroupCommit(commit)
+        for number in range(3):
+            await group.submit(number)
+        return asyncio.get_running_loop().time()
+
+    assert run(story()) == 0
