@@ -3,7 +3,6 @@ Keeps out who was erased, in the transaction that keeps changes and before it to
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
@@ -49,7 +48,7 @@ def admit(
         if change is None or change.address not in no_address:
             return change
         is_kept = change.kind is Kind.EXIT and change.lytics_id is not None and _user(change) in known
-        return replace(change, address=None) if is_kept else None
+        return change._replace(address=None) if is_kept else None
 
     return [admitted(change) for change in others]
 

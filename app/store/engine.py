@@ -14,15 +14,33 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar, TypeVarTuple
 
-from sqlalchemy import Connection, Engine, Insert, Row, Select, Table, create_engine, event, select
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Engine,
+    Insert,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    cast,
+    create_engine,
+    event,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from app.domain.errors import BadSettings, StoreUnavailable
+from app.store.prepared import Prepared, Values
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -204,6 +222,15 @@ def lock_table(connection: Connection, table: Table, *, is_exclusive: bool) -> N
         connection.exec_driver_sql(f"LOCK TABLE {table.name} IN {mode} MODE")
 
 
+def hold(connection: Connection, statement: Prepared, keys: Sequence[Values]) -> None:
+    """
+    Make sure by an `insert_or_nothing` that rows of these keys are there to be locked: else two transactions that find
+    nothing could both go on. SQLite needs nothing for it, see `lock_table`.
+    """
+    if connection.dialect.name == "postgresql":
+        statement.run(connection, keys)
+
+
 def upsert(connection: Connection, table: Table) -> Insert:
     """
     An INSERT that overwrites every column but the key of a row that is already there.
@@ -216,6 +243,34 @@ def upsert_adding(connection: Connection, table: Table) -> Insert:
     An INSERT that, where a row is already there, adds every column but the key to it.
     """
     return _upsert_adding(connection.dialect.name, table)
+
+
+def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """
+    A condition: the column is one of the values of a list, given as the parameter of this name.
+
+    However long the list, it is one parameter and the statement the same. `in_` makes another one for each length.
+    """
+    each = _Each(bindparam(name, type_=JSON())).table_valued("value")
+    return column.in_(select(cast(each.c.value, column.type)))
+
+
+class _Each(FunctionElement[Any]):
+    """
+    The values of a JSON array, as rows.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_Each)
+def _each(element: _Each, compiler: SQLCompiler, **more: Any) -> str:  # noqa: ANN401 - its interface
+    return f"json_each{compiler.process(element.clause_expr, **more)}"
+
+
+@compiles(_Each, "postgresql")
+def _each_on_postgresql(element: _Each, compiler: SQLCompiler, **more: Any) -> str:  # noqa: ANN401 - its interface
+    return f"json_array_elements_text{compiler.process(element.clause_expr, **more)}"
 
 
 def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:

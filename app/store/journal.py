@@ -3,19 +3,19 @@ The timeline: what was received, called, answered and redriven for each member. 
 value.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
 from app.store.engine import Database
+from app.store.prepared import Prepared
 from app.store.schema import journal, members
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """
-    One thing that happened to a member.
+    One thing that happened to a member, a row of the journal.
 
     Args:
         what: `received`, `called`, `answered` or `redriven`.
@@ -33,20 +33,10 @@ def write_lines(connection: Connection, lines: list[Line]) -> None:
     """
     Append lines in the transaction of the work that they tell of.
     """
-    if lines:
-        connection.execute(
-            journal.insert(),
-            [
-                {
-                    "at": line.at,
-                    "member_id": line.member_id,
-                    "export_id": line.export_id,
-                    "what": line.what,
-                    "detail": line.detail,
-                }
-                for line in lines
-            ],
-        )
+    _APPEND.run(connection, lines)
+
+
+_APPEND = Prepared(journal.insert(), *Line._fields)
 
 
 class Journal:

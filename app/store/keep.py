@@ -4,11 +4,9 @@ Keeps changes: what a batch touches is locked and read, decided in a ledger, and
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, literal_column, select, update
 
 from app.domain.change import Kind, MembershipChange, Move
 from app.domain.erasure import Digests, take_back
@@ -16,45 +14,71 @@ from app.domain.export import ExportState
 from app.domain.member import Membership
 from app.domain.merge import Entry, Identity, Kept, Ledger, Verdict
 from app.store.admission import admit
-from app.store.engine import insert_or_nothing, upsert
+from app.store.engine import among, hold, insert_or_nothing, upsert
 from app.store.journal import Line, write_lines
-from app.store.rows import membership_of, move_of, parts, save_memberships, save_tallies
+from app.store.prepared import Prepared
+from app.store.rows import membership_of, move_of, save_memberships, save_tallies
 from app.store.schema import BACKFILL, LIVE, exports, identities, members, memberships, totals
 
-# Built once: building a statement costs more than running it.
-_IDS: BindParameter[Any] = bindparam("b_ids", expanding=True)
 # Shared with other writers of changes, but not with whoever sets an export running meanwhile: else a member could stay
 # without a due time.
-_EXPORTS = (
+_EXPORTS = Prepared(
     select(exports.c.id, exports.c.account, exports.c.state, exports.c.merged_into)
-    .where(exports.c.id.in_(_IDS))
+    .where(among(exports.c.id, "ids"))
     .order_by(exports.c.id)
-    .with_for_update(read=True)
+    .with_for_update(read=True),
+    "ids",
 )
-_IDENTITIES = (
-    select(identities, members.c.address)
+_IDENTITIES = Prepared(
+    select(
+        identities.c.lytics_id,
+        identities.c.moved_at_ns,
+        identities.c.moved_message_at_ns,
+        identities.c.is_enter,
+        members.c.address,
+    )
     .outerjoin(members, members.c.id == identities.c.member_id)
-    .where(identities.c.export_id == bindparam("b_export"), identities.c.lytics_id.in_(_IDS))
+    .where(identities.c.export_id == bindparam("export_id"), among(identities.c.lytics_id, "lytics_ids"))
     .order_by(identities.c.lytics_id)
-    .with_for_update(of=identities)
+    .with_for_update(of=identities),
+    "export_id",
+    "lytics_ids",
 )
-_MEMBERS = (
+_HOLD_IDENTITIES = Prepared(lambda connection: insert_or_nothing(connection, identities), "export_id", "lytics_id")
+_SAVE_IDENTITIES = Prepared(lambda connection: upsert(connection, identities), *identities.columns.keys())
+_MEMBERS = Prepared(
     select(members.c.id, members.c.address, members.c.due_at, members.c.lease, members.c.priority)
-    .where(members.c.account == bindparam("b_account"), members.c.address.in_(bindparam("b_addresses", expanding=True)))
+    .where(members.c.account == bindparam("account"), among(members.c.address, "addresses"))
     .order_by(members.c.address)
-    .with_for_update()
+    .with_for_update(),
+    "account",
+    "addresses",
 )
-_MEMBERSHIPS = select(memberships).where(
-    memberships.c.member_id.in_(_IDS), memberships.c.export_id.in_(bindparam("b_exports", expanding=True))
-)
-_MAKE_DUE = (
+_MAKE_MEMBERS = Prepared(lambda connection: insert_or_nothing(connection, members), "account", "address")
+_MAKE_DUE = Prepared(
     update(members)
-    .where(members.c.id.in_(_IDS))
-    .values(due_at=bindparam("b_due"), priority=bindparam("b_priority"), attempts=0)
+    .where(members.c.id == bindparam("b_id"))
+    .values(due_at=bindparam("b_due"), priority=bindparam("b_priority"), attempts=literal_column("0")),
+    "b_due",
+    "b_priority",
+    "b_id",
 )
 # A live change of somebody whom a backfill has put in line goes before all of that line.
-_MAKE_LIVE = update(members).where(members.c.id.in_(_IDS)).values(priority=LIVE)
-_SEEN = update(totals).where(totals.c.export_id.in_(_IDS)).values(last_event_at=bindparam("b_at"))
+_MAKE_LIVE = Prepared(
+    update(members).where(members.c.id == bindparam("b_id")).values(priority=literal_column(str(LIVE))), "b_id"
+)
+_MEMBERSHIPS = Prepared(
+    select(memberships).where(
+        among(memberships.c.member_id, "member_ids"), among(memberships.c.export_id, "export_ids")
+    ),
+    "member_ids",
+    "export_ids",
+)
+_SEEN = Prepared(
+    update(totals).where(totals.c.export_id == bindparam("b_id")).values(last_event_at=bindparam("b_at")),
+    "b_at",
+    "b_id",
+)
 
 
 def keep(
@@ -105,10 +129,11 @@ class Batch:
         merged = self._load_exports({change.export_id for change in changes})
         if merged:
             # Whoever read the exports a moment ago still names the one that was merged.
-            changes = [replace(c, export_id=merged.get(c.export_id, c.export_id)) for c in changes]
-        self._seen = {change.export_id for change in changes if self._takes(change)}
-        admitted = list(changes) if digests is None else admit(self._connection, digests, changes)
-        each = [change if change is not None and self._takes(change) else None for change in admitted]
+            changes = [c._replace(export_id=merged.get(c.export_id, c.export_id)) for c in changes]
+        taking = {export_id for export_id, state in self._states.items() if state != ExportState.STOPPED}
+        self._seen = taking.intersection(change.export_id for change in changes)
+        admitted = changes if digests is None else admit(self._connection, digests, changes)
+        each = [change if change is not None and change.export_id in taking else None for change in admitted]
         taken = [change for change in each if change is not None]
         self._load_identities(taken)
         self._load_members(taken)
@@ -121,15 +146,12 @@ class Batch:
         """
         return self._ledger.apply(change)
 
-    def _takes(self, change: MembershipChange) -> bool:
-        return self._states.get(change.export_id, ExportState.STOPPED) != ExportState.STOPPED
-
     def _load_exports(self, ids: set[int]) -> dict[int, int]:
         """
         Lock and read exports; returns those among them that were merged, with the export that takes their changes.
         """
         merged: dict[int, int] = {}
-        for row in self._connection.execute(_EXPORTS, {"b_ids": sorted(ids)}):
+        for row in _EXPORTS.fetch(self._connection, sorted(ids)):
             self._accounts[row.id] = row.account
             self._states[row.id] = row.state
             if row.merged_into is not None:
@@ -138,43 +160,33 @@ class Batch:
         return merged | self._load_exports(others) if others else merged
 
     def _load_identities(self, changes: Collection[MembershipChange]) -> None:
-        moving = {(c.export_id, c.lytics_id) for c in changes if c.lytics_id is not None and c.kind is not Kind.CHANGE}
-        if moving:
-            self._connection.execute(
-                insert_or_nothing(self._connection, identities),
-                [{"export_id": export_id, "lytics_id": lytics_id} for export_id, lytics_id in sorted(moving)],
-            )
         wanted: dict[int, set[str]] = defaultdict(set)
+        moving: set[tuple[int, str]] = set()
         for change in changes:
             if change.lytics_id is not None:
                 wanted[change.export_id].add(change.lytics_id)
+                if change.kind is not Kind.CHANGE:
+                    moving.add((change.export_id, change.lytics_id))
+        hold(self._connection, _HOLD_IDENTITIES, sorted(moving))
+        self._ledger.identities = {key: Identity(*key) for key in moving}
         for export_id, ids in sorted(wanted.items()):
-            for part in parts(sorted(ids)):
-                self._load_identities_of(export_id, part)
-
-    def _load_identities_of(self, export_id: int, lytics_ids: list[str]) -> None:
-        for row in self._connection.execute(_IDENTITIES, {"b_export": export_id, "b_ids": lytics_ids}):
-            last = move_of(row.moved_at_ns, row.moved_message_at_ns, is_enter=bool(row.is_enter))
-            identity = Identity(export_id, row.lytics_id, last, row.address)
-            self._ledger.identities[export_id, row.lytics_id] = identity
+            for row in _IDENTITIES.fetch(self._connection, export_id, sorted(ids)):
+                last = move_of(row.moved_at_ns, row.moved_message_at_ns, is_enter=bool(row.is_enter))
+                identity = Identity(export_id, row.lytics_id, last, row.address)
+                self._ledger.identities[export_id, row.lytics_id] = identity
 
     def _load_members(self, changes: Collection[MembershipChange]) -> None:
         wanted, new = self._members_of(changes)
-        if new:
-            self._connection.execute(
-                insert_or_nothing(self._connection, members),
-                [{"account": account, "address": address} for account, address in sorted(new)],
-            )
+        _MAKE_MEMBERS.run(self._connection, sorted(new))
         for account, addresses in sorted(wanted.items()):
-            for part in parts(sorted(addresses)):
-                for row in self._connection.execute(_MEMBERS, {"b_account": account, "b_addresses": part}):
-                    self._member_ids[account, row.address] = row.id
-                    if row.due_at is None:
-                        self._without_due.add(row.id)
-                    if row.lease is not None:
-                        self._called.add(row.id)
-                    elif row.priority != LIVE:
-                        self._put_off.add(row.id)
+            for row in _MEMBERS.fetch(self._connection, account, sorted(addresses)):
+                self._member_ids[account, row.address] = row.id
+                if row.due_at is None:
+                    self._without_due.add(row.id)
+                if row.lease is not None:
+                    self._called.add(row.id)
+                elif row.priority != LIVE:
+                    self._put_off.add(row.id)
 
     def _members_of(self, changes: Collection[MembershipChange]) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
         """
@@ -196,13 +208,12 @@ class Batch:
 
     def _load_memberships(self) -> None:
         addresses = {member_id: address for (_, address), member_id in self._member_ids.items()}
-        for part in parts(sorted(addresses)):
-            for row in self._connection.execute(_MEMBERSHIPS, {"b_ids": part, "b_exports": sorted(self._seen)}):
-                membership = membership_of(row, addresses[row.member_id])
-                take_back(membership)
-                self._ledger.memberships[membership.export_id, membership.address] = membership
-                if row.member_id in self._called:
-                    self._ledger.called.add((membership.export_id, membership.address))
+        for row in _MEMBERSHIPS.fetch(self._connection, sorted(addresses), sorted(self._seen)):
+            membership = membership_of(row, addresses[row.member_id])
+            take_back(membership)
+            self._ledger.memberships[membership.export_id, membership.address] = membership
+            if row.member_id in self._called:
+                self._ledger.called.add((membership.export_id, membership.address))
 
     def save(self) -> frozenset[str]:
         """
@@ -214,8 +225,8 @@ class Batch:
         save_memberships(self._connection, [(self._member_id(m.export_id, m.address), m) for m in changed])
         write_lines(self._connection, list(self._lines()))
         save_tallies(self._connection, self._ledger.tallies, self._ledger.at)
-        if self._seen and not self._is_backfill:
-            self._connection.execute(_SEEN, {"b_ids": sorted(self._seen), "b_at": self._ledger.at})
+        if not self._is_backfill:
+            _SEEN.run(self._connection, [(self._ledger.at, export_id) for export_id in sorted(self._seen)])
         return due
 
     def addresses(self) -> set[tuple[int, str]]:
@@ -249,18 +260,9 @@ class Batch:
             identity = self._ledger.identities[key]
             held = identity.address
             if identity.last is not None:
-                rows.append(
-                    {
-                        "export_id": identity.export_id,
-                        "lytics_id": identity.lytics_id,
-                        "moved_at_ns": identity.last.moved_at_ns,
-                        "moved_message_at_ns": identity.last.message_at_ns,
-                        "is_enter": identity.last.is_enter,
-                        "member_id": None if held is None else self._member_id(identity.export_id, held),
-                    }
-                )
-        if rows:
-            self._connection.execute(upsert(self._connection, identities), rows)
+                member_id = None if held is None else self._member_id(identity.export_id, held)
+                rows.append((*key, *identity.last, member_id))
+        _SAVE_IDENTITIES.run(self._connection, rows)
 
     def _make_due(self) -> frozenset[str]:
         ids: set[int] = set()
@@ -277,10 +279,8 @@ class Batch:
                 elif member_id in self._put_off and not self._is_backfill:
                     put_off.add(member_id)
         priority = BACKFILL if self._is_backfill else LIVE
-        for part in parts(sorted(ids)):
-            self._connection.execute(_MAKE_DUE, {"b_ids": part, "b_due": self._ledger.at, "b_priority": priority})
-        for part in parts(sorted(put_off)):
-            self._connection.execute(_MAKE_LIVE, {"b_ids": part})
+        _MAKE_DUE.run(self._connection, [(self._ledger.at, priority, member_id) for member_id in sorted(ids)])
+        _MAKE_LIVE.run(self._connection, [(member_id,) for member_id in sorted(put_off)])
         return frozenset(accounts)
 
     def _lines(self) -> Iterator[Line]:

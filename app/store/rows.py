@@ -12,6 +12,7 @@ from app.domain.change import Move
 from app.domain.member import Membership, Told
 from app.domain.merge import Tally
 from app.store.engine import upsert, upsert_adding
+from app.store.prepared import Prepared
 from app.store.schema import memberships, minute_counts, minute_latencies, totals
 
 Key = TypeVar("Key", int, str)
@@ -20,11 +21,15 @@ Key = TypeVar("Key", int, str)
 KEYS_PER_STATEMENT = 10_000
 TALLIED = ("accepted", "delivered", "superseded", "pending", "dead", "erased", "cancelled", "stale", "members")
 MINUTE_COUNTS = ("accepted", "delivered", "superseded", "dead", "stale")
-_ADD_TO_TOTALS = (
+_SAVE = Prepared(lambda connection: upsert(connection, memberships), *memberships.columns.keys())
+_ADD_TO_TOTALS = Prepared(
     update(totals)
     .where(totals.c.export_id == bindparam("b_export"))
-    .values({name: totals.c[name] + bindparam(f"b_{name}") for name in TALLIED})
+    .values({name: totals.c[name] + bindparam(f"b_{name}") for name in TALLIED}),
+    *(f"b_{name}" for name in TALLIED),
+    "b_export",
 )
+_ADD_TO_MINUTE = Prepared(lambda connection: upsert_adding(connection, minute_counts), *minute_counts.columns.keys())
 
 
 def parts(keys: list[Key]) -> Iterator[list[Key]]:
@@ -74,30 +79,29 @@ def save_memberships(connection: Connection, changed: list[tuple[int, Membership
     Write memberships back, given with their member ids, in the order of their keys.
     """
     rows = [
-        {
-            "member_id": member_id,
-            "export_id": m.export_id,
-            "wanted": m.wanted,
-            "told": m.told,
-            "moved_at_ns": m.moved.moved_at_ns if m.moved else None,
-            "moved_message_at_ns": m.moved.message_at_ns if m.moved else None,
-            "fields_at_ns": m.fields_at_ns,
-            "lytics_id": m.lytics_id,
-            "vars": dict(m.vars),
-            "revision": m.revision,
-            "told_revision": m.told_revision,
-            "told_vars": m.told_vars,
-            "told_at": m.told_at,
-            "dead_code": m.dead_code,
-            "dead_at": m.dead_at,
-            "first_failed_at": m.first_failed_at,
-            "accepted_at": m.accepted_at,
-            "erasure": m.erasure,
-        }
+        (
+            member_id,
+            m.export_id,
+            m.wanted,
+            m.told,
+            m.moved.moved_at_ns if m.moved else None,
+            m.moved.message_at_ns if m.moved else None,
+            m.fields_at_ns,
+            m.lytics_id,
+            dict(m.vars),
+            m.revision,
+            m.told_revision,
+            m.told_vars,
+            m.told_at,
+            m.dead_code,
+            m.dead_at,
+            m.first_failed_at,
+            m.accepted_at,
+            m.erasure,
+        )
         for member_id, m in sorted(changed, key=lambda one: (one[0], one[1].export_id))
     ]
-    if rows:
-        connection.execute(upsert(connection, memberships), rows)
+    _SAVE.run(connection, rows)
 
 
 def save_tallies(connection: Connection, tallies: Mapping[int, Tally], at: datetime) -> None:
@@ -107,23 +111,21 @@ def save_tallies(connection: Connection, tallies: Mapping[int, Tally], at: datet
     A transaction either gives up or takes back, never both: what it adds to `dead` is what died in this minute.
     """
     rows = [
-        {"b_export": export_id, **{f"b_{name}": getattr(tally, name) for name in TALLIED}}
+        (*(getattr(tally, name) for name in TALLIED), export_id)
         for export_id, tally in sorted(tallies.items())
         if tally != Tally()
     ]
-    if rows:
-        connection.execute(_ADD_TO_TOTALS, rows)
+    _ADD_TO_TOTALS.run(connection, rows)
     _save_minute(connection, tallies, at.replace(second=0, microsecond=0))
 
 
 def _save_minute(connection: Connection, tallies: Mapping[int, Tally], minute: datetime) -> None:
     rows = []
     for export_id, tally in sorted(tallies.items()):
-        counts = {name: max(getattr(tally, name), 0) for name in MINUTE_COUNTS}
-        if any(counts.values()):
-            rows.append({"export_id": export_id, "minute": minute, **counts})
-    if rows:
-        connection.execute(upsert_adding(connection, minute_counts), rows)
+        counts = [max(getattr(tally, name), 0) for name in MINUTE_COUNTS]
+        if any(counts):
+            rows.append((export_id, minute, *counts))
+    _ADD_TO_MINUTE.run(connection, rows)
     told = [
         {"export_id": export_id, "minute": minute, "bucket": bucket, "told": count}
         for export_id, tally in sorted(tallies.items())

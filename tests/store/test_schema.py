@@ -74,24 +74,29 @@ async def plans_of(database: Database, work: Callable[[], Awaitable[object]], *t
     """
     How the database runs the statements of some work, as far as they touch these tables.
     """
-    seen: list[tuple[str, Any]] = []
+    seen: list[str] = []
 
-    def note(_c: object, _k: object, statement: str, parameters: Any, _x: object, is_many: bool) -> None:
-        if statement.startswith(("SELECT", "UPDATE")):
-            seen.append((statement, parameters[0] if is_many else parameters))
+    def watch(connection: Any, _record: object, _proxy: object) -> None:
+        connection.set_trace_callback(seen.append)
+
+    def look_away(connection: Any, _record: object) -> None:
+        connection.set_trace_callback(None)
 
     engines = [database._read, database._write]
     for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
+        event.listen(engine, "checkout", watch)
+        event.listen(engine, "checkin", look_away)
     await work()
     for engine in engines:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "checkout", watch)
+        event.remove(engine, "checkin", look_away)
 
     def explain(connection: Connection) -> list[str]:
         return [
             row.detail
-            for statement, parameters in seen
-            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            for statement in seen
+            if statement.startswith(("SELECT", "UPDATE"))
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")
         ]
 
     steps = await database.read(explain)
