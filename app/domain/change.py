@@ -3,10 +3,11 @@ What Lytics tells: an event as it arrives, and the membership change that it mea
 
 Times that decide who wins are integer nanoseconds since 1970 UTC (`_ns`), as Lytics sends them; Python's datetime
 would drop three digits.
+
+What is made for every event is a named tuple: a frozen dataclass takes twice as long to make.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -42,8 +43,7 @@ class Move(NamedTuple):
     is_enter: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AudienceEvent:
+class AudienceEvent(NamedTuple):
     """
     One element of `segment_events`, read and checked but not yet matched with an export.
 
@@ -73,8 +73,7 @@ class AudienceEvent:
     item: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MembershipChange:
+class MembershipChange(NamedTuple):
     """
     An event as one export understands it: who (address, Lytics id), what, when, and the vars to tell.
 

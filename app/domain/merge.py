@@ -6,9 +6,10 @@ the other. It needs no database and no clock, so the whole rule can be tested in
 """
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from app.domain.change import Kind, MembershipChange, Move
 from app.domain.freshness import bucket_of
@@ -70,8 +71,7 @@ class Tally:
     told_after: Counter[int] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """
     One line of a person's timeline: what became of a change for one address. It holds no field value.
     """
@@ -142,7 +142,7 @@ class Ledger:
         if change.message_on_arrival:
             told = [*(move.message_at_ns for move in moves), *(m.fields_at_ns or 0 for m in held)]
             message_at_ns = max([message_at_ns, *(at + 1 for at in told)])
-        return replace(change, moved_at_ns=moved_at_ns, message_at_ns=message_at_ns)
+        return change._replace(moved_at_ns=moved_at_ns, message_at_ns=message_at_ns)
 
     def _move(self, change: MembershipChange, identity: Identity | None) -> Verdict:
         if change.moved_at_ns is None:
@@ -331,7 +331,10 @@ class Ledger:
         return membership
 
     def _tally(self, export_id: int) -> Tally:
-        return self.tallies.setdefault(export_id, Tally())
+        tally = self.tallies.get(export_id)
+        if tally is None:
+            tally = self.tallies[export_id] = Tally()
+        return tally
 
 
 def _is_of(known: Membership, change: MembershipChange, identity: Identity | None) -> bool:

@@ -219,7 +219,7 @@ def test_no_user_holds_two_addresses(steps: list[object]) -> None:
     ledger = Ledger(NOON)
     for step in steps:
         if isinstance(step, MembershipChange):
-            ledger.apply(replace(step, lytics_id=ADA_ID))
+            ledger.apply(step._replace(lytics_id=ADA_ID))
 
     assert wanted(ledger) == {one.address for one in ledger.identities.values() if one.address is not None}
 

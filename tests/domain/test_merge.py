@@ -158,7 +158,7 @@ def test_an_enter_needs_its_time() -> None:
     A move without a time is a mistake of ours.
     """
     with pytest.raises(ValueError, match="time it happened"):
-        Ledger(NOON).apply(replace(enter(), moved_at_ns=None))
+        Ledger(NOON).apply(enter()._replace(moved_at_ns=None))
 
 
 histories = st.lists(
@@ -255,7 +255,7 @@ def arriving(one: MembershipChange) -> MembershipChange:
     """
     The same, with the times of its arrival in place of its own.
     """
-    return replace(one, moved_on_arrival=True, message_on_arrival=True, clock_corrected=True)
+    return one._replace(moved_on_arrival=True, message_on_arrival=True, clock_corrected=True)
 
 
 @pytest.mark.parametrize("lytics_id", [ADA_ID, None])
@@ -267,7 +267,7 @@ def test_what_arrives_while_our_clock_is_behind_comes_after_what_arrived_before(
     held = enter(at=3600, lytics_id=lytics_id, vars={"a": 1})
     left = ledger_of(held, arriving(exit_(at=10, lytics_id=lytics_id)))
     again = ledger_of(held, arriving(exit_(at=10, lytics_id=lytics_id)), arriving(enter(at=11, lytics_id=lytics_id)))
-    changed = ledger_of(held, replace(arriving(change(at=12, lytics_id=lytics_id, vars={"a": 2})), moved_at_ns=None))
+    changed = ledger_of(held, arriving(change(at=12, lytics_id=lytics_id, vars={"a": 2}))._replace(moved_at_ns=None))
 
     assert wanted(left) == set()
     assert wanted(again) == {ADA}
@@ -278,6 +278,6 @@ def test_a_time_of_its_own_is_believed_beside_an_arrival() -> None:
     """
     Only what is not known is put in order: the exit has its own time, the fields have only that of their arrival.
     """
-    late = replace(exit_(at=5, sent=5), message_on_arrival=True)
+    late = exit_(at=5, sent=5)._replace(message_on_arrival=True)
 
     assert wanted(ledger_of(enter(at=10), late)) == {ADA}

@@ -3,7 +3,6 @@ The forms in which Lytics sends its messages: each fixture exactly, CloudEvents,
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def test_every_fixture_is_read_to_the_last_digit(name: str) -> None:
         assert reading.events == []
     else:
         sent = zip(expected, profiles(json.loads(body)), strict=True)
-        assert reading == Reading([replace(one, profile=profile) for one, profile in sent], [])
+        assert reading == Reading([one._replace(profile=profile) for one, profile in sent], [])
 
 
 @pytest.mark.parametrize("name", ["v2_segment_get", "error_401_expired_token", "v1_schema_user"])

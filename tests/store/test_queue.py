@@ -524,7 +524,7 @@ async def test_everything_adds_up_at_every_moment(
         is_enter = dice.random() < 0.6
         left = exit_(address, at=at, lytics_id=lytics_id, export_id=export_id)
         newest = enter(address, at=at, lytics_id=lytics_id, export_id=export_id) if is_enter else left
-        late = replace(left, moved_at_ns=ns(at - 0.5))
+        late = left._replace(moved_at_ns=ns(at - 0.5))
         await members.keep([newest, late])
         await account.work("told", "none", "unknown", "crash", "dead")
         await assert_all_adds_up(database, exports)
