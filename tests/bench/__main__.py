@@ -9,13 +9,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import arrays, ingest, isolation, latency
+from tests.bench import arrays, departure, flips, idle, ingest, isolation, latency, share
 from tests.bench.report import Measured, Say, show
 
 ROWS: Mapping[str, Callable[[Path, Say], Measured]] = {
     "ingest": ingest.durable_answers,
     "arrays": arrays.events_in_arrays,
     "latency": latency.slowest_answers,
+    "departure": departure.from_accepted_to_call,
+    "share": share.use_of_our_share,
+    "flips": flips.calls_for_ten_flips,
+    "idle": idle.idle_cpu,
     "isolation": isolation.a_dead_account,
 }
 

@@ -1,0 +1,47 @@
+"""
+How soon a change that was accepted is on its way to Sailthru, where all is well.
+"""
+
+from pathlib import Path
+from statistics import median, quantiles
+
+from tests.bench.bodies import address
+from tests.bench.doors import put
+from tests.bench.report import Measured, Say, numbered, spread
+from tests.bench.scene import scene
+from tests.promises.processes import until
+
+ROUNDS, WARM_SECONDS, SECONDS, PER_SECOND = 3, 2.0, 10.0, 200
+
+
+def from_accepted_to_call(folder: Path, say: Say) -> Measured:
+    """
+    From the answer 200, as its sender has it, to the arrival of the call at Sailthru, at 200 webhooks a second.
+    """
+    middles: list[float] = []
+    slowest: list[float] = []
+    for number in numbered(ROUNDS, say):
+        cuts = quantiles(_waits(folder / str(number)), n=20)
+        middles.append(cuts[9] * 1000)
+        slowest.append(cuts[-1] * 1000)
+        say(f"  p50 {middles[-1]:.1f} ms, p95 {slowest[-1]:.1f} ms")
+    p50, p95 = median(middles), median(slowest)
+    return Measured(
+        f"accepted → call arrives, at {PER_SECOND}/s",
+        "p50 ≤ 20 ms, p95 ≤ 60 ms",
+        f"{p50:.1f} ms, {p95:.1f} ms",
+        f"p50 {spread(middles, 'ms')}, p95 {spread(slowest, 'ms')}",
+        p50 <= 20 and p95 <= 60,
+    )
+
+
+def _waits(folder: Path) -> list[float]:
+    """
+    Seconds, one for each person.
+    """
+    with scene(folder) as (service, sandbox):
+        put(service.port, WARM_SECONDS, rate=PER_SECOND)
+        found = put(service.port, SECONDS, rate=PER_SECOND)
+        accepted = {address(request.person): request.at + request.took for request in found.requests}
+        arrived = until(sandbox.arrivals, lambda calls: calls.keys() >= accepted.keys())
+    return [arrived[person] - at for person, at in accepted.items()]
