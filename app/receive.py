@@ -4,8 +4,7 @@ Verb 1, receive: keep the changes of a webhook, each once, before the answer 200
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from app.domain.change import AudienceEvent, Kind, MembershipChange
 from app.domain.export import Export
@@ -52,8 +51,7 @@ class Members(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """
     What became of the events of one webhook.
     """
@@ -114,32 +112,31 @@ class Receiver:
 
     async def _receive(self, events: Sequence[AudienceEvent]) -> Receipt:
         changes: list[MembershipChange] = []
-        changes_of: list[range] = []
+        # Which event each change is of.
+        events_of: list[int] = []
         rejected: list[Rejection] = []
         unexported: list[AudienceEvent] = []
-        for event in events:
-            exports = await self._exports_of(event)
+        for number, event in enumerate(events):
+            exports = self._exports.of_audience(event.audience_id) or await self._new_exports_of(event)
             own = [change for export in exports if (change := self._change(event, export)) is not None]
             if not exports:
                 unexported.append(event)
             elif not own:
                 rejected.append(_no_address(event, exports[0].email_field))
-            changes_of.append(range(len(changes), len(changes) + len(own)))
             changes += own
+            events_of += [number] * len(own)
         if unexported:
             # All at once, so that they share a transaction.
             await asyncio.gather(*(self._exports.count_unexported(e.audience_id, e.audience_slug) for e in unexported))
         kept = await self._members.keep(changes) if changes else Kept((), frozenset())
         for account in kept.due_accounts:
             self._wake(account)
-        accepted = sum(any(kept.verdicts[i] is Verdict.ACCEPTED for i in own) for own in changes_of)
+        verdicts = zip(events_of, kept.verdicts, strict=True)
+        accepted = len({number for number, verdict in verdicts if verdict is Verdict.ACCEPTED})
         return Receipt(accepted, len(events) - accepted - len(rejected), tuple(rejected))
 
-    async def _exports_of(self, event: AudienceEvent) -> tuple[Export, ...]:
-        known = self._exports.of_audience(event.audience_id)
-        if known or self._auto_export is None:
-            return known
-        return (await self._start(event, self._auto_export),)
+    async def _new_exports_of(self, event: AudienceEvent) -> tuple[Export, ...]:
+        return () if self._auto_export is None else (await self._start(event, self._auto_export),)
 
     async def _start(self, event: AudienceEvent, account: str) -> Export:
         """

@@ -26,8 +26,7 @@ class Verdict(StrEnum):
     IGNORED = "ignored"
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """
     What became of the changes of one webhook, in their order, and the accounts that now have somebody to call for.
     """

@@ -156,13 +156,13 @@ def _open(document: object, item: int | None, arrived_at_ns: int) -> tuple[_Enve
     except ValidationError as error:
         name = str(error.errors(include_input=False)[0]["loc"][0])
         raise _Unreadable(Reason.UNKNOWN_SHAPE, name, "is missing or not as expected.") from None
-    profile = dict(message.data)
+    profile = message.data
     elements = profile.pop("segment_events", None)
     if not isinstance(elements, list) or not elements:
         raise _Unreadable(Reason.NO_SEGMENT_EVENTS, "data.segment_events", "is missing or empty.")
     if len(elements) > MOST_EVENTS:
         raise _Unreadable(Reason.TOO_LARGE, "data.segment_events", f"has more than {MOST_EVENTS:,} elements.")
-    time, path = message.meta.timestamp, "meta.timestamp"
+    time, path = message.meta.get("timestamp") if isinstance(message.meta, dict) else None, "meta.timestamp"
     if time is None and message.specversion is not None:
         time, path = message.time, "time"
     sent = _moment(time, path, arrived_at_ns)

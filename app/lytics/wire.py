@@ -8,7 +8,16 @@ Audiences, fields: https://www.contentstack.com/docs/developers/apis/lytics-api/
 import json
 from typing import Annotated, Any, NoReturn
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    StringConstraints,
+)
 from pydantic_core import from_json
 
 from app.domain.values import sayable
@@ -54,20 +63,8 @@ def _id_text(value: object) -> object:
     return None if value == "" else value
 
 
-def _mapping_or_empty(value: object) -> object:
-    return value if isinstance(value, dict) else {}
-
-
 class _Wire(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
-
-
-class Meta(_Wire):
-    """
-    About a message: nothing of it is promised, all of it may be missing.
-    """
-
-    timestamp: Any = None
 
 
 class Message(_Wire):
@@ -77,16 +74,16 @@ class Message(_Wire):
     Args:
         id: of the user; digits, up to 64 bits.
         data: the profile as sent, with `segment_events` among its fields.
-        meta: about the message; a CloudEvent has none.
+        meta: about the message; nothing of it is promised, all of it may be missing, and a CloudEvent has none.
         specversion, time: of a CloudEvent. https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
     """
 
     id: Annotated[
         Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,20}$")] | None, BeforeValidator(_id_text)
     ] = None
-    # Names are texts in all JSON; `str` would refuse one that is not whole Unicode, and the message with it.
-    data: dict[Any, Any]
-    meta: Annotated[Meta, BeforeValidator(_mapping_or_empty)] = Meta()
+    # Neither copied nor looked into: names need not be whole Unicode.
+    data: InstanceOf[dict[str, Any]]
+    meta: Any = None
     specversion: Any = None
     time: Any = None
 

@@ -11,7 +11,7 @@ from app.domain.errors import StoreUnavailable
 
 # After a transaction that several shared: those whom it answered come again meanwhile and share the next, in place of
 # waiting for one that the first of them has to itself.
-REST_SECONDS = 0.001
+REST_SECONDS = 0.002
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

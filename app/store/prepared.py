@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 Statement = Select[Any] | Insert | Update | Delete
-Values = tuple[Any, ...]
+Values = Sequence[Any]
 Convert = Callable[[Any], Any]
 
 
@@ -35,7 +35,7 @@ class Prepared:
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> None:
         """
-        Run it once for each row of values.
+        Run it once for each row of values; None is NULL in all columns.
         """
         if rows:
             ready = self._for(connection)
@@ -112,5 +112,6 @@ def _converted(row: Values, conversions: Sequence[tuple[int, Convert]]) -> Value
         return row
     values = list(row)
     for place, convert in conversions:
-        values[place] = convert(values[place])
-    return tuple(values)
+        if values[place] is not None:
+            values[place] = convert(values[place])
+    return values

@@ -17,6 +17,6 @@ class Envelope(BaseModel):
 app = FastAPI()
 
 
-@app.post("/webhooks/lytics")
+@app.post("/webhooks/lytics", response_model=None)
 async def hook(body: Envelope) -> dict[str, int]:
     return {"accepted": len(body.data["segment_events"])}
