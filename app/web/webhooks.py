@@ -13,7 +13,6 @@ from urllib.parse import parse_qs
 
 import structlog
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -112,7 +111,9 @@ class WebhookDoor:
             status = _status_of(error)
             self._meter.refused(error.reason)
             log.warning("webhook refused", status=int(status), reason=error.reason)
-            await _answer(send, status, problem_body(status, str(error), reason=error.reason))
+            # The rest of a body that is too large or too slow is not read.
+            closes = ((b"connection", b"close"),) if error.reason in _STATUSES else ()
+            await _answer(send, status, problem_body(status, str(error), reason=error.reason), *closes)
         except StoreUnavailable as error:
             log.warning("webhook not stored", why=str(error))
             await self._send_away(send, f"{error} This request was not kept; send it again.")
@@ -121,18 +122,23 @@ class WebhookDoor:
             log.exception("webhook not stored")
             await self._send_away(send, "The service made a mistake and did not keep this request; send it again.")
         else:
-            await _answer(send, HTTPStatus.OK, receipt, media_type="application/json")
+            await _answer(send, HTTPStatus.OK, receipt, media_type=b"application/json")
 
     async def _send_away(self, send: Send, detail: str) -> None:
         self._meter.refused(Reason.UNAVAILABLE)
         status = HTTPStatus.SERVICE_UNAVAILABLE
-        await _answer(send, status, problem_body(status, detail))
+        # Lytics then sleeps for so long, counts no error, and sends the request again.
+        retry_after = (b"retry-after", str(RETRY_AFTER_SECONDS).encode())
+        await _answer(send, status, problem_body(status, detail), retry_after)
 
     async def _take(self, scope: Scope, receive: Receive) -> bytes:
-        headers = Headers(scope=scope)
+        headers = dict(scope["headers"])
         query = parse_qs(scope["query_string"].decode("latin-1")) if scope["query_string"] else {}
         authenticate(
-            headers.get("authorization"), headers.get("x-api-key"), query.get("token", [None])[0], self._tokens
+            headers.get(b"authorization", b"").decode("latin-1"),
+            headers.get(b"x-api-key", b"").decode("latin-1"),
+            query.get("token", [""])[0],
+            self._tokens,
         )
         if self._is_draining():
             raise StoreUnavailable("The service is shutting down.")
@@ -189,13 +195,9 @@ def _status_of(error: RejectedWebhook) -> HTTPStatus:
     return _STATUSES.get(error.reason, HTTPStatus.BAD_REQUEST)
 
 
-async def _answer(send: Send, status: HTTPStatus, body: bytes, *, media_type: str = MEDIA_TYPE) -> None:
-    headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        # Lytics then sleeps for so long, counts no error, and sends the request again.
-        headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
-    if status in {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}:
-        # The rest of the body is not read.
-        headers.append((b"connection", b"close"))
+async def _answer(
+    send: Send, status: HTTPStatus, body: bytes, *more: tuple[bytes, bytes], media_type: bytes = MEDIA_TYPE.encode()
+) -> None:
+    headers = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *more]
     await send({"type": "http.response.start", "status": int(status), "headers": headers})
     await send({"type": "http.response.body", "body": body})
