@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import arrays, departure, flips, idle, ingest, isolation, latency, share
+from tests.bench import arrays, departure, flips, idle, ingest, isolation, latency, memory, share
 from tests.bench.report import Measured, Say, show
 
 ROWS: Mapping[str, Callable[[Path, Say], Measured]] = {
@@ -19,6 +19,7 @@ ROWS: Mapping[str, Callable[[Path, Say], Measured]] = {
     "departure": departure.from_accepted_to_call,
     "share": share.use_of_our_share,
     "flips": flips.calls_for_ten_flips,
+    "memory": memory.peak_of_a_backfill,
     "idle": idle.idle_cpu,
     "isolation": isolation.a_dead_account,
 }
