@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 # So many changes of an export may wait to be told before its scan waits for them: enough for Sailthru never to wait for
 # Lytics, and few enough for backfills of one account to share it.
-MOST_WAITING = 2000
+MOST_WAITING = 1000
 LOOK_AGAIN = timedelta(seconds=0.5)
 LOOK_AT_EXPORT_AGAIN = timedelta(seconds=5)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=1)

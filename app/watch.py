@@ -17,7 +17,7 @@ from app.domain.list_watch import Kept, ListChange, ListSeen, Told, judge, reaso
 log = structlog.get_logger(__name__)
 
 LOOK_AT_LISTS_EVERY = timedelta(hours=1)
-LOOK_EVERY = timedelta(minutes=5)
+LOOK_EVERY = timedelta(minutes=15)
 # Their lists are looked after; a paused one may have a flow built on it.
 WATCHED = frozenset({ExportState.RUNNING, ExportState.PAUSED})
 CHANGED, SILENT = "list changed", "silent"
@@ -55,7 +55,7 @@ class Exports(Protocol):
     Where exports are kept.
     """
 
-    async def reports(self) -> Sequence[Report]:
+    async def standings(self) -> Sequence[Report]:
         """
         Every export, as it stands.
         """
@@ -106,7 +106,7 @@ class Lists(Protocol):
 
 class Watch:
     """
-    Looks at lists once an hour, one call for each account, and at what is silent every five minutes.
+    Looks at lists once an hour, one call for each account, and at what is silent every quarter of an hour.
 
     Args:
         lists: the Sailthru accounts by label.
@@ -146,18 +146,18 @@ class Watch:
         if self._lists_at is None or not timedelta(0) <= now - self._lists_at < LOOK_AT_LISTS_EVERY:
             await self._look_at_lists()
             self._lists_at = now
-        self._tell(await self._exports.reports())
+        self._tell(await self._exports.standings())
         return LOOK_EVERY
 
     async def _look_at_lists(self) -> None:
-        before = {one.export.id: one for one in await self._exports.reports()}
+        before = {one.export.id: one for one in await self._exports.standings()}
         accounts = {one.export.account for one in before.values() if _is_watched(one.export)}
         for account in sorted(accounts & self._lists.keys()):
             lists = self._lists[account]
             try:
                 index = await lists.index()
                 told = await self._exports.told()
-                after = [one for one in await self._exports.reports() if one.export.account == account]
+                after = [one for one in await self._exports.standings() if one.export.account == account]
                 for one in after:
                     if _is_watched(one.export) and one.export.id in before:
                         await self._look_at(lists, index, told.get(one.export.id, Told()), before[one.export.id], one)

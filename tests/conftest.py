@@ -4,7 +4,8 @@ What more than one folder needs: a fresh database for each test.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,17 @@ from sqlalchemy.engine import make_url
 from app.store.engine import Database, sqlite_path
 from app.store.migrate import migrate
 from tests.factories import Clock
+
+
+@pytest.fixture
+def unmeasured() -> Iterator[None]:
+    """
+    Without coverage, which makes every line cost twice; what runs in these long tests is covered by shorter ones.
+    """
+    measure = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(measure)
 
 
 @pytest.fixture(params=["sqlite"])

@@ -22,7 +22,7 @@ from app.store import orders, slices
 from app.store.engine import Database, insert
 from app.store.export_rows import export_of, one_export
 from app.store.group import GroupCommit
-from app.store.reports import ExportReport, reports, told_counts
+from app.store.reports import ExportReport, reports, standings, told_counts
 from app.store.schema import exports, totals, unexported
 
 # Whoever holds a webhook token can name any audience; the list of unknown ones must not grow without end.
@@ -226,6 +226,12 @@ class Exports:
         )
         await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
+
+    async def standings(self) -> list[ExportReport]:
+        """
+        All exports with their counts, oldest first.
+        """
+        return await self._database.read(standings)
 
     async def told(self) -> dict[int, ToldCount]:
         """

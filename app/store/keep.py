@@ -5,6 +5,7 @@ Keeps changes: what a batch touches is locked and read, decided in a ledger, and
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from enum import StrEnum
 
 from sqlalchemy import Connection, bindparam, literal_column, select, update
 
@@ -99,6 +100,16 @@ def keep(
     verdicts = iter([Verdict.IGNORED if change is None else batch.apply(change) for change in taken])
     due_accounts = batch.save()
     return [Kept(tuple(next(verdicts) for _ in webhook), due_accounts) for webhook in webhooks]
+
+
+class Effect(StrEnum):
+    """
+    What a scan did at an address: somebody entered or left, or only has something to be told.
+    """
+
+    ENTERED = "entered"
+    LEFT = "left"
+    TOLD = "told"
 
 
 class Batch:
@@ -236,20 +247,29 @@ class Batch:
         loaded = {(export_id, address) for export_id in self._seen for _, address in self._member_ids}
         return loaded | self._ledger.memberships.keys()
 
-    def suppose(self, export_id: int, address: str, move: Move) -> None:
+    def suppose(self, export_id: int, address: str, effect: Effect, moment_ns: int) -> None:
         """
-        Decide as if somebody had entered or left under this address, and Sailthru had not been told yet.
+        Decide as if a scan had had this effect at an address, and Sailthru had not been told of it yet.
         """
         membership = self._ledger.memberships.setdefault((export_id, address), Membership(export_id, address))
-        membership.wanted, membership.moved, membership.lytics_id = move.is_enter, move, None
-        membership.fields_at_ns, membership.vars = (move.message_at_ns, {}) if move.is_enter else (None, {})
         membership.revision += 1
+        membership.fields_at_ns = moment_ns if effect is not Effect.LEFT else None
+        if effect is not Effect.TOLD:
+            membership.wanted = effect is Effect.ENTERED
+            membership.moved = Move(moment_ns, moment_ns, membership.wanted)
+            membership.lytics_id, membership.vars = None, {}
 
-    def moved(self) -> dict[str, bool]:
+    def effects(self, moment_ns: int) -> dict[str, Effect]:
         """
-        The addresses whose membership changed, and whether they are wanted on the list now.
+        What a scan whose time that is had as effects, by address.
         """
-        return {address: self._ledger.memberships[key, address].wanted for key, address in self._ledger.changed}
+        found: dict[str, Effect] = {}
+        for key in self._ledger.changed:
+            membership = self._ledger.memberships[key]
+            has_entered = membership.moved == Move(moment_ns, moment_ns, is_enter=True)
+            entered_or_told = Effect.ENTERED if has_entered else Effect.TOLD
+            found[membership.address] = entered_or_told if membership.wanted else Effect.LEFT
+        return found
 
     def _member_id(self, export_id: int, address: str) -> int:
         return self._member_ids[self._accounts[export_id], address]

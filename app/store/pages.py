@@ -11,11 +11,11 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from app.domain.backfill import Backfill, Page, PageCount, Skip, advanced
-from app.domain.change import MembershipChange, Move, nanoseconds
+from app.domain.change import MembershipChange, nanoseconds
 from app.domain.erasure import Digests
 from app.domain.merge import Verdict
 from app.store.engine import upsert
-from app.store.keep import Batch
+from app.store.keep import Batch, Effect
 from app.store.schema import dry_run_people
 
 _SKIPPED = {Verdict.IGNORED: Skip.ALREADY_THERE, Verdict.STALE: Skip.CHANGED_SINCE}
@@ -62,30 +62,30 @@ def _count(
     taken = batch.load(page.changes, digests)
     known = _remembered(connection, backfill_id, batch.addresses())
     moment_ns = nanoseconds(page.seen_at)
-    for (export_id, address), is_in in known.items():
-        batch.suppose(export_id, address, Move(moment_ns, moment_ns, is_in))
+    for (export_id, address), effect in known.items():
+        batch.suppose(export_id, address, effect, moment_ns)
     skips = _decide(batch, taken)
     attempt.rollback()
-    _remember(connection, backfill_id, batch.moved())
+    _remember(connection, backfill_id, batch.effects(moment_ns))
     return skips
 
 
 def _remembered(
     connection: Connection, backfill_id: int, places: Collection[tuple[int, str]]
-) -> dict[tuple[int, str], bool]:
+) -> dict[tuple[int, str], Effect]:
     by_digest = {_digest(address): (export_id, address) for export_id, address in places}
     found = connection.execute(
-        select(dry_run_people.c.digest, dry_run_people.c.is_in).where(
+        select(dry_run_people.c.digest, dry_run_people.c.effect).where(
             dry_run_people.c.backfill_id == backfill_id, dry_run_people.c.digest.in_(sorted(by_digest))
         )
     )
-    return {by_digest[row.digest]: row.is_in for row in found}
+    return {by_digest[row.digest]: Effect(row.effect) for row in found}
 
 
-def _remember(connection: Connection, backfill_id: int, moved: Mapping[str, bool]) -> None:
+def _remember(connection: Connection, backfill_id: int, effects: Mapping[str, Effect]) -> None:
     rows = [
-        {"backfill_id": backfill_id, "digest": _digest(address), "is_in": is_in}
-        for address, is_in in sorted(moved.items())
+        {"backfill_id": backfill_id, "digest": _digest(address), "effect": effect}
+        for address, effect in sorted(effects.items())
     ]
     if rows:
         connection.execute(upsert(connection, dry_run_people), rows)

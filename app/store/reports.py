@@ -4,10 +4,11 @@ How exports stand: counts that always add up, how fresh the lists are, and who w
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from app.domain.export import Export
 from app.domain.freshness import quantile
@@ -37,15 +38,15 @@ class ExportReport:
     cancelled.
 
     Args:
-        freshness: None if nothing was told in the last hour.
-        oldest_pending_at: when the change was accepted that waits for longest.
+        freshness: None if nothing was told in the last hour, or it was not asked for.
+        oldest_pending_at: when the change was accepted that waits for longest, if that was asked for.
     """
 
     export: Export
     counts: Mapping[str, int]
     last_event_at: datetime | None
-    freshness: Freshness | None
-    oldest_pending_at: datetime | None
+    freshness: Freshness | None = None
+    oldest_pending_at: datetime | None = None
 
 
 def reports(connection: Connection, export_id: int | None, now: datetime) -> list[ExportReport]:
@@ -58,15 +59,26 @@ def reports(connection: Connection, export_id: int | None, now: datetime) -> lis
     rows = connection.execute(statement).all()
     fresh = _freshness(connection, now)
     return [
-        ExportReport(
-            export=export_of(row),
-            counts={name: row._mapping[name] for name in _COUNTS},  # noqa: SLF001 - SQLAlchemy's public name for it
-            last_event_at=row.last_event_at,
+        replace(
+            _standing(row),
             freshness=fresh.get(row.id),
             oldest_pending_at=_oldest_pending(connection, row.id) if row.pending else None,
         )
         for row in rows
     ]
+
+
+def standings(connection: Connection) -> list[ExportReport]:
+    """
+    All exports with their counts, oldest first.
+    """
+    statement = select(exports, totals).join(totals, totals.c.export_id == exports.c.id).order_by(exports.c.id)
+    return [_standing(row) for row in connection.execute(statement)]
+
+
+def _standing(row: Row[Any]) -> ExportReport:
+    counts = {name: row._mapping[name] for name in _COUNTS}  # noqa: SLF001 - SQLAlchemy's public name for it
+    return ExportReport(export_of(row), counts, row.last_event_at)
 
 
 def _freshness(connection: Connection, now: datetime) -> dict[int, Freshness]:

@@ -363,11 +363,11 @@ Index(
     postgresql_where=text("ended_at is null"),
 )
 
-# Addresses that a run would have put on the list, or taken off, by now: what a dry run remembers of its former pages.
+# What a run would have done for an address by now: what a dry run remembers of its former pages.
 dry_run_people = Table(
     "dry_run_people",
     metadata,
     Column("backfill_id", ForeignKey("backfills.id"), primary_key=True, autoincrement=False),
     Column("digest", String(32), primary_key=True),
-    Column("is_in", Boolean, nullable=False),
+    Column("effect", String(8), nullable=False),
 )

@@ -2,24 +2,12 @@
 Fixtures for the promises.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.promises.processes import Sandbox, Service, running
-
-
-@pytest.fixture
-def unmeasured() -> Iterator[None]:
-    """
-    Without coverage, which makes every line cost twice; what runs in these long tests is covered by shorter ones.
-    """
-    measure = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(measure)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
@@ -127,7 +128,8 @@ def _everything(connection: object) -> list[object]:
     return [connection.execute(text(f"select * from {table} order by 1, 2")).all() for table in tables]
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.usefixtures("unmeasured")
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pages=PAGES, steps=STEPS)
 def test_a_dry_run_counts_what_the_run_does_and_changes_nothing(
     migrated_file: Path, pages: list[list[MembershipChange]], steps: list[object]

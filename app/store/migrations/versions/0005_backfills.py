@@ -59,7 +59,7 @@ def upgrade() -> None:
         "dry_run_people",
         sa.Column("backfill_id", KEY, autoincrement=False, nullable=False),
         sa.Column("digest", sa.String(length=32), nullable=False),
-        sa.Column("is_in", sa.Boolean(), nullable=False),
+        sa.Column("effect", sa.String(length=8), nullable=False),
         sa.ForeignKeyConstraint(["backfill_id"], ["backfills.id"], name=op.f("fk_dry_run_people_backfill_id")),
         sa.PrimaryKeyConstraint("backfill_id", "digest", name=op.f("pk_dry_run_people")),
     )
