@@ -242,6 +242,7 @@ def _tell_end(backfill: Backfill) -> None:
         "backfill ended",
         backfill=backfill.id,
         export=backfill.export_id,
+        dry_run=backfill.is_dry_run,
         state=backfill.state,
         scanned=backfill.scanned,
         queued=backfill.queued,

@@ -163,7 +163,8 @@ class Gate:
 
     def _alarm(self, what: str) -> None:
         pause = self.standing.pause
-        log.error(
+        tell = log.info if pause is None else log.error
+        tell(
             what,
             account=self._account,
             pause=None if pause is None else str(pause),

@@ -45,6 +45,12 @@ class Metrics:
             registry=self.registry,
         )
         self._accepted, self._ignored, self._rejected = map(self._events.labels, ("accepted", "ignored", "rejected"))
+        self._webhooks = Counter(
+            f"{PREFIX}_webhooks",
+            "Webhooks stored, by the label of the token that they showed.",
+            ["token"],
+            registry=self.registry,
+        )
         self._refused = Counter(
             f"{PREFIX}_webhooks_refused",
             "Webhooks, or single events of them, that were not kept, by reason.",
@@ -130,10 +136,11 @@ class Metrics:
             registry=self.registry,
         )
 
-    def received(self, *, accepted: int, ignored: int, rejected: int, at: datetime) -> None:
+    def received(self, token: str, *, accepted: int, ignored: int, rejected: int, at: datetime) -> None:
         """
-        A webhook was stored.
+        A webhook was stored, which showed the token of this label.
         """
+        self._webhooks.labels(token).inc()
         for outcome, count in ((self._accepted, accepted), (self._ignored, ignored), (self._rejected, rejected)):
             if count:
                 outcome.inc(count)

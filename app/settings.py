@@ -167,6 +167,12 @@ class Settings(BaseSettings):
         for name in ("webhook_tokens", "admin_tokens"):
             if not parse_tokens(getattr(self, name), name.upper()):
                 raise BadSettings(f"{name.upper()} is not set: make a token with {MAKE_ONE} and put it into .env.")
+        shown_by_lytics = set(parse_tokens(self.webhook_tokens, "WEBHOOK_TOKENS").values())
+        if shown_by_lytics.intersection(parse_tokens(self.admin_tokens, "ADMIN_TOKENS").values()):
+            raise BadSettings(
+                "One token stands in WEBHOOK_TOKENS and in ADMIN_TOKENS, so that whoever reads it in Lytics could do "
+                f"everything here: make another one for ADMIN_TOKENS with {MAKE_ONE}."
+            )
         accounts = self.accounts()
         if not accounts:
             raise BadSettings(

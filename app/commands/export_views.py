@@ -102,7 +102,12 @@ def show_started(answer: View) -> None:
     """
     The export that was started or changed, and what there is to know about it.
     """
-    show_state(answer["export"])
+    export = answer["export"]
+    show_state(export)
+    if export["list_ready"] and export["state"] == "paused":
+        terminal.say(
+            f"The list {export['list']} is there in Sailthru. Build the flow on it, then: export resume {export['id']}"
+        )
     _show_notes(answer)
 
 

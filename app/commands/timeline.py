@@ -26,6 +26,8 @@ def in_words(entry: Mapping[str, Any]) -> str:
             return _called(detail)
         case "answered":
             return _answered(entry, detail)
+        case "cancelled":
+            return f"The export {entry['export_id']} was stopped: what was not told by then was cancelled."
         case "redriven":
             return f"Put back by hand after it was given up (code {detail.get('code')})."
         case other:
@@ -34,6 +36,8 @@ def in_words(entry: Mapping[str, Any]) -> str:
 
 def _received(entry: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
     kind, verdict = str(detail.get("kind")), str(detail.get("verdict"))
+    if detail.get("by_scan"):
+        return f"A backfill found them in the audience (export {entry['export_id']}): {VERDICTS.get(verdict, verdict)}."
     moved_at_ns = detail.get("moved_at_ns")
     when = ""
     if isinstance(moved_at_ns, int):
@@ -50,8 +54,8 @@ def _called(detail: Mapping[str, Any]) -> str:
         for key, word in (("join", "join"), ("leave", "leave"), ("vars", "set"))
         if detail.get(key)
     ]
-    what = "asked which lists the person is on" if detail.get("read") else f"told: {'; '.join(told)}"
-    return f"Sailthru was {what} (attempt {detail.get('attempt')})."
+    what = "asked which lists the person is on" if detail.get("read") else f"called: {'; '.join(told)}"
+    return f"Sailthru is {what} (attempt {detail.get('attempt')})."
 
 
 def _answered(entry: Mapping[str, Any], detail: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from app.domain.account import Room
 from app.domain.change import MembershipChange
 from app.domain.erasure import Digests
 from app.domain.export import ExportState
-from app.domain.member import Call, Claim, Membership, Settled, Settlement
+from app.domain.member import Call, Claim, Membership, Settled, Settlement, Told
 from app.domain.merge import Kept
 from app.store import due, keep, queue, slices
 from app.store.engine import Database
@@ -53,12 +53,13 @@ class MembershipReport:
     @property
     def state(self) -> str:
         """
-        `settled`, `pending`, `retrying`, `dead_letter`, or `held` while the export does not run.
+        `settled`, `pending`, `retrying`, `dead_letter`, `held` while the export does not run, or `in_doubt`: the list
+        is another one since, so that it is not known who is on it.
         """
         if self.membership.dead_code is not None:
             return "dead_letter"
         if not self.membership.is_pending:
-            return "settled"
+            return "in_doubt" if self.membership.told is Told.UNKNOWN else "settled"
         if self.export_state is not ExportState.RUNNING:
             return "held"
         return "retrying" if self.membership.first_failed_at is not None else "pending"

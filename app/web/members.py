@@ -29,7 +29,10 @@ class MembershipView(BaseModel):
     wanted: str = Field(description="`in` or `out`, as the newest change says.")
     told: Told = Field(description="What Sailthru last confirmed; `unknown` while a call is under way or was lost.")
     told_at: datetime | None
-    state: str = Field(description="`settled`, `pending`, `retrying`, `dead_letter`, or `held` by its export's state.")
+    state: str = Field(
+        description="`settled`, `pending`, `retrying`, `dead_letter`, `held` by its export's state, or `in_doubt` since"
+        " its list is another one."
+    )
     code: str | None = Field(description="Why it was given up: Sailthru's error number, or a word of ours.")
     explanation: ExplanationView | None = Field(description="The code in words.")
     attempts: int

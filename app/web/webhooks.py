@@ -57,9 +57,9 @@ class Meter(Protocol):
     What is counted.
     """
 
-    def received(self, *, accepted: int, ignored: int, rejected: int, at: datetime) -> None:
+    def received(self, token: str, *, accepted: int, ignored: int, rejected: int, at: datetime) -> None:
         """
-        A webhook was stored.
+        A webhook was stored, which showed the token of this label.
         """
         ...
 
@@ -134,7 +134,7 @@ class WebhookDoor:
     async def _take(self, scope: Scope, receive: Receive) -> bytes:
         headers = dict(scope["headers"])
         query = parse_qs(scope["query_string"].decode("latin-1")) if scope["query_string"] else {}
-        authenticate(
+        label = authenticate(
             headers.get(b"authorization", b"").decode("latin-1"),
             headers.get(b"x-api-key", b"").decode("latin-1"),
             query.get("token", [""])[0],
@@ -154,7 +154,7 @@ class WebhookDoor:
             for one in rejected:
                 self._meter.refused(one.reason)
             log.warning("events rejected", events=len(rejected), reason=rejected[0].reason)
-        self._meter.received(accepted=receipt.accepted, ignored=receipt.ignored, rejected=len(rejected), at=now)
+        self._meter.received(label, accepted=receipt.accepted, ignored=receipt.ignored, rejected=len(rejected), at=now)
         return _RECEIPT % (receipt.accepted, receipt.ignored, len(rejected))
 
     async def _read(self, receive: Receive) -> bytes:

@@ -22,7 +22,7 @@ def test_who_was_told(ask: Run) -> None:
     lines = [line.split("  ", 1)[1].strip() for line in ended.out.splitlines() if re.match(r" 2\d{3}-", line)]
     assert [re.sub(r" at 2[\d-]+ [\d:]+", "", line) for line in lines] == [
         "Lytics: entered the audience (export 1): kept.",
-        f"Sailthru was told: join {LIST} (attempt 1).",
+        f"Sailthru is called: join {LIST} (attempt 1).",
         "Sailthru confirmed all that it was told.",
     ]
 

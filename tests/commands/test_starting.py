@@ -74,7 +74,10 @@ class TestStarting:
         ask("export", "start", audience.id, "--field", "visitct")
         changed = export_of(service, audience)
 
-        assert again.out == f"Export {kept['id']}, {list_of(audience)} is paused.\n"
+        assert again.out.splitlines() == [
+            f"Export {kept['id']}, {list_of(audience)} is paused.",
+            f"The list {list_of(audience)} is there in Sailthru. Build the flow on it, then: export resume {kept['id']}",
+        ]
         assert (kept["fields"], kept["state"]) == ({"city": "town"}, "paused")
         assert (changed["fields"], changed["state"]) == ({"visitct": "visitct"}, "paused")
 

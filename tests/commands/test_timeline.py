@@ -32,11 +32,11 @@ def entry(what: str, detail: dict[str, Any], **more: object) -> dict[str, Any]:
         ),
         (
             entry("called", {"attempt": 2, "read": False, "join": ["A", "B"], "leave": ["C"], "vars": ["city"]}),
-            "Sailthru was told: join A, B; leave C; set city (attempt 2).",
+            "Sailthru is called: join A, B; leave C; set city (attempt 2).",
         ),
         (
             entry("called", {"attempt": 1, "read": True, "join": [], "leave": [], "vars": []}),
-            "Sailthru was asked which lists the person is on (attempt 1).",
+            "Sailthru is asked which lists the person is on (attempt 1).",
         ),
         (
             entry("answered", {"outcome": "ok"}, explanation={"happened": "Sailthru confirmed all."}),

@@ -311,7 +311,7 @@ class Meter:
         self.reasons: list[str] = []
         self.accepted = 0
 
-    def received(self, *, accepted: int, ignored: int, rejected: int, at: datetime) -> None:
+    def received(self, token: str, *, accepted: int, ignored: int, rejected: int, at: datetime) -> None:
         self.accepted += accepted
 
     def refused(self, reason: str) -> None:
