@@ -73,10 +73,11 @@ class TestStarting:
         kept = export_of(service, audience)
         ask("export", "start", audience.id, "--field", "visitct")
         changed = export_of(service, audience)
+        name, number = list_of(audience), kept["id"]
 
         assert again.out.splitlines() == [
-            f"Export {kept['id']}, {list_of(audience)} is paused.",
-            f"The list {list_of(audience)} is there in Sailthru. Build the flow on it, then: export resume {kept['id']}",
+            f"Export {number}, {name} is paused.",
+            f"The list {name} is there in Sailthru. Build the flow on it, then: export resume {number}",
         ]
         assert (kept["fields"], kept["state"]) == ({"city": "town"}, "paused")
         assert (changed["fields"], changed["state"]) == ({"visitct": "visitct"}, "paused")
