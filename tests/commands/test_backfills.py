@@ -271,10 +271,11 @@ class TestBackfill:
 class TestOnATerminal:
     def run(self, service: Service, *words: str) -> str:
         """
-        The lines of Python that run a command.
+        The lines of Python that run a command. Whoever runs the tests in the background may have them ignore Ctrl-C.
         """
         return (
-            "import os\nfrom app.__main__ import main\n"
+            "import os, signal\nfrom app.__main__ import main\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             f"os.environ |= {{'SERVICE_URL': 'http://127.0.0.1:{service.port}', 'ADMIN_TOKENS': {ADMIN_TOKEN!r}}}\n"
             f"main({words!r})\n"
         )

@@ -13,7 +13,7 @@ import pytest
 from app.sandbox import webhooks
 from tests.promises.processes import ADMIN_TOKEN, WEBHOOK_TOKEN, running
 
-EXAMPLES = os.environ.get("SCHEMA_EXAMPLES", "12")
+EXAMPLES = os.environ.get("SCHEMA_EXAMPLES", "8")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
