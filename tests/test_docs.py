@@ -80,6 +80,15 @@ def test_every_call_is_explained(path: str) -> None:
     assert f"{path}`" in README
 
 
+def test_the_baseline_of_the_bench_is_the_code_in_the_readme() -> None:
+    """
+    Whoever reads a ratio sees what it was divided by.
+    """
+    _, _, code = (ROOT / "tests" / "bench" / "baseline.py").read_text().removeprefix('"""').partition('"""\n')
+
+    assert f"```python\n{code.lstrip()}```\n" in README
+
+
 def test_the_example_is_what_the_settings_take() -> None:
     """
     As it stands it is valid; no secret is in it.

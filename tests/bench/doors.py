@@ -18,6 +18,8 @@ from tests.bench.load import Found, Load
 from tests.bench.scene import scene
 from tests.promises.processes import ROOT, Process, free_port, is_up, until
 
+# So many that neither door waits for the next request, and group commits are as large as under a real rush.
+CONNECTIONS = 256
 # Beyond this the generator may hold up what it measures.
 BUSIEST = 0.8
 _crowds = count(1)
@@ -38,12 +40,15 @@ def two_doors(folder: Path) -> Iterator[Doors]:
     """
     Both, on one core; Sailthru's limit is used up, so that the service only receives.
     """
-    with scene(folder / "service", limit=1) as (service, _), _baseline(folder) as baseline:
-        yield Doors(service.port, baseline)
+    with scene(folder / "service", limit=1) as (service, _), baseline(folder) as port:
+        yield Doors(service.port, port)
 
 
 @contextmanager
-def _baseline(folder: Path) -> Iterator[int]:
+def baseline(folder: Path) -> Iterator[int]:
+    """
+    The port of the baseline alone.
+    """
     port = free_port()
     with on_core(MEASURED):
         process = Process([str(port)], {}, folder / "baseline.log", module="tests.bench.serving").start()
@@ -55,7 +60,9 @@ def _baseline(folder: Path) -> Iterator[int]:
         process.end()
 
 
-def put(port: int, seconds: float, *, events: int = 1, connections: int = 32, rate: float | None = None) -> Found:
+def put(
+    port: int, seconds: float, *, events: int = 1, connections: int = CONNECTIONS, rate: float | None = None
+) -> Found:
     """
     Load for one of the doors, by a process of its own on another core, of people that nobody has heard of.
 
@@ -63,13 +70,14 @@ def put(port: int, seconds: float, *, events: int = 1, connections: int = 32, ra
         AssertionError: an answer was not the 200 that keeps all its events, or the generator was too busy.
     """
     people = next(_crowds) * 10_000_000
-    load = Load(port, people, seconds, events=events, connections=connections, rate=rate)
+    load = Load(port, people, seconds, connections, events=events, rate=rate)
     with on_core(AROUND):
         program = [sys.executable, "-m", "tests.bench.load", json.dumps(asdict(load))]
         done = subprocess.run(program, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     found = Found.from_json(done.stdout)
     for answer in found.answers:
         status, _, body = answer.partition(" ")
-        assert (status, json.loads(body)["accepted"]) == ("200", events), answer
+        assert status == "200", answer
+        assert json.loads(body)["accepted"] == events, answer
     assert found.busy < BUSIEST, f"The generator used {found.busy:.0%} of its core."
     return found

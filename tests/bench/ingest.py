@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.bench.doors import put, two_doors
 from tests.bench.report import Measured, Say, ratio_of_rounds
 
-ROUNDS, SECONDS = 7, 3.0
+ROUNDS, SECONDS = 5, 4.0
 
 
 def durable_answers(folder: Path, say: Say) -> Measured:

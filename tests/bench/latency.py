@@ -8,7 +8,7 @@ from statistics import median, quantiles
 from tests.bench.doors import put, two_doors
 from tests.bench.report import Measured, Say, numbered, ratio_of_rounds
 
-PEAKS, ROUNDS, SECONDS = 3, 7, 4.0
+PEAKS, ROUNDS, SECONDS = 3, 5, 4.0
 # Enough that a request never waits for a connection.
 CONNECTIONS = 128
 

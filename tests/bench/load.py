@@ -35,16 +35,16 @@ class Load:
         port: of 127.0.0.1.
         people: the number of the first person; each event is one of the next.
         seconds: for how long requests are sent.
-        events: of one request; an array where more than one.
         connections: how many requests may be under way.
+        events: of one request; an array where more than one.
         rate: requests a second, at random moments; None for as many as are answered.
     """
 
     port: int
     people: int
     seconds: float
+    connections: int
     events: int = 1
-    connections: int = 32
     rate: float | None = None
 
 
