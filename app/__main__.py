@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # So many new objects before Python looks for garbage among them.
-GARBAGE = 1_000_000
+GARBAGE = 20_000
 
 log = structlog.get_logger(__name__)
 
