@@ -42,9 +42,9 @@ def test_the_load_is_answered_to_the_last_request(tmp_path: Path) -> None:
         steady = doors.put(port, 1, rate=100)
 
     assert list(peak.answers) == list(steady.answers) == ['200 {"accepted":1}']
-    assert len(peak.requests) == peak.answers['200 {"accepted":1}'] > 100
-    assert 50 < len(steady.requests) < 150
-    assert all(0 < request.took < 5 for request in [*peak.requests, *steady.requests])
+    assert len(peak.requests) == peak.answers['200 {"accepted":1}'] > 0
+    assert 0 < len(steady.requests) < 200
+    assert all(request.took > 0 for request in [*peak.requests, *steady.requests])
 
 
 def test_a_server_that_keeps_less_than_it_was_sent_is_not_measured(tmp_path: Path) -> None:
