@@ -1,19 +1,58 @@
 """
-What more than one folder needs: a fresh database for each test.
+What more than one folder needs: a fresh database for each test, on SQLite and on PostgreSQL.
 """
 
 import asyncio
+import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import make_url
 
-from app.store.engine import Database, sqlite_path
+from app.store.engine import Database
 from app.store.migrate import migrate
+from tests import postgresql
 from tests.factories import Clock
+
+# Where the server of this run answers: set once, for all workers.
+SERVER = "TESTS_POSTGRESQL"
+_own: list[postgresql.Server] = []
+_said: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    One server for the whole run, started by the process that all workers come from.
+    """
+    if hasattr(config, "workerinput") or SERVER in os.environ or config.option.collectonly:
+        return
+    given = os.environ.get(postgresql.GIVEN)
+    if given:
+        _said.append(f"PostgreSQL of {postgresql.GIVEN}")
+        os.environ[SERVER] = given
+        return
+    server = postgresql.Server()
+    _own.append(server)
+    server.start()
+    _said.append(server.name)
+    os.environ[SERVER] = server.url
+
+
+def pytest_report_header() -> list[str]:
+    """
+    Says which server it is.
+    """
+    return _said
+
+
+def pytest_unconfigure() -> None:
+    """
+    Ends it.
+    """
+    while _own:
+        _own.pop().remove()
 
 
 @pytest.fixture
@@ -27,13 +66,22 @@ def unmeasured() -> Iterator[None]:
     sys.settrace(measure)
 
 
-@pytest.fixture(params=["sqlite"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def postgresql_url() -> str:
     """
-    A database that is not there yet, one for each kind that the store can open.
+    A PostgreSQL that answers; databases of their own are made on its server.
     """
-    urls = {"sqlite": f"sqlite:///{tmp_path}/store.db"}
-    return urls[request.param]
+    return os.environ[SERVER]
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgresql_url: str) -> Iterator[str]:
+    """
+    The name of a database with the schema of this version, made once and copied for each test.
+    """
+    with postgresql.database(postgresql_url) as url:
+        asyncio.run(_make(url))
+        yield url.rpartition("/")[2]
 
 
 @pytest.fixture(scope="session")
@@ -42,24 +90,58 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     An SQLite file with the schema of this version, made once and copied for each test.
     """
     path = tmp_path_factory.mktemp("migrated") / "store.db"
-
-    async def make() -> None:
-        database = Database.open(f"sqlite:///{path}")
-        try:
-            await migrate(database, f"sqlite:///{path}")
-        finally:
-            await database.close()
-
-    asyncio.run(make())
+    asyncio.run(_make(f"sqlite:///{path}"))
     return path
 
 
+async def _make(url: str) -> None:
+    database = Database.open(url)
+    try:
+        await migrate(database, url)
+    finally:
+        await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """
+    Each kind of database that the store can open; a test of one of them says which.
+    """
+    found: str = request.param
+    return found
+
+
 @pytest.fixture
-async def database(database_url: str, migrated_file: Path) -> AsyncIterator[Database]:
+def empty_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """
+    A database that is not there yet, or holds nothing.
+    """
+    if kind == "sqlite":
+        yield f"sqlite:///{tmp_path}/store.db"
+        return
+    with postgresql.database(request.getfixturevalue("postgresql_url")) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """
     A fresh database with the schema of this version.
     """
-    shutil.copyfile(migrated_file, sqlite_path(make_url(database_url)))
+    if kind == "sqlite":
+        shutil.copyfile(request.getfixturevalue("migrated_file"), tmp_path / "store.db")
+        yield f"sqlite:///{tmp_path}/store.db"
+        return
+    template = request.getfixturevalue("migrated_template")
+    with postgresql.database(request.getfixturevalue("postgresql_url"), template) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """
+    The same, open.
+    """
     database = Database.open(database_url)
     try:
         yield database

@@ -30,7 +30,7 @@ from app.main import Outside, Service, create_app
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import Access, SailthruSandbox
-from app.store import engine
+from app.store import differences
 from app.store.engine import Database
 from tests.factories import NOON
 from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, HOOK, LYTICS_TOKEN, WEBHOOK_TOKEN, put_database, settings
@@ -349,7 +349,7 @@ async def _read_while_alive(self: Database, work: Callable[[Connection], T]) -> 
 @contextmanager
 def _patches() -> Iterator[None]:
     with (
-        mock.patch.object(engine, "ThreadPoolExecutor", _OnTheLoop),
+        mock.patch.object(differences, "ThreadPoolExecutor", _OnTheLoop),
         mock.patch.object(Database, "write", _write_while_alive),
         mock.patch.object(Database, "read", _read_while_alive),
     ):

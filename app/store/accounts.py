@@ -7,7 +7,8 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from app.domain.account import Pause, Standing
-from app.store.engine import Database, upsert
+from app.store.differences import upsert
+from app.store.engine import Database
 from app.store.schema import MICROSECOND, accounts
 
 

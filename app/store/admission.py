@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from app.domain.change import Kind, MembershipChange
 from app.domain.erasure import Digests
-from app.store.engine import lock_table
+from app.store.differences import lock_table
 from app.store.rows import parts
 from app.store.schema import erasures, identities
 

@@ -14,7 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from app.domain.backfill import Backfill, BackfillState, Page, ended
 from app.domain.erasure import Digests
 from app.domain.errors import Conflict, NotFound
-from app.store.engine import Database, insert
+from app.store.differences import insert
+from app.store.engine import Database
 from app.store.pages import keep_page
 from app.store.schema import backfills, dry_run_people
 

@@ -14,7 +14,7 @@ from app.domain.erasure import Digests, Erased, erase
 from app.domain.export import ExportState
 from app.domain.member import Membership
 from app.domain.merge import Tally
-from app.store.engine import insert, lock_table
+from app.store.differences import insert, lock_table
 from app.store.removal import Place, remove, remove_empty
 from app.store.rows import membership_of, parts, save_memberships, save_tallies
 from app.store.schema import LIVE, erasures, exports, identities, journal, members, memberships

@@ -19,7 +19,8 @@ from app.domain.fields import FieldMapping
 from app.domain.list_watch import ListChange
 from app.domain.list_watch import Told as ToldCount
 from app.store import orders, slices
-from app.store.engine import Database, insert
+from app.store.differences import insert
+from app.store.engine import Database
 from app.store.export_rows import export_of, one_export
 from app.store.group import GroupCommit
 from app.store.reports import ExportReport, reports, standings, told_counts

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings, StoreUnavailable
-from app.store.engine import WAIT_SECONDS, lock_file, parse_url, sqlite_path
+from app.store.differences import WAIT_SECONDS, lock_file, parse_url, sqlite_path
 from app.store.erasures import count_ineffective
 from app.store.migrate import revision_of, steps_after
 

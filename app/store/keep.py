@@ -3,7 +3,7 @@ Keeps changes: what a batch touches is locked and read, decided in a ledger, and
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -15,19 +15,14 @@ from app.domain.export import ExportState
 from app.domain.member import Membership
 from app.domain.merge import Entry, Identity, Kept, Ledger, Verdict
 from app.store.admission import admit
-from app.store.engine import among, hold, insert_or_nothing, upsert
+from app.store.differences import among, has_many_writers, insert_or_nothing, lock_table, upsert
 from app.store.journal import Line, write_lines
 from app.store.prepared import Prepared
 from app.store.rows import membership_of, move_of, save_memberships, save_tallies
 from app.store.schema import BACKFILL, LIVE, exports, identities, members, memberships, totals
 
-# Shared with other writers of changes, but not with whoever sets an export running meanwhile: else a member could stay
-# without a due time.
 _EXPORTS = Prepared(
-    select(exports.c.id, exports.c.account, exports.c.state, exports.c.merged_into)
-    .where(among(exports.c.id, "ids"))
-    .order_by(exports.c.id)
-    .with_for_update(read=True),
+    select(exports.c.id, exports.c.account, exports.c.state, exports.c.merged_into).where(among(exports.c.id, "ids")),
     "ids",
 )
 _IDENTITIES = Prepared(
@@ -48,11 +43,13 @@ _IDENTITIES = Prepared(
 _HOLD_IDENTITIES = Prepared(lambda connection: insert_or_nothing(connection, identities), "export_id", "lytics_id")
 _SAVE_IDENTITIES = Prepared(lambda connection: upsert(connection, identities), *identities.columns.keys())
 _MEMBERS = Prepared(
-    select(members.c.id, members.c.address, members.c.due_at, members.c.lease, members.c.priority)
-    .where(members.c.account == bindparam("account"), among(members.c.address, "addresses"))
-    .order_by(members.c.address)
+    select(
+        members.c.id, members.c.account, members.c.address, members.c.due_at, members.c.lease, members.c.priority
+    )
+    .where(among(members.c.account, "accounts"), among(members.c.address, "addresses"))
+    .order_by(members.c.id)
     .with_for_update(),
-    "account",
+    "accounts",
     "addresses",
 )
 _MAKE_MEMBERS = Prepared(lambda connection: insert_or_nothing(connection, members), "account", "address")
@@ -137,6 +134,9 @@ class Batch:
         Lock and read everything that the changes may touch; returns them as they are taken, None for those that are
         not: a stopped export takes none, and nobody takes what is of erased people.
         """
+        # Shared with other writers of changes, but not with whoever sets an export running meanwhile: else a member
+        # could stay without a due time.
+        lock_table(self._connection, exports, is_exclusive=False)
         merged = self._load_exports({change.export_id for change in changes})
         if merged:
             # Whoever read the exports a moment ago still names the one that was merged.
@@ -159,7 +159,7 @@ class Batch:
 
     def _load_exports(self, ids: set[int]) -> dict[int, int]:
         """
-        Lock and read exports; returns those among them that were merged, with the export that takes their changes.
+        Read exports; returns those among them that were merged, with the export that takes their changes.
         """
         merged: dict[int, int] = {}
         for row in _EXPORTS.fetch(self._connection, sorted(ids)):
@@ -178,7 +178,8 @@ class Batch:
                 wanted[change.export_id].add(change.lytics_id)
                 if change.kind is not Kind.CHANGE:
                     moving.add((change.export_id, change.lytics_id))
-        hold(self._connection, _HOLD_IDENTITIES, sorted(moving))
+        if has_many_writers(self._connection):
+            _HOLD_IDENTITIES.run(self._connection, sorted(moving))
         self._ledger.identities = {key: Identity(*key) for key in moving}
         for export_id, ids in sorted(wanted.items()):
             for row in _IDENTITIES.fetch(self._connection, export_id, sorted(ids)):
@@ -188,10 +189,20 @@ class Batch:
 
     def _load_members(self, changes: Collection[MembershipChange]) -> None:
         wanted, new = self._members_of(changes)
-        _MAKE_MEMBERS.run(self._connection, sorted(new))
-        for account, addresses in sorted(wanted.items()):
-            for row in _MEMBERS.fetch(self._connection, account, sorted(addresses)):
-                self._member_ids[account, row.address] = row.id
+        missing = new
+        while True:
+            _MAKE_MEMBERS.run(self._connection, sorted(missing))
+            self._lock_members(wanted)
+            # Somebody else may have taken one out between the two, who then is made again.
+            missing = new - self._member_ids.keys()
+            if not missing:
+                return
+
+    def _lock_members(self, wanted: Mapping[str, set[str]]) -> None:
+        addresses = sorted(set[str]().union(*wanted.values()))
+        for row in _MEMBERS.fetch(self._connection, sorted(wanted), addresses):
+            if row.address in wanted[row.account]:
+                self._member_ids[row.account, row.address] = row.id
                 if row.due_at is None:
                     self._without_due.add(row.id)
                 if row.lease is not None:

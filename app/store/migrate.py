@@ -11,10 +11,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.engine import make_url
 
 from app.domain.errors import BadSettings
-from app.store.engine import Database, copy_sqlite, sqlite_path
+from app.store.differences import copy_sqlite, lock_table, parse_url, sqlite_path
+from app.store.engine import Database
 from app.store.schema import metadata
 
 
@@ -27,13 +27,14 @@ async def migrate(database: Database, url: str) -> list[str]:
     Raises:
         BadSettings: a newer version of this program has used the database.
     """
+    parsed = parse_url(url)
     missing = await database.write(_missing)
     is_used = await database.write(_is_used)
-    if missing and is_used:
-        path = sqlite_path(make_url(url))
+    if missing and is_used and parsed.get_backend_name() == "sqlite":
+        path = sqlite_path(parsed)
         await asyncio.to_thread(copy_sqlite, path, path.with_name(f"{path.name}.before-{missing[0]}"))
     if missing:
-        await database.write(_upgrade)
+        return await database.change(_upgrade)
     return missing
 
 
@@ -82,7 +83,11 @@ def _is_used(connection: Connection) -> bool:
     return revision_of(connection) is not None
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection) -> list[str]:
+    # Replicas that start together: the first does it, and the others find it done.
+    lock_table(connection, metadata.tables["exports"], is_exclusive=True)
+    missing = _missing(connection)
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    return missing

@@ -14,7 +14,7 @@ from app.domain.errors import Conflict
 from app.domain.export import Export, ExportState, NewExport
 from app.domain.fields import FieldMapping
 from app.domain.list_watch import ListChange
-from app.store.engine import insert_or_nothing
+from app.store.differences import insert_or_nothing
 from app.store.export_rows import export_of, one_export
 from app.store.schema import exports, memberships, totals
 

@@ -14,7 +14,7 @@ from app.domain.backfill import Backfill, Page, PageCount, Skip, advanced
 from app.domain.change import MembershipChange, nanoseconds
 from app.domain.erasure import Digests
 from app.domain.merge import Verdict
-from app.store.engine import upsert
+from app.store.differences import upsert
 from app.store.keep import Batch, Effect
 from app.store.schema import dry_run_people
 

@@ -1,5 +1,5 @@
 """
-Statements that run for every webhook: compiled once, then given to the driver as they are.
+Statements that run for every webhook and every call: compiled once, then given to the driver as they are.
 
 SQLAlchemy's own way finds the compiled statement again each time and looks at each value of each row by its name, which
 takes longer than all that SQLite does. The SQL and the conversions of values are the same.
@@ -12,7 +12,10 @@ from typing import Any
 from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
 from sqlalchemy.engine import Row, result_tuple
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
+
+from app.store.differences import in_bulk
 
 Statement = Select[Any] | Insert | Update | Delete
 Values = Sequence[Any]
@@ -26,81 +29,105 @@ class Prepared:
     Args:
         statement: or what makes it, in the words of the database at hand.
         names: of its parameters, in the order in which they stand in the SQL; of an INSERT, names of columns.
+        is_ordered: run for many rows it goes through them in their order, and so waits for locks in that order. Else
+            the rows are ours already, or an INSERT, and the database may take them all at once.
     """
 
-    def __init__(self, statement: Statement | Callable[[Connection], Statement], *names: str) -> None:
+    def __init__(
+        self, statement: Statement | Callable[[Connection], Statement], *names: str, is_ordered: bool = False
+    ) -> None:
         self._statement = statement
         self._names = names
+        self._is_ordered = is_ordered
         self._ready: dict[str, _Ready] = {}
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> None:
         """
         Run it once for each row of values; None is NULL in all columns.
         """
-        if rows:
-            ready = self._for(connection)
-            converted = [_converted(row, ready.takes) for row in rows] if ready.takes else rows
-            self._execute(connection, ready.sql, converted, is_many=True)
+        if not rows:
+            return
+        ready = self._for(connection)
+        if ready.bulk is not None:
+            columns = [list(values) for values in zip(*rows, strict=True)]
+            for place, convert in ready.takes:
+                columns[place] = [None if value is None else convert(value) for value in columns[place]]
+            _execute(connection, ready.bulk, columns)
+            return
+        converted = [_converted(row, ready.takes) for row in rows] if ready.takes else rows
+        _execute(connection, ready.sql, converted, is_many=True)
 
     def fetch(self, connection: Connection, *values: object) -> list[Row[Any]]:
         """
-        The rows that a SELECT finds, with its columns as attributes.
+        The rows that a SELECT finds, or that another statement returns, with their columns as attributes.
         """
         ready = self._for(connection)
-        found = self._execute(connection, ready.sql, _converted(values, ready.takes))
+        found = _execute(connection, ready.sql, _converted(values, ready.takes), is_fetch=True)
         return [ready.row(_converted(row, ready.gives)) for row in found]
-
-    def _execute(
-        self, connection: Connection, sql: str, values: Sequence[Any], *, is_many: bool = False
-    ) -> Sequence[Values]:
-        dbapi = connection.dialect.loaded_dbapi
-        try:
-            cursor = connection.connection.cursor()
-            try:
-                if not is_many:
-                    cursor.execute(sql, values)
-                    return cursor.fetchall()
-                cursor.executemany(sql, values)
-            finally:
-                cursor.close()
-        except dbapi.Error as error:
-            raise DBAPIError.instance(sql, None, error, dbapi.Error, hide_parameters=True) from error
-        return ()
 
     def _for(self, connection: Connection) -> "_Ready":
         name = connection.dialect.name
         ready = self._ready.get(name)
         if ready is None:
             statement = self._statement(connection) if callable(self._statement) else self._statement
-            ready = self._ready[name] = _prepare(statement, list(self._names), connection.dialect)
+            ready = self._ready[name] = _prepare(
+                statement, list(self._names), connection.dialect, is_ordered=self._is_ordered
+            )
         return ready
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """
-    The SQL, how values are converted on the way in and out, by their places, and what makes a row of those.
+    The SQL, for one row and for many at once, how values are converted on the way in and out, by their places, and what
+    makes a row of those.
     """
 
     sql: str
+    bulk: str | None
     takes: list[tuple[int, Convert]]
     gives: list[tuple[int, Convert]]
     row: Callable[[Iterable[Any]], Row[Any]]
 
 
-def _prepare(statement: Statement, names: list[str], dialect: Dialect) -> _Ready:
-    compiled = statement.compile(dialect=dialect, column_keys=names)
-    if compiled.positiontup != names:
-        raise ValueError(f"The parameters stand in the order {compiled.positiontup}.")
-    columns = list(statement.selected_columns) if isinstance(statement, Select) else []
-    types: list[TypeEngine[Any]] = [compiled.binds[name].type.dialect_impl(dialect) for name in names]
+def _execute(
+    connection: Connection, sql: str, values: Sequence[Any], *, is_many: bool = False, is_fetch: bool = False
+) -> Sequence[Values]:
+    dbapi = connection.dialect.loaded_dbapi
+    try:
+        cursor = connection.connection.cursor()
+        try:
+            if is_many:
+                cursor.executemany(sql, values)
+            else:
+                cursor.execute(sql, values)
+            return cursor.fetchall() if is_fetch else ()
+        finally:
+            cursor.close()
+    except dbapi.Error as error:
+        raise DBAPIError.instance(sql, None, error, dbapi.Error, hide_parameters=True) from error
+
+
+def _prepare(statement: Statement, names: list[str], dialect: Dialect, *, is_ordered: bool) -> _Ready:
+    compiled = _compiled(statement, names, dialect)
+    columns = list(statement.exported_columns)
+    types = [compiled.binds[name].type for name in names]
     results: list[TypeEngine[Any]] = [column.type.dialect_impl(dialect) for column in columns]
+    bulk = None if is_ordered or columns else in_bulk(statement, names, types, dialect)
     return _Ready(
         str(compiled),
-        _places([type_.bind_processor(dialect) for type_ in types]),
+        None if bulk is None else str(_compiled(bulk, names, dialect)),
+        _places([type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types]),
         _places([type_.result_processor(dialect, None) for type_ in results]),
         result_tuple([str(column.key) for column in columns]),
     )
+
+
+def _compiled(statement: Statement, names: list[str], dialect: Dialect) -> SQLCompiler:
+    compiled = statement.compile(dialect=dialect, column_keys=names)
+    if not isinstance(compiled, SQLCompiler) or compiled.positiontup != names:
+        raise ValueError(f"The parameters stand in the order {getattr(compiled, 'positiontup', None)}.")
+    return compiled
 
 
 def _places(conversions: Sequence[Convert | None]) -> list[tuple[int, Convert]]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, update
 from app.domain.change import Move
 from app.domain.member import Membership, Told
 from app.domain.merge import Tally
-from app.store.engine import upsert, upsert_adding
+from app.store.differences import upsert, upsert_adding
 from app.store.prepared import Prepared
 from app.store.schema import memberships, minute_counts, minute_latencies, totals
 
@@ -28,6 +28,7 @@ _ADD_TO_TOTALS = Prepared(
     .values({name: totals.c[name] + bindparam(f"b_{name}") for name in TALLIED}),
     *(f"b_{name}" for name in TALLIED),
     "b_export",
+    is_ordered=True,
 )
 _ADD_TO_MINUTE = Prepared(lambda connection: upsert_adding(connection, minute_counts), *minute_counts.columns.keys())
 

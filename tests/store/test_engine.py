@@ -10,7 +10,8 @@ from sqlalchemy.exc import IntegrityError
 
 from app.domain.errors import BadSettings, StoreUnavailable
 from app.store import migrate
-from app.store.engine import Database, upsert_adding
+from app.store.differences import upsert_adding
+from app.store.engine import Database
 from app.store.group import GroupCommit
 from app.store.schema import minute_counts
 from tests.factories import MINUTE, NOON

@@ -20,12 +20,12 @@ def copies_in(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("*.before-*")]
 
 
-async def test_a_fresh_database_is_brought_to_the_newest_schema_once(database_url: str, tmp_path: Path) -> None:
+async def test_a_fresh_database_is_brought_to_the_newest_schema_once(empty_url: str, tmp_path: Path) -> None:
     """
     Nothing was there, so nothing is copied; a second run finds nothing to do.
     """
-    database = Database.open(database_url)
-    first, second = await migrate(database, database_url), await migrate(database, database_url)
+    database = Database.open(empty_url)
+    first, second = await migrate(database, empty_url), await migrate(database, empty_url)
     found = await database.read(differences)
     await database.close()
 

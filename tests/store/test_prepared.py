@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from app.store.engine import Database, among, insert_or_nothing, upsert
+from app.store.differences import among, insert_or_nothing, upsert
+from app.store.engine import Database
 from app.store.prepared import Prepared
 from app.store.schema import journal, members, minute_counts, unexported
 from tests.factories import ACCOUNT, MINUTE, NOON

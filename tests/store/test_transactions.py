@@ -1,5 +1,5 @@
 """
-Transactions that follow one another, wait for their turn, are left halfway, or look while others write.
+SQLite: transactions that follow one another, wait for their turn, are left halfway, or look while others write.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from sqlalchemy import Connection, event, func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.domain.errors import BadSettings, StoreUnavailable
-from app.store import engine
-from app.store.engine import READERS, RECENT_SECONDS, WAIT_SECONDS, Database
+from app.store import differences, engine
+from app.store.differences import READERS, WAIT_SECONDS
+from app.store.engine import RECENT_SECONDS, Database
 from app.store.schema import unexported
 
 ADD = text("insert into unexported values (:name, 'slug', 1, 0)")
@@ -79,8 +80,22 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     time = Time()
-    monkeypatch.setattr(engine, "time", time)
+    for module in (engine, differences):
+        monkeypatch.setattr(module, "time", time)
     return time
+
+
+@pytest.fixture
+def kind() -> str:
+    return "sqlite"
+
+
+def writer_of(database: Database) -> differences.OneWriter:
+    """
+    What runs its transactions.
+    """
+    assert isinstance(database._transactions, differences.OneWriter)
+    return database._transactions
 
 
 class TestTurns:
@@ -215,7 +230,7 @@ class TestHalfway:
         """
         And for those who wait behind it: whoever was let in is told how it ended, and the file is ours until then.
         """
-        held, shutdown = Held(), database._writer.shutdown
+        held, shutdown = Held(), writer_of(database)._writer.shutdown
 
         def let_go_and_shut_down(*args: bool, **kwargs: bool) -> None:
             held.let_go()
@@ -227,7 +242,7 @@ class TestHalfway:
             with pytest.raises(BadSettings, match="Another process uses"):
                 Database.open(database_url)
 
-        monkeypatch.setattr(database._writer, "shutdown", let_go_and_shut_down)
+        monkeypatch.setattr(writer_of(database)._writer, "shutdown", let_go_and_shut_down)
         under_way = asyncio.create_task(database.write(write))
         await held.begun()
         behind = asyncio.create_task(database.write(partial(add, name="b")))
@@ -326,7 +341,7 @@ class TestALockedFile:
         Another one's short transaction costs nobody anything.
         """
         asked_for, loop = asyncio.Event(), asyncio.get_running_loop()
-        event.listen(database._write, "before_cursor_execute", lambda *_: loop.call_soon_threadsafe(asked_for.set))
+        event.listen(writer_of(database)._write, "before_cursor_execute", lambda *_: loop.call_soon_threadsafe(asked_for.set))
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             other.execute("insert into unexported values ('theirs', 'slug', 1, 0)")
@@ -370,7 +385,7 @@ class TestALockedFile:
         await database.ping()
         with pytest.raises(StoreUnavailable):
             await database.write(partial(add, name="a"))
-        event.listen(database._write, "before_cursor_execute", lambda *call: begun.append(call[2]))
+        event.listen(writer_of(database)._write, "before_cursor_execute", lambda *call: begun.append(call[2]))
         at_once = await pings(database)
         tried_at_once = len(begun)
         time.now += RECENT_SECONDS

@@ -1,0 +1,634 @@
+"""
+Every difference between SQLite and PostgreSQL: how each is opened, how its transactions run, and the few statements
+that are said in other words.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from datetime import datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    BindParameter,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Engine,
+    Insert,
+    String,
+    Table,
+    Update,
+    bindparam,
+    cast,
+    column,
+    create_engine,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError as DataRefused
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import TableValuedAlias
+from sqlalchemy.sql.visitors import replacement_traverse
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from app.domain.errors import BadSettings, StoreUnavailable
+from app.store.clock import StoreClock, wall_clock
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+Statement = TypeVar("Statement", Insert, Update)
+
+# A writer waits this long for its turn before the store counts as unavailable; Lytics hears 503 and comes again.
+WAIT_SECONDS = 10
+READERS = 4
+# Connections of one replica to PostgreSQL, for readers and writers together.
+CONNECTIONS = 10
+# A statement that takes longer has lost its server; a session that rests for longer in a transaction its client.
+LONGEST_STATEMENT_SECONDS = 30
+HOW = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+
+
+class Transactions(Protocol):
+    """
+    Runs work in transactions of one database.
+
+    Attributes:
+        clock: the one by which leases are measured: all who use the database have the same.
+    """
+
+    clock: Callable[[], datetime]
+
+    async def write(self, work: Work[T]) -> T:
+        """
+        What `work` returns, once its transaction is committed and synced to disk.
+        """
+        ...
+
+    async def change(self, work: Work[T]) -> T:
+        """
+        The same for work on the tables themselves, which takes as long as it needs.
+        """
+        ...
+
+    async def read(self, work: Work[T]) -> T:
+        """
+        What `work` returns, which sees one state throughout.
+        """
+        ...
+
+    async def close(self) -> None:
+        """
+        Let what is under way end, and give everything back.
+        """
+        ...
+
+
+def open_transactions(url: URL, *, is_exclusive: bool) -> Transactions:
+    """
+    Those of the database that an URL names; nothing is read yet.
+
+    Raises:
+        BadSettings: another process holds the SQLite file, or the driver is missing.
+    """
+    if url.get_backend_name() == "postgresql":
+        return Pool(url)
+    return OneWriter(url, is_exclusive=is_exclusive)
+
+
+class OneWriter:
+    """
+    SQLite: one writer, whose transactions follow one another, and several readers beside it.
+
+    A transaction runs on a thread of its own from beginning to end, so that it costs the event loop one turn, and holds
+    nobody up there.
+    """
+
+    def __init__(self, url: URL, *, is_exclusive: bool) -> None:
+        path = sqlite_path(url)
+        _make_private_file(path)
+        self.clock: Callable[[], datetime] = wall_clock
+        self._lock = _take_lock(path) if is_exclusive else None
+        self._write = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True, json_serializer=_json)
+        self._read = create_engine(url, pool_size=READERS, max_overflow=0, hide_parameters=True, json_serializer=_json)
+        event.listen(self._write, "connect", _set_pragmas)
+        event.listen(self._write, "begin", _begin_immediate)
+        event.listen(self._read, "connect", _set_pragmas_for_reading)
+        event.listen(self._read, "begin", _begin_deferred)
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
+
+    async def write(self, work: Work[T]) -> T:
+        """
+        See `Transactions`.
+        """
+        return await _run(self._writer, self._write, work)
+
+    async def change(self, work: Work[T]) -> T:
+        """
+        See `Transactions`.
+        """
+        return await self.write(work)
+
+    async def read(self, work: Work[T]) -> T:
+        """
+        See `Transactions`.
+        """
+        return await _run(self._readers, self._read, work)
+
+    async def close(self) -> None:
+        """
+        See `Transactions`; the file lock goes last.
+        """
+        for threads in (self._readers, self._writer):
+            threads.shutdown()
+        self._read.dispose()
+        self._write.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+async def _run(threads: Executor, engine: Engine, work: Work[T]) -> T:
+    in_turn = partial(_transaction, engine, work, time.monotonic())
+    return await asyncio.get_running_loop().run_in_executor(threads, in_turn)
+
+
+def _transaction(engine: Engine, work: Work[T], asked_at: float) -> T:
+    if time.monotonic() - asked_at > WAIT_SECONDS:
+        raise StoreUnavailable("The database could not be used (others waited for it for too long).")
+    with as_unavailable(), engine.begin() as connection:
+        return work(connection)
+
+
+class Pool:
+    """
+    PostgreSQL: transactions side by side, as many as there are connections, beside those of all other replicas.
+
+    They run on the event loop, in which asyncpg waits for the server.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._clock = StoreClock()
+        self.clock: Callable[[], datetime] = self._clock
+        self._url = url
+        self._engine = _postgresql_engine(
+            url,
+            LONGEST_STATEMENT_SECONDS,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=WAIT_SECONDS,
+            pool_use_lifo=True,
+        )
+        self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def write(self, work: Work[T]) -> T:
+        """
+        See `Transactions`.
+        """
+        return await self._outlasting(self._in_transaction(self._engine, work))
+
+    async def change(self, work: Work[T]) -> T:
+        """
+        See `Transactions`.
+        """
+        engine = _postgresql_engine(self._url, None, poolclass=NullPool)
+        return await self._outlasting(self._in_transaction(engine, work))
+
+    async def read(self, work: Work[T]) -> T:
+        """
+        See `Transactions`.
+        """
+        return await self._outlasting(self._in_transaction(self._reading, work))
+
+    async def close(self) -> None:
+        """
+        See `Transactions`.
+        """
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+        await self._engine.dispose()
+
+    async def _outlasting(self, transaction: Any) -> Any:  # noqa: ANN401 - whatever the work returns
+        """
+        A transaction goes on although its caller goes away: cut off, its connection would be lost with it.
+        """
+        task = asyncio.create_task(transaction)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _in_transaction(self, engine: AsyncEngine, work: Work[T]) -> T:
+        with as_unavailable():
+            if self._clock.is_old:
+                await self._ask_the_time()
+            async with engine.begin() as connection:
+                return await connection.run_sync(work)
+
+    async def _ask_the_time(self) -> None:
+        """
+        Of the server, once a second at most. It also finds out whether a connection that has rested is still good: if
+        not, nothing of anybody was lost with it, and another one is tried.
+        """
+        try:
+            await self._look_at_clock()
+        except (DBAPIError, OSError):
+            await self._look_at_clock()
+
+    async def _look_at_clock(self) -> None:
+        async with self._reading.begin() as connection:
+            asked_at = time.monotonic()
+            told: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
+            self._clock.learn(told, asked_at, time.monotonic())
+
+
+def _postgresql_engine(url: URL, longest_seconds: float | None, **pool: Any) -> AsyncEngine:  # noqa: ANN401 - SQLAlchemy's
+    try:
+        engine = create_async_engine(
+            url,
+            hide_parameters=True,
+            json_serializer=_json,
+            json_deserializer=from_json,
+            connect_args={
+                "timeout": WAIT_SECONDS,
+                "command_timeout": longest_seconds,
+                "server_settings": {
+                    "application_name": "lytics-sailthru",
+                    "lock_timeout": str(WAIT_SECONDS * 1000),
+                    # Of a replica that hangs in the middle of a transaction, others must not wait for ever.
+                    "idle_in_transaction_session_timeout": str(LONGEST_STATEMENT_SECONDS * 1000),
+                    # Compiling a plan takes longer than all that these statements do.
+                    "jit": "off",
+                },
+            },
+            **pool,
+        )
+    except ModuleNotFoundError as error:
+        raise BadSettings(
+            f"DATABASE_URL names a PostgreSQL database, for which the package {error.name!r} is missing: install "
+            "lytics-sailthru[postgres]."
+        ) from None
+    event.listen(engine.sync_engine, "connect", _sync_commits)
+    return engine
+
+
+def _sync_commits(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # Whatever the server's default is: an acknowledged webhook must not be lost with the last moments before a crash.
+    # Other values sync at least to the server's own disk. https://www.postgresql.org/docs/current/wal-async-commit.html
+    cursor = connection.cursor()
+    cursor.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    cursor.close()
+    connection.commit()
+
+
+# Each changes nothing, and yet is written and synced.
+_TRIALS = {"sqlite": "PRAGMA user_version=0", "postgresql": "SELECT pg_current_xact_id()"}
+
+
+def try_to_write(connection: Connection) -> None:
+    """
+    Write nothing, to see whether that works.
+    """
+    connection.exec_driver_sql(_TRIALS[connection.dialect.name])
+
+
+# Classes of PostgreSQL's errors that are a mistake of ours: data, integrity, syntax and rights.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_OUR_MISTAKES = ("22", "23", "42")
+
+
+class as_unavailable:  # noqa: N801 - reads as a word in a `with`
+    """
+    Turns what the driver raises when the database can't be used just now into `StoreUnavailable`.
+
+    A statement or a value that it refuses is a mistake of ours and stays what it is.
+    """
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, IntegrityError | DataRefused | ProgrammingError):
+            return
+        if isinstance(error, DBAPIError) and str(getattr(error.orig, "sqlstate", None) or "")[:2] in _OUR_MISTAKES:
+            return
+        if isinstance(error, DBAPIError | PoolTimeoutError):
+            # The driver's own text may quote a statement; its class says enough.
+            cause = type(error.orig).__name__ if isinstance(error, DBAPIError) else "no free connection"
+            raise StoreUnavailable(f"The database could not be used ({cause}).") from error
+        if isinstance(error, SQLAlchemyError | OSError):
+            raise StoreUnavailable(f"The database could not be used ({type(error).__name__}).") from error
+
+
+def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """
+    An INSERT that knows ON CONFLICT, in the words of the database at hand.
+    """
+    return _insert(connection.dialect.name, table)
+
+
+def insert_or_nothing(connection: Connection, table: Table) -> Insert:
+    """
+    An INSERT that leaves a row that is already there as it is.
+    """
+    return _insert_or_nothing(connection.dialect.name, table)
+
+
+def upsert(connection: Connection, table: Table) -> Insert:
+    """
+    An INSERT that overwrites every column but the key of a row that is already there.
+    """
+    return _upsert(connection.dialect.name, table)
+
+
+def upsert_adding(connection: Connection, table: Table) -> Insert:
+    """
+    An INSERT that, where a row is already there, adds every column but the key to it.
+    """
+    return _upsert_adding(connection.dialect.name, table)
+
+
+def lock_table(connection: Connection, table: Table, *, is_exclusive: bool) -> None:
+    """
+    Until the end of the transaction, whoever holds a table exclusively and those who share it keep each other waiting.
+
+    What is read afterwards is what the other has committed. Who asks for neither passes. SQLite needs nothing for it:
+    there one writing transaction follows another anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK if is_exclusive else _SHARE, {"table": zlib.crc32(table.name.encode()) & 0x7FFFFFFF})
+
+
+# Not the table's own locks: those are also taken by every foreign key that names it.
+_OURS = 0x4C53
+_LOCK = text(f"SELECT pg_advisory_xact_lock({_OURS}, :table)")
+_SHARE = text(f"SELECT pg_advisory_xact_lock_shared({_OURS}, :table)")
+
+
+def has_many_writers(connection: Connection) -> bool:
+    """
+    Whether transactions write side by side, so that rows have to be there before they can be locked: else two that find
+    nothing could both go on.
+    """
+    return connection.dialect.name == "postgresql"
+
+
+def among(of: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """
+    A condition: the column is one of the values of a list, given as the parameter of this name.
+
+    However long the list, it is one parameter and the statement the same. `in_` makes another one for each length.
+    """
+    return _Among(of, bindparam(name, type_=_Several(of.type)))
+
+
+class _Several(TypeDecorator[Any]):
+    """
+    A list of values as one parameter.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, item: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.item = item
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """
+        An array where there are any.
+        """
+        kind = _array(self.item) if dialect.name == "postgresql" else JSON()
+        return dialect.type_descriptor(kind)
+
+
+def _array(item: TypeEngine[Any]) -> ARRAY[Any]:
+    # A cast to an array of limited strings cuts them off without a word.
+    return ARRAY(String() if isinstance(item, String) else item)
+
+
+class _Among(FunctionElement[bool]):
+    """
+    A column and the list.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_Among)
+def _among(element: _Among, compiler: SQLCompiler, **more: Any) -> str:  # noqa: ANN401 - its interface
+    of, values = element.clauses
+    value = compiler.process(cast(column("value"), of.type), **more)
+    return f"{compiler.process(of, **more)} IN (SELECT {value} FROM json_each({compiler.process(values, **more)}))"
+
+
+@compiles(_Among, "postgresql")
+def _among_on_postgresql(element: _Among, compiler: SQLCompiler, **more: Any) -> str:  # noqa: ANN401 - its interface
+    of, values = element.clauses
+    return f"{compiler.process(of, **more)} = ANY ({compiler.process(values, **more)})"
+
+
+def in_bulk(statement: Any, names: Sequence[str], types: Sequence[TypeEngine[Any]], dialect: Dialect) -> Any:  # noqa: ANN401
+    """
+    A statement that does for many rows of values, one array for each parameter, what the one given does for one row;
+    None where the driver's own way with many rows is as good.
+    """
+    if dialect.name != "postgresql":
+        return None
+    each = _each_row(names, types)
+    if isinstance(statement, Insert):
+        return statement.from_select(list(names), select(*each.c))
+
+    def replace(element: object, **_: object) -> object:
+        is_value = isinstance(element, BindParameter) and element.key in names
+        return each.c[element.key] if is_value else None
+
+    return replacement_traverse(statement, {}, replace)
+
+
+def _each_row(names: Sequence[str], types: Sequence[TypeEngine[Any]]) -> TableValuedAlias:
+    arrays = [bindparam(name, type_=_array(type_)) for name, type_ in zip(names, types, strict=True)]
+    columns = [column(name, type_) for name, type_ in zip(names, types, strict=True)]
+    return func.unnest(*arrays).table_valued(*columns, name="each_row").render_derived()
+
+
+def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+# Kept, since building such a statement anew costs more than running it.
+@cache
+def _insert_or_nothing(dialect: str, table: Table) -> Insert:
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _upsert(dialect: str, table: Table) -> Insert:
+    statement = _insert(dialect, table)
+    keys = [column.name for column in table.primary_key]
+    new = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=new)
+
+
+@cache
+def _upsert_adding(dialect: str, table: Table) -> Insert:
+    statement = _insert(dialect, table)
+    keys = [column.name for column in table.primary_key]
+    sums = {c.name: c + statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=sums)
+
+
+def _json(value: object) -> str:
+    # Six times as fast as the standard library's, which makes its writer anew for each value.
+    return to_json(value).decode()
+
+
+def parse_url(url: str) -> URL:
+    """
+    What `DATABASE_URL` says.
+
+    Raises:
+        BadSettings: it is no URL, or of a kind that can't be opened. The sentence does not quote it, since it may hold
+            a password.
+    """
+    try:
+        parsed = make_url(url)
+        backend = parsed.drivername.partition("+")[0]
+    except (ArgumentError, ValueError):
+        raise BadSettings(f"DATABASE_URL can't be read as the URL of a database: {HOW}.") from None
+    if backend == "sqlite":
+        return parsed
+    if backend in {"postgresql", "postgres"}:
+        return _postgresql_url(parsed)
+    raise BadSettings(f"DATABASE_URL starts with {parsed.drivername!r}, which can't be opened: {HOW}.")
+
+
+def _postgresql_url(url: URL) -> URL:
+    if not url.database:
+        raise BadSettings(f"DATABASE_URL names no database on its server: {HOW}.")
+    query = dict(url.query)
+    # As libpq calls it, and with it most providers; asyncpg has another name for it.
+    if "sslmode" in query:
+        query["ssl"] = query.pop("sslmode")
+    unknown = query.keys() - {"ssl", "host"}
+    if unknown:
+        raise BadSettings(f"DATABASE_URL has {sorted(unknown)} after the '?', which is not known: use sslmode or host.")
+    return url.set(drivername="postgresql+asyncpg", query=query)
+
+
+def sqlite_path(url: URL) -> Path:
+    """
+    The file of an SQLite URL.
+    """
+    if not url.database or url.database == ":memory:":
+        raise BadSettings(
+            "DATABASE_URL names no file: what is only in memory is lost with the process; use sqlite:///FILE."
+        )
+    return Path(url.database)
+
+
+def lock_file(path: Path) -> Path:
+    """
+    What a process holds for as long as it uses the SQLite file of this path.
+    """
+    return path.with_name(f"{path.name}.lock")
+
+
+def copy_sqlite(path: Path, copy: Path) -> None:
+    """
+    Copy an SQLite file with all that was committed, also what still stands in its write-ahead log.
+    """
+    _make_private_file(copy)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+def _make_private_file(path: Path) -> None:
+    """
+    Make the file before SQLite does, since SQLite gives its own files the mode of this one.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise BadSettings(
+            f"The database file {path} can't be written ({error.strerror}): change DATABASE_URL."
+        ) from error
+
+
+def _take_lock(path: Path) -> int:
+    """
+    Hold the file for this process; the kernel gives it back when the process ends, however it ends.
+    """
+    lock = os.open(lock_file(path), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise BadSettings(
+            f"Another process uses {path}: an SQLite file belongs to one process, so stop that one first."
+        ) from error
+    return lock
+
+
+def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # The driver must not open transactions on its own: a deferred one that reads and then writes is refused at once
+    # where another writer was faster, whatever the busy timeout. https://www.sqlite.org/isolation.html
+    raw: Any = connection
+    raw.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        # NORMAL may lose the last commits when the power fails; an acknowledged webhook must not be lost.
+        # https://www.sqlite.org/pragma.html#pragma_synchronous
+        "synchronous=FULL",
+        f"busy_timeout={WAIT_SECONDS * 1000}",
+        "foreign_keys=ON",
+        # Who was erased must not be read in the file's free space; as most builds of SQLite do anyway.
+        # https://www.sqlite.org/pragma.html#pragma_secure_delete
+        "secure_delete=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _set_pragmas_for_reading(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    _set_pragmas(connection, entry)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only=ON")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
