@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select, tuple_, up
 
 from app.domain.export import ExportState
 from app.domain.merge import Tally
+from app.store.differences import lock_table
 from app.store.engine import Database
 from app.store.journal import Line, write_lines
 from app.store.rows import parts, save_tallies
@@ -180,12 +181,8 @@ class _Redrive:
     def _lock_exports(self) -> dict[int, str]:
         # Shared with writers of changes, but not with whoever sets an export running meanwhile: else a member could
         # stay without a due time.
-        statement = (
-            select(exports.c.id, exports.c.state)
-            .where(exports.c.state != ExportState.STOPPED)
-            .order_by(exports.c.id)
-            .with_for_update(read=True)
-        )
+        lock_table(self._connection, exports, is_exclusive=False)
+        statement = select(exports.c.id, exports.c.state).where(exports.c.state != ExportState.STOPPED)
         if self._which.export_id is not None:
             statement = statement.where(exports.c.id == self._which.export_id)
         return {row.id: row.state for row in self._connection.execute(statement)}

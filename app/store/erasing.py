@@ -94,8 +94,8 @@ class Erasing:
         Args:
             scanned, elsewhere: the Lytics users who were seen to have the address, and the members they once entered.
         """
-        lock_table(self._connection, erasures, is_exclusive=True)
         self._load_exports()
+        lock_table(self._connection, erasures, is_exclusive=True)
         users = users_of(self._connection, self._address)
         late = members_once_of(self._connection, users.difference(scanned))
         held = self._lock_identities(users)
@@ -113,9 +113,8 @@ class Erasing:
 
     def _load_exports(self) -> None:
         # Shared, but not with whoever sets one running meanwhile: else a member could stay without a due time.
-        found = self._connection.execute(
-            select(exports.c.id, exports.c.state).order_by(exports.c.id).with_for_update(read=True)
-        )
+        lock_table(self._connection, exports, is_exclusive=False)
+        found = self._connection.execute(select(exports.c.id, exports.c.state))
         self._states = {row.id: row.state for row in found}
 
     def _lock_identities(self, users: Collection[str]) -> set[int]:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, select
 from app.domain.errors import NotFound
 from app.domain.export import Export, ExportState
 from app.domain.list_watch import ListChange
+from app.store.differences import lock_table
 from app.store.schema import exports
 
 
@@ -38,13 +39,14 @@ def export_of(row: Row[Any]) -> Export:
 
 def one_export(connection: Connection, export_id: int, *, is_locked: bool = False) -> Export:
     """
-    One export; locked, nobody else changes it, or keeps changes for it, until the transaction ends.
+    One export; locked, nobody else gives orders to exports, or keeps changes for any, until the transaction ends.
 
     Raises:
         NotFound: there is none of this id.
     """
-    statement = select(exports).where(exports.c.id == export_id)
-    row = connection.execute(statement.with_for_update() if is_locked else statement).one_or_none()
+    if is_locked:
+        lock_table(connection, exports, is_exclusive=True)
+    row = connection.execute(select(exports).where(exports.c.id == export_id)).one_or_none()
     if row is None:
         raise NotFound(f"There is no export {export_id}. GET /exports lists them.")
     return export_of(row)

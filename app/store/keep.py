@@ -76,6 +76,7 @@ _SEEN = Prepared(
     update(totals).where(totals.c.export_id == bindparam("b_id")).values(last_event_at=bindparam("b_at")),
     "b_at",
     "b_id",
+    is_ordered=True,
 )
 
 
@@ -246,9 +247,10 @@ class Batch:
         changed = [self._ledger.memberships[key] for key in self._ledger.changed]
         save_memberships(self._connection, [(self._member_id(m.export_id, m.address), m) for m in changed])
         write_lines(self._connection, list(self._lines()))
-        save_tallies(self._connection, self._ledger.tallies, self._ledger.at)
+        # All that is locked here is locked in the order of exports, as by every other writer.
         if not self._is_backfill:
             _SEEN.run(self._connection, [(self._ledger.at, export_id) for export_id in sorted(self._seen)])
+        save_tallies(self._connection, self._ledger.tallies, self._ledger.at)
         return due
 
     def addresses(self) -> set[tuple[int, str]]:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Connection, Select, select
 
 from app.domain.account import Room
 from app.domain.change import MembershipChange
@@ -111,10 +111,12 @@ class Members:
 
         The first request of each is on record when this returns. A member with nothing to tell is given back at once.
         """
-        now = self._clock()
-        take = partial(
-            queue.take, account=account, room=room, now=now, lease=secrets.randbits(62), until=now + lease_for
-        )
+
+        def take(connection: Connection) -> list[Claim]:
+            now = self._clock()
+            lease, until = secrets.randbits(62), now + lease_for
+            return queue.take(connection, account, room=room, now=now, lease=lease, until=until)
+
         return await self._database.write(take)
 
     async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:
@@ -195,13 +197,13 @@ class Members:
             for row in await self._database.rows(statement)
         ]
 
+    # The time is looked at in the transaction, not while it waits for its turn.
+
     async def _keep_all(self, webhooks: list[Sequence[MembershipChange]]) -> list[Kept]:
-        return await self._database.write(
-            partial(keep.keep, webhooks=webhooks, now=self._clock(), digests=self._digests)
-        )
+        return await self._database.write(lambda c: keep.keep(c, webhooks, self._clock(), self._digests))
 
     async def _begin_all(self, begun: list[queue.Begun]) -> list[bool]:
-        return await self._database.write(partial(queue.begin, begun=begun, now=self._clock()))
+        return await self._database.write(lambda c: queue.begin(c, begun, self._clock()))
 
     async def _settle_all(self, settlements: list[Settlement]) -> list[Settled]:
-        return await self._database.write(partial(queue.settle, settlements=settlements, now=self._clock()))
+        return await self._database.write(lambda c: queue.settle(c, settlements, self._clock()))

@@ -189,7 +189,7 @@ def adopt(connection: Connection, export_id: int, audience: Audience, chosen: Fi
     """
     export = one_export(connection, export_id, is_locked=True)
     statement = select(exports).where(exports.c.audience_id == audience.id, exports.c.account == export.account)
-    row = connection.execute(statement.with_for_update()).one_or_none()
+    row = connection.execute(statement).one_or_none()
     if row is not None and row.id != export_id:
         other = export_of(row)
         if other.list_name is not None:

@@ -28,7 +28,8 @@ class Prepared:
 
     Args:
         statement: or what makes it, in the words of the database at hand.
-        names: of its parameters, in the order in which they stand in the SQL; of an INSERT, names of columns.
+        names: of its parameters; of an INSERT, names of columns. Where they stand in the SQL in the same order, on both
+            databases, nothing has to be put in order.
         is_ordered: run for many rows it goes through them in their order, and so waits for locks in that order. Else
             the rows are ours already, or an INSERT, and the database may take them all at once.
     """
@@ -52,17 +53,19 @@ class Prepared:
             columns = [list(values) for values in zip(*rows, strict=True)]
             for place, convert in ready.takes:
                 columns[place] = [None if value is None else convert(value) for value in columns[place]]
-            _execute(connection, ready.bulk, columns)
+            _execute(connection, ready.bulk.sql, ready.bulk.arranged(columns))
             return
-        converted = [_converted(row, ready.takes) for row in rows] if ready.takes else rows
-        _execute(connection, ready.sql, converted, is_many=True)
+        if ready.takes or ready.one.is_turned:
+            rows = [ready.one.arranged(_converted(row, ready.takes)) for row in rows]
+        _execute(connection, ready.one.sql, rows, is_many=True)
 
     def fetch(self, connection: Connection, *values: object) -> list[Row[Any]]:
         """
         The rows that a SELECT finds, or that another statement returns, with their columns as attributes.
         """
         ready = self._for(connection)
-        found = _execute(connection, ready.sql, _converted(values, ready.takes), is_fetch=True)
+        given = ready.one.arranged(_converted(values, ready.takes))
+        found = _execute(connection, ready.one.sql, given, is_fetch=True)
         return [ready.row(_converted(row, ready.gives)) for row in found]
 
     def _for(self, connection: Connection) -> "_Ready":
@@ -83,11 +86,33 @@ class _Ready:
     makes a row of those.
     """
 
-    sql: str
-    bulk: str | None
+    one: "_Text"
+    bulk: "_Text | None"
     takes: list[tuple[int, Convert]]
     gives: list[tuple[int, Convert]]
     row: Callable[[Iterable[Any]], Row[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """
+    Some SQL.
+
+    Args:
+        order: for each of its parameters which of the values it takes, and where none, what else stands there.
+    """
+
+    sql: str
+    order: tuple[tuple[int | None, object], ...]
+    is_turned: bool
+
+    def arranged(self, values: Values) -> Values:
+        """
+        The values as the SQL takes them.
+        """
+        if not self.is_turned:
+            return values
+        return [constant if place is None else values[place] for place, constant in self.order]
 
 
 def _execute(
@@ -115,8 +140,8 @@ def _prepare(statement: Statement, names: list[str], dialect: Dialect, *, is_ord
     results: list[TypeEngine[Any]] = [column.type.dialect_impl(dialect) for column in columns]
     bulk = None if is_ordered or columns else in_bulk(statement, names, types, dialect)
     return _Ready(
-        str(compiled),
-        None if bulk is None else str(_compiled(bulk, names, dialect)),
+        _text(compiled, names),
+        None if bulk is None else _text(_compiled(bulk, names, dialect), names),
         _places([type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types]),
         _places([type_.result_processor(dialect, None) for type_ in results]),
         result_tuple([str(column.key) for column in columns]),
@@ -125,9 +150,16 @@ def _prepare(statement: Statement, names: list[str], dialect: Dialect, *, is_ord
 
 def _compiled(statement: Statement, names: list[str], dialect: Dialect) -> SQLCompiler:
     compiled = statement.compile(dialect=dialect, column_keys=names)
-    if not isinstance(compiled, SQLCompiler) or compiled.positiontup != names:
-        raise ValueError(f"The parameters stand in the order {getattr(compiled, 'positiontup', None)}.")
+    if not isinstance(compiled, SQLCompiler) or not set(names) <= compiled.binds.keys():
+        raise ValueError(f"Not all of {names} are parameters.")
     return compiled
+
+
+def _text(compiled: SQLCompiler, names: list[str]) -> _Text:
+    params = compiled.params
+    stands = compiled.positiontup or []
+    order = tuple((names.index(name), None) if name in names else (None, params[name]) for name in stands)
+    return _Text(str(compiled), order, is_turned=stands != names)
 
 
 def _places(conversions: Sequence[Convert | None]) -> list[tuple[int, Convert]]:

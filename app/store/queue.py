@@ -9,64 +9,97 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import BindParameter, Connection, Row, Select, and_, bindparam, select, update
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import Connection, Integer, Row, Select, and_, bindparam, literal_column, null, select, update
 
 from app.domain.account import Room
 from app.domain.export import ExportState
 from app.domain.member import Call, Claim, Membership, Pending, Settled, Settlement, Told, plan
 from app.domain.merge import Tally, settle_attempt
+from app.store.differences import among, lock_table
 from app.store.due import next_due_at
 from app.store.journal import Line, write_lines
+from app.store.prepared import Prepared
 from app.store.removal import Place, remove, remove_ended
-from app.store.rows import membership_of, parts, save_memberships, save_tallies
+from app.store.rows import membership_of, save_memberships, save_tallies
 from app.store.schema import BACKFILL, LIVE, exports, members, memberships
 
 log = structlog.get_logger(__name__)
 
-# Built once: building a statement costs more than running it.
-_IDS: BindParameter[Any] = bindparam("b_ids", expanding=True)
-_DUE = select(members.c.id).where(
-    members.c.account == bindparam("b_account"),
-    members.c.priority == bindparam("b_priority"),
-    members.c.due_at <= bindparam("b_now"),
+_DUE = (
+    select(members.c.id)
+    .where(
+        members.c.account == bindparam("b_account"),
+        members.c.priority == bindparam("b_priority"),
+        members.c.due_at <= bindparam("b_now"),
+    )
+    .order_by(members.c.due_at)
 )
 
 
-def _lease(due: Select[tuple[int]]) -> ReturningUpdate[tuple[int, str, int, int]]:
-    return (
+def _lease(due: Select[tuple[int]], *names: str) -> Prepared:
+    # By itself, so that it is looked for once: within the UPDATE a planner may do so again for each row, and lease more
+    # than the limit. What other replicas hold is left out.
+    free = due.limit(bindparam("b_limit", type_=Integer)).with_for_update(skip_locked=True).cte("due")
+    leased = (
         update(members)
-        .where(members.c.id.in_(due.limit(bindparam("b_limit")).with_for_update(skip_locked=True)))
-        .values(lease=bindparam("b_lease"), due_at=bindparam("b_until"), attempts=members.c.attempts + 1)
+        .where(members.c.id.in_(select(free.prefix_with("MATERIALIZED").c.id)))
+        .values(due_at=bindparam("b_until"), attempts=members.c.attempts + literal_column("1"), lease=bindparam("b_lease"))
         .returning(members.c.id, members.c.address, members.c.attempts, members.c.priority)
     )
+    return Prepared(leased, *names, "b_limit", "b_until", "b_lease")
 
 
-_LEASE = _lease(_DUE.order_by(members.c.due_at))
+_LEASE = _lease(_DUE, "b_account", "b_priority", "b_now")
 _LEASE_NEWCOMER = _lease(
-    _DUE.where(members.c.id.not_in(bindparam("b_failing", expanding=True))).order_by(members.c.due_at.desc())
+    _DUE.where(~among(members.c.id, "b_failing")).order_by(None).order_by(members.c.due_at.desc()),
+    "b_account",
+    "b_priority",
+    "b_now",
+    "b_failing",
 )
-_LET_GO = update(members).where(members.c.id.in_(_IDS)).values(due_at=None, lease=None, attempts=0)
-_RENEW = update(members).where(members.c.id == bindparam("b_id")).values(due_at=bindparam("b_until"))
-_GIVE_BACK = (
+_LET_GO = Prepared(
     update(members)
     .where(members.c.id == bindparam("b_id"))
-    .values(due_at=bindparam("b_due"), attempts=bindparam("b_attempts"), lease=None)
+    .values(due_at=null(), lease=null(), attempts=literal_column("0")),
+    "b_id",
 )
-_LEASES = select(members.c.id, members.c.lease).where(members.c.id.in_(_IDS)).order_by(members.c.id).with_for_update()
+_RENEW = Prepared(
+    update(members).where(members.c.id == bindparam("b_id")).values(due_at=bindparam("b_until")), "b_until", "b_id"
+)
+_GIVE_BACK = Prepared(
+    update(members)
+    .where(members.c.id == bindparam("b_id"))
+    .values(due_at=bindparam("b_due"), attempts=bindparam("b_attempts"), lease=null()),
+    "b_due",
+    "b_attempts",
+    "b_id",
+)
+_LEASES = Prepared(
+    select(members.c.id, members.c.lease).where(among(members.c.id, "ids")).order_by(members.c.id).with_for_update(),
+    "ids",
+)
 _MEMBERSHIPS: Select[Any] = (
     select(memberships, members.c.address, exports.c.state, exports.c.list_name, exports.c.list_ready_at)
     .join(members, members.c.id == memberships.c.member_id)
     .join(exports, exports.c.id == memberships.c.export_id)
-    .where(memberships.c.member_id.in_(_IDS))
+    .where(among(memberships.c.member_id, "ids"))
     .order_by(memberships.c.member_id, memberships.c.export_id)
 )
-_PENDING = _MEMBERSHIPS.where(
-    memberships.c.revision > memberships.c.told_revision, exports.c.state == ExportState.RUNNING
+_ALL = Prepared(_MEMBERSHIPS, "ids")
+_PENDING = Prepared(
+    _MEMBERSHIPS.where(
+        memberships.c.revision > memberships.c.told_revision,
+        exports.c.state == literal_column(f"'{ExportState.RUNNING}'"),
+    ),
+    "ids",
 )
 _ONE = and_(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == bindparam("b_export"))
-_LISTS_IN_DOUBT = update(memberships).where(_ONE).values(told=Told.UNKNOWN, told_vars=None)
-_VARS_IN_DOUBT = update(memberships).where(_ONE).values(told_vars=None)
+_LISTS_IN_DOUBT = Prepared(
+    update(memberships).where(_ONE).values(told=literal_column(f"'{Told.UNKNOWN}'"), told_vars=null()),
+    "b_member",
+    "b_export",
+)
+_VARS_IN_DOUBT = Prepared(update(memberships).where(_ONE).values(told_vars=null()), "b_member", "b_export")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +122,20 @@ def take(
     A member with nothing to tell is given back at once; what is being erased of it then goes.
     """
     rows: list[Row[Any]] = []
-    # While leased, `due_at` is when the lease ends: a dead worker's members become due by themselves.
-    values = {"b_account": account, "b_now": now, "b_lease": lease, "b_until": until}
     for statement, priority, most in _order(connection, account, room, now):
         limit = min(room.calls - len(rows), most)
         if limit > 0:
-            only = {"b_failing": sorted(room.failing)} if statement is _LEASE_NEWCOMER else {}
-            leased = connection.execute(statement, {**values, **only, "b_priority": priority, "b_limit": limit})
+            only = [sorted(room.failing)] if statement is _LEASE_NEWCOMER else []
+            # While leased, `due_at` is when the lease ends: a dead worker's members become due by themselves.
+            leased = statement.fetch(connection, account, priority, now, *only, limit, until, lease)
             rows += sorted(leased, key=lambda row: row.id)
     pending = _pending_of(connection, [row.id for row in rows])
-    idle = [row.id for row in rows if row.id not in pending]
-    if idle:
-        connection.execute(_LET_GO, {"b_ids": idle})
+    if idle := [row.id for row in rows if row.id not in pending]:
+        # Only now that nobody can set an export running meanwhile: who then waits is not let go.
+        lock_table(connection, exports, is_exclusive=False)
+        pending |= _pending_of(connection, idle)
+        idle = [member_id for member_id in idle if member_id not in pending]
+        _LET_GO.run(connection, [(member_id,) for member_id in idle])
         remove_ended(connection, idle)
     claims = [
         Claim(
@@ -127,8 +162,7 @@ def begin(connection: Connection, begun: list[Begun], now: datetime) -> list[boo
     """
     held = _still_held(connection, [one.claim for one in begun])
     ours = sorted((one for one in begun if one.claim.member_id in held), key=lambda one: one.claim.member_id)
-    if ours:
-        connection.execute(_RENEW, [{"b_id": one.claim.member_id, "b_until": one.until} for one in ours])
+    _RENEW.run(connection, [(one.until, one.claim.member_id) for one in ours])
     _record(connection, ours, now)
     return [one.claim.member_id in held for one in begun]
 
@@ -140,6 +174,8 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
     What is being erased goes once it is told or given up, and is counted nowhere.
     """
     tallies: dict[int, Tally] = defaultdict(Tally)
+    # Not while somebody sets an export running: else a member could stay without a due time.
+    lock_table(connection, exports, is_exclusive=False)
     held = _still_held(connection, [one.claim for one in settlements])
     ours = {one.claim.member_id: one for one in settlements if one.claim.member_id in held}
     changed: list[tuple[int, Membership]] = []
@@ -166,7 +202,7 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
 
 def _order(
     connection: Connection, account: str, room: Room, now: datetime
-) -> list[tuple[ReturningUpdate[tuple[int, str, int, int]], int, int]]:
+) -> list[tuple[Prepared, int, int]]:
     """
     Who is served first: of which priority, and how many at most.
 
@@ -182,41 +218,33 @@ def _order(
 
 def _pending_of(connection: Connection, member_ids: list[int]) -> dict[int, tuple[Pending, ...]]:
     pending: dict[int, list[Pending]] = defaultdict(list)
-    for part in parts(member_ids):
-        for row in connection.execute(_PENDING, {"b_ids": part}):
-            one = Pending(row.list_name, row.list_ready_at is not None, membership_of(row, row.address))
-            pending[row.member_id].append(one)
+    for row in _PENDING.fetch(connection, member_ids) if member_ids else ():
+        one = Pending(row.list_name, row.list_ready_at is not None, membership_of(row, row.address))
+        pending[row.member_id].append(one)
     return {member_id: tuple(ones) for member_id, ones in pending.items()}
 
 
 def _still_held(connection: Connection, claims: Iterable[Claim]) -> set[int]:
     leases = {claim.member_id: claim.lease for claim in claims}
-    held: set[int] = set()
-    for part in parts(sorted(leases)):
-        found = connection.execute(_LEASES, {"b_ids": part})
-        held |= {row.id for row in found if row.lease == leases[row.id]}
-    return held
+    return {row.id for row in _LEASES.fetch(connection, sorted(leases)) if row.lease == leases[row.id]}
 
 
 def _memberships_of(connection: Connection, member_ids: set[int]) -> list[tuple[int, Membership, str]]:
-    rows: list[tuple[int, Membership, str]] = []
-    for part in parts(sorted(member_ids)):
-        found = connection.execute(_MEMBERSHIPS, {"b_ids": part})
-        rows += [(row.member_id, membership_of(row, row.address), row.state) for row in found]
-    return rows
+    found = _ALL.fetch(connection, sorted(member_ids))
+    return [(row.member_id, membership_of(row, row.address), row.state) for row in found]
 
 
 def _record(connection: Connection, begun: list[Begun], now: datetime) -> None:
     """
     The attempt is on record before the call: from here on, what Sailthru was told of its lists is unknown.
     """
-    lists: list[dict[str, int]] = []
-    values: list[dict[str, int]] = []
+    lists: list[tuple[int, int]] = []
+    values: list[tuple[int, int]] = []
     lines: list[Line] = []
     for one in begun:
         call = one.call
         for pending in one.claim.pending:
-            key = {"b_member": one.claim.member_id, "b_export": pending.export_id}
+            key = (one.claim.member_id, pending.export_id)
             if pending.list_name in (*call.join, *call.leave):
                 lists.append(key)
             elif call.covers.get(pending.export_id) is Told.IN and pending.membership.has_new_vars:
@@ -230,10 +258,8 @@ def _record(connection: Connection, begun: list[Begun], now: datetime) -> None:
                 "vars": sorted(call.vars),
             }
             lines.append(Line(now, one.claim.member_id, None, "called", detail))
-    if lists:
-        connection.execute(_LISTS_IN_DOUBT, lists)
-    if values:
-        connection.execute(_VARS_IN_DOUBT, values)
+    _LISTS_IN_DOUBT.run(connection, lists)
+    _VARS_IN_DOUBT.run(connection, values)
     write_lines(connection, lines)
 
 
@@ -247,15 +273,9 @@ def _give_back(
     due = {member_id: settlements[member_id].retry_at or now for member_id in waits}
     for member_id, one in sorted(settlements.items()):
         is_retry = member_id in due and not one.is_whole
-        rows.append(
-            {
-                "b_id": member_id,
-                "b_due": due.get(member_id),
-                "b_attempts": one.claim.attempts - (one.spent_at is None) if is_retry else 0,
-            }
-        )
-    if rows:
-        connection.execute(_GIVE_BACK, rows)
+        attempts = one.claim.attempts - (one.spent_at is None) if is_retry else 0
+        rows.append((due.get(member_id), attempts, member_id))
+    _GIVE_BACK.run(connection, rows)
     return due
 
 

@@ -15,6 +15,7 @@ from app.domain.erasure import Digests
 from app.domain.export import ExportState
 from app.domain.member import Membership, Told
 from app.domain.merge import Tally, cancel
+from app.store.differences import lock_table
 from app.store.journal import Line, write_lines
 from app.store.keep import keep
 from app.store.removal import Place, remove
@@ -43,6 +44,9 @@ def next_slice(connection: Connection, export_id: int, *, size: int, now: dateti
     """
     The next slice of each order that is not carried out yet. True while there is more that can be done now.
     """
+    # Orders wait until it is done, so that a mark set meanwhile is not taken for the one that was read. Two replicas at
+    # the same slice do no harm.
+    lock_table(connection, exports, is_exclusive=False)
     more = [
         wake(connection, export_id, size=size, now=now),
         doubt(connection, export_id, size=size),
@@ -56,7 +60,7 @@ def wake(connection: Connection, export_id: int, *, size: int, now: datetime) ->
     Make the next slice of an export's waiting members due, after it began to run. True while there is more.
     """
     export = connection.execute(
-        select(exports.c.waking_from, exports.c.state).where(exports.c.id == export_id).with_for_update()
+        select(exports.c.waking_from, exports.c.state).where(exports.c.id == export_id)
     ).one_or_none()
     if export is None or export.waking_from is None:
         return False
@@ -68,6 +72,7 @@ def wake(connection: Connection, export_id: int, *, size: int, now: datetime) ->
     )
     ids = list(connection.scalars(waiting)) if export.state == ExportState.RUNNING else []
     for part in parts(ids):
+        _lock_members(connection, part)
         connection.execute(_WAKE, {"b_ids": part, "b_due": now})
     is_more = len(ids) == size
     connection.execute(
@@ -83,7 +88,7 @@ def doubt(connection: Connection, export_id: int, *, size: int) -> bool:
 
     Nobody is called for it. But who changes next, or is found by a backfill, is asked for before being put on it.
     """
-    marker = select(exports.c.doubting_from).where(exports.c.id == export_id).with_for_update()
+    marker = select(exports.c.doubting_from).where(exports.c.id == export_id)
     doubting_from = connection.scalar(marker)
     if doubting_from is None:
         return False
@@ -99,6 +104,7 @@ def doubt(connection: Connection, export_id: int, *, size: int) -> bool:
     )
     ids = list(connection.scalars(statement))
     for part in parts(ids):
+        _lock_members(connection, part)
         connection.execute(
             update(memberships)
             .where(memberships.c.member_id.in_(part), memberships.c.export_id == export_id)
@@ -121,7 +127,7 @@ def cancel_pending(
     what it tells is told, and what is pending then is cancelled the next time.
     """
     export = connection.execute(
-        select(exports.c.state, exports.c.merged_into).where(exports.c.id == export_id).with_for_update()
+        select(exports.c.state, exports.c.merged_into).where(exports.c.id == export_id)
     ).one_or_none()
     if export is None or export.state != ExportState.STOPPED:
         return False
@@ -139,6 +145,11 @@ def cancel_pending(
     save_tallies(connection, {export_id: tally}, now)
     remove(connection, [Place(member_id, export_id) for member_id, _ in gone])
     return len(found) == size
+
+
+def _lock_members(connection: Connection, ids: Collection[int]) -> None:
+    locked = select(members.c.id).where(members.c.id.in_(ids)).order_by(members.c.id)
+    connection.execute(locked.with_for_update()).all()
 
 
 def _lock_pending(connection: Connection, export_id: int, size: int) -> list[tuple[int, Membership]]:
