@@ -17,7 +17,7 @@ LEASE = 32 * SECOND
 
 async def everything(database: Database) -> str:
     """
-    All rows of all tables, as text.
+    All rows of all tables, as text, in one order.
     """
 
     def lines(connection: Connection) -> list[str]:
@@ -27,7 +27,7 @@ async def everything(database: Database) -> str:
             for row in connection.execute(table.select())
         ]
 
-    return "\n".join(await database.read(lines))
+    return "\n".join(sorted(await database.read(lines)))
 
 
 async def traces(database: Database, *words: str) -> list[str]:

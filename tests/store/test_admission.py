@@ -3,10 +3,9 @@ Who was erased is kept out, whatever comes for them, and leaves no trace by comi
 """
 
 import asyncio
-from concurrent.futures import Future
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection
 
 from app.domain.change import MembershipChange
 from app.domain.merge import Kept, Verdict
@@ -19,6 +18,7 @@ from tests.factories import ADA, ADA_ID, GRACE, GRACE_ID, LOVELACE, MINUTE, NOON
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
 from tests.store.erasing import DIGESTS, claims, everything, tell, traces
+from tests.store.watching import listening, meanwhile, only_reads, watching
 
 OTHER_ID = "15000000000000000009"
 
@@ -155,34 +155,33 @@ async def test_an_enter_and_an_erasure_at_one_moment_do_not_slip_past_each_other
     """
     await running("A")
     loop = asyncio.get_running_loop()
-    coming: list[Future[list[Kept]]] = []
+    coming: list[asyncio.Task[list[Kept]]] = []
     address, statements_left = "", 0
 
     async def come() -> list[Kept]:
         return await asyncio.gather(*(members.keep([enter(address, at=at, lytics_id=address)]) for at in range(3)))
 
-    def come_at(engine: Engine, *, is_waited_for: bool) -> None:
-        def count_down(*_: object) -> None:
-            nonlocal statements_left
-            statements_left -= 1
-            if statements_left == 0:
-                coming.append(asyncio.run_coroutine_threadsafe(come(), loop))
-                if is_waited_for:
-                    coming[0].result()
+    async def begin_to_come(*, is_waited_for: bool) -> None:
+        coming.append(asyncio.create_task(come()))
+        if is_waited_for:
+            await asyncio.wait(coming)
 
-        event.listen(engine, "before_cursor_execute", count_down)
+    def count_down(connection: Connection, *_: object) -> None:
+        nonlocal statements_left
+        statements_left -= 1
+        if statements_left == 0:
+            # While the erasure looks around others may write; what comes while it writes itself has to wait.
+            meanwhile(loop, begin_to_come(is_waited_for=only_reads(connection)))
 
-    # While the erasure looks around others may write; what comes while it writes itself has to wait.
-    come_at(database._read, is_waited_for=True)
-    come_at(database._write, is_waited_for=False)
     verdicts: list[Verdict] = []
     for moment in range(1, 100):
         address, statements_left = f"person{moment:02}@example.com", moment
-        await erasures.erase(address, leave_lists=False)
-        statements_left = 0
+        with listening(database, count_down):
+            await erasures.erase(address, leave_lists=False)
+            statements_left = 0
         if not coming:
             break
-        first, *_ = await asyncio.wrap_future(coming.pop())
+        first, *_ = await coming.pop()
         verdicts += first.verdicts
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
 
@@ -211,15 +210,14 @@ async def test_where_nobody_was_erased_it_is_one_look(
     And else two for a whole batch, by index.
     """
     await running("A")
-    asked: list[str] = []
-    event.listen(database._write, "before_cursor_execute", lambda *call: asked.append(call[2]))
     people = [enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(50)]
-    await members.keep(people)
-    before = [statement for statement in asked if "FROM erasures" in statement]
+    with watching(database) as sight:
+        await members.keep(people)
+    before = [statement for statement in sight.statements if "FROM erasures" in statement]
     await erasures.erase(ADA, leave_lists=False)
-    asked.clear()
-    await members.keep(people)
-    after = [statement for statement in asked if "FROM erasures" in statement]
+    with watching(database) as sight:
+        await members.keep(people)
+    after = [statement for statement in sight.statements if "FROM erasures" in statement]
 
     assert (len(before), len(after)) == (1, 2)
     assert all("LIMIT" in statement or "digest IN" in statement for statement in (*before, *after))

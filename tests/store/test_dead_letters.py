@@ -5,7 +5,7 @@ Dead letters: paged through, replaced by what is newer, put back by hand; and ev
 import random
 
 import pytest
-from sqlalchemy import event, func, select, update
+from sqlalchemy import func, select, update
 
 from app.domain.member import Claim
 from app.store import rows
@@ -36,6 +36,7 @@ from tests.factories import (
 )
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
+from tests.store.watching import listening
 
 LOVELACE_ID = "15000000000000000003"
 PEOPLE = ((ADA, ADA_ID), (GRACE, GRACE_ID), (LOVELACE, LOVELACE_ID))
@@ -256,11 +257,8 @@ async def test_a_redrive_that_fails_halfway_changes_nothing(
             if len(updates) == 3:
                 raise RuntimeError("the third portion")
 
-    engine = database._write
-    event.listen(engine, "before_cursor_execute", fail)
-    with pytest.raises(RuntimeError):
+    with listening(database, fail), pytest.raises(RuntimeError):
         await dead_letters.redrive(Filter())
-    event.remove(engine, "before_cursor_execute", fail)
     after, left = await counts(exports), await dead_letters.count(Filter())
     done = await dead_letters.redrive(Filter())
     await assert_all_adds_up(database, exports)

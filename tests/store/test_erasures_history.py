@@ -192,7 +192,8 @@ async def values_of_erased(database: Database, out: set[str]) -> list[object]:
     """
     rows = text(
         "select members.address, memberships.* from memberships join members on members.id = member_id"
-        " where wanted or lytics_id is not null or vars <> '{}' or dead_code is not null or erasure is null"
+        " where wanted or lytics_id is not null or cast(vars as text) <> '{}' or dead_code is not null"
+        " or erasure is null"
     )
     lines = text("select address, journal.* from journal join members on members.id = member_id")
     found = await database.read(lambda connection: [*connection.execute(rows), *connection.execute(lines)])

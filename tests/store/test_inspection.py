@@ -2,6 +2,7 @@
 Looking at a database changes nothing, and says what a service would meet there.
 """
 
+import asyncio
 import os
 import resource
 import shutil
@@ -10,13 +11,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from alembic import command
+from sqlalchemy import Connection
 
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings
@@ -28,6 +30,11 @@ from app.store.migrate import steps_after
 
 NOBODY = 65534
 NEWEST = steps_after(None)[-1]
+
+
+@pytest.fixture
+def kind() -> str:
+    return "sqlite"
 
 
 def url_of(path: Path) -> str:
@@ -66,11 +73,17 @@ def at_step(path: Path, revision: str) -> None:
     """
     database = Database.open(url_of(path))
     config = module._config()
-    with database._write.begin() as connection:
+
+    def upgrade(connection: Connection) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
-    os.close(database._lock or 0)
-    database._write.dispose()
+
+    asyncio.run(written(database, upgrade))
+
+
+async def written(database: Database, work: Callable[[Connection], None]) -> None:
+    await database.write(work)
+    await database.close()
 
 
 @pytest.fixture
@@ -264,7 +277,7 @@ class TestFindsWhatIsWrong:
 
         self.assert_unusable(tmp_path / "store.db", "store.db can't be read as a database", "file is not a database")
 
-    @pytest.mark.parametrize("url", ["sqlite://", "postgresql://me:sesame@host/db", "sesame"])
+    @pytest.mark.parametrize("url", ["sqlite://", "mysql://me:sesame@host/db", "sesame"])
     def test_a_url_that_names_no_file(self, url: str) -> None:
         with pytest.raises(BadSettings, match="DATABASE_URL") as caught:
             inspect(url, None)

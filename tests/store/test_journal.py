@@ -4,7 +4,7 @@ The timeline of a person: complete, in order, and without any value.
 
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from app.store.engine import Database
 from app.store.exports import Exports
@@ -115,8 +115,7 @@ def tables_with(connection: Connection, value: str) -> set[str]:
     The tables in which some column holds a text.
     """
     found: set[str] = set()
-    names = connection.exec_driver_sql("select name from sqlite_master where type = 'table'")
-    for table in list(names.scalars()):
+    for table in inspect(connection).get_table_names():
         rows = connection.exec_driver_sql(f'select * from "{table}"')
         if any(value in str(cell) for row in rows for cell in row):
             found.add(table)

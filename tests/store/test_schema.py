@@ -2,25 +2,27 @@
 The database holds the invariants, and answers what is asked all the time from an index.
 """
 
+import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.members import Members
+from app.store.schema import members as table
 from tests.factories import ACCOUNT, MINUTE, enter, room
 from tests.store.conftest import Running
+from tests.store.watching import many_told, watching
 
 
 @pytest.mark.parametrize(
     ("statement", "rule"),
     [
-        ("update exports set list_name = 'Lytics A' where id = 2", "exports.account, exports.list_name"),
-        ("update exports set audience_id = 'A' where id = 2", "exports.audience_id, exports.account"),
+        ("update exports set list_name = 'Lytics A' where id = 2", r"exports.account(, exports\.|_)list_name"),
+        ("update exports set audience_id = 'A' where id = 2", r"exports.audience_id(, exports\.|_)account"),
         ("update exports set list_name = null where id = 1", "ck_exports_running_has_list"),
         ("update exports set state = 'asleep'", "ck_exports_state"),
         ("update totals set accepted = accepted + 1", "ck_totals_add_up"),
@@ -32,9 +34,9 @@ from tests.store.conftest import Running
         ("update memberships set moved_message_at_ns = null", "ck_memberships_move_is_whole"),
         ("update members set lease = 1, due_at = null", "ck_members_leased_is_due"),
         ("insert into members (address, account) select address, account from members", "members.address"),
-        ("update identities set is_enter = 0", "ck_identities_holds_while_in"),
-        ("delete from members", "FOREIGN KEY"),
-        ("delete from exports", "FOREIGN KEY"),
+        ("update identities set is_enter = false", "ck_identities_holds_while_in"),
+        ("delete from members", "(?i)foreign key"),
+        ("delete from exports", "(?i)foreign key"),
     ],
 )
 async def test_the_database_itself_refuses(
@@ -49,7 +51,7 @@ async def test_the_database_itself_refuses(
     with pytest.raises(IntegrityError) as refused:
         await database.write(lambda connection: connection.exec_driver_sql(statement))
 
-    assert rule in str(refused.value.orig)
+    assert re.search(rule, str(refused.value.orig))
 
 
 async def test_a_refused_statement_shows_no_value_in_its_error(
@@ -62,45 +64,10 @@ async def test_a_refused_statement_shows_no_value_in_its_error(
     await members.keep([enter()])
     with pytest.raises(IntegrityError) as refused:
         await database.write(
-            lambda connection: connection.exec_driver_sql(
-                "insert into members (address, account) values (?, ?)", ("ada@example.com", ACCOUNT)
-            )
+            lambda connection: connection.execute(insert(table), {"address": "ada@example.com", "account": ACCOUNT})
         )
 
     assert "ada@example.com" not in str(refused.value)
-
-
-async def plans_of(database: Database, work: Callable[[], Awaitable[object]], *tables: str) -> str:
-    """
-    How the database runs the statements of some work, as far as they touch these tables.
-    """
-    seen: list[str] = []
-
-    def watch(connection: Any, _record: object, _proxy: object) -> None:
-        connection.set_trace_callback(seen.append)
-
-    def look_away(connection: Any, _record: object) -> None:
-        connection.set_trace_callback(None)
-
-    engines = [database._read, database._write]
-    for engine in engines:
-        event.listen(engine, "checkout", watch)
-        event.listen(engine, "checkin", look_away)
-    await work()
-    for engine in engines:
-        event.remove(engine, "checkout", watch)
-        event.remove(engine, "checkin", look_away)
-
-    def explain(connection: Connection) -> list[str]:
-        return [
-            row.detail
-            for statement in seen
-            if statement.startswith(("SELECT", "UPDATE"))
-            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")
-        ]
-
-    steps = await database.read(explain)
-    return "\n".join(step for step in steps if "TEMP" in step or any(table in step for table in tables))
 
 
 async def test_a_claim_reads_only_who_is_due(database: Database, members: Members, running: Running) -> None:
@@ -108,14 +75,15 @@ async def test_a_claim_reads_only_who_is_due(database: Database, members: Member
     In the order of a partial index: its cost does not grow with who is settled, and nothing is sorted.
     """
     await running("A")
-    await members.keep([enter()])
-    plans = await plans_of(
-        database, lambda: members.claim(ACCOUNT, room=room(5), lease_for=MINUTE), "members", "memberships"
-    )
+    await members.keep([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
+    await many_told(database)
+    with watching(database) as sight:
+        await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+    taken, *_ = sight.all
 
-    assert "ix_members_due" in plans
-    assert "SCAN" not in plans
-    assert "TEMP B-TREE" not in plans
+    assert "ix_members_due" in str(taken.plan)
+    assert not taken.is_sorted
+    assert sight.scanned("members", "memberships") == set()
 
 
 @pytest.mark.parametrize("what", ["keep", "next_due_at", "next_slice", "of_address"])
@@ -129,13 +97,15 @@ async def test_nothing_in_the_daily_round_reads_a_whole_table(
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.keep([enter(), enter(export_id=nameless.id)])
     await exports.name(nameless.id, "B")
+    await many_told(database)
     work: dict[str, Callable[[], Awaitable[object]]] = {
         "keep": lambda: members.keep([enter(at=1)]),
         "next_due_at": lambda: members.next_due_at(ACCOUNT),
         "next_slice": lambda: members.next_slice(nameless.id),
         "of_address": lambda: members.of_address("ada@example.com"),
     }
-    plans = await plans_of(database, work[what], "members", "memberships", "identities")
+    with watching(database) as sight:
+        await work[what]()
 
-    assert plans
-    assert "SCAN" not in plans
+    assert any(table in sight.plans for table in ("members", "memberships"))
+    assert sight.scanned("members", "memberships", "identities") == set()

@@ -29,7 +29,7 @@ async def test_a_slice_may_take_several_statements(
     await members.keep([enter(f"p{n}@example.com", lytics_id=str(n), export_id=export.id) for n in range(8)])
     await exports.name(export.id, "A")
     is_more = await woken(database, export.id)
-    found = await database.rows(members_table.select())
+    found = await database.rows(members_table.select().order_by(members_table.c.id))
 
     assert not is_more
     assert [row.due_at for row in found] == [NOON + MINUTE] * 8
@@ -47,12 +47,12 @@ async def test_an_export_that_stops_running_wakes_nobody_more(
     is_more = [await woken(database, export.id, size=2)]
     await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
     is_more.append(await woken(database, export.id, size=2))
-    paused = [row.due_at for row in await database.rows(members_table.select())]
+    paused = [row.due_at for row in await database.rows(members_table.select().order_by(members_table.c.id))]
     waking = await exports.unfinished()
     run = text("update exports set state = 'running', waking_from = 0")
     await database.write(lambda connection: connection.execute(run))
     is_more.append(await woken(database, export.id))
-    again = [row.due_at for row in await database.rows(members_table.select())]
+    again = [row.due_at for row in await database.rows(members_table.select().order_by(members_table.c.id))]
 
     assert is_more == [True, False, False]
     assert paused == [NOON + MINUTE, NOON + MINUTE, None]

@@ -134,14 +134,14 @@ class TestTurns:
 
         assert went_on
 
-    @pytest.mark.parametrize(("kind", "threads"), [("write", 1), ("read", READERS)])
+    @pytest.mark.parametrize(("what", "threads"), [("write", 1), ("read", READERS)])
     async def test_whoever_waited_too_long_hears_so_when_their_turn_comes(
-        self, database: Database, time: Time, kind: str, threads: int
+        self, database: Database, time: Time, what: str, threads: int
     ) -> None:
         """
         Nothing of theirs is begun any more; who came later and waited less is served.
         """
-        run = {"write": database.write, "read": database.read}[kind]
+        run = {"write": database.write, "read": database.read}[what]
         done: list[str] = []
         held = [Held() for _ in range(threads)]
         first = [asyncio.create_task(run(one)) for one in held]
@@ -341,7 +341,8 @@ class TestALockedFile:
         Another one's short transaction costs nobody anything.
         """
         asked_for, loop = asyncio.Event(), asyncio.get_running_loop()
-        event.listen(writer_of(database)._write, "before_cursor_execute", lambda *_: loop.call_soon_threadsafe(asked_for.set))
+        writer = writer_of(database)._write
+        event.listen(writer, "before_cursor_execute", lambda *_: loop.call_soon_threadsafe(asked_for.set))
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             other.execute("insert into unexported values ('theirs', 'slug', 1, 0)")

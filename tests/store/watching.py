@@ -1,0 +1,266 @@
+"""
+Looks over a database's shoulder: which statements it ran, and how; and lets other things happen in the middle of a
+transaction.
+
+What is seen is what the database says, so also the statements that are given to the driver as they are: on SQLite by
+its trace callback, on PostgreSQL by its module auto_explain, which needs a superuser.
+"""
+
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, Engine, event, insert, text
+from sqlalchemy.util.concurrency import await_, in_greenlet
+
+from app.store.differences import OneWriter, Pool
+from app.store.engine import Database
+from app.store.schema import identities, members, memberships
+from tests.factories import ACCOUNT, NOON
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 60
+
+
+def meanwhile(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """
+    What a coroutine returns, for which the work of a transaction waits halfway.
+
+    Args:
+        loop: where the test runs; on SQLite the work has a thread of its own.
+    """
+    if in_greenlet():
+        return await_(coroutine)
+    return asyncio.run_coroutine_threadsafe(coroutine, loop).result(PATIENCE_SECONDS)
+
+
+def engines(database: Database) -> list[Engine]:
+    """
+    What an event has to be listened for on, to hear of all statements that SQLAlchemy executes.
+    """
+    match database._transactions:
+        case OneWriter() as one:
+            return [one._read, one._write]
+        case Pool() as pool:
+            return [pool._engine.sync_engine]
+    raise TypeError(type(database._transactions))
+
+
+def only_reads(connection: Connection) -> bool:
+    """
+    Whether a transaction can't write.
+    """
+    if connection.dialect.name == "postgresql":
+        return bool(connection.get_execution_options().get("postgresql_readonly"))
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA query_only")
+    return bool(cursor.fetchall()[0][0])
+
+
+@contextmanager
+def listening(database: Database, hear: Callable[..., None]) -> Iterator[None]:
+    """
+    Tells of each statement right before it is run, with its connection, its cursor and itself; of those that are given
+    to the driver as they are it does not know.
+    """
+    for engine in engines(database):
+        event.listen(engine, "before_cursor_execute", hear)
+    try:
+        yield
+    finally:
+        for engine in engines(database):
+            event.remove(engine, "before_cursor_execute", hear)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    One statement that was run.
+
+    Args:
+        plan: its steps as text, each about one table.
+        scanned: the tables that it read from one end to the other, be it by an index.
+        is_sorted: it put rows in order, which it did not find in that order.
+    """
+
+    statement: str
+    plan: tuple[str, ...]
+    scanned: frozenset[str]
+    is_sorted: bool
+
+
+class Sight:
+    """
+    What was seen, in the order of its beginning or, on PostgreSQL, of its end.
+    """
+
+    def __init__(self) -> None:
+        self.all: list[Seen] = []
+
+    @property
+    def statements(self) -> list[str]:
+        """
+        Without those that only begin and end transactions, and without looks at the database's clock.
+        """
+        return [seen.statement for seen in self.all]
+
+    @property
+    def plans(self) -> str:
+        """
+        All steps of all of them.
+        """
+        return "\n".join(step for seen in self.all for step in seen.plan)
+
+    def scanned(self, *tables: str) -> set[str]:
+        """
+        Which of these tables some statement read from one end to the other.
+        """
+        return {table for seen in self.all for table in seen.scanned}.intersection(tables)
+
+    @property
+    def is_any_sorted(self) -> bool:
+        """
+        Some statement sorted.
+        """
+        return any(seen.is_sorted for seen in self.all)
+
+
+@contextmanager
+def watching(database: Database) -> Iterator[Sight]:
+    """
+    Collects what is run until its end.
+    """
+    sight = Sight()
+    if isinstance(database._transactions, Pool):
+        with _explained(database._transactions, sight):
+            yield sight
+    else:
+        traced: list[str] = []
+        with _traced(database, traced):
+            yield sight
+        assert isinstance(database._transactions, OneWriter)
+        with database._transactions._read.begin() as connection:
+            sight.all += [_seen_by_sqlite(connection, one) for one in traced if _is_about_rows(one)]
+
+
+def _is_about_rows(statement: str) -> bool:
+    return statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")) and "clock_timestamp" not in statement
+
+
+@contextmanager
+def _traced(database: Database, traced: list[str]) -> Iterator[None]:
+    def watch(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
+        connection.set_trace_callback(traced.append)
+
+    def look_away(connection: sqlite3.Connection, _record: object) -> None:
+        connection.set_trace_callback(None)
+
+    for engine in engines(database):
+        event.listen(engine, "checkout", watch)
+        event.listen(engine, "checkin", look_away)
+    try:
+        yield
+    finally:
+        for engine in engines(database):
+            event.remove(engine, "checkout", watch)
+            event.remove(engine, "checkin", look_away)
+
+
+def _seen_by_sqlite(connection: Connection, statement: str) -> Seen:
+    # The trace has the values in it.
+    plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
+    scanned = {found[1] for step in plan if (found := re.match(r"SCAN (\w+)", step))}
+    return Seen(statement, tuple(plan), frozenset(scanned), any("TEMP B-TREE" in step for step in plan))
+
+
+@contextmanager
+def _explained(pool: Pool, sight: Sight) -> Iterator[None]:
+    listened: set[Any] = set()
+
+    def hear(_: object, message: Any) -> None:
+        _, is_plan, plan = str(message.message).partition("plan:\n")
+        if is_plan:
+            seen = _seen_by_postgresql(json.loads(plan))
+            if _is_about_rows(seen.statement):
+                sight.all.append(seen)
+
+    def watch(connection: Connection) -> None:
+        driver = cast("Any", connection.connection.driver_connection)
+        driver.add_log_listener(hear)
+        listened.add(driver)
+        connection.exec_driver_sql("LOAD 'auto_explain'")
+        for name, value in (
+            ("log_min_duration", "0"),
+            ("log_format", "json"),
+            ("log_level", "notice"),
+            ("log_analyze", "off"),
+        ):
+            connection.exec_driver_sql(f"SET LOCAL auto_explain.{name} = '{value}'")
+
+    engine = pool._engine.sync_engine
+    event.listen(engine, "begin", watch)
+    try:
+        yield
+    finally:
+        event.remove(engine, "begin", watch)
+        for driver in listened:
+            driver.remove_log_listener(hear)
+
+
+def _seen_by_postgresql(found: dict[str, Any]) -> Seen:
+    nodes = list(_nodes(found["Plan"]))
+    return Seen(
+        found["Query Text"],
+        tuple(" ".join(str(node[key]) for key in _TELLING if key in node) for node in nodes),
+        frozenset(node["Relation Name"] for node in nodes if _is_scan(node)),
+        any("Sort" in node["Node Type"] for node in nodes),
+    )
+
+
+_TELLING = ("Node Type", "Relation Name", "Index Name", "Index Cond", "Filter")
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def _is_scan(node: dict[str, Any]) -> bool:
+    # An index without a condition is read from one end to the other as well.
+    is_some_of_it = any(name in node for name in ("Index Cond", "Recheck Cond", "TID Cond"))
+    return "Relation Name" in node and node["Node Type"] != "ModifyTable" and not is_some_of_it
+
+
+async def many_told(database: Database, *, export_id: int = 1, count: int = 3000) -> None:
+    """
+    People who were told long ago, so many that a database which reads them all chooses to.
+
+    PostgreSQL, which would rather read a small table from one end to the other, is told how many they are.
+    """
+
+    def fill(connection: Connection) -> None:
+        first = 1_000_000
+        connection.execute(
+            insert(members),
+            [{"id": first + n, "account": ACCOUNT, "address": f"told{n}@example.com"} for n in range(count)],
+        )
+        told = {"export_id": export_id, "wanted": True, "told": "in", "vars": {}, "revision": 1, "told_revision": 1}
+        connection.execute(
+            insert(memberships),
+            [{"member_id": first + n, "lytics_id": f"told-{n}", "accepted_at": NOON, **told} for n in range(count)],
+        )
+        in_since = {"export_id": export_id, "moved_at_ns": 1, "moved_message_at_ns": 1, "is_enter": True}
+        connection.execute(
+            insert(identities),
+            [{"lytics_id": f"told-{n}", "member_id": first + n, **in_since} for n in range(count)],
+        )
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("ANALYZE"))
+
+    await database.write(fill)
