@@ -319,9 +319,9 @@ def try_to_write(connection: Connection) -> None:
     connection.exec_driver_sql(_TRIALS[connection.dialect.name])
 
 
-# Classes of PostgreSQL's errors that are a mistake of ours: data, integrity, syntax and rights.
+# Classes of PostgreSQL's errors that are a mistake of ours: cardinality, data, integrity, syntax and rights.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_OUR_MISTAKES = ("22", "23", "42")
+_OUR_MISTAKES = ("21", "22", "23", "42")
 
 
 class as_unavailable:  # noqa: N801 - reads as a word in a `with`
