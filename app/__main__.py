@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -22,6 +22,9 @@ from app.commands.service import Service
 from app.domain.errors import BadSettings, ServiceNotReached, ServiceSaidNo
 from app.logs import configure_logs
 from app.settings import load_settings
+
+if TYPE_CHECKING:
+    from app.main import Role
 
 app = typer.Typer(
     name="lytics-sailthru",
@@ -89,15 +92,37 @@ def server_config(asgi: Callable[..., Any], *, host: str, port: int, forwarded_a
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    *,
+    has_worker: Annotated[
+        bool,
+        typer.Option("--worker/--no-worker", help="Also deliver and bring over, or leave that to `work` (PostgreSQL)."),
+    ] = True,
+) -> None:
     """
     Run the service: the doors and the worker. Brings the database up to date first.
     """
+    from app.main import Role
+
+    _serve(Role.ALL if has_worker else Role.DOORS)
+
+
+@app.command()
+def work() -> None:
+    """
+    Run a worker alone, beside others (PostgreSQL only). At HOST and PORT it answers only /health and /metrics.
+    """
+    from app.main import Role
+
+    _serve(Role.WORKER)
+
+
+def _serve(role: "Role") -> None:
     from app.main import create_app
 
     settings = load_settings()
     configure_logs(settings.log_level)
-    asgi = create_app(settings)
+    asgi = create_app(settings, role=role)
     config = server_config(
         asgi, host=settings.host, port=settings.port, forwarded_allow_ips=settings.forwarded_allow_ips
     )

@@ -36,18 +36,6 @@ class Lists(Protocol):
     One Sailthru account.
     """
 
-    async def ensure(self, name: str) -> str | None:
-        """
-        Make sure that a list exists; returns its id.
-        """
-        ...
-
-    def forget(self, name: str) -> None:
-        """
-        Let the next `ensure` ask again.
-        """
-        ...
-
     async def tell(
         self,
         address: str,
@@ -87,14 +75,14 @@ class Members(Protocol):
         ...
 
 
-class Exports(Protocol):
+class ListMaker(Protocol):
     """
-    Where it is remembered that a list exists.
+    Who makes lists.
     """
 
-    async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
+    async def ensure(self, name: str, *, is_again: bool = False) -> None:
         """
-        Nobody needs to ask Sailthru for this list again.
+        Make sure that a list exists; again, if Sailthru does not know it any more.
         """
         ...
 
@@ -163,7 +151,7 @@ class Deliverer:
         self,
         lists: Lists,
         members: Members,
-        exports: Exports,
+        list_maker: ListMaker,
         meter: Meter,
         gate: Gate,
         *,
@@ -174,7 +162,7 @@ class Deliverer:
     ) -> None:
         self._lists = lists
         self._members = members
-        self._exports = exports
+        self._list_maker = list_maker
         self._meter = meter
         self._gate = gate
         self._policy = policy
@@ -288,22 +276,23 @@ class Deliverer:
             attempt.tried = None
         attempt.told |= call.covers
 
-    async def _hold(self, claim: Claim, call: Call) -> None:
+    async def _hold(self, claim: Claim, call: Call, *, is_anew: bool = False) -> None:
         """
         Make sure that the member is ours for two timeouts from now, and the request on record: then it may leave.
         """
-        now = self._clock()
-        is_recorded = call is claim.call and claim.leaves_at_once
-        if is_recorded and claim.leased_until - now >= 2 * self._timeout:
-            return
-        if not await self._members.begin(claim, call, until=now + self.lease_for):
-            raise _LeaseLost
+        until = claim.leased_until
+        is_recorded = call is claim.call and claim.leaves_at_once and not is_anew
+        # Again where a store that took its time has used up what was to be held.
+        while not is_recorded or until - self._clock() < 2 * self._timeout:
+            until = self._clock() + self.lease_for
+            if not await self._members.begin(claim, call, until=until):
+                raise _LeaseLost
+            is_recorded = True
 
     async def _ensure(self, claim: Claim, call: Call) -> None:
         for one in claim.pending:
             if one.list_name in call.join and not one.list_ready:
-                list_id = await self._lists.ensure(one.list_name)
-                await self._exports.list_is_ready(claim.account, one.list_name, list_id)
+                await self._list_maker.ensure(one.list_name)
 
     async def _tell(self, claim: Claim, call: Call) -> None:
         try:
@@ -313,11 +302,8 @@ class Deliverer:
                 raise
             # Somebody deleted a list: make it again, and repeat once.
             for name in call.join:
-                self._lists.forget(name)
-                list_id = await self._lists.ensure(name)
-                await self._exports.list_is_ready(claim.account, name, list_id)
-            if not await self._members.begin(claim, call, until=self._clock() + self.lease_for):
-                raise _LeaseLost from None
+                await self._list_maker.ensure(name, is_again=True)
+            await self._hold(claim, call, is_anew=True)
             await self._tell_once(claim, call)
 
     async def _tell_once(self, claim: Claim, call: Call) -> None:

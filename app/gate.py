@@ -4,18 +4,20 @@ The gate of one account: lets calls leave or holds them back, and raises the ala
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
-from app.domain.account import Pause, Room, Standing, Streak, judge
+from app.domain.account import LONGEST_PROBE_WAIT, Pause, Room, Standing, Streak, judge
 from app.domain.errors import CallFailed, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
 # A call that others overtook no longer takes one of the places, but so many times the places are out at the most.
 MOST_PLACES = 8
+# What other replicas have found of an account is looked at so often.
+LOOK_EVERY = timedelta(seconds=1)
 
 
 class Standings(Protocol):
@@ -29,9 +31,15 @@ class Standings(Protocol):
         """
         ...
 
-    async def save(self, account: str, standing: Standing) -> None:
+    async def save(self, account: str, before: Standing, after: Standing, now: datetime) -> tuple[Standing, Standing]:
         """
-        Keep it over restarts.
+        Keep what was found over restarts, and for all replicas; returns how it stood in fact, and how it stands now.
+        """
+        ...
+
+    async def take_probe(self, account: str, now: datetime, until: datetime) -> Standing | None:
+        """
+        Take the probe that is due, so that nobody else makes one; None if another replica has it.
         """
         ...
 
@@ -40,6 +48,12 @@ class Pace(Protocol):
     """
     How many calls the account's limit has room for.
     """
+
+    async def prepare(self, calls: int) -> None:
+        """
+        Ask others who share the limit for room for so many calls.
+        """
+        ...
 
     def room(self, *, backfill: bool = False) -> int:
         """
@@ -61,6 +75,7 @@ class Gate:
     Args:
         concurrency: calls in flight at most, beside those that others overtook.
         pace: the account's budget; None for one without limits.
+        is_shared: other replicas call for the account too, and what they find of it counts.
     """
 
     def __init__(
@@ -71,7 +86,10 @@ class Gate:
         *,
         concurrency: int,
         pace: Pace | None = None,
+        is_shared: bool = False,
     ) -> None:
+        self._is_shared = is_shared
+        self._looked_at: datetime | None = None
         self._account = account
         self._standings = standings
         self._clock = clock
@@ -79,7 +97,7 @@ class Gate:
         self._pace = pace
         self._streak = Streak()
         self._is_saved = True
-        self.standing = Standing()
+        self.standing = self._stored = Standing()
 
     @property
     def pause(self) -> Pause | None:
@@ -100,10 +118,54 @@ class Gate:
         Go on from what was kept; an account that was paused is probed at once.
         """
         now = self._clock()
-        self.standing = await self._standings.load(self._account)
+        self.standing = self._stored = await self._standings.load(self._account)
         if self.is_paused:
             self.standing = replace(self.standing, probe_at=now)
+            if self._is_shared:
+                await self._standings.save(self._account, self._stored, self.standing, now)
             self._alarm("the account is still paused, as before the restart")
+
+    async def prepare(self, in_flight: int) -> None:
+        """
+        Find out what other replicas have found, and ask for room for the calls that there are places for.
+
+        Raises:
+            StoreUnavailable: that is not known.
+        """
+        if self._is_shared:
+            await self.look()
+        if self._pace is not None:
+            await self._pace.prepare(1 if self.is_paused else max(1, self._concurrency - in_flight))
+
+    async def look(self) -> None:
+        """
+        Find out what other replicas have found; once a second is enough.
+        """
+        now = self._clock()
+        if self._looked_at is not None and timedelta(0) <= now - self._looked_at < LOOK_EVERY:
+            return
+        before = self.standing.pause
+        found = await self._standings.load(self._account)
+        self._looked_at = now
+        if self._is_saved:
+            self.standing = self._stored = found
+        if self.standing.pause is not before:
+            pause = self.standing.pause
+            log.info("another replica found how the account stands", account=self._account, pause=pause and str(pause))
+
+    async def may_probe(self) -> bool:
+        """
+        Whether a probe that there is room for is ours, or that of another replica.
+        """
+        if not self._is_shared:
+            return True
+        now = self._clock()
+        taken = await self._standings.take_probe(self._account, now, now + LONGEST_PROBE_WAIT)
+        if taken is None:
+            self._looked_at = None
+            return False
+        self.standing = self._stored = taken
+        return True
 
     def room(self, in_flight: int, *, overtaken: int = 0) -> Room:
         """
@@ -146,20 +208,26 @@ class Gate:
         judgement = judge(before, self._streak, member_id, error, is_probe=is_probe, now=now)
         self.standing = judgement.standing
         if self.standing != before or not self._is_saved:
-            await self._save()
+            before = await self._save(before, now)
         if self.standing.pause is not before.pause:
             self._alarm("the account is paused" if self.is_paused else "the account runs again")
         return self.standing.running_at(now) if judgement.is_spent else None
 
-    async def _save(self) -> None:
+    async def _save(self, before: Standing, now: datetime) -> Standing:
+        """
+        Keep how the account stands; returns how it stood.
+        """
         try:
-            await self._standings.save(self._account, self.standing)
+            stored, standing = await self._standings.save(self._account, self._stored, self.standing, now)
         except StoreUnavailable as error:
             # What is in memory goes on; it is saved with the next call that ends.
             self._is_saved = False
             log.warning("the account's standing could not be saved", account=self._account, why=str(error))
-        else:
-            self._is_saved = True
+            return before
+        was_saved, self._is_saved = self._is_saved, True
+        self.standing = self._stored = standing
+        # What this replica, or another one, has told of already is not told again.
+        return stored if was_saved else before
 
     def _alarm(self, what: str) -> None:
         pause = self.standing.pause

@@ -7,8 +7,10 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import partial
+from typing import Any
 
 import httpx
 import structlog
@@ -25,6 +27,7 @@ from app.domain.errors import BadSettings, StoreUnavailable
 from app.domain.export import Export
 from app.domain.retry import LONGEST_WINDOW, RetryPolicy
 from app.gate import MOST_PLACES, Gate
+from app.list_making import ListMaker
 from app.lytics.address import usable_address
 from app.lytics.client import LyticsClient
 from app.lytics.webhook import WebhookToken
@@ -39,11 +42,14 @@ from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
 from app.starting import Starting
 from app.store.accounts import Accounts
 from app.store.backfills import Backfills
+from app.store.budgets import Budgets
+from app.store.chores import Chores
 from app.store.dead_letters import DeadLetters
+from app.store.differences import EVERYTHING
 from app.store.engine import Database
 from app.store.erasures import Erasures
 from app.store.exports import Exports
-from app.store.housekeeping import keep_house
+from app.store.housekeeping import Housekeeping
 from app.store.journal import Journal
 from app.store.members import Members
 from app.store.migrate import migrate
@@ -63,18 +69,26 @@ from app.web import rejected_events as rejected_event_routes
 from app.web import starting as starting_routes
 from app.web.access import AccessLog
 from app.web.dependencies import Doors
-from app.worker import AccountLoop, Worker
+from app.worker import LONGEST_SLEEP, AccountLoop, Worker
 
 log = structlog.get_logger(__name__)
 
 LIST_PATIENCE = timedelta(seconds=10)
+# Where replicas share a database: how often one looks for what another has done, although nobody woke it.
+LOOK_FOR_DUE, LOOK_FOR_ORDERS, LOOK_AT_ACCOUNTS = timedelta(seconds=5), timedelta(seconds=30), timedelta(seconds=5)
+# So long a start waits for PostgreSQL, which may start at the same time.
+START_PATIENCE_SECONDS, START_PAUSE_SECONDS = 60.0, 2.0
+EXPORTS_CHANGED, BACKFILL_STARTED, DUE = "exports", "backfill", "due:"
 
 
-def now() -> datetime:
+class Role(StrEnum):
     """
-    The time, aware and in UTC.
+    What a process does of the whole: all of it, only what answers requests, or only what runs beside that.
     """
-    return datetime.now(UTC)
+
+    ALL = "all"
+    DOORS = "doors"
+    WORKER = "worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +97,13 @@ class Outside:
     The world as the service meets it; a test puts its own in place of each part.
 
     Args:
-        clock: the time, aware and in UTC.
+        clock: the time, aware and in UTC; None for the one that all who use the database share.
         draw: the dice, 0 to 1.
         sailthru: makes the transport of one connection to the Sailthru account of a label; None for real ones.
         lytics: the transport to Lytics; None for a real one.
     """
 
-    clock: Callable[[], datetime] = now
+    clock: Callable[[], datetime] | None = None
     draw: Callable[[], float] = random.random
     sailthru: Callable[[str], httpx.AsyncBaseTransport] | None = None
     lytics: httpx.AsyncBaseTransport | None = None
@@ -100,8 +114,7 @@ class Service:
     The parts of one running service, joined; see `build`.
     """
 
-    def __init__(self, settings: Settings, outside: Outside) -> None:
-        clock = self.clock = outside.clock
+    def __init__(self, settings: Settings, outside: Outside, role: Role) -> None:
         timeout = timedelta(seconds=settings.sailthru_timeout_seconds)
         self.is_started = False
         self.is_draining = False
@@ -110,7 +123,12 @@ class Service:
         self.meter = Metrics(__version__)
         self._url = settings.database_url
         self._has_erasure_key = settings.erasure_key is not None
+        self.role = role
         self.database = Database.open(settings.database_url)
+        is_shared = self.database.is_shared
+        clock = self.clock = outside.clock or self.database.clock
+        self._doorbell = self.database.doorbell(self._rung)
+        self._listening: asyncio.Task[None] | None = None
         self.exports = Exports(self.database, clock)
         key = settings.erasure_key
         digests = Digests(key.get_secret_value()) if key is not None else None
@@ -121,7 +139,8 @@ class Service:
         self.rejected_events = RejectedEvents(self.database, on_commit=self.meter.committed)
         accounts = settings.accounts()
         self._base_urls = {label: account.base_url for label, account in accounts.items()}
-        budgets = {label: Budget(settings.sailthru_rate_share) for label in accounts}
+        budgets = {label: Budget(settings.sailthru_rate_share, is_shared=is_shared) for label in accounts}
+        shared_budgets = Budgets(self.database)
         self._sailthru = {
             label: SailthruClient(
                 Credentials(account.api_key, account.api_secret, account.base_url),
@@ -133,7 +152,13 @@ class Service:
             for label, account in accounts.items()
         }
         self._paces = {
-            label: WithinLimit(client, budgets[label], clock=clock, on_end=partial(self.meter.called, label))
+            label: WithinLimit(
+                client,
+                budgets[label],
+                clock=clock,
+                on_end=partial(self.meter.called, label),
+                tokens=(shared_budgets, label) if is_shared else None,
+            )
             for label, client in self._sailthru.items()
         }
         lists = {label: Lists(pace, pace.for_backfills()) for label, pace in self._paces.items()}
@@ -150,13 +175,23 @@ class Service:
             if token
             else None
         )
-        self._naming = Naming(self.exports, self.lytics, lists)
+        list_makers = {label: ListMaker(label, each, self.exports, timeout=timeout) for label, each in lists.items()}
+        self._naming = Naming(self.exports, self.lytics, list_makers)
         self.starting = Starting(self.exports, self.lytics, accounts.keys())
         hours = settings.silent_after_hours
-        self.watch = Watch(self.exports, lists, clock, silent_after=timedelta(hours=hours) if hours else None)
+        chores = Chores(self.database, clock)
+        self.watch = Watch(
+            self.exports,
+            lists,
+            clock,
+            silent_after=timedelta(hours=hours) if hours else None,
+            may_look_at_lists=partial(chores.take_turn, "lists") if is_shared else None,
+        )
         standings = Accounts(self.database)
         gates = self._gates = {
-            label: Gate(label, standings, clock, concurrency=settings.sailthru_concurrency, pace=pace)
+            label: Gate(
+                label, standings, clock, concurrency=settings.sailthru_concurrency, pace=pace, is_shared=is_shared
+            )
             for label, pace in self._paces.items()
         }
         policy = self._policy = RetryPolicy(
@@ -168,7 +203,7 @@ class Service:
             label: Deliverer(
                 each,
                 self.members,
-                self.exports,
+                list_makers[label],
                 self.meter,
                 gates[label],
                 policy=policy,
@@ -188,30 +223,39 @@ class Service:
             clock=clock,
         )
         self.backfill_loop = BackfillLoop(self.backfills, backfiller)
+        loops = {
+            label: AccountLoop(
+                label,
+                self.members,
+                each,
+                gates[label],
+                clock,
+                longest_sleep=LOOK_FOR_DUE if is_shared else LONGEST_SLEEP,
+            )
+            for label, each in self.deliverers.items()
+        }
+        has_worker = role is not Role.DOORS
+        house = Housekeeping(self.database, clock, settings.journal_days, chores if is_shared else None)
         self.worker = Worker(
             self.members,
             self.exports,
-            {
-                label: AccountLoop(label, self.members, each, gates[label], clock)
-                for label, each in self.deliverers.items()
-            },
+            loops if has_worker else {},
             self._naming.run,
             # A call, and the read or the list before it.
             drain_patience=3 * timeout,
-            chores={
-                "housekeeping": lambda: keep_house(self.database, clock(), settings.journal_days),
-                "watch": self.watch.look,
-                "clock": self._bring_back,
-            },
-            backfills=self.backfill_loop,
+            chores={"watch": self.watch.look}
+            | ({"accounts": self._look_at_accounts} if is_shared else {})
+            | ({"housekeeping": house.keep_house, "clock": self._bring_back} if has_worker else {}),
+            backfills=self.backfill_loop if has_worker else None,
+            looks_every=LOOK_FOR_ORDERS if is_shared else None,
         )
         self.receiver = Receiver(
             self.exports,
             self.members,
             usable_address=usable_address,
             auto_export=DEFAULT_ACCOUNT if settings.auto_export else None,
-            wake=self.worker.wake,
-            on_new_export=self.worker.exports_changed,
+            wake=self.wake,
+            on_new_export=self.exports_changed,
         )
 
     @property
@@ -225,7 +269,7 @@ class Service:
         """
         The state of each Sailthru account.
         """
-        return self.worker.accounts()
+        return {label: "running" if gate.pause is None else gate.pause.value for label, gate in self._gates.items()}
 
     def authorizations(self) -> list[AccountReport]:
         """
@@ -241,12 +285,14 @@ class Service:
         Something was ordered of an export: carry it out for each of its members.
         """
         self.worker.exports_changed()
+        self._ring(EXPORTS_CHANGED)
 
     def backfill_started(self) -> None:
         """
         A backfill was started: go on with it.
         """
         self.backfill_loop.wake()
+        self._ring(BACKFILL_STARTED)
 
     async def make_list(self, export: Export) -> None:
         """
@@ -267,6 +313,24 @@ class Service:
         Somebody of this account is due.
         """
         self.worker.wake(account)
+        self._ring(f"{DUE}{account}")
+
+    def _ring(self, what: str) -> None:
+        """
+        Wake those who do the work, where that is somebody else.
+        """
+        if self._doorbell is not None and self.role is Role.DOORS:
+            self._doorbell.ring(what)
+
+    def _rung(self, what: str) -> None:
+        if what in {EXPORTS_CHANGED, EVERYTHING}:
+            self.worker.exports_changed()
+        if what in {BACKFILL_STARTED, EVERYTHING}:
+            self.backfill_loop.wake()
+        if what == EVERYTHING:
+            self.worker.wake_all()
+        elif what.startswith(DUE):
+            self.worker.wake(what.removeprefix(DUE))
 
     async def store_state(self) -> str:
         """
@@ -308,7 +372,7 @@ class Service:
                 used the database.
         """
         try:
-            steps = await migrate(self.database, self._url)
+            steps = await self._migrate()
         except BadSettings as error:
             self.refusal = error
             raise
@@ -316,9 +380,41 @@ class Service:
             log.info("database migrated", steps=steps)
         await self._check_erasure_key()
         await self.exports.refresh()
+        if self._doorbell is not None:
+            self._listening = asyncio.create_task(self._doorbell.run())
         self.worker.start()
         self.is_started = True
         log.info("ready", version=__version__, accounts=sorted(self._sailthru), asks_lytics=self.lytics is not None)
+
+    async def _migrate(self) -> list[str]:
+        """
+        Bring the database up to date; one that is not there yet is waited for, if it is a server.
+
+        Raises:
+            BadSettings: it can't be worked with.
+        """
+        deadline = asyncio.get_running_loop().time() + START_PATIENCE_SECONDS
+        while True:
+            try:
+                return await migrate(self.database, self._url)
+            except StoreUnavailable as error:
+                if not self.database.is_shared:
+                    raise
+                if asyncio.get_running_loop().time() > deadline:
+                    raise BadSettings(
+                        f"{error} The server that DATABASE_URL names did not answer for a minute: see whether it runs, "
+                        "and run lytics-sailthru check."
+                    ) from None
+                log.warning("waits for the database", why=str(error))
+                await asyncio.sleep(START_PAUSE_SECONDS)
+
+    async def _look_at_accounts(self) -> timedelta:
+        """
+        Find out how accounts stand that other replicas call for.
+        """
+        for gate in self._gates.values():
+            await gate.look()
+        return LOOK_AT_ACCOUNTS
 
     async def _bring_back(self) -> timedelta:
         """
@@ -361,31 +457,41 @@ class Service:
         """
         Give back what was opened.
         """
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait({self._listening})
         await asyncio.gather(*(client.aclose() for client in self._sailthru.values()))
         if self.lytics is not None:
             await self.lytics.aclose()
         await self.database.close()
 
 
-def build(settings: Settings, outside: Outside | None = None) -> Service:
+def build(settings: Settings, outside: Outside | None = None, role: Role = Role.ALL) -> Service:
     """
     A service that is joined but not started.
 
     Raises:
-        BadSettings: something it can't do without is missing, or the database can't be opened.
+        BadSettings: something it can't do without is missing, the database can't be opened, or it is none for several
+            processes.
     """
     settings.require_for_serving()
-    return Service(settings, outside or Outside())
+    service = Service(settings, outside or Outside(), role)
+    if role is not Role.ALL and not service.database.is_shared:
+        raise BadSettings(
+            "An SQLite file belongs to one process, which is `lytics-sailthru serve`: to part doors and workers, set "
+            "DATABASE_URL to a PostgreSQL database."
+        )
+    return service
 
 
-def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
+def create_app(settings: Settings, outside: Outside | None = None, role: Role = Role.ALL) -> FastAPI:
     """
-    The whole service as one ASGI app; it starts and stops with the app's lifespan.
+    The whole service as one ASGI app, or a part of it; it starts and stops with the app's lifespan.
 
     Raises:
         BadSettings: see `build`.
     """
-    service = build(settings, outside)
+    service = build(settings, outside, role)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -409,16 +515,16 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
     )
     # No /docs: its page loads scripts from elsewhere. /openapi.json is behind a token, see below. No telemetry, which
     # would tell paths: one may hold an address.
-    app = webhooks.WebhooksFirst(
-        door,
-        title="lytics-sailthru",
-        version=__version__,
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-    )
+    how: dict[str, Any] = {
+        "title": "lytics-sailthru",
+        "version": __version__,
+        "lifespan": lifespan,
+        "docs_url": None,
+        "redoc_url": None,
+        "openapi_url": None,
+        "telemetry": {"tracing": False, "metrics": False, "logs": False},
+    }
+    app = FastAPI(**how) if role is Role.WORKER else webhooks.WebhooksFirst(door, **how)
     app.state.service = service
     app.state.doors = Doors(
         exports=service.exports,
@@ -435,7 +541,8 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
         metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
     )
-    for routes in (
+    of_all = (health_routes, openapi_routes)
+    of_doors = (
         export_routes,
         starting_routes,
         backfill_routes,
@@ -445,9 +552,8 @@ def create_app(settings: Settings, outside: Outside | None = None) -> FastAPI:
         rejected_event_routes,
         lytics_routes,
         authorization_routes,
-        health_routes,
-        openapi_routes,
-    ):
+    )
+    for routes in of_all if role is Role.WORKER else (*of_doors, *of_all):
         app.include_router(routes.router)
     problems.install(app)
     app.add_middleware(AccessLog)

@@ -32,20 +32,14 @@ class Audiences(Protocol):
         ...
 
 
-class Lists(Protocol):
+class ListMaker(Protocol):
     """
-    One Sailthru account, as far as making lists goes.
+    Who makes the lists of one Sailthru account.
     """
 
-    async def ensure(self, name: str) -> str | None:
+    async def ensure(self, name: str) -> None:
         """
-        Make sure that a list exists; returns its id.
-        """
-        ...
-
-    def forget(self, name: str) -> None:
-        """
-        Let the next `ensure` ask Sailthru again.
+        Make sure that a list exists, and that all know it.
         """
         ...
 
@@ -73,12 +67,6 @@ class Exports(Protocol):
         """
         ...
 
-    async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
-        """
-        The list exists.
-        """
-        ...
-
 
 class Naming:
     """
@@ -86,13 +74,13 @@ class Naming:
 
     Args:
         audiences: Lytics; None without an API token, and then a person gives the names. A name is never guessed.
-        lists: the Sailthru accounts by label.
+        list_makers: of the Sailthru accounts by label.
     """
 
-    def __init__(self, exports: Exports, audiences: Audiences | None, lists: Mapping[str, Lists]) -> None:
+    def __init__(self, exports: Exports, audiences: Audiences | None, list_makers: Mapping[str, ListMaker]) -> None:
         self._exports = exports
         self._audiences = audiences
-        self._lists = lists
+        self._list_makers = list_makers
 
     async def run(self) -> bool:
         """
@@ -141,18 +129,15 @@ class Naming:
         Raises:
             StoreUnavailable: it could not be recorded.
         """
-        lists = self._lists.get(export.account)
-        if lists is None or export.list_name is None:
+        list_maker = self._list_makers.get(export.account)
+        if list_maker is None or export.list_name is None:
             why = f"The authorization {export.account!r} is not in the settings any more: put it back."
             await self._explain(export, why)
             return True
-        # What was remembered of it is of before: a list that is not ready any more was deleted, or may have been.
-        lists.forget(export.list_name)
         try:
-            list_id = await lists.ensure(export.list_name)
+            await list_maker.ensure(export.list_name)
         except CallFailed as error:
             await self._explain(export, f"Its list is not there yet, and is tried again. {error}")
             return False
-        await self._exports.list_is_ready(export.account, export.list_name, list_id)
         log.info("list ready", export=export.id, list=export.list_name)
         return True

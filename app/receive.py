@@ -20,9 +20,28 @@ class Exports(Protocol):
     Which audiences are exported.
     """
 
+    @property
+    def version(self) -> int:
+        """
+        Of what is in memory.
+        """
+        ...
+
     def of_audience(self, audience_id: str) -> tuple[Export, ...]:
         """
         From memory; empty if nobody exports it.
+        """
+        ...
+
+    async def is_current(self) -> bool:
+        """
+        Whether what is in memory is what is stored.
+        """
+        ...
+
+    async def refresh(self) -> None:
+        """
+        Read what is stored.
         """
         ...
 
@@ -32,9 +51,9 @@ class Exports(Protocol):
         """
         ...
 
-    async def count_unexported(self, audience_id: str, audience_slug: str) -> None:
+    async def count_unexported(self, audience_id: str, audience_slug: str) -> bool:
         """
-        Remember that an event was ignored.
+        Remember that an event was ignored; false if what is in memory is not what is stored.
         """
         ...
 
@@ -44,9 +63,9 @@ class Members(Protocol):
     Where changes are kept.
     """
 
-    async def keep(self, changes: Sequence[MembershipChange]) -> Kept:
+    async def keep_current(self, changes: Sequence[MembershipChange], version: int) -> Kept | None:
         """
-        Returns once they are committed and synced to disk.
+        Returns once they are committed and synced to disk; None if they were made for exports of an older version.
         """
         ...
 
@@ -111,13 +130,25 @@ class Receiver:
         )
 
     async def _receive(self, events: Sequence[AudienceEvent]) -> Receipt:
+        while True:
+            receipt = await self._try(events)
+            if receipt is not None:
+                return receipt
+            # Another replica has changed an export: what it ordered counts from now on, for us too.
+            await self._exports.refresh()
+
+    async def _try(self, events: Sequence[AudienceEvent]) -> Receipt | None:
+        """
+        None if the events were looked at with exports in mind that were changed since.
+        """
         changes: list[MembershipChange] = []
         # Which event each change is of.
         events_of: list[int] = []
         rejected: list[Rejection] = []
         unexported: list[AudienceEvent] = []
-        for number, event in enumerate(events):
-            exports = self._exports.of_audience(event.audience_id) or await self._new_exports_of(event)
+        known = [self._exports.of_audience(e.audience_id) or await self._new_exports_of(e) for e in events]
+        version = self._exports.version
+        for number, (event, exports) in enumerate(zip(events, known, strict=True)):
             own = [change for export in exports if (change := self._change(event, export)) is not None]
             if not exports:
                 unexported.append(event)
@@ -125,10 +156,16 @@ class Receiver:
                 rejected.append(_no_address(event, exports[0].email_field))
             changes += own
             events_of += [number] * len(own)
+        if rejected and not await self._exports.is_current():
+            return None
         if unexported:
             # All at once, so that they share a transaction.
-            await asyncio.gather(*(self._exports.count_unexported(e.audience_id, e.audience_slug) for e in unexported))
-        kept = await self._members.keep(changes) if changes else Kept((), frozenset())
+            counts = (self._exports.count_unexported(e.audience_id, e.audience_slug) for e in unexported)
+            if not all(await asyncio.gather(*counts)):
+                return None
+        kept = await self._members.keep_current(changes, version) if changes else Kept((), frozenset())
+        if kept is None:
+            return None
         for account in kept.due_accounts:
             self._wake(account)
         verdicts = zip(events_of, kept.verdicts, strict=True)

@@ -4,7 +4,7 @@ Watches what nobody calls about: a list that somebody changed in Sailthru, and a
 Each alarm is told once when it begins and once when it is over; a restart tells again what still holds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -97,12 +97,6 @@ class Lists(Protocol):
         """
         ...
 
-    def forget(self, name: str) -> None:
-        """
-        Do not take a list for being there any more.
-        """
-        ...
-
 
 class Watch:
     """
@@ -111,6 +105,7 @@ class Watch:
     Args:
         lists: the Sailthru accounts by label.
         silent_after: how long an audience that had webhooks may have none; None for ever.
+        may_look_at_lists: whether it is our turn, which comes once in so long; None where nobody else takes one.
     """
 
     def __init__(
@@ -120,7 +115,9 @@ class Watch:
         clock: Callable[[], datetime],
         *,
         silent_after: timedelta | None,
+        may_look_at_lists: Callable[[timedelta], Awaitable[bool]] | None = None,
     ) -> None:
+        self._may_look_at_lists = may_look_at_lists
         self._exports = exports
         self._lists = lists
         self._clock = clock
@@ -144,7 +141,8 @@ class Watch:
         now = self._clock()
         # A clock that was set back must not put the next look off.
         if self._lists_at is None or not timedelta(0) <= now - self._lists_at < LOOK_AT_LISTS_EVERY:
-            await self._look_at_lists()
+            if self._may_look_at_lists is None or await self._may_look_at_lists(LOOK_AT_LISTS_EVERY):
+                await self._look_at_lists()
             self._lists_at = now
         self._tell(await self._exports.standings())
         return LOOK_EVERY
@@ -180,7 +178,6 @@ class Watch:
         found = judge(kept, seen)
         if found.change is not None:
             why = reason(found.change, name, export.id, found.jump)
-            lists.forget(name)
             await self._exports.list_changed(export.id, found.change, why)
         elif found.others != export.list_others:
             await self._exports.looked(export.id, list_others=found.others)

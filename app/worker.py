@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from app.deliver import Delivered
-from app.domain.account import Pause, Room
+from app.domain.account import Room
 from app.domain.errors import StoreUnavailable
 from app.domain.member import Claim
 
@@ -88,22 +88,27 @@ class Gate(Protocol):
     Whether calls of one account may leave.
     """
 
-    @property
-    def pause(self) -> Pause | None:
-        """
-        Why only probes leave.
-        """
-        ...
-
     async def open(self) -> None:
         """
         Go on from what was kept.
         """
         ...
 
+    async def prepare(self, in_flight: int) -> None:
+        """
+        Find out, before `room`, what depends on other replicas.
+        """
+        ...
+
     def room(self, in_flight: int, *, overtaken: int = 0) -> Room:
         """
         How many calls may leave now, beside those in flight.
+        """
+        ...
+
+    async def may_probe(self) -> bool:
+        """
+        Whether a probe that there is room for is ours.
         """
         ...
 
@@ -147,9 +152,22 @@ class Backfills(Protocol):
 class AccountLoop:
     """
     Claims and delivers for one account: one call for each member, as many at once as its gate has room for.
+
+    Args:
+        longest_sleep: until it looks again although nobody woke it.
     """
 
-    def __init__(self, account: str, members: Members, deliveries: Deliveries, gate: Gate, clock: Clock) -> None:
+    def __init__(
+        self,
+        account: str,
+        members: Members,
+        deliveries: Deliveries,
+        gate: Gate,
+        clock: Clock,
+        *,
+        longest_sleep: timedelta = LONGEST_SLEEP,
+    ) -> None:
+        self._longest_sleep = longest_sleep
         self._account = account
         self._members = members
         self._deliveries = deliveries
@@ -163,13 +181,6 @@ class AccountLoop:
         self._stopping = False
         # There was no room for all, so the next call that ends has to wake the loop.
         self._wants_room = False
-
-    @property
-    def state(self) -> str:
-        """
-        `running`, or why it is paused: `refused` or `outage`.
-        """
-        return "running" if self._gate.pause is None else str(self._gate.pause)
 
     def wake(self) -> None:
         """
@@ -220,7 +231,10 @@ class AccountLoop:
         Claim what can be called for now; returns how long nothing more can be done unless somebody wakes us.
         """
         self._woken.clear()
+        await self._gate.prepare(len(self._calls))
         room = self._gate.room(len(self._calls), overtaken=self._overtaken())
+        if room.is_probe and room.calls and not await self._gate.may_probe():
+            return FIRST_PAUSE
         self._wants_room = room.calls <= 0
         if self._wants_room:
             return self._until_there_is_room()
@@ -249,13 +263,13 @@ class AccountLoop:
 
     def _until_there_is_room(self) -> timedelta:
         # Calls under way that turn out to be slow make room too.
-        longest = SLOW_CALL if self._calls else LONGEST_SLEEP
+        longest = SLOW_CALL if self._calls else self._longest_sleep
         return min(self._until(self._gate.opens_at()), longest)
 
     def _until(self, moment: datetime | None) -> timedelta:
         if moment is None:
-            return LONGEST_SLEEP
-        return max(min(moment - self._clock(), LONGEST_SLEEP), timedelta(0))
+            return self._longest_sleep
+        return max(min(moment - self._clock(), self._longest_sleep), timedelta(0))
 
     def _overtaken(self) -> int:
         """
@@ -297,6 +311,7 @@ class Worker:
         loops: by account.
         name_exports: looks after all exports once; true if something failed that may work later.
         backfills: runs beside the deliveries.
+        looks_every: after exports, although nobody told of a change; None where nobody else can make one.
         chores: what is done again and again, by name; each returns when it wants its next turn.
     """
 
@@ -310,7 +325,9 @@ class Worker:
         drain_patience: timedelta,
         chores: Mapping[str, Callable[[], Awaitable[timedelta]]] | None = None,
         backfills: Backfills | None = None,
+        looks_every: timedelta | None = None,
     ) -> None:
+        self._looks_every = looks_every
         self._members = members
         self._exports = exports
         self._name_exports = name_exports
@@ -330,17 +347,18 @@ class Worker:
         if account in self._loops:
             self._loops[account].wake()
 
+    def wake_all(self) -> None:
+        """
+        Somebody may be due.
+        """
+        for loop in self._loops.values():
+            loop.wake()
+
     def exports_changed(self) -> None:
         """
         An export was started, named, resumed or stopped: look after its name, its list and its members.
         """
         self._exports_changed.set()
-
-    def accounts(self) -> dict[str, str]:
-        """
-        The state of each account: `running`, or why it is paused.
-        """
-        return {label: loop.state for label, loop in self._loops.items()}
 
     def start(self) -> None:
         """
@@ -377,8 +395,9 @@ class Worker:
         pause = FIRST_PAUSE
         is_unfinished = False
         while True:
+            wait = pause if is_unfinished else self._looks_every
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._exports_changed.wait(), pause.total_seconds() if is_unfinished else None)
+                await asyncio.wait_for(self._exports_changed.wait(), None if wait is None else wait.total_seconds())
             if self._stopping:
                 return
             pause = FIRST_PAUSE if self._exports_changed.is_set() else min(2 * pause, LONGEST_PAUSE)
@@ -416,10 +435,6 @@ class Worker:
         """
         for export_id in await self._exports.unfinished():
             while await self._members.next_slice(export_id) and not self._stopping:
-                self._wake_all()
-        self._wake_all()
+                self.wake_all()
+        self.wake_all()
         return bool(await self._exports.unfinished())
-
-    def _wake_all(self) -> None:
-        for loop in self._loops.values():
-            loop.wake()

@@ -223,6 +223,21 @@ def judge(
     return Judgement(standing, is_spent=True)
 
 
+def reconciled(stored: Standing, before: Standing, after: Standing, now: datetime) -> Standing:
+    """
+    How an account stands after what one replica has found, `after` in place of `before`, where another may have stored
+    something else meanwhile.
+    """
+    if after.pause is None:
+        return stored.resumed(now)
+    if stored.pause is None:
+        # Paused by us; or another one's probe worked while ours was under way.
+        return replace(after, paused_for=stored.paused_for) if before.pause is None else stored
+    if before.pause is None and after.pause is stored.pause:
+        return stored
+    return replace(after, paused_at=stored.paused_at, paused_for=stored.paused_for)
+
+
 def _failed_in(pause: Pause, standing: Standing, error: CallFailed, *, is_probe: bool, now: datetime) -> Judgement:
     if standing.pause is not pause:
         return Judgement(standing.paused(pause, error, now), is_spent=False)

@@ -11,9 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil, floor
+from typing import NamedTuple
 
 from app.domain.retry import LONGEST_WINDOW, SHORTEST_WINDOW
 
+# Of a shared budget: so many calls at once are taken of it, for all but small limits; what is not used within some
+# seconds is given back.
+LARGEST_BLOCK, BLOCKS_IN_A_WINDOW = 20, 50
+TOKEN_LASTS = timedelta(seconds=2)
 # How far calls may run ahead of an even spread over the window: a burst goes at once, and the last call of a window
 # leaves this long before its end.
 LOOKAHEAD = timedelta(seconds=10)
@@ -35,6 +40,8 @@ _LOOKAHEAD = LOOKAHEAD.total_seconds()
 _CARE = 3.0
 # Others' calls that no answer has told for so long are thought not to have been made; until then they are expected.
 _FRESH = 3.0
+# So long after a shared budget told what its other processes have taken, the rest is thought to be of others.
+_SIBLINGS_ARE_KNOWN = 1.0
 # How much of a window's end says how others go on when we look no longer.
 _TAIL = 20.0
 # By how much a window may outlive its named end before our clock and theirs count as different.
@@ -43,6 +50,72 @@ _SAME_CLOCK = 2.0
 _NUDGE = 1.0
 # A window that goes on for so long after it seemed over shows that it is our clock that is wrong.
 _SAME_WINDOW = 5.0
+
+
+class Wish(NamedTuple):
+    """
+    What one process asks of the budget that it shares with others.
+
+    Args:
+        window_ends: the window that is meant, by its name in seconds since 1970; None before any was told.
+        most: calls that all together may have made by now; None before a limit is known.
+        block: how many more are wanted.
+        returned: of those taken earlier, how many are given back.
+        backfills: own calls of backfills since the last wish.
+    """
+
+    window_ends: int | None
+    most: int | None
+    block: int
+    returned: int
+    backfills: int
+
+
+class Grant(NamedTuple):
+    """
+    What it gets.
+
+    Args:
+        tokens: how many calls it may make.
+        taken, backfills: of all processes in the window that was meant, with these.
+    """
+
+    tokens: int
+    taken: int
+    backfills: int
+
+
+class Taken(NamedTuple):
+    """
+    What all processes together have taken, in a window and in the one before.
+    """
+
+    window_ends: int = 0
+    taken: int = 0
+    backfills: int = 0
+    taken_before: int = 0
+    backfills_before: int = 0
+
+
+def grant(taken: Taken, wish: Wish) -> tuple[Taken, Grant]:
+    """
+    What a process gets of a shared budget, and what is taken of it then.
+
+    Who is still in the window before counts there; a window further back is over, and what is asked of it goes into
+    the newest, where it is paid for by all.
+    """
+    if wish.window_ends is not None and wish.window_ends > taken.window_ends:
+        is_next = wish.window_ends - taken.window_ends <= LONGEST_WINDOW.total_seconds()
+        before = (taken.taken, taken.backfills) if is_next else (0, 0)
+        taken = Taken(wish.window_ends, 0, 0, *before)
+    is_before = wish.window_ends is not None and wish.window_ends < taken.window_ends
+    all_taken, backfills = (taken.taken_before, taken.backfills_before) if is_before else (taken.taken, taken.backfills)
+    kept = max(0, all_taken - wish.returned)
+    tokens = wish.block if wish.most is None else max(0, min(wish.block, wish.most - kept))
+    now = Grant(tokens, kept + tokens, backfills + wish.backfills)
+    if is_before:
+        return taken._replace(taken_before=now.taken, backfills_before=now.backfills), now
+    return taken._replace(taken=now.taken, backfills=now.backfills), now
 
 
 class Budget:
@@ -54,10 +127,13 @@ class Budget:
 
     Args:
         share: of each limit that is ours, above 0, up to 1; never less than one call a minute.
+        is_shared: with other processes: each call takes a token, which is asked for by a `wish` and comes with a
+            `granted`.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, *, is_shared: bool = False) -> None:
         self._share = share
+        self._is_shared = is_shared
         self._buckets: dict[tuple[str, str], _Bucket] = {}
 
     def room(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> int:
@@ -96,12 +172,26 @@ class Budget:
             None if resets_at is None else resets_at.timestamp(), now.timestamp()
         )
 
+    def wish(self, method: str, endpoint: str, now: datetime, count: int = 1) -> Wish | None:
+        """
+        What to ask of the shared budget for so many calls; None while there is enough, nothing to be had, or nobody to
+        share with.
+        """
+        bucket = self._bucket(method, endpoint, now)
+        return bucket.wish(now.timestamp(), count) if self._is_shared else None
+
+    def granted(self, method: str, endpoint: str, now: datetime, wish: Wish, given: Grant) -> None:
+        """
+        What became of a wish.
+        """
+        self._bucket(method, endpoint, now).granted(wish, given, now.timestamp())
+
     def opens_at(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> datetime:
         """
         When room is worth asking for again: now if there is some, else up to a minute later.
         """
         bucket, at = self._bucket(method, endpoint, now), now.timestamp()
-        if bucket.room(at, backfill=backfill) > 0:
+        if bucket.has_room(at, backfill=backfill):
             return now
         wait = timedelta(seconds=bucket.opens_at(at, backfill=backfill) - at)
         return now + min(max(wait, SHORTEST_WAIT), LONGEST_WINDOW)
@@ -117,12 +207,14 @@ class Budget:
         Method, endpoint and room of all that was ever called.
         """
         for method, endpoint in self._buckets:
-            yield method, endpoint, self.room(method, endpoint, now)
+            yield method, endpoint, self._bucket(method, endpoint, now).left(now.timestamp())
 
     def _bucket(self, method: str, endpoint: str, now: datetime) -> "_Bucket":
         bucket = self._buckets.get((method, endpoint))
         if bucket is None:
-            bucket = self._buckets[method, endpoint] = _Bucket(self._share, _Window(started=now.timestamp()))
+            bucket = self._buckets[method, endpoint] = _Bucket(
+                self._share, _Window(started=now.timestamp()), is_shared=self._is_shared
+            )
         bucket.move_to(now.timestamp())
         return bucket
 
@@ -198,6 +290,9 @@ class _Window:
         used: calls of everybody, the most that an answer told.
         overrun: for how long it goes on if it proves not to be over.
         foreign, foreign_before: the calls of others, in this window and in the one before.
+        tokens: calls that may be made of those taken of a shared budget, since `tokens_at`.
+        siblings, siblings_backfills: calls that other processes have taken of it, as far as it told.
+        reported: own calls of backfills that it was told of.
     """
 
     started: float
@@ -209,6 +304,12 @@ class _Window:
     overrun: float = _NUDGE
     foreign: _Use = field(default_factory=_Use)
     foreign_before: _Use = field(default_factory=_Use)
+    tokens: int = 0
+    tokens_at: float = float("-inf")
+    granted: int = 0
+    siblings: int = 0
+    siblings_backfills: int = 0
+    reported: int = 0
 
     @property
     def ends(self) -> float:
@@ -223,8 +324,9 @@ class _Bucket:
     The calls of one method and endpoint. Times are seconds since 1970.
     """
 
-    def __init__(self, share: float, window: _Window) -> None:
+    def __init__(self, share: float, window: _Window, *, is_shared: bool) -> None:
         self._share = share
+        self._is_shared = is_shared
         self._limit: int | None = None
         self._window = window
         # The window that time ended, and how many of the calls that were under way then may still tell of it.
@@ -260,6 +362,67 @@ class _Bucket:
         """
         See `Budget.room`.
         """
+        room = self._room(now, backfill=backfill)
+        return min(room, self._window.tokens) if self._is_shared else room
+
+    def has_room(self, now: float, *, backfill: bool) -> bool:
+        """
+        Whether calls may leave, as soon as there are tokens for them.
+        """
+        return self._room(now, backfill=backfill) > 0
+
+    def left(self, now: float) -> int:
+        """
+        See `Budget.left`.
+        """
+        return self._room(now, backfill=False)
+
+    def wish(self, now: float, count: int) -> Wish | None:
+        """
+        See `Budget.wish`.
+        """
+        window, room = self._window, self._room(now, backfill=False)
+        is_stale = window.tokens > 0 and now - window.tokens_at >= TOKEN_LASTS.total_seconds()
+        returned = window.tokens if is_stale else 0
+        in_hand = window.tokens - returned
+        if not is_stale and in_hand >= min(count, room):
+            return None
+        most, block = None, 1
+        if self._limit is not None and self._name_of_window is not None:
+            most = self._allowed(now, self._limit)
+            block = max(count, min(LARGEST_BLOCK, self._usable(now, self._limit) // BLOCKS_IN_A_WINDOW))
+        wanted = max(0, min(room, block) - in_hand)
+        return Wish(self._name_of_window, most, wanted, returned, window.backfills - window.reported)
+
+    def granted(self, wish: Wish, given: Grant, now: float) -> None:
+        """
+        See `Budget.granted`.
+        """
+        window = self._window
+        if wish.window_ends is not None and wish.window_ends != self._name_of_window:
+            # Of a window that is over meanwhile; nobody uses them.
+            return
+        window.tokens = window.tokens - wish.returned + given.tokens
+        window.granted = window.granted - wish.returned + given.tokens
+        window.tokens_at = now
+        window.reported += wish.backfills
+        if wish.window_ends is not None:
+            window.siblings = max(0, given.taken - window.granted)
+            window.siblings_backfills = max(0, given.backfills - window.reported)
+
+    @property
+    def _name_of_window(self) -> int | None:
+        """
+        As it was told, or as is to be expected by the border between windows; None before any was told.
+        """
+        window = self._window
+        if window.name is not None:
+            return round(window.name)
+        if self._latest == float("inf"):
+            return None
+        return round((window.ends - self._latest) / _WINDOW) * round(_WINDOW)
+
+    def _room(self, now: float, *, backfill: bool) -> int:
         if now < self._shut_until:
             return 0
         if self._limit is None:
@@ -270,7 +433,8 @@ class _Bucket:
             room = min(room, MOST_UNCONFIRMED - max(0, self._unanswered - self._strays))
         if backfill:
             is_behind = now - self._live_refused_at < LIVE_GOES_FIRST.total_seconds()
-            room = 0 if is_behind else min(room, _of_backfills(allowed) - self._window.backfills)
+            backfills = self._window.backfills + self._window.siblings_backfills
+            room = 0 if is_behind else min(room, _of_backfills(allowed) - backfills)
         return max(0, room)
 
     def take(self, now: float, *, backfill: bool) -> bool:
@@ -281,6 +445,7 @@ class _Bucket:
         if has_room:
             self._under_way += 1
             self._window.backfills += backfill
+            self._window.tokens -= self._is_shared
         if not backfill:
             self._live_refused_at = float("-inf") if has_room else now
         return has_room
@@ -296,6 +461,9 @@ class _Bucket:
             self._heard -= 1
         elif was_sent:
             self._silent += 1
+        elif self._is_shared:
+            # Its token is not given back: it may be of the window before.
+            self._window.silent += 1
 
     def learn(self, limit: int, used: int, name: float, now: float) -> None:
         """
@@ -305,7 +473,8 @@ class _Bucket:
         if not self._is_current(name, now):
             return
         window = self._window
-        if self._limit is None:
+        # What a shared budget has told of this window is known; all else may be of this service, before a restart.
+        if self._limit is None and not self._is_shared:
             self._inherit(used - 1, _ours(self._share, limit), now)
         if self._limit is None or limit < self._limit or used >= window.used:
             self._limit = limit
@@ -313,7 +482,8 @@ class _Bucket:
         window.silent += self._silent
         self._silent = 0
         window.used = max(window.used, used)
-        window.foreign.add(now - window.started, window.used - self._own)
+        if not self._is_shared or now - window.tokens_at < _SIBLINGS_ARE_KNOWN:
+            window.foreign.add(now - window.started, window.used - self._own)
 
     def _inherit(self, calls: int, ours: int, now: float) -> None:
         """
@@ -354,8 +524,9 @@ class _Bucket:
             return soon
         window, usable = self._window, self._usable(now, self._limit)
         needed, most = self._own + 1, usable
-        if backfill and window.backfills >= _of_backfills(self._allowed(now, self._limit)):
-            needed, most = ceil((window.backfills + 1) / BACKFILL_SHARE), usable
+        backfills = window.backfills + window.siblings_backfills
+        if backfill and backfills >= _of_backfills(self._allowed(now, self._limit)):
+            needed, most = ceil((backfills + 1) / BACKFILL_SHARE), usable
         if needed > most:
             is_all_ours = usable >= _ours(self._share, self._limit)
             return window.ends if is_all_ours else min(window.ends, now + FOREIGN_WAIT.total_seconds())
@@ -378,9 +549,11 @@ class _Bucket:
     @property
     def _own(self) -> int:
         """
-        Our calls that may count in this window. One under way at its beginning counts here and in the one before.
+        Our calls that may count in this window, with those of processes that share the budget. One under way at its
+        beginning counts here and in the one before.
         """
-        return self._window.answers + self._window.silent + self._silent + self._unanswered
+        window = self._window
+        return window.answers + window.silent + self._silent + self._unanswered + window.siblings
 
     def _allowed(self, now: float, limit: int) -> int:
         """

@@ -5,7 +5,6 @@ Each is safe to repeat. https://getstarted.meetmarigold.com/engagebysailthru/Con
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/list.html
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -39,36 +38,27 @@ class Lists:
     def __init__(self, client: Caller, backfill_client: Caller | None = None) -> None:
         self._client = client
         self._backfill_client = backfill_client or client
-        # A task that is done is what we remember, one that runs is what all callers wait for.
-        self._ensured: dict[str, asyncio.Task[str | None]] = {}
 
-    async def ensure(self, name: str) -> str | None:
+    async def find_or_make(self, name: str) -> str | None:
         """
-        The id of the list, made if it was missing; None where Sailthru tells none.
-
-        However many ask at the same time, one asks Sailthru: first calls side by side have made several lists of one
-        name (https://github.com/grouparoo/grouparoo, plugins/@grouparoo/sailthru). A list once found is remembered, a
-        failure is not. A caller that is cancelled does not disturb the others.
+        The id of the list, made if it was missing; None where Sailthru tells none. Not for two at once: see
+        `app.list_making`.
 
         Raises:
             UnknownList: Sailthru refuses to make it.
             CallFailed: see `SailthruClient.call`.
         """
-        task = self._ensured.get(name)
-        if task is None:
-            task = self._ensured[name] = asyncio.create_task(self._find_or_make(name))
-            task.add_done_callback(lambda done: self._drop_failed(name, done))
-        return await asyncio.shield(task)
-
-    def forget(self, name: str) -> None:
-        """
-        Lets the next `ensure` ask Sailthru again, after an `UnknownList`.
-
-        A question still under way is kept: a second beside it could make the list twice.
-        """
-        task = self._ensured.get(name)
-        if task is not None and task.done():
-            del self._ensured[name]
+        try:
+            try:
+                answer = await self._client.call("GET", "list", {"list": name})
+            except UnknownList:
+                answer = await self._client.call("POST", "list", {"list": name, "primary": 0})
+        except Permanent as refused:
+            # It is the list that is refused: its name, one too many, the right to make it. Nobody who waits for it is
+            # at fault, and all go on once somebody has seen to it.
+            raise UnknownList(refused.code, f"Sailthru does not make the list. {refused}") from None
+        list_id = answer.get("list_id")
+        return list_id if isinstance(list_id, str) and list_id else None
 
     async def tell(
         self,
@@ -152,25 +142,6 @@ class Lists:
             if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
                 found[entry["name"]].append(_seen(entry, "email_count"))
         return found
-
-    async def _find_or_make(self, name: str) -> str | None:
-        try:
-            try:
-                answer = await self._client.call("GET", "list", {"list": name})
-            except UnknownList:
-                answer = await self._client.call("POST", "list", {"list": name, "primary": 0})
-        except Permanent as refused:
-            # It is the list that is refused: its name, one too many, the right to make it. Nobody who waits for it is
-            # at fault, and all go on once somebody has seen to it.
-            raise UnknownList(refused.code, f"Sailthru does not make the list. {refused}") from None
-        list_id = answer.get("list_id")
-        return list_id if isinstance(list_id, str) and list_id else None
-
-    def _drop_failed(self, name: str, task: asyncio.Task[str | None]) -> None:
-        # Asking for the exception also tells asyncio that somebody saw it, if every caller was cancelled.
-        has_failed = task.cancelled() or task.exception() is not None
-        if has_failed and self._ensured.get(name) is task:
-            del self._ensured[name]
 
 
 def _seen(entry: Mapping[str, object], counted_as: str) -> ListSeen:

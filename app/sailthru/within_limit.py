@@ -5,9 +5,10 @@ Keeps the calls of one account within our share of its limits: no call leaves th
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Protocol
 
-from app.domain.budget import Budget
-from app.domain.errors import CallFailed, LimitReached, NotSent, OverBudget, Permanent
+from app.domain.budget import Budget, Grant, Wish
+from app.domain.errors import CallFailed, LimitReached, NotSent, OverBudget, Permanent, StoreUnavailable
 from app.sailthru.client import Method
 from app.sailthru.lists import Caller
 from app.sailthru.protocol import RateLimit
@@ -35,12 +36,25 @@ def teach(budget: Budget, clock: Clock) -> Callable[[Method, str, RateLimit], No
     return learn
 
 
+class Tokens(Protocol):
+    """
+    The budget of an account that several processes share.
+    """
+
+    async def take(self, account: str, endpoint: str, wish: Wish) -> Grant:
+        """
+        What one of them gets.
+        """
+        ...
+
+
 class WithinLimit:
     """
     A `Caller` that asks the budget before each call.
 
     Args:
         client: makes the calls, and teaches the same budget.
+        tokens: where the budget is shared with other processes, with the account's label.
         clock: aware, UTC.
         on_end: told the call, such as `POST user`, and how it ended: `ok`, Sailthru's error number, or a word of ours.
     """
@@ -52,8 +66,10 @@ class WithinLimit:
         *,
         clock: Clock,
         on_end: Callable[[str, str], None] = lambda _call, _answer: None,
+        tokens: tuple[Tokens, str] | None = None,
     ) -> None:
         self._client = client
+        self._tokens = tokens
         self._budget = budget
         self._clock = clock
         self._on_end = on_end
@@ -99,6 +115,15 @@ class WithinLimit:
         self._on_end(f"{method} {endpoint}", "ok")
         return answer
 
+    async def prepare(self, calls: int) -> None:
+        """
+        Ask for room to tell so many members, where the budget is shared.
+
+        Raises:
+            StoreUnavailable: how much is left is not known.
+        """
+        await self._ask(*_MEMBERS, calls)
+
     def for_backfills(self) -> Caller:
         """
         The same calls, counted as those of backfills: they leave room for live changes.
@@ -123,7 +148,18 @@ class WithinLimit:
         """
         return {f"{method} {endpoint}": room for method, endpoint, room in self._budget.left(self._clock())}
 
+    async def _ask(self, method: Method, endpoint: str, calls: int = 1) -> None:
+        wish = self._budget.wish(method, endpoint, self._clock(), calls)
+        if wish is not None and self._tokens is not None:
+            tokens, account = self._tokens
+            given = await tokens.take(account, f"{method} {endpoint}", wish)
+            self._budget.granted(method, endpoint, self._clock(), wish, given)
+
     async def _take(self, method: Method, endpoint: str, *, backfill: bool) -> None:
+        try:
+            await self._ask(method, endpoint)
+        except StoreUnavailable:
+            raise OverBudget("over_budget", "How much is left of Sailthru's limit is not known.") from None
         while not self._budget.take(method, endpoint, self._clock(), backfill=backfill):
             now = self._clock()
             if (method, endpoint) == _MEMBERS or not self._budget.awaits_answer(method, endpoint, now):

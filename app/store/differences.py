@@ -9,13 +9,13 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import (
@@ -28,9 +28,9 @@ from sqlalchemy import (
     Dialect,
     Engine,
     Insert,
+    Select,
     String,
     Table,
-    Update,
     bindparam,
     cast,
     column,
@@ -61,7 +61,7 @@ from app.store.clock import StoreClock, wall_clock
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
-Statement = TypeVar("Statement", Insert, Update)
+SelectOf = TypeVar("SelectOf", bound=Select[Any])
 
 # A writer waits this long for its turn before the store counts as unavailable; Lytics hears 503 and comes again.
 WAIT_SECONDS = 10
@@ -70,6 +70,8 @@ READERS = 4
 CONNECTIONS = 10
 # A statement that takes longer has lost its server; a session that rests for longer in a transaction its client.
 LONGEST_STATEMENT_SECONDS = 30
+CHANNEL, EVERYTHING = "lytics_sailthru", "*"
+RECONNECT_SECONDS, RING_EVERY_SECONDS = 1.0, 0.01
 HOW = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
@@ -79,9 +81,17 @@ class Transactions(Protocol):
 
     Attributes:
         clock: the one by which leases are measured: all who use the database have the same.
+        is_shared: with other replicas.
     """
 
     clock: Callable[[], datetime]
+    is_shared: bool
+
+    def doorbell(self, on_ring: Callable[[str], None]) -> "Doorbell | None":
+        """
+        What wakes other replicas, and us; None where there are no others.
+        """
+        ...
 
     async def write(self, work: Work[T]) -> T:
         """
@@ -132,6 +142,7 @@ class OneWriter:
         path = sqlite_path(url)
         _make_private_file(path)
         self.clock: Callable[[], datetime] = wall_clock
+        self.is_shared = False
         self._lock = _take_lock(path) if is_exclusive else None
         self._write = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True, json_serializer=_json)
         self._read = create_engine(url, pool_size=READERS, max_overflow=0, hide_parameters=True, json_serializer=_json)
@@ -172,6 +183,12 @@ class OneWriter:
             os.close(self._lock)
             self._lock = None
 
+    def doorbell(self, on_ring: Callable[[str], None]) -> "Doorbell | None":  # noqa: ARG002 - its interface
+        """
+        See `Transactions`.
+        """
+        return None
+
 
 async def _run(threads: Executor, engine: Engine, work: Work[T]) -> T:
     in_turn = partial(_transaction, engine, work, time.monotonic())
@@ -181,7 +198,7 @@ async def _run(threads: Executor, engine: Engine, work: Work[T]) -> T:
 def _transaction(engine: Engine, work: Work[T], asked_at: float) -> T:
     if time.monotonic() - asked_at > WAIT_SECONDS:
         raise StoreUnavailable("The database could not be used (others waited for it for too long).")
-    with as_unavailable(), engine.begin() as connection:
+    with _as_unavailable(), engine.begin() as connection:
         return work(connection)
 
 
@@ -195,6 +212,7 @@ class Pool:
     def __init__(self, url: URL) -> None:
         self._clock = StoreClock()
         self.clock: Callable[[], datetime] = self._clock
+        self.is_shared = True
         self._url = url
         self._engine = _postgresql_engine(
             url,
@@ -234,6 +252,12 @@ class Pool:
             await asyncio.wait(self._under_way)
         await self._engine.dispose()
 
+    def doorbell(self, on_ring: Callable[[str], None]) -> "Doorbell | None":
+        """
+        See `Transactions`.
+        """
+        return Doorbell(self._engine, self._url, on_ring)
+
     async def _outlasting(self, transaction: Any) -> Any:  # noqa: ANN401 - whatever the work returns
         """
         A transaction goes on although its caller goes away: cut off, its connection would be lost with it.
@@ -244,7 +268,7 @@ class Pool:
         return await asyncio.shield(task)
 
     async def _in_transaction(self, engine: AsyncEngine, work: Work[T]) -> T:
-        with as_unavailable():
+        with _as_unavailable():
             if self._clock.is_old:
                 await self._ask_the_time()
             async with engine.begin() as connection:
@@ -265,6 +289,76 @@ class Pool:
             asked_at = time.monotonic()
             told: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
             self._clock.learn(told, asked_at, time.monotonic())
+
+
+class Doorbell:
+    """
+    Wakes replicas of PostgreSQL that sleep. It only saves time: who hears nothing looks again by itself, after seconds.
+
+    Its connection also shows, by a lock that all replicas share, that the database is in use.
+
+    Args:
+        on_ring: told what was rung with, or `EVERYTHING` where something may have been missed.
+    """
+
+    def __init__(self, engine: AsyncEngine, url: URL, on_ring: Callable[[str], None]) -> None:
+        self._engine = engine
+        self._url = url
+        self._on_ring = on_ring
+        self._wishes: set[str] = set()
+        self._wants: asyncio.Event = asyncio.Event()
+
+    def ring(self, what: str) -> None:
+        """
+        Wake the others soon.
+        """
+        self._wishes.add(what)
+        self._wants.set()
+
+    async def run(self) -> None:
+        """
+        Until cancelled; a connection that is lost is made again.
+        """
+        while True:
+            with suppress(OSError, DBAPIError, asyncpg_errors()):
+                await self._listen()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        import asyncpg
+
+        _, how = self._engine.dialect.create_connect_args(self._url)
+        connection = await asyncpg.connect(**how, timeout=WAIT_SECONDS, command_timeout=LONGEST_STATEMENT_SECONDS)
+        lost = asyncio.Event()
+        try:
+            connection.add_termination_listener(partial(self._lost, lost))
+            await connection.execute(f"SELECT pg_advisory_lock_shared({_OURS}, {_IN_USE})")
+            await connection.add_listener(CHANNEL, lambda _connection, _pid, _channel, what: self._on_ring(what))
+            self._on_ring(EVERYTHING)
+            while not lost.is_set():
+                await self._wants.wait()
+                self._wants.clear()
+                wishes, self._wishes = self._wishes, set()
+                for what in sorted(wishes):
+                    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, what)
+                # Many wishes of one moment are one ring.
+                await asyncio.sleep(RING_EVERY_SECONDS)
+        finally:
+            connection.terminate()
+
+    def _lost(self, lost: asyncio.Event, _: object) -> None:
+        lost.set()
+        self._wants.set()
+
+
+def asyncpg_errors() -> type[Exception]:
+    """
+    What asyncpg raises by itself.
+    """
+    import asyncpg
+
+    found: type[Exception] = asyncpg.PostgresError
+    return found
 
 
 def _postgresql_engine(url: URL, longest_seconds: float | None, **pool: Any) -> AsyncEngine:  # noqa: ANN401 - SQLAlchemy's
@@ -324,7 +418,7 @@ def try_to_write(connection: Connection) -> None:
 _OUR_MISTAKES = ("21", "22", "23", "42")
 
 
-class as_unavailable:  # noqa: N801 - reads as a word in a `with`
+class _as_unavailable:  # noqa: N801 - reads as a word in a `with`
     """
     Turns what the driver raises when the database can't be used just now into `StoreUnavailable`.
 
@@ -387,8 +481,17 @@ def lock_table(connection: Connection, table: Table, *, is_exclusive: bool) -> N
 
 # Not the table's own locks: those are also taken by every foreign key that names it.
 _OURS = 0x4C53
+# The replicas share it for as long as they run.
+_IN_USE = 1
 _LOCK = text(f"SELECT pg_advisory_xact_lock({_OURS}, :table)")
 _SHARE = text(f"SELECT pg_advisory_xact_lock_shared({_OURS}, :table)")
+
+
+def lock_row(statement: SelectOf) -> SelectOf:
+    """
+    A SELECT whose rows nobody else changes until the end of the transaction; foreign keys may still name them.
+    """
+    return statement.with_for_update(key_share=True)
 
 
 def has_many_writers(connection: Connection) -> bool:
@@ -453,7 +556,9 @@ class _Among(FunctionElement[bool]):
 def _among(element: _Among, compiler: SQLCompiler, **more: Any) -> str:  # noqa: ANN401 - its interface
     of, values = element.clauses
     value = compiler.process(cast(column("value"), of.type), **more)
-    return f"{compiler.process(of, **more)} IN (SELECT {value} FROM json_each({compiler.process(values, **more)}))"
+    each = f"json_each({compiler.process(values, **more)})"
+    # All three are SQL that SQLAlchemy has made; values are parameters in it.
+    return f"{compiler.process(of, **more)} IN (SELECT {value} FROM {each})"  # noqa: S608 - see above
 
 
 @compiles(_Among, "postgresql")
@@ -474,8 +579,7 @@ def in_bulk(statement: Any, names: Sequence[str], types: Sequence[TypeEngine[Any
         return statement.from_select(list(names), select(*each.c))
 
     def replace(element: object, **_: object) -> object:
-        is_value = isinstance(element, BindParameter) and element.key in names
-        return each.c[element.key] if is_value else None
+        return each.c[element.key] if isinstance(element, BindParameter) and element.key in names else None
 
     return replacement_traverse(statement, {}, replace)
 

@@ -12,7 +12,7 @@ from typing import Self, TypeVar, TypeVarTuple
 from sqlalchemy import Connection, Row, Select, select
 
 from app.domain.errors import StoreUnavailable
-from app.store.differences import Transactions, open_transactions, parse_url, try_to_write
+from app.store.differences import Doorbell, Transactions, open_transactions, parse_url, try_to_write
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -53,6 +53,19 @@ class Database:
         The one by which leases are measured: all who use the database have the same.
         """
         return self._transactions.clock
+
+    @property
+    def is_shared(self) -> bool:
+        """
+        Whether other replicas may use it too.
+        """
+        return self._transactions.is_shared
+
+    def doorbell(self, on_ring: Callable[[str], None]) -> Doorbell | None:
+        """
+        What wakes other replicas; None where there are none.
+        """
+        return self._transactions.doorbell(on_ring)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """

@@ -37,6 +37,13 @@ def export_of(row: Row[Any]) -> Export:
     )
 
 
+def all_exports(connection: Connection) -> list[Export]:
+    """
+    Every export, oldest first.
+    """
+    return [export_of(row) for row in connection.execute(select(exports).order_by(exports.c.id))]
+
+
 def one_export(connection: Connection, export_id: int, *, is_locked: bool = False) -> Export:
     """
     One export; locked, nobody else gives orders to exports, or keeps changes for any, until the transaction ends.

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -18,13 +18,15 @@ from app.domain.export import Export, NewExport
 from app.domain.fields import FieldMapping
 from app.domain.list_watch import ListChange
 from app.domain.list_watch import Told as ToldCount
-from app.store import orders, slices
+from app.store import list_making, orders, slices
 from app.store.differences import insert
 from app.store.engine import Database
-from app.store.export_rows import export_of, one_export
+from app.store.export_rows import all_exports, one_export
 from app.store.group import GroupCommit
+from app.store.list_making import Turn
 from app.store.reports import ExportReport, reports, standings, told_counts
 from app.store.schema import exports, totals, unexported
+from app.store.versions import exports_change, version_of_exports
 
 # Whoever holds a webhook token can name any audience; the list of unknown ones must not grow without end.
 MOST_UNEXPORTED = 1000
@@ -47,14 +49,18 @@ class Unexported:
 class Exports:
     """
     The exports, kept in memory for the webhook's path and read again whenever one changes.
+
+    Attributes:
+        version: of what is in memory.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
         self._by_audience: dict[str, tuple[Export, ...]] = {}
+        self.version = 0
         self._refreshing = asyncio.Lock()
-        self._count: GroupCommit[tuple[str, str], None] = GroupCommit(self._count_all)
+        self._count: GroupCommit[tuple[str, str], bool] = GroupCommit(self._count_all)
 
     async def refresh(self) -> None:
         """
@@ -63,9 +69,16 @@ class Exports:
         # One after the other: what was read first must not be what is remembered last.
         async with self._refreshing:
             found: dict[str, tuple[Export, ...]] = {}
-            for export in await self.all():
+            version, stored = await self._database.read(lambda c: (version_of_exports(c), all_exports(c)))
+            for export in stored:
                 found[export.audience_id] = (*found.get(export.audience_id, ()), export)
-            self._by_audience = found
+            self._by_audience, self.version = found, version
+
+    async def is_current(self) -> bool:
+        """
+        Whether what is in memory is what is stored; if not, another replica has changed an export.
+        """
+        return await self._database.read(version_of_exports) == self.version
 
     def of_audience(self, audience_id: str) -> tuple[Export, ...]:
         """
@@ -77,7 +90,7 @@ class Exports:
         """
         Every export, oldest first.
         """
-        return [export_of(row) for row in await self._database.rows(select(exports).order_by(exports.c.id))]
+        return await self._database.read(all_exports)
 
     async def get(self, export_id: int) -> Export:
         """
@@ -192,11 +205,16 @@ class Exports:
         return await self._order(partial(orders.list_changed, export_id=export_id, change=change, reason=reason))
 
     async def _order(self, order: Callable[[Connection], T]) -> T:
+        def change(connection: Connection) -> T:
+            done = order(connection)
+            exports_change(connection)
+            return done
+
         try:
-            done = await self._database.write(order)
+            done = await self._database.write(change)
         except IntegrityError:
             # Another replica was faster, between our look and our write; the second look sees it.
-            done = await self._database.write(order)
+            done = await self._database.write(change)
         await self.refresh()
         return done
 
@@ -227,6 +245,27 @@ class Exports:
         )
         await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
+
+    async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> Turn:
+        """
+        Whether it is our turn to make a list, which then is ours alone for so long.
+
+        Args:
+            is_again: the list is missing, whatever is remembered of it.
+        """
+
+        def take(connection: Connection) -> Turn:
+            return list_making.take_turn(
+                connection, account, name, lease=lease, now=self._clock(), lease_for=lease_for, is_again=is_again
+            )
+
+        return await self._database.write(take)
+
+    async def give_turn_back(self, account: str, name: str, *, lease: int) -> None:
+        """
+        Let somebody else make the list.
+        """
+        await self._database.write(lambda c: list_making.give_turn_back(c, account, name, lease))
 
     async def standings(self) -> list[ExportReport]:
         """
@@ -259,16 +298,24 @@ class Exports:
         """
         return await self._database.read(partial(reports, export_id=export_id, now=self._clock()))
 
-    async def count_unexported(self, audience_id: str, audience_slug: str) -> None:
+    async def count_unexported(self, audience_id: str, audience_slug: str) -> bool:
         """
         Count an event of an audience that nobody exports; only the first thousand audiences are told apart.
-        """
-        await self._count.submit((audience_id, audience_slug))
 
-    async def _count_all(self, audiences: list[tuple[str, str]]) -> list[None]:
-        now = self._clock()
-        await self._database.write(lambda connection: _count_unexported(connection, audiences, now))
-        return [None for _ in audiences]
+        False if somebody does by now, or may: exports were changed since they were read, and nothing was counted.
+        """
+        return await self._count.submit((audience_id, audience_slug))
+
+    async def _count_all(self, audiences: list[tuple[str, str]]) -> list[bool]:
+        version = self.version
+
+        def count(connection: Connection) -> bool:
+            is_current = version_of_exports(connection) == version
+            if is_current:
+                _count_unexported(connection, audiences, self._clock())
+            return is_current
+
+        return [await self._database.write(count)] * len(audiences)
 
     async def unexported(self) -> list[Unexported]:
         """

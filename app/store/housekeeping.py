@@ -3,13 +3,14 @@ Keeps the history short: timeline entries, minute counts and rejected events hav
 never touched.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Delete, delete, select, tuple_
 
+from app.store.chores import Chores
 from app.store.engine import Database
 from app.store.schema import journal, minute_counts, minute_latencies, rejected_events
 
@@ -20,11 +21,32 @@ REJECTED_DAYS = 30
 HOUSE_EVERY = timedelta(hours=1)
 
 
-async def keep_house(database: Database, now: datetime, journal_days: float) -> timedelta:
+class Housekeeping:
     """
-    Prune one step; returns when to prune again: at once while there is more, so that others have their turn between.
+    Prunes step by step, in one replica at a time.
+
+    Args:
+        chores: where replicas take turns; None where there are no others.
     """
-    return timedelta(0) if await prune(database, now, journal_days) else HOUSE_EVERY
+
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], journal_days: float, chores: Chores | None
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._journal_days = journal_days
+        self._chores = chores
+        self._has_more = False
+
+    async def keep_house(self) -> timedelta:
+        """
+        Prune one step, if it is our turn; returns when to prune again: at once while there is more, so that others have
+        theirs between.
+        """
+        if not self._has_more and self._chores is not None and not await self._chores.take_turn("house", HOUSE_EVERY):
+            return HOUSE_EVERY
+        self._has_more = bool(await prune(self._database, self._clock(), self._journal_days))
+        return timedelta(0) if self._has_more else HOUSE_EVERY
 
 
 async def prune(database: Database, now: datetime, journal_days: float) -> int:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, literal_column, select, update
 
@@ -20,6 +21,7 @@ from app.store.journal import Line, write_lines
 from app.store.prepared import Prepared
 from app.store.rows import membership_of, move_of, save_memberships, save_tallies
 from app.store.schema import BACKFILL, LIVE, exports, identities, members, memberships, totals
+from app.store.versions import version_of_exports
 
 _EXPORTS = Prepared(
     select(exports.c.id, exports.c.account, exports.c.state, exports.c.merged_into).where(among(exports.c.id, "ids")),
@@ -43,9 +45,7 @@ _IDENTITIES = Prepared(
 _HOLD_IDENTITIES = Prepared(lambda connection: insert_or_nothing(connection, identities), "export_id", "lytics_id")
 _SAVE_IDENTITIES = Prepared(lambda connection: upsert(connection, identities), *identities.columns.keys())
 _MEMBERS = Prepared(
-    select(
-        members.c.id, members.c.account, members.c.address, members.c.due_at, members.c.lease, members.c.priority
-    )
+    select(members.c.id, members.c.account, members.c.address, members.c.due_at, members.c.lease, members.c.priority)
     .where(among(members.c.account, "accounts"), among(members.c.address, "addresses"))
     .order_by(members.c.id)
     .with_for_update(),
@@ -78,6 +78,33 @@ _SEEN = Prepared(
     "b_id",
     is_ordered=True,
 )
+
+
+class Webhook(NamedTuple):
+    """
+    The changes of one webhook.
+
+    Args:
+        version: of the exports that they were made for; None where they are sure to be the right ones.
+    """
+
+    changes: Sequence[MembershipChange]
+    version: int | None = None
+
+
+def keep_current(
+    connection: Connection, webhooks: Sequence[Webhook], now: datetime, digests: Digests | None
+) -> list[Kept | None]:
+    """
+    Keep the changes of several webhooks; None for those that were made for exports which another replica has changed
+    since.
+    """
+    # Nobody changes an export from here on.
+    lock_table(connection, exports, is_exclusive=False)
+    version = version_of_exports(connection)
+    current = [one.changes for one in webhooks if one.version in {None, version}]
+    kept = iter(keep(connection, current, now, digests))
+    return [next(kept) if one.version in {None, version} else None for one in webhooks]
 
 
 def keep(
@@ -114,6 +141,9 @@ class Batch:
     """
     One transaction's worth of changes: what they touch is locked and read, decided in a ledger, and written back.
 
+    The table of exports has to be shared before, so that nobody sets one running meanwhile: else a member could stay
+    without a due time.
+
     Args:
         is_backfill: they come from a scan, and are told after all live ones.
     """
@@ -135,9 +165,6 @@ class Batch:
         Lock and read everything that the changes may touch; returns them as they are taken, None for those that are
         not: a stopped export takes none, and nobody takes what is of erased people.
         """
-        # Shared with other writers of changes, but not with whoever sets an export running meanwhile: else a member
-        # could stay without a due time.
-        lock_table(self._connection, exports, is_exclusive=False)
         merged = self._load_exports({change.export_id for change in changes})
         if merged:
             # Whoever read the exports a moment ago still names the one that was merged.

@@ -20,9 +20,10 @@ from app.domain.erasure import Digests
 from app.domain.export import ExportState
 from app.domain.member import Call, Claim, Membership, Settled, Settlement, Told
 from app.domain.merge import Kept
-from app.store import due, keep, queue, slices
+from app.store import due, queue, slices
 from app.store.engine import Database
 from app.store.group import GroupCommit
+from app.store.keep import Webhook, keep_current
 from app.store.rows import membership_of
 from app.store.schema import exports, members, memberships
 
@@ -85,8 +86,11 @@ class Members:
         self._database = database
         self._clock = clock
         self._digests = digests
-        self._keep: GroupCommit[Sequence[MembershipChange], Kept] = GroupCommit(
-            self._keep_all, most=MOST_CHANGES, size_of=len, on_commit=lambda size: on_commit("keep", size)
+        self._keep: GroupCommit[Webhook, Kept | None] = GroupCommit(
+            self._keep_all,
+            most=MOST_CHANGES,
+            size_of=lambda one: len(one.changes),
+            on_commit=lambda size: on_commit("keep", size),
         )
         self._begin: GroupCommit[queue.Begun, bool] = GroupCommit(
             self._begin_all, on_commit=lambda size: on_commit("begin", size)
@@ -97,12 +101,22 @@ class Members:
 
     async def keep(self, changes: Sequence[MembershipChange]) -> Kept:
         """
-        Store the changes of one webhook; returns once they are committed and synced.
+        Store changes; returns once they are committed and synced.
 
         Raises:
-            StoreUnavailable: nothing of them was kept.
+            StoreUnavailable: nothing of them was kept, or the database was lost while it committed them.
         """
-        return await self._keep.submit(changes)
+        kept = await self._keep.submit(Webhook(changes))
+        if kept is None:
+            raise RuntimeError("Changes of no version can't be outdated.")
+        return kept
+
+    async def keep_current(self, changes: Sequence[MembershipChange], version: int) -> Kept | None:
+        """
+        The same for changes that were made for the exports of a version; None if one was changed since, and nothing
+        was kept.
+        """
+        return await self._keep.submit(Webhook(changes, version))
 
     async def claim(self, account: str, *, room: Room, lease_for: timedelta) -> list[Claim]:
         """
@@ -199,8 +213,8 @@ class Members:
 
     # The time is looked at in the transaction, not while it waits for its turn.
 
-    async def _keep_all(self, webhooks: list[Sequence[MembershipChange]]) -> list[Kept]:
-        return await self._database.write(lambda c: keep.keep(c, webhooks, self._clock(), self._digests))
+    async def _keep_all(self, webhooks: list[Webhook]) -> list[Kept | None]:
+        return await self._database.write(lambda c: keep_current(c, webhooks, self._clock(), self._digests))
 
     async def _begin_all(self, begun: list[queue.Begun]) -> list[bool]:
         return await self._database.write(lambda c: queue.begin(c, begun, self._clock()))

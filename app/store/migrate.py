@@ -10,12 +10,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, select
 
 from app.domain.errors import BadSettings
 from app.store.differences import copy_sqlite, lock_table, parse_url, sqlite_path
 from app.store.engine import Database
-from app.store.schema import metadata
+from app.store.schema import metadata, versions
 
 
 async def migrate(database: Database, url: str) -> list[str]:
@@ -45,20 +45,36 @@ def revision_of(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def steps_after(revision: str | None) -> list[str]:
+def steps_after(revision: str | None, works_since: int | None = None) -> list[str]:
     """
     The numbers of the steps that lead from a revision to the schema of this version, in their order.
 
+    A step of a newer version that only adds to the tables leaves this version able to work with them, so that old and
+    new replicas run side by side while they are replaced; one that takes away says so, see `works_since`.
+
     Raises:
-        BadSettings: this version does not know the revision, so a newer one made it.
+        BadSettings: a newer version made tables that this one can't work with.
     """
     script = ScriptDirectory.from_config(_config())
     if revision is not None and revision not in {step.revision for step in script.walk_revisions()}:
+        head = script.get_current_head()
+        if works_since is not None and head is not None and works_since <= int(head):
+            return []
         raise BadSettings(
             f"The database was used by a newer version of this program (its step {revision} is not known here): "
-            "install that version, or name another file in DATABASE_URL."
+            "install that version, or name another database in DATABASE_URL."
         )
     return [step.revision for step in script.iterate_revisions("head", revision or "base")][::-1]
+
+
+def works_since(connection: Connection) -> int | None:
+    """
+    The oldest step whose program still works with a database; None before that was put down.
+    """
+    if not inspect(connection).has_table(versions.name):
+        return None
+    found: int | None = connection.scalar(select(versions.c.version).where(versions.c.name == "schema"))
+    return found
 
 
 def differences(connection: Connection) -> list[object]:
@@ -76,7 +92,7 @@ def _config() -> Config:
 
 
 def _missing(connection: Connection) -> list[str]:
-    return steps_after(revision_of(connection))
+    return steps_after(revision_of(connection), works_since(connection))
 
 
 def _is_used(connection: Connection) -> bool:
@@ -87,7 +103,8 @@ def _upgrade(connection: Connection) -> list[str]:
     # Replicas that start together: the first does it, and the others find it done.
     lock_table(connection, metadata.tables["exports"], is_exclusive=True)
     missing = _missing(connection)
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    if missing:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
     return missing

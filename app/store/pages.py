@@ -14,9 +14,9 @@ from app.domain.backfill import Backfill, Page, PageCount, Skip, advanced
 from app.domain.change import MembershipChange, nanoseconds
 from app.domain.erasure import Digests
 from app.domain.merge import Verdict
-from app.store.differences import upsert
+from app.store.differences import lock_table, upsert
 from app.store.keep import Batch, Effect
-from app.store.schema import dry_run_people
+from app.store.schema import dry_run_people, exports
 
 _SKIPPED = {Verdict.IGNORED: Skip.ALREADY_THERE, Verdict.STALE: Skip.CHANGED_SINCE}
 
@@ -27,6 +27,7 @@ def keep_page(
     """
     The backfill as it stands after this page, and the accounts that have somebody to call for.
     """
+    lock_table(connection, exports, is_exclusive=False)
     batch = Batch(connection, now, is_backfill=True)
     due_accounts: frozenset[str] = frozenset()
     if backfill.is_dry_run:

@@ -150,7 +150,7 @@ def _prepare(statement: Statement, names: list[str], dialect: Dialect, *, is_ord
 
 def _compiled(statement: Statement, names: list[str], dialect: Dialect) -> SQLCompiler:
     compiled = statement.compile(dialect=dialect, column_keys=names)
-    if not isinstance(compiled, SQLCompiler) or not set(names) <= compiled.binds.keys():
+    if not set(names) <= compiled.binds.keys():
         raise ValueError(f"Not all of {names} are parameters.")
     return compiled
 

@@ -43,7 +43,11 @@ def _lease(due: Select[tuple[int]], *names: str) -> Prepared:
     leased = (
         update(members)
         .where(members.c.id.in_(select(free.prefix_with("MATERIALIZED").c.id)))
-        .values(due_at=bindparam("b_until"), attempts=members.c.attempts + literal_column("1"), lease=bindparam("b_lease"))
+        .values(
+            due_at=bindparam("b_until"),
+            attempts=members.c.attempts + literal_column("1"),
+            lease=bindparam("b_lease"),
+        )
         .returning(members.c.id, members.c.address, members.c.attempts, members.c.priority)
     )
     return Prepared(leased, *names, "b_limit", "b_until", "b_lease")
@@ -200,9 +204,7 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
     return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
 
 
-def _order(
-    connection: Connection, account: str, room: Room, now: datetime
-) -> list[tuple[Prepared, int, int]]:
+def _order(connection: Connection, account: str, room: Room, now: datetime) -> list[tuple[Prepared, int, int]]:
     """
     Who is served first: of which priority, and how many at most.
 

@@ -82,6 +82,9 @@ exports = Table(
     Column("list_name", String(128)),
     Column("list_id", String(64)),
     Column("list_ready_at", Moment),
+    # Who makes the list, and until when nobody else may.
+    Column("list_lease", BigInteger),
+    Column("list_leased_until", Moment),
     Column("state", String(16), nullable=False),
     Column("reason", Text),
     # Members up to this id have been made due since the export began to run; null once all have been.
@@ -370,4 +373,34 @@ dry_run_people = Table(
     Column("backfill_id", ForeignKey("backfills.id"), primary_key=True, autoincrement=False),
     Column("digest", String(32), primary_key=True),
     Column("effect", String(8), nullable=False),
+)
+
+# How many calls of an account's endpoint the replicas have taken in the window of Sailthru that ends then (a minute, in
+# seconds since 1970 by Sailthru's clock), and in the one before.
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("endpoint", String(64), primary_key=True),
+    *(
+        Column(name, BigInteger, nullable=False, server_default="0")
+        for name in ("window_ends", "taken", "backfills", "taken_before", "backfills_before")
+    ),
+)
+
+# What one replica does for all, and when it is due again.
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("next_at", Moment, nullable=False),
+)
+
+# `exports` goes up with every change of an export, so that a replica knows whether it remembers the newest. `schema` is
+# the oldest step whose program still works with these tables: older replicas go on beside newer ones.
+versions = Table(
+    "versions",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("version", BigInteger, nullable=False),
 )

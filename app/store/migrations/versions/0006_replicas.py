@@ -1,0 +1,41 @@
+"""
+Replicas: what they agree on, so that several of them do each thing once.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """
+    Make the tables of budgets, chores and versions, and the columns of who makes a list.
+    """
+    op.add_column("exports", sa.Column("list_lease", sa.BigInteger(), nullable=True))
+    op.add_column("exports", sa.Column("list_leased_until", sa.BigInteger(), nullable=True))
+    op.create_table(
+        "budgets",
+        sa.Column("account", sa.String(length=64), nullable=False),
+        sa.Column("endpoint", sa.String(length=64), nullable=False),
+        sa.Column("window_ends", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("taken", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("backfills", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("taken_before", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("backfills_before", sa.BigInteger(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("account", "endpoint", name=op.f("pk_budgets")),
+    )
+    op.create_table(
+        "chores",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_chores")),
+    )
+    versions = op.create_table(
+        "versions",
+        sa.Column("name", sa.String(length=16), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_versions")),
+    )
+    op.bulk_insert(versions, [{"name": "exports", "version": 0}, {"name": "schema", "version": 6}])
