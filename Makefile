@@ -11,8 +11,8 @@ $(shell $(BIN)/python -c 'import pip' 2>/dev/null || rm -f $(BIN)/python $(RUNTI
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-strip-extras --quiet
-COMPILE_RUNTIME := $(COMPILE) --group build --output-file requirements.txt
-COMPILE_DEV := $(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
+COMPILE_RUNTIME := $(COMPILE) --group build --extra postgres --output-file requirements.txt
+COMPILE_DEV := $(COMPILE) --group dev --extra postgres --constraint requirements.txt --output-file requirements-dev.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -9,13 +9,13 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import (
@@ -258,7 +258,7 @@ class Pool:
         """
         return Doorbell(self._engine, self._url, on_ring)
 
-    async def _outlasting(self, transaction: Any) -> Any:  # noqa: ANN401 - whatever the work returns
+    async def _outlasting(self, transaction: Coroutine[Any, Any, T]) -> T:
         """
         A transaction goes on although its caller goes away: cut off, its connection would be lost with it.
         """
