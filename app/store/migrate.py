@@ -4,13 +4,15 @@ Brings a database to the schema of this version, before anything else uses it.
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import JSON, Column, Connection, inspect, select
+from sqlalchemy.schema import DefaultClause
 
 from app.domain.errors import BadSettings
 from app.store.differences import copy_sqlite, lock_table, parse_url, sqlite_path
@@ -81,8 +83,24 @@ def differences(connection: Connection) -> list[object]:
     """
     What sets the database apart from the schema of this version; empty after `migrate`.
     """
-    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-    return list(compare_metadata(context, metadata))
+    opts = {"compare_type": True, "compare_server_default": _is_other_default}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=opts), metadata))
+
+
+def _is_other_default(
+    _context: MigrationContext,
+    found: Column[Any],
+    _wanted: Column[Any],
+    found_default: str | None,
+    _wanted_default: DefaultClause | None,
+    rendered: str | None,
+) -> bool | None:
+    """
+    Whether two defaults differ; None where the ordinary way finds out. For JSON it can't: PostgreSQL compares none.
+    """
+    if not isinstance(found.type, JSON) or found_default is None or rendered is None:
+        return None
+    return found_default.removesuffix("::json").strip("'") != rendered.strip("'")
 
 
 def _config() -> Config:
