@@ -13,7 +13,7 @@ from app.store.exports import Exports
 from app.store.housekeeping import keep_house, prune
 from app.store.members import Members
 from app.store.rejected import RejectedEvent, RejectedEvents
-from app.store.schema import journal, memberships, minute_counts
+from app.store.schema import journal, memberships, minute_counts, minute_latencies, rejected_events
 from tests.factories import HOUR, MINUTE, NOON, Clock, enter
 from tests.store.conftest import Running
 from tests.store.watching import watching
