@@ -75,7 +75,7 @@ log = structlog.get_logger(__name__)
 
 LIST_PATIENCE = timedelta(seconds=10)
 # Where replicas share a database: how often one looks for what another has done, although nobody woke it.
-LOOK_FOR_DUE, LOOK_FOR_ORDERS, LOOK_AT_ACCOUNTS = timedelta(seconds=5), timedelta(seconds=30), timedelta(seconds=5)
+LOOK_FOR_DUE, LOOK_FOR_ORDERS, LOOK_AT_ACCOUNTS = timedelta(seconds=15), timedelta(seconds=30), timedelta(seconds=15)
 # So long a start waits for PostgreSQL, which may start at the same time.
 START_PATIENCE_SECONDS, START_PAUSE_SECONDS = 60.0, 2.0
 EXPORTS_CHANGED, BACKFILL_STARTED, DUE = "exports", "backfill", "due:"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from app.store.engine import Database
-from app.store.migrate import migrate
 from tests import postgresql
 from tests.factories import Clock
+from tests.places import PLACE, make
 
 # Where the server of this run answers: set once, for all workers.
 SERVER = "TESTS_POSTGRESQL"
@@ -80,7 +80,7 @@ def migrated_template(postgresql_url: str) -> Iterator[str]:
     The name of a database with the schema of this version, made once and copied for each test.
     """
     with postgresql.database(postgresql_url) as url:
-        asyncio.run(_make(url))
+        asyncio.run(make(url))
         yield url.rpartition("/")[2]
 
 
@@ -90,16 +90,8 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     An SQLite file with the schema of this version, made once and copied for each test.
     """
     path = tmp_path_factory.mktemp("migrated") / "store.db"
-    asyncio.run(_make(f"sqlite:///{path}"))
+    asyncio.run(make(f"sqlite:///{path}"))
     return path
-
-
-async def _make(url: str) -> None:
-    database = Database.open(url)
-    try:
-        await migrate(database, url)
-    finally:
-        await database.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -147,6 +139,19 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+@pytest.fixture
+def everywhere(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """
+    Whatever is opened in the test is opened on each kind.
+    """
+    if kind == "sqlite":
+        yield
+        return
+    server, template = request.getfixturevalue("postgresql_url"), request.getfixturevalue("migrated_template")
+    with PLACE.on_postgresql(server, template):
+        yield
 
 
 @pytest.fixture

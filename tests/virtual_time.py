@@ -4,7 +4,8 @@ An event loop whose time jumps to the next timer as soon as nothing else is read
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -13,13 +14,16 @@ T = TypeVar("T")
 
 class _Selector(selectors.SelectSelector):
     """
-    Sleeps by moving the loop's time.
+    Sleeps by moving the loop's time; but while something outside is waited for, which takes real time, it waits.
     """
 
     slept = 0.0
+    waits_for = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        if not ready and self.waits_for:
+            return super().select(None if timeout is None or timeout > 0 else 0)
         if not ready:
             if timeout is None:
                 raise RuntimeError("All tasks wait for each other.")
@@ -29,7 +33,7 @@ class _Selector(selectors.SelectSelector):
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """
-    Its time begins at 0. Nothing in it may wait for a thread or another process.
+    Its time begins at 0. Nothing in it may wait for a thread or another process, but within `outside`.
     """
 
     def __init__(self) -> None:
@@ -38,6 +42,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._sleeper.slept
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """
+        Time stands still while something outside of the loop is waited for.
+        """
+        self._sleeper.waits_for += 1
+        try:
+            yield
+        finally:
+            self._sleeper.waits_for -= 1
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -1,9 +1,10 @@
 """
 The whole service in a time that jumps: real doors, store, worker and client, both sandboxes at the other ends.
 
-Everything runs on one event loop in one thread, so that hours pass in moments and a run is repeatable: SQLite's calls
-are made on the loop itself, not on the driver's thread. A process can die between any two commits: all its objects
-are thrown away, what it had sent goes on at the other end, and the next process opens the file that is left.
+Everything runs on one event loop in one thread, so that hours pass in moments and, on SQLite, a run is repeatable: its
+calls are made on the loop itself, not on the driver's thread. While PostgreSQL works, time stands. A process can die
+between any two commits: all its objects are thrown away, what it had sent goes on at the other end, and the next
+process opens what is left.
 """
 
 import asyncio
@@ -33,7 +34,8 @@ from app.sandbox.sailthru import Access, SailthruSandbox
 from app.store import differences
 from app.store.engine import Database
 from tests.factories import NOON
-from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, HOOK, LYTICS_TOKEN, WEBHOOK_TOKEN, put_database, settings
+from tests.places import PLACE
+from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, HOOK, LYTICS_TOKEN, WEBHOOK_TOKEN, settings
 from tests.virtual_time import VirtualTimeLoop
 
 T = TypeVar("T")
@@ -70,6 +72,16 @@ class _Life:
     def __init__(self) -> None:
         self.over = asyncio.Event()
         self.commits_left: int | None = None
+        self.transactions: set[asyncio.Task[Any]] = set()
+
+    async def in_time_that_stands(self, transaction: Coroutine[Any, Any, T]) -> T:
+        """
+        Its result; the other end of a database's connection knows no virtual time.
+        """
+        task = asyncio.create_task(_outside(transaction))
+        self.transactions.add(task)
+        task.add_done_callback(self.transactions.discard)
+        return await asyncio.shield(task)
 
     def check(self) -> None:
         if self.over.is_set():
@@ -87,10 +99,18 @@ class _Life:
         Every task stops where it is.
         """
         self.over.set()
+        await self._transactions_end()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and not _is_sandbox(task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _transactions_end(self) -> None:
+        """
+        What the database has begun it ends by itself, whoever has died; nobody hears of it.
+        """
+        while under_way := [transaction for transaction in self.transactions if not transaction.done()]:
+            await asyncio.wait(under_way)
 
 
 @dataclass
@@ -130,7 +150,8 @@ class World:
     errors: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        asyncio.run(put_database(self.folder / "service.db"))
+        # Made while everything is as it is.
+        PLACE.url(self.folder)
         self._patches = _patches()
         self._patches.__enter__()
         self._runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
@@ -217,6 +238,12 @@ class World:
         await self.service.exports.start(audience.id, audience_slug=audience.slug, account="default", fields=fields)
         self.service.exports_changed()
         await self.work_until_told()
+
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """
+        What is stored, also of a process that has died.
+        """
+        return await _outside(_read(self.service.database, work))
 
     async def counts(self) -> dict[str, int]:
         """
@@ -329,21 +356,39 @@ class World:
         self.joins_repeated += value or 0
 
 
+async def _outside(work: Coroutine[Any, Any, T]) -> T:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    with loop.outside():
+        return await work
+
+
 _LIVES: WeakKeyDictionary[Database, _Life] = WeakKeyDictionary()
-_write, _read = Database.write, Database.read
+_write, _change, _read, _shut = Database.write, Database.change, Database.read, Database.close
 
 
 async def _write_while_alive(self: Database, work: Callable[[Connection], T]) -> T:
     life = _LIVES[self]
     life.check()
-    result = await _write(self, work)
+    result = await life.in_time_that_stands(_write(self, work))
     life.committed()
     return result
 
 
+async def _change_while_alive(self: Database, work: Callable[[Connection], T]) -> T:
+    return await _LIVES[self].in_time_that_stands(_change(self, work))
+
+
 async def _read_while_alive(self: Database, work: Callable[[Connection], T]) -> T:
-    _LIVES[self].check()
-    return await _read(self, work)
+    life = _LIVES[self]
+    life.check()
+    result = await life.in_time_that_stands(_read(self, work))
+    life.check()
+    return result
+
+
+async def _close_in_time_that_stands(self: Database) -> None:
+    await _outside(_shut(self))
 
 
 @contextmanager
@@ -351,7 +396,11 @@ def _patches() -> Iterator[None]:
     with (
         mock.patch.object(differences, "ThreadPoolExecutor", _OnTheLoop),
         mock.patch.object(Database, "write", _write_while_alive),
+        mock.patch.object(Database, "change", _change_while_alive),
         mock.patch.object(Database, "read", _read_while_alive),
+        mock.patch.object(Database, "close", _close_in_time_that_stands),
+        # It listens at all times, and its connection knows no virtual time.
+        mock.patch.object(Database, "doorbell", return_value=None),
     ):
         yield
 

@@ -10,6 +10,13 @@ import pytest
 from tests.promises.processes import Sandbox, Service, running
 
 
+@pytest.fixture(autouse=True)
+def on_each(everywhere: None) -> None:
+    """
+    Every promise is kept on each kind of database.
+    """
+
+
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[tuple[Service, Sandbox]]:
     """

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from app.sandbox.audiences import SPRING_BUYERS
+from tests.places import PLACE
 
 T = TypeVar("T")
 
@@ -157,14 +158,14 @@ class Sandbox:
 
 class Service:
     """
-    The service on an SQLite file of its own.
+    The service on a database of its own: an SQLite file in `data`, or one on PostgreSQL.
     """
 
     def __init__(self, folder: Path, sandbox: Sandbox, **env: str) -> None:
         self.port = free_port()
         self.database = folder / "data" / "service.db"
         settings = {
-            "DATABASE_URL": f"sqlite:///{self.database}",
+            "DATABASE_URL": PLACE.url(folder) if PLACE.is_postgresql else f"sqlite:///{self.database}",
             "WEBHOOK_TOKENS": f"tests:{WEBHOOK_TOKEN}",
             "ADMIN_TOKENS": f"tests:{ADMIN_TOKEN}",
             "LYTICS_API_TOKEN": LYTICS_TOKEN,

@@ -1,0 +1,24 @@
+"""
+The program on a machine whose clock is wrong: `SKEW_SECONDS=3600 python -m tests.promises.skewed serve`.
+"""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+from app.__main__ import main
+from app.store import clock, differences
+
+SKEW = timedelta(seconds=float(os.environ["SKEW_SECONDS"]))
+
+
+def wrong_clock() -> datetime:
+    return datetime.now(UTC) + SKEW
+
+
+if __name__ == "__main__":
+    _right = time.time
+    time.time = lambda: _right() + SKEW.total_seconds()
+    clock.wall_clock = wrong_clock
+    differences.wall_clock = wrong_clock
+    main()

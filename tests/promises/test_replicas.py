@@ -1,0 +1,292 @@
+"""
+Several replicas on one PostgreSQL, as real processes whose clocks are an hour apart: whatever dies, and when, the
+promises hold.
+"""
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.sandbox import webhooks
+from app.sandbox.audiences import Audience
+from app.sandbox.people import address_of
+from tests import postgresql
+from tests.bench.sandbox import AUDIENCES, secret_of
+from tests.promises.processes import (
+    ADMIN_TOKEN,
+    API_KEY,
+    LYTICS_TOKEN,
+    WEBHOOK_TOKEN,
+    Process,
+    Sandbox,
+    free_port,
+    is_up,
+    until,
+)
+
+HOUR_SECONDS = 3600
+SECONDS = float(os.environ.get("REPLICAS_SECONDS", "25"))
+PEOPLE, BROUGHT_OVER = 60, 1200
+LIMIT, SHARE = 3000, 0.8
+BACKLOG_LEFT = 180
+LIVE, OTHER, BACKFILLED = AUDIENCES
+
+
+@pytest.fixture(autouse=True)
+def on_each() -> None:
+    """
+    Only PostgreSQL has replicas; this one is restarted, and so a server of its own.
+    """
+
+
+class LimitedSandbox(Sandbox):
+    """
+    A Sailthru whose limit binds.
+    """
+
+    def program(self, log: Path, latency: float) -> Process:
+        ports = [str(self.port), str(self.lytics_port)]
+        return Process([*ports, str(LIMIT), API_KEY], {}, log, module="tests.bench.sandbox")
+
+
+class Replica:
+    """
+    One process, on a machine whose clock is so many seconds ahead.
+    """
+
+    def __init__(self, folder: Path, sandbox: Sandbox, url: str, number: int, skew: float, *words: str) -> None:
+        self.port = free_port()
+        env = {
+            "DATABASE_URL": url,
+            "WEBHOOK_TOKENS": f"tests:{WEBHOOK_TOKEN}",
+            "ADMIN_TOKENS": f"tests:{ADMIN_TOKEN}",
+            "LYTICS_API_TOKEN": LYTICS_TOKEN,
+            "LYTICS_BASE_URL": f"http://127.0.0.1:{sandbox.lytics_port}",
+            "SAILTHRU_API_KEY": API_KEY,
+            "SAILTHRU_API_SECRET": secret_of(API_KEY),
+            "SAILTHRU_BASE_URL": f"http://127.0.0.1:{sandbox.port}",
+            "SAILTHRU_TIMEOUT_SECONDS": "2",
+            "SAILTHRU_RATE_SHARE": str(SHARE),
+            "PORT": str(self.port),
+            "SKEW_SECONDS": str(skew),
+        }
+        self.log = folder / f"replica{number}.log"
+        self.process = Process(list(words or ["serve"]), env, self.log, module="tests.promises.skewed")
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=30
+        )
+
+    def start(self) -> None:
+        self.process.start()
+
+    def wait(self) -> None:
+        def look() -> bool:
+            assert self.process.is_running, self.log.read_text()[-3000:]
+            return is_up(self.http, "/health/ready")
+
+        until(look, bool)
+
+    def close(self) -> None:
+        self.http.close()
+        self.process.end()
+
+
+@dataclass
+class Scene:
+    """
+    Replicas, and what they share.
+    """
+
+    server: postgresql.Server
+    sandbox: LimitedSandbox
+    replicas: list[Replica]
+
+    def admin(self, path: str, *, method: str = "GET", json: object = None) -> Any:
+        """
+        What one of the replicas answers; whichever can.
+        """
+        deadline = time.monotonic() + 60
+        while True:
+            for replica in self.replicas:
+                try:
+                    answer = replica.http.request(method, path, json=json)
+                except httpx.TransportError:
+                    continue
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    assert answer.is_success, answer.text
+                    return answer.json()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+@contextmanager
+def scene(folder: Path, *roles: tuple[str, ...]) -> Iterator[Scene]:
+    """
+    Replicas with one role each, `serve` if none is named; the first one's clock is an hour behind, the last one's an
+    hour ahead.
+    """
+    with ExitStack() as stack:
+        server = stack.enter_context(postgresql.server())
+        sandbox = LimitedSandbox(folder)
+        stack.callback(sandbox.close)
+        replicas = []
+        for number, words in enumerate(roles):
+            skew = (number - (len(roles) - 1) / 2) * HOUR_SECONDS
+            replica = Replica(folder, sandbox, server.url, number, skew, *words)
+            stack.callback(replica.close)
+            replica.start()
+            replicas.append(replica)
+        for replica in replicas:
+            replica.wait()
+        yield Scene(server, sandbox, replicas)
+
+
+@dataclass
+class History:
+    """
+    What senders have sent and heard to be kept: by audience and person, the newest move and when it was.
+
+    A person's moves are sent one after the other, each to any replica, until one has answered 200.
+    """
+
+    scene: Scene
+    newest: dict[tuple[str, int], tuple[bool, datetime]] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def send(self, share: int, of: int, seed: int) -> None:
+        """
+        Until it is over, for one part of the people.
+        """
+        dice = random.Random(seed)
+        people = range(share, PEOPLE, of)
+        at = datetime.now(UTC) - timedelta(minutes=1)
+        while not self.over.is_set():
+            person, audience = dice.choice(people), dice.choice((LIVE, OTHER))
+            at = max(at + timedelta(microseconds=1), datetime.now(UTC) - timedelta(seconds=dice.random()))
+            self._move(dice, audience, person, at, is_enter=dice.random() < 0.6)
+
+    def _move(self, dice: random.Random, audience: Audience, person: int, at: datetime, *, is_enter: bool) -> None:
+        make = webhooks.enter if is_enter else webhooks.exit_
+        body = make(address(person), at=at, audience=audience)
+        while True:
+            replica = dice.choice(self.scene.replicas)
+            try:
+                answer = replica.http.post("/webhooks/lytics", json=body, headers={"Authorization": WEBHOOK_TOKEN})
+            except httpx.TransportError:
+                self.refused["not reached"] += 1
+                time.sleep(0.02)
+                continue
+            if answer.status_code == httpx.codes.OK:
+                break
+            assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, answer.text
+            assert answer.headers["Retry-After"]
+            self.refused["503"] += 1
+            time.sleep(0.02)
+        self.newest[audience.id, person] = is_enter, at
+
+
+def address(person: int) -> str:
+    return f"person{person}@example.com"
+
+
+@pytest.mark.timeout(600)
+def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_path: Path) -> None:
+    """
+    Replicas are killed and started again at random, PostgreSQL once in the middle.
+    """
+    seed = int(os.environ.get("REPLICAS_SEED", random.SystemRandom().randrange(2**31)))
+    print(f"REPLICAS_SEED={seed}")  # noqa: T201 - pytest shows it where the test fails
+    dice = random.Random(seed)
+    with scene(tmp_path, (), (), ()) as here:
+        here.sandbox.lytics.post(
+            "members", json={"audience": BACKFILLED.id, "generate": BROUGHT_OVER}
+        ).raise_for_status()
+        order = {"audience": BACKFILLED.id, "existing_users": True}
+        here.admin("/exports", method="POST", json=order)
+        history = History(here)
+        with ThreadPoolExecutor(4) as senders:
+            sent = [senders.submit(history.send, n, 4, seed + n) for n in range(4)]
+            try:
+                _kill_at_random(here, dice)
+            finally:
+                history.over.set()
+            for each in sent:
+                each.result()
+        _come_to_rest(here)
+        account = here.sandbox.account()
+
+        for audience in (LIVE, OTHER):
+            wanted = {
+                address(p) for (a, p), (is_in, _) in history.newest.items() if a == audience.id and is_in
+            }
+            assert here.sandbox.members(f"Lytics {audience.name}") == wanted
+        assert here.sandbox.members(f"Lytics {BACKFILLED.name}") == {address_of(n) for n in range(BROUGHT_OVER)}
+        assert account["most_at_once_per_person"] == 1
+        assert account["calls"]["POST /list"] == 3
+        assert set(account["lists_by_name"].values()) == {1}
+        assert account["over_limit"] == {}
+        assert account["most_in_a_minute"]["POST /user"] <= SHARE * LIMIT
+        backfill = here.admin(f"/exports/{_export_of(here, BACKFILLED)['id']}/backfills")["items"][0]
+        assert (backfill["state"], backfill["scanned"]) == ("completed", BROUGHT_OVER)
+        # The faults were real ones.
+        assert history.refused["not reached"] > 0
+        assert history.refused["503"] > 0
+
+
+def _kill_at_random(here: Scene, dice: random.Random) -> None:
+    ends, restarts_at = time.monotonic() + SECONDS, time.monotonic() + SECONDS / 2
+    has_restarted = False
+    while time.monotonic() < ends:
+        time.sleep(dice.uniform(0.5, 2.5))
+        if not has_restarted and time.monotonic() >= restarts_at:
+            here.server.kill()
+            time.sleep(dice.uniform(0.5, 2))
+            here.server.start()
+            has_restarted = True
+            continue
+        victim = dice.choice(here.replicas)
+        victim.process.kill()
+        time.sleep(dice.uniform(0, 2))
+        victim.start()
+        if dice.random() < 0.7:
+            victim.wait()
+
+
+def _come_to_rest(here: Scene) -> None:
+    for replica in here.replicas:
+        if not replica.process.is_running:
+            replica.start()
+        replica.wait()
+    until(
+        lambda: [(e["state"], e["counts"]["pending"]) for e in here.admin("/exports")["items"]],
+        lambda standings: all(standing == ("running", 0) for standing in standings),
+        patience=BACKLOG_LEFT,
+    )
+    until(
+        lambda: here.admin(f"/exports/{_export_of(here, BACKFILLED)['id']}/backfills")["items"][0],
+        lambda backfill: backfill["ended_at"],
+        patience=BACKLOG_LEFT,
+    )
+    until(
+        lambda: [e["counts"]["pending"] for e in here.admin("/exports")["items"]],
+        lambda pending: not any(pending),
+        patience=BACKLOG_LEFT,
+    )
+
+
+def _export_of(here: Scene, audience: Audience) -> dict[str, Any]:
+    found = here.admin("/exports")["items"]
+    return next(export for export in found if export["audience"]["id"] == audience.id)
