@@ -237,3 +237,14 @@ async def execute(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
+    """
+    All rows of a query.
+    """
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()

@@ -8,9 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,25 +20,13 @@ import pytest
 from app.sandbox import webhooks
 from app.sandbox.audiences import Audience
 from app.sandbox.people import address_of
-from tests import postgresql
-from tests.bench.sandbox import AUDIENCES, secret_of
-from tests.promises.processes import (
-    ADMIN_TOKEN,
-    API_KEY,
-    LYTICS_TOKEN,
-    WEBHOOK_TOKEN,
-    Process,
-    Sandbox,
-    free_port,
-    is_up,
-    until,
-)
+from tests.bench.sandbox import AUDIENCES
+from tests.promises.processes import until
+from tests.promises.replicas import LIMIT, SHARE, Scene, scene
 
-HOUR_SECONDS = 3600
 SECONDS = float(os.environ.get("REPLICAS_SECONDS", "25"))
 PEOPLE, BROUGHT_OVER = 60, 1200
-LIMIT, SHARE = 3000, 0.8
-BACKLOG_LEFT = 180
+PATIENCE_SECONDS = 180
 LIVE, OTHER, BACKFILLED = AUDIENCES
 
 
@@ -49,108 +35,6 @@ def on_each() -> None:
     """
     Only PostgreSQL has replicas; this one is restarted, and so a server of its own.
     """
-
-
-class LimitedSandbox(Sandbox):
-    """
-    A Sailthru whose limit binds.
-    """
-
-    def program(self, log: Path, latency: float) -> Process:
-        ports = [str(self.port), str(self.lytics_port)]
-        return Process([*ports, str(LIMIT), API_KEY], {}, log, module="tests.bench.sandbox")
-
-
-class Replica:
-    """
-    One process, on a machine whose clock is so many seconds ahead.
-    """
-
-    def __init__(self, folder: Path, sandbox: Sandbox, url: str, number: int, skew: float, *words: str) -> None:
-        self.port = free_port()
-        env = {
-            "DATABASE_URL": url,
-            "WEBHOOK_TOKENS": f"tests:{WEBHOOK_TOKEN}",
-            "ADMIN_TOKENS": f"tests:{ADMIN_TOKEN}",
-            "LYTICS_API_TOKEN": LYTICS_TOKEN,
-            "LYTICS_BASE_URL": f"http://127.0.0.1:{sandbox.lytics_port}",
-            "SAILTHRU_API_KEY": API_KEY,
-            "SAILTHRU_API_SECRET": secret_of(API_KEY),
-            "SAILTHRU_BASE_URL": f"http://127.0.0.1:{sandbox.port}",
-            "SAILTHRU_TIMEOUT_SECONDS": "2",
-            "SAILTHRU_RATE_SHARE": str(SHARE),
-            "PORT": str(self.port),
-            "SKEW_SECONDS": str(skew),
-        }
-        self.log = folder / f"replica{number}.log"
-        self.process = Process(list(words or ["serve"]), env, self.log, module="tests.promises.skewed")
-        self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, timeout=30
-        )
-
-    def start(self) -> None:
-        self.process.start()
-
-    def wait(self) -> None:
-        def look() -> bool:
-            assert self.process.is_running, self.log.read_text()[-3000:]
-            return is_up(self.http, "/health/ready")
-
-        until(look, bool)
-
-    def close(self) -> None:
-        self.http.close()
-        self.process.end()
-
-
-@dataclass
-class Scene:
-    """
-    Replicas, and what they share.
-    """
-
-    server: postgresql.Server
-    sandbox: LimitedSandbox
-    replicas: list[Replica]
-
-    def admin(self, path: str, *, method: str = "GET", json: object = None) -> Any:
-        """
-        What one of the replicas answers; whichever can.
-        """
-        deadline = time.monotonic() + 60
-        while True:
-            for replica in self.replicas:
-                try:
-                    answer = replica.http.request(method, path, json=json)
-                except httpx.TransportError:
-                    continue
-                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                    assert answer.is_success, answer.text
-                    return answer.json()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-
-@contextmanager
-def scene(folder: Path, *roles: tuple[str, ...]) -> Iterator[Scene]:
-    """
-    Replicas with one role each, `serve` if none is named; the first one's clock is an hour behind, the last one's an
-    hour ahead.
-    """
-    with ExitStack() as stack:
-        server = stack.enter_context(postgresql.server())
-        sandbox = LimitedSandbox(folder)
-        stack.callback(sandbox.close)
-        replicas = []
-        for number, words in enumerate(roles):
-            skew = (number - (len(roles) - 1) / 2) * HOUR_SECONDS
-            replica = Replica(folder, sandbox, server.url, number, skew, *words)
-            stack.callback(replica.close)
-            replica.start()
-            replicas.append(replica)
-        for replica in replicas:
-            replica.wait()
-        yield Scene(server, sandbox, replicas)
 
 
 @dataclass
@@ -184,7 +68,7 @@ class History:
         while True:
             replica = dice.choice(self.scene.replicas)
             try:
-                answer = replica.http.post("/webhooks/lytics", json=body, headers={"Authorization": WEBHOOK_TOKEN})
+                answer = replica.send(body)
             except httpx.TransportError:
                 self.refused["not reached"] += 1
                 time.sleep(0.02)
@@ -229,9 +113,7 @@ def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_pa
         account = here.sandbox.account()
 
         for audience in (LIVE, OTHER):
-            wanted = {
-                address(p) for (a, p), (is_in, _) in history.newest.items() if a == audience.id and is_in
-            }
+            wanted = {address(p) for (a, p), (is_in, _) in history.newest.items() if a == audience.id and is_in}
             assert here.sandbox.members(f"Lytics {audience.name}") == wanted
         assert here.sandbox.members(f"Lytics {BACKFILLED.name}") == {address_of(n) for n in range(BROUGHT_OVER)}
         assert account["most_at_once_per_person"] == 1
@@ -270,23 +152,14 @@ def _come_to_rest(here: Scene) -> None:
         if not replica.process.is_running:
             replica.start()
         replica.wait()
-    until(
-        lambda: [(e["state"], e["counts"]["pending"]) for e in here.admin("/exports")["items"]],
-        lambda standings: all(standing == ("running", 0) for standing in standings),
-        patience=BACKLOG_LEFT,
-    )
+    here.wait_until_told(PATIENCE_SECONDS)
     until(
         lambda: here.admin(f"/exports/{_export_of(here, BACKFILLED)['id']}/backfills")["items"][0],
         lambda backfill: backfill["ended_at"],
-        patience=BACKLOG_LEFT,
+        patience=PATIENCE_SECONDS,
     )
-    until(
-        lambda: [e["counts"]["pending"] for e in here.admin("/exports")["items"]],
-        lambda pending: not any(pending),
-        patience=BACKLOG_LEFT,
-    )
+    here.wait_until_told(PATIENCE_SECONDS)
 
 
 def _export_of(here: Scene, audience: Audience) -> dict[str, Any]:
-    found = here.admin("/exports")["items"]
-    return next(export for export in found if export["audience"]["id"] == audience.id)
+    return next(export for export in here.exports() if export["audience"]["id"] == audience.id)
