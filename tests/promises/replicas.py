@@ -104,6 +104,13 @@ class Scene:
         replica.start()
         return replica
 
+    def close(self) -> None:
+        """
+        End all that still runs.
+        """
+        for replica in self.replicas:
+            replica.close()
+
     def exports(self) -> list[dict[str, Any]]:
         """
         All exports.
@@ -150,7 +157,7 @@ def scene(folder: Path, *roles: tuple[str, ...]) -> Iterator[Scene]:
         sandbox = LimitedSandbox(folder)
         stack.callback(sandbox.close)
         here = Scene(folder, server, sandbox, [])
-        stack.callback(lambda: [replica.close() for replica in here.replicas])
+        stack.callback(here.close)
         for number, words in enumerate(roles):
             here.add(server.url, *words, skew=(number - (len(roles) - 1) / 2) * HOUR_SECONDS)
         for replica in here.replicas:

@@ -20,5 +20,5 @@ if __name__ == "__main__":
     _right = time.time
     time.time = lambda: _right() + SKEW.total_seconds()
     clock.wall_clock = wrong_clock
-    differences.wall_clock = wrong_clock
+    vars(differences)["wall_clock"] = wrong_clock
     main()

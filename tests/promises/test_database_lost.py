@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -151,7 +152,7 @@ def test_whichever_commits_are_lost_the_list_ends_exact(here: Scene) -> None:
             person, is_enter = dice.randrange(PEOPLE), dice.random() < 0.6
             make = webhooks.enter if is_enter else webhooks.exit_
             body = make(address(person), at=at + timedelta(seconds=number))
-            until(lambda body=body: replica.send(body), lambda answer: answer.status_code == httpx.codes.OK)
+            until(partial(replica.send, body), lambda answer: answer.status_code == httpx.codes.OK)
             wanted[person] = is_enter
         wire.cut_some(0)
         here.wait_until_told(120)
