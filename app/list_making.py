@@ -94,7 +94,7 @@ class ListMaker:
         # A look, the making, and as long again in which Sailthru may carry out what we gave up.
         self._lease_for = 3 * timeout
         self._sleep = sleep
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
     async def ensure(self, name: str, *, is_again: bool = False) -> None:
         """
@@ -112,10 +112,12 @@ class ListMaker:
             CallFailed: see `SailthruClient.call`.
             StoreUnavailable: whose turn it is can't be known.
         """
-        task = self._running.get(name)
+        # Who only wants to know whether the list is there may find that it is, which is no answer to who knows better.
+        what = (name, is_again)
+        task = self._running.get(what)
         if task is None:
-            task = self._running[name] = asyncio.create_task(self._ensure(name, is_again=is_again))
-            task.add_done_callback(lambda done: self._ended(name, done))
+            task = self._running[what] = asyncio.create_task(self._ensure(name, is_again=is_again))
+            task.add_done_callback(lambda done: self._ended(what, done))
         await asyncio.shield(task)
 
     async def _ensure(self, name: str, *, is_again: bool) -> None:
@@ -132,10 +134,10 @@ class ListMaker:
         try:
             list_id = await self._lists.find_or_make(name)
             await self._exports.list_is_ready(self._account, name, list_id)
-        except OutcomeUnknown:
+        except (OutcomeUnknown, asyncio.CancelledError):
             # It may still be made. Who looks before that is over, and finds nothing, would make a second one.
             raise
-        except BaseException:
+        except Exception:
             await self._give_back(name, lease)
             raise
         await self._give_back(name, lease)
@@ -144,8 +146,8 @@ class ListMaker:
         with suppress(StoreUnavailable):
             await self._exports.give_turn_back(self._account, name, lease=lease)
 
-    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
-        del self._running[name]
+    def _ended(self, what: tuple[str, bool], task: asyncio.Task[None]) -> None:
+        del self._running[what]
         # Asking for the exception tells asyncio that somebody saw it, if every caller was cancelled.
         if not task.cancelled():
             task.exception()

@@ -22,7 +22,7 @@ from app.domain.errors import (
 )
 from app.domain.member import Call, Claim, Settled, Settlement, Told
 from app.domain.retry import RetryPolicy
-from tests.factories import ACCOUNT, ADA, EXPORT, HOUR, LIST, NOON, SECOND, Clock, claim, pending
+from tests.factories import ADA, EXPORT, HOUR, LIST, NOON, SECOND, Clock, claim, pending
 
 TIMEOUT = timedelta(seconds=15)
 # The running clock of the account lags by this.
@@ -40,10 +40,11 @@ class World:
         self.steps: list[str] = []
         self.told: list[tuple[tuple[str, ...], tuple[str, ...], dict[str, object]]] = []
         self.begun: list[tuple[Call, datetime]] = []
+        self.begin_takes: list[timedelta] = []
+        self.is_lost_meanwhile = False
         self.settlements: list[Settlement] = []
         self.outcomes: list[str] = []
         self.latencies: list[timedelta] = []
-        self.ready: list[tuple[str, str, str | None]] = []
         self.repeated_joins = 0
         self.errors: Sequence[CallFailed | None] = []
         self.ensure_error: CallFailed | None = None
@@ -55,14 +56,10 @@ class World:
         self.judged: list[tuple[int, CallFailed | None, bool]] = []
         self.is_outage = False
 
-    async def ensure(self, name: str) -> str | None:
-        self.steps.append(f"ensure {name}")
+    async def ensure(self, name: str, *, is_again: bool = False) -> None:
+        self.steps.append(f"ensure {name} again" if is_again else f"ensure {name}")
         if self.ensure_error is not None:
             raise self.ensure_error
-        return "list-id"
-
-    def forget(self, name: str) -> None:
-        self.steps.append(f"forget {name}")
 
     async def tell(
         self,
@@ -90,16 +87,14 @@ class World:
     async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:
         self.steps.append("begin")
         self.begun.append((call, until))
-        return self.holds
+        if self.begin_takes:
+            self.clock.advance(self.begin_takes.pop(0))
+        return self.holds and not (self.is_lost_meanwhile and len(self.begun) > 1)
 
     async def settle(self, settlement: Settlement) -> Settled:
         self.steps.append("settle")
         self.settlements.append(settlement)
         return self.settled
-
-    async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
-        self.steps.append("ready")
-        self.ready.append((account, name, list_id))
 
     def attempted(self, account: str, outcome: str) -> None:
         self.outcomes.append(outcome)
@@ -215,12 +210,11 @@ class TestOk:
 class TestLists:
     async def test_a_list_is_ensured_before_the_join(self, world: World) -> None:
         """
-        A join of a list that is not there would make one: it is ensured, remembered, and only then joined.
+        A join of a list that is not there would make one: it is ensured, and only then joined.
         """
         await deliver(world, claim(pending(list_ready=False)))
 
-        assert world.steps == [f"ensure {LIST}", "ready", "begin", "tell", "settle"]
-        assert world.ready == [(ACCOUNT, LIST, "list-id")]
+        assert world.steps == [f"ensure {LIST}", "begin", "tell", "settle"]
 
     async def test_only_lists_that_are_joined(self, world: World) -> None:
         """
@@ -248,7 +242,7 @@ class TestLists:
         world.errors = [UnknownList(15, "No such list.")]
         await deliver(world, claim())
 
-        assert world.steps == ["tell", f"forget {LIST}", f"ensure {LIST}", "ready", "begin", "tell", "settle"]
+        assert world.steps == ["tell", f"ensure {LIST} again", "begin", "tell", "settle"]
         assert (world.settlement.told, world.settlement.outcome) == ({EXPORT: Told.IN}, "ok")
 
     async def test_a_list_that_stays_unknown(self, world: World) -> None:
@@ -292,6 +286,27 @@ class TestLease:
         delivered = await deliver(world, held)
 
         assert not {"tell", "read", "settle"} & set(world.steps)
+        assert delivered == Delivered(None, None)
+
+    async def test_a_store_that_took_long_is_asked_for_the_whole_lease_again(self, world: World) -> None:
+        """
+        Less than two timeouts are left of what it gave: Sailthru might carry the request out when somebody else calls.
+        """
+        world.begin_takes = [2 * READS_LAG, READS_LAG + SECOND, READS_LAG]
+        await deliver(world, claim(pending(list_ready=False)))
+
+        assert world.steps == [f"ensure {LIST}", "begin", "begin", "begin", "tell", "settle"]
+        asked_at = [NOON, NOON + 2 * READS_LAG, NOON + 3 * READS_LAG + SECOND]
+        assert [until for _, until in world.begun] == [at + 2 * TIMEOUT + READS_LAG for at in asked_at]
+
+    async def test_a_lease_that_was_lost_while_the_store_took_its_time(self, world: World) -> None:
+        """
+        Somebody else has the member by the second time: the request does not leave.
+        """
+        world.is_lost_meanwhile, world.begin_takes = True, [2 * READS_LAG]
+        delivered = await deliver(world, claim(pending(list_ready=False)))
+
+        assert world.steps == [f"ensure {LIST}", "begin", "begin"]
         assert delivered == Delivered(None, None)
 
     async def test_a_lease_lost_while_the_list_is_made_again(self, world: World) -> None:

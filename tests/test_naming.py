@@ -26,7 +26,6 @@ class World:
         self.name_error: AppError | None = None
         self.state = ExportState.RUNNING
         self.ensured: list[str] = []
-        self.forgotten: list[str] = []
         self.list_error: AppError | None = None
         self.explained: list[str] = []
 
@@ -39,14 +38,13 @@ class World:
             raise self.lytics_error
         return Audience(id_or_slug, "spring_buyers", "Spring Buyers")
 
-    async def ensure(self, name: str) -> str | None:
+    async def ensure(self, name: str) -> None:
         self.ensured.append(name)
         if self.list_error is not None:
             raise self.list_error
-        return "list-id"
-
-    def forget(self, name: str) -> None:
-        self.forgotten.append(name)
+        for one in self.exports.values():
+            if one.list_name == name:
+                self.exports[one.id] = replace(one, list_ready_at=NOON)
 
     async def name(self, export_id: int, audience_name: str) -> Export:
         if self.name_error is not None:
@@ -59,12 +57,6 @@ class World:
     async def explain(self, export_id: int, reason: str) -> None:
         self.explained.append(reason)
         self.exports[export_id] = replace(self.exports[export_id], reason=reason)
-
-    async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
-        assert account == ACCOUNT
-        for one in self.exports.values():
-            if one.list_name == name:
-                self.exports[one.id] = replace(one, list_id=list_id, list_ready_at=NOON)
 
     async def run(self, *, asks_lytics: bool = True) -> bool:
         return await Naming(self, self if asks_lytics else None, {ACCOUNT: self}).run()
@@ -83,8 +75,7 @@ async def test_a_new_export_gets_its_name_and_its_list_at_once() -> None:
 
     assert not is_unfinished
     assert (world.asked, world.ensured) == ([nameless().audience_id], [LIST])
-    assert world.forgotten == [LIST]
-    assert world.exports[1].list_id == "list-id"
+    assert world.exports[1].list_ready_at == NOON
 
 
 async def test_what_is_done_is_not_done_again() -> None:

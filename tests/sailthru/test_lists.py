@@ -1,8 +1,7 @@
 """
-What the service wants of Sailthru, against the sandbox; and how callers share one question.
+What the service wants of Sailthru, against the sandbox.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -39,35 +38,21 @@ def calls(sailthru: SailthruSandbox) -> list[tuple[str, str, Any]]:
 
 class Scripted:
     """
-    Answers calls from a script, each when told to.
+    Answers calls from a script.
     """
 
     def __init__(self, *answers: dict[str, object] | Exception) -> None:
         self.answers = list(answers)
-        self.calls: list[tuple[str, str, Mapping[str, object]]] = []
-        self.open = asyncio.Event()
-        self.is_failing = asyncio.Event()
 
     async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
-        self.calls.append((method, endpoint, payload))
-        await self.open.wait()
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
-            self.is_failing.set()
             raise answer
         return answer
 
 
-async def ready() -> None:
-    """
-    Lets every task run until it waits for something.
-    """
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
 async def test_a_missing_list_is_made_as_a_secondary_one(lists: Lists, sailthru: SailthruSandbox) -> None:
-    made = await lists.ensure(SPRING)
+    made = await lists.find_or_make(SPRING)
 
     assert made
     assert calls(sailthru) == [
@@ -77,120 +62,18 @@ async def test_a_missing_list_is_made_as_a_secondary_one(lists: Lists, sailthru:
 
 
 async def test_a_list_that_exists_is_only_found(lists: Lists, sailthru: SailthruSandbox) -> None:
-    made = await lists.ensure(SPRING)
-
-    lists.forget(SPRING)
-    found = await lists.ensure(SPRING)
+    made = await lists.find_or_make(SPRING)
+    found = await lists.find_or_make(SPRING)
 
     assert found == made
     assert [method for method, *_ in calls(sailthru)] == ["GET", "POST", "GET"]
 
 
-async def test_a_list_once_found_is_remembered(lists: Lists, sailthru: SailthruSandbox) -> None:
-    for _ in range(3):
-        await lists.ensure(SPRING)
-
-    assert len(calls(sailthru)) == 2
-
-
-async def test_many_callers_share_one_pair_of_calls(lists: Lists, sailthru: SailthruSandbox) -> None:
-    """
-    First calls side by side have made several lists of one name at Sailthru.
-    """
-    ids = await asyncio.gather(*(lists.ensure(name) for name in [SPRING, LAPSED] * 10))
-
-    assert len(set(ids)) == 2
-    assert len(calls(sailthru)) == 4
-
-
 async def test_an_answer_without_an_id_is_enough() -> None:
-    client = Scripted({"list": SPRING}, {"list": LAPSED, "list_id": 7})
-    client.open.set()
-    lists = Lists(client)
+    lists = Lists(Scripted({"list": SPRING}, {"list": LAPSED, "list_id": 7}))
 
-    assert await lists.ensure(SPRING) is None
-    assert await lists.ensure(LAPSED) is None
-
-
-async def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
-    client = Scripted({"list_id": "abc"})
-    lists = Lists(client)
-    first, second = [asyncio.create_task(lists.ensure(SPRING)) for _ in range(2)]
-    await ready()
-
-    first.cancel()
-    await ready()
-    client.open.set()
-
-    assert await second == "abc"
-    assert first.cancelled()
-    assert len(client.calls) == 1
-
-
-async def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
-    client = Scripted(Transient(503, "down"), {"list_id": "abc"})
-    client.open.set()
-    lists = Lists(client)
-
-    outcomes = await asyncio.gather(*(lists.ensure(SPRING) for _ in range(3)), return_exceptions=True)
-
-    assert [type(outcome) for outcome in outcomes] == [Transient] * 3
-    assert await lists.ensure(SPRING) == "abc"
-
-
-async def test_a_failure_that_nobody_waits_for_any_more_is_not_kept_either() -> None:
-    client = Scripted(Transient(503, "down"), {"list_id": "abc"})
-    lists = Lists(client)
-    caller = asyncio.create_task(lists.ensure(SPRING))
-    await ready()
-    caller.cancel()
-    await ready()
-    client.open.set()
-    await ready()
-
-    assert await lists.ensure(SPRING) == "abc"
-
-
-async def test_forgetting_does_not_start_a_second_question_beside_the_first() -> None:
-    """
-    Many workers hear "unknown list" at the same moment; two of them must not make it side by side.
-    """
-    client = Scripted(UnknownList(15, "unknown"), {"list_id": "abc"})
-    lists = Lists(client)
-    first = asyncio.create_task(lists.ensure(SPRING))
-    await ready()
-
-    lists.forget(SPRING)
-    second = asyncio.create_task(lists.ensure(SPRING))
-    await ready()
-    client.open.set()
-
-    assert (await first, await second) == ("abc", "abc")
-    assert [method for method, *_ in client.calls] == ["GET", "POST"]
-
-
-async def test_a_failed_question_does_not_drop_the_one_that_followed_it() -> None:
-    client = Scripted(Transient(503, "down"), {"list_id": "abc"})
-    lists = Lists(client)
-
-    async def ask_again() -> str | None:
-        # Woken before asyncio tells anybody else that the first question has failed.
-        await client.is_failing.wait()
-        lists.forget(SPRING)
-        return await lists.ensure(SPRING)
-
-    first, second = asyncio.create_task(lists.ensure(SPRING)), asyncio.create_task(ask_again())
-    await ready()
-    client.open.set()
-
-    with pytest.raises(Transient):
-        await first
-    assert (await second, await lists.ensure(SPRING)) == ("abc", "abc")
-    assert len(client.calls) == 2
-
-
-def test_forgetting_an_unknown_list_is_harmless() -> None:
-    Lists(Scripted()).forget(SPRING)
+    assert await lists.find_or_make(SPRING) is None
+    assert await lists.find_or_make(LAPSED) is None
 
 
 async def test_one_call_tells_joins_leaves_and_vars(lists: Lists, sailthru: SailthruSandbox) -> None:
@@ -253,14 +136,12 @@ async def test_a_person_without_a_profile_is_none(lists: Lists) -> None:
 @pytest.mark.parametrize("answer", [{"lists": None}, {"lists": []}, {"lists": {}}, {"keys": {}}])
 async def test_every_way_to_say_no_list_is_understood(answer: dict[str, object]) -> None:
     client = Scripted(answer)
-    client.open.set()
 
     assert await Lists(client).lists_of(ADA) == frozenset()
 
 
 async def test_lists_in_an_unknown_form_are_not_taken_for_none() -> None:
     client = Scripted({"lists": "all of them"})
-    client.open.set()
 
     with pytest.raises(Transient) as caught:
         await Lists(client).lists_of(ADA)
@@ -269,7 +150,6 @@ async def test_lists_in_an_unknown_form_are_not_taken_for_none() -> None:
 
 async def test_other_refusals_of_a_read_are_raised() -> None:
     client = Scripted(Permanent(99, "refused"))
-    client.open.set()
 
     with pytest.raises(Permanent) as caught:
         await Lists(client).lists_of(ADA)
@@ -282,10 +162,9 @@ async def test_a_list_that_is_refused_is_nobodys_fault(answers: list[Exception])
     Whoever waits for the list is not given up: it is made once somebody has seen to it.
     """
     client = Scripted(*answers, {"list_id": "abc"})
-    client.open.set()
     lists = Lists(client)
 
     with pytest.raises(UnknownList) as caught:
-        await lists.ensure("Lytics Spring Buyers")
+        await lists.find_or_make(SPRING)
     assert caught.value.code == 99
-    assert await lists.ensure("Lytics Spring Buyers") == "abc"
+    assert await lists.find_or_make(SPRING) == "abc"
