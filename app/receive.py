@@ -33,9 +33,9 @@ class Exports(Protocol):
         """
         ...
 
-    async def is_current(self) -> bool:
+    async def is_current(self, version: int) -> bool:
         """
-        Whether what is in memory is what is stored.
+        Whether what was in memory then is what is stored.
         """
         ...
 
@@ -51,9 +51,9 @@ class Exports(Protocol):
         """
         ...
 
-    async def count_unexported(self, audience_id: str, audience_slug: str) -> bool:
+    async def count_unexported(self, audience_id: str, audience_slug: str, version: int) -> bool:
         """
-        Remember that an event was ignored; false if what is in memory is not what is stored.
+        Remember that an event was ignored; false if what was in memory then is not what is stored.
         """
         ...
 
@@ -114,41 +114,40 @@ class Receiver:
         Keep the events of one webhook; what is counted as accepted or ignored is on disk when this returns.
 
         Raises:
-            StoreUnavailable: nothing was kept, or of more than a thousand events only the first ones; the sender comes
-                again, and those are duplicates then.
+            StoreUnavailable: not all could be kept; the sender comes again, and what was kept is duplicates then.
         """
         if len(events) <= MOST_EVENTS_AT_ONCE:
             return await self._receive(events)
-        receipts = [
-            await self._receive(events[start : start + MOST_EVENTS_AT_ONCE])
-            for start in range(0, len(events), MOST_EVENTS_AT_ONCE)
-        ]
-        return Receipt(
-            sum(one.accepted for one in receipts),
-            sum(one.ignored for one in receipts),
-            tuple(rejection for one in receipts for rejection in one.rejected),
+        return _sum(
+            [
+                await self._receive(events[start : start + MOST_EVENTS_AT_ONCE])
+                for start in range(0, len(events), MOST_EVENTS_AT_ONCE)
+            ]
         )
 
     async def _receive(self, events: Sequence[AudienceEvent]) -> Receipt:
-        while True:
-            receipt = await self._try(events)
-            if receipt is not None:
-                return receipt
+        receipt, again = await self._try(events)
+        while again:
             # Another replica has changed an export: what it ordered counts from now on, for us too.
             await self._exports.refresh()
+            more, again = await self._try(again)
+            receipt = _sum([receipt, more])
+        return receipt
 
-    async def _try(self, events: Sequence[AudienceEvent]) -> Receipt | None:
+    async def _try(self, events: Sequence[AudienceEvent]) -> tuple[Receipt, Sequence[AudienceEvent]]:
         """
-        None if the events were looked at with exports in mind that were changed since.
+        What became of them, and those that were looked at with exports in mind that were changed since.
         """
         changes: list[MembershipChange] = []
         # Which event each change is of.
         events_of: list[int] = []
         rejected: list[Rejection] = []
         unexported: list[AudienceEvent] = []
-        known = [self._exports.of_audience(e.audience_id) or await self._new_exports_of(e) for e in events]
+        await self._start_missing(events)
+        # All of one version: nothing is waited for until each event was looked at.
         version = self._exports.version
-        for number, (event, exports) in enumerate(zip(events, known, strict=True)):
+        for number, event in enumerate(events):
+            exports = self._exports.of_audience(event.audience_id)
             own = [change for export in exports if (change := self._change(event, export)) is not None]
             if not exports:
                 unexported.append(event)
@@ -156,26 +155,37 @@ class Receiver:
                 rejected.append(_no_address(event, exports[0].email_field))
             changes += own
             events_of += [number] * len(own)
-        if rejected and not await self._exports.is_current():
-            return None
-        if unexported:
-            # All at once, so that they share a transaction.
-            counts = (self._exports.count_unexported(e.audience_id, e.audience_slug) for e in unexported)
-            if not all(await asyncio.gather(*counts)):
-                return None
+        if rejected and not await self._exports.is_current(version):
+            return Receipt(0, 0, ()), events
         kept = await self._members.keep_current(changes, version) if changes else Kept((), frozenset())
         if kept is None:
-            return None
+            return Receipt(0, 0, ()), events
         for account in kept.due_accounts:
             self._wake(account)
         verdicts = zip(events_of, kept.verdicts, strict=True)
         accepted = len({number for number, verdict in verdicts if verdict is Verdict.ACCEPTED})
-        return Receipt(accepted, len(events) - accepted - len(rejected), tuple(rejected))
+        again = await self._count(unexported, version)
+        ignored = len(events) - accepted - len(rejected) - len(again)
+        return Receipt(accepted, ignored, tuple(rejected)), again
 
-    async def _new_exports_of(self, event: AudienceEvent) -> tuple[Export, ...]:
-        return () if self._auto_export is None else (await self._start(event, self._auto_export),)
+    async def _count(self, unexported: Sequence[AudienceEvent], version: int) -> list[AudienceEvent]:
+        """
+        Count what nobody exports; returns those events for which that may not be true any more.
+        """
+        if not unexported:
+            return []
+        # All at once, so that they share a transaction.
+        counts = (self._exports.count_unexported(e.audience_id, e.audience_slug, version) for e in unexported)
+        return [e for e, is_counted in zip(unexported, await asyncio.gather(*counts), strict=True) if not is_counted]
 
-    async def _start(self, event: AudienceEvent, account: str) -> Export:
+    async def _start_missing(self, events: Sequence[AudienceEvent]) -> None:
+        if self._auto_export is None:
+            return
+        for event in events:
+            if not self._exports.of_audience(event.audience_id):
+                await self._start(event, self._auto_export)
+
+    async def _start(self, event: AudienceEvent, account: str) -> None:
         """
         One export for an audience, however many of its first events come at the same moment.
         """
@@ -186,7 +196,7 @@ class Receiver:
             )
             self._starting[event.audience_id] = task
             task.add_done_callback(lambda _: self._started(event.audience_id))
-        return await asyncio.shield(task)
+        await asyncio.shield(task)
 
     def _started(self, audience_id: str) -> None:
         del self._starting[audience_id]
@@ -215,3 +225,11 @@ class Receiver:
 def _no_address(event: AudienceEvent, email_field: str) -> Rejection:
     place = "" if event.item is None else f"[{event.item}]."
     return Rejection(Reason.NO_USABLE_ADDRESS, f"{place}data.{email_field} holds no usable e-mail address.", event.item)
+
+
+def _sum(receipts: Sequence[Receipt]) -> Receipt:
+    return Receipt(
+        sum(one.accepted for one in receipts),
+        sum(one.ignored for one in receipts),
+        tuple(rejection for one in receipts for rejection in one.rejected),
+    )

@@ -96,10 +96,10 @@ def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
     first, second = run(tmp_path, "migrate"), run(tmp_path, "migrate")
     held = Database.open(f"sqlite:///{tmp_path / 'data' / 'lytics-sailthru.db'}")
     refused = run(tmp_path, "migrate")
-    os.close(held._lock or 0)
+    asyncio.run(held.close())
 
     assert (first.stdout, second.stdout) == (
-        "Applied: 0001, 0002, 0003, 0004, 0005.\n",
+        "Applied: 0001, 0002, 0003, 0004, 0005, 0006.\n",
         "The database is up to date.\n",
     )
     assert refused.returncode == 2

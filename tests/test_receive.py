@@ -23,11 +23,17 @@ NO_ADDRESS = Rejection(Reason.NO_USABLE_ADDRESS, "data.email holds no usable e-m
 
 class Store:
     """
-    Exports and members, in memory.
+    Exports and members, in memory; and what another replica has made of the exports.
     """
 
     def __init__(self, *exports: Export) -> None:
         self.known = list(exports)
+        self.version = 1
+        # Stored by another replica, one each time that somebody looks whether what is in memory still is what is
+        # stored; None for nothing.
+        self.changed: list[list[Export] | None] = []
+        self.stored = (1, self.known)
+        self.refreshed = 0
         self.started: list[tuple[str, str, str]] = []
         self.has_begun = asyncio.Event()
         self.may_start = asyncio.Event()
@@ -49,13 +55,30 @@ class Store:
         await self.may_start.wait()
         if self.error is not None:
             raise self.error
-        self.known.append(export(audience_id=audience_id))
-        return self.known[-1]
+        started = export(audience_id=audience_id)
+        self.stored = (self.stored[0] + 1, [*self.stored[1], started])
+        await self.refresh()
+        return started
 
-    async def count_unexported(self, audience_id: str, audience_slug: str) -> None:
-        self.unexported.append((audience_id, audience_slug))
+    async def refresh(self) -> None:
+        self.refreshed += 1
+        self.version, self.known = self.stored
 
-    async def keep(self, changes: Sequence[MembershipChange]) -> Kept:
+    async def is_current(self, version: int) -> bool:
+        change = self.changed.pop(0) if self.changed else None
+        if change is not None:
+            self.stored = (self.stored[0] + 1, change)
+        return version == self.stored[0]
+
+    async def count_unexported(self, audience_id: str, audience_slug: str, version: int) -> bool:
+        is_current = await self.is_current(version)
+        if is_current:
+            self.unexported.append((audience_id, audience_slug))
+        return is_current
+
+    async def keep_current(self, changes: Sequence[MembershipChange], version: int) -> Kept | None:
+        if not await self.is_current(version):
+            return None
         self.kept += changes
         self.sizes.append(len(changes))
         return Kept(tuple(self.verdict for _ in changes), frozenset({ACCOUNT}))
@@ -254,3 +277,86 @@ async def test_what_no_database_can_hold_is_taken_out_of_a_field() -> None:
 
     assert receipt == Receipt(1, 0, ())
     assert [one.vars for one in store.kept] == [{"town": "Turin"}]
+
+
+class TestAnotherReplica:
+    """
+    It has changed an export since this one has read them.
+    """
+
+    async def test_changes_are_made_again_and_kept_once(self) -> None:
+        """
+        With the address field and the fields that were ordered, although there were two orders meanwhile.
+        """
+        store = Store(export(fields={"city": "town"}))
+        store.changed = [[export(email_field="work_email")], [export(fields={"city": "place"})]]
+        receipt = await receiver(store).receive([event()])
+
+        assert receipt == Receipt(1, 0, ())
+        assert [one.vars for one in store.kept] == [{"place": "Turin"}]
+        assert (store.refreshed, store.woken) == (2, [ACCOUNT])
+
+    async def test_what_is_not_exported_any_more_is_counted(self) -> None:
+        store = Store(export())
+        store.changed = [[]]
+        receipt = await receiver(store, auto_export=None).receive([event()])
+
+        assert receipt == Receipt(0, 1, ())
+        assert (store.kept, store.unexported) == ([], [(AUDIENCE, "spring_buyers")])
+
+    async def test_what_is_exported_by_now_is_kept(self) -> None:
+        """
+        And not counted as ignored.
+        """
+        store = Store()
+        store.changed = [[export()]]
+        receipt = await receiver(store, auto_export=None).receive([event()])
+
+        assert receipt == Receipt(1, 0, ())
+        assert (len(store.kept), store.unexported) == (1, [])
+
+    async def test_each_event_is_kept_or_counted_once(self) -> None:
+        """
+        One audience of two is exported, the other one is by the time that it is counted as ignored.
+        """
+        other = export(id=2, audience_id="other")
+        store = Store(export())
+        store.changed = [[export()], None, [export(), other]]
+        receipt = await receiver(store, auto_export=None).receive(
+            [event(), event(audience_id="other"), event(audience_id="third")]
+        )
+
+        assert receipt == Receipt(2, 1, ())
+        assert [one.export_id for one in store.kept] == [1, 2]
+        assert store.unexported == [("third", "spring_buyers")]
+
+    async def test_who_had_no_address_may_have_one(self) -> None:
+        """
+        In the field that was ordered since: nothing is rejected that should have been kept.
+        """
+        store = Store(export(email_field="work_email"))
+        store.changed = [[export()]]
+        receipt = await receiver(store).receive([event()])
+
+        assert receipt == Receipt(1, 0, ())
+        assert len(store.kept) == 1
+
+    async def test_what_is_rejected_by_the_newest_export_is_rejected_once(self) -> None:
+        store = Store(export(email_field="work_email"))
+        store.changed = [[export(email_field="home_email")]]
+        receipt = await receiver(store).receive([event()])
+
+        assert receipt == Receipt(
+            0, 0, (Rejection(Reason.NO_USABLE_ADDRESS, "data.home_email holds no usable e-mail address."),)
+        )
+
+    async def test_it_is_seen_while_another_audience_is_started(self) -> None:
+        """
+        The start reads the exports anew; what was made of the earlier ones would go with the version of the new ones.
+        """
+        store = Store(export(fields={"city": "town"}))
+        store.stored = (2, [export(fields={"city": "place"})])
+        receipt = await receiver(store).receive([event(), event(audience_id="other")])
+
+        assert receipt == Receipt(2, 0, ())
+        assert [one.vars for one in store.kept] == [{"place": "Turin"}, {}]

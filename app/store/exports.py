@@ -60,7 +60,7 @@ class Exports:
         self._by_audience: dict[str, tuple[Export, ...]] = {}
         self.version = 0
         self._refreshing = asyncio.Lock()
-        self._count: GroupCommit[tuple[str, str], bool] = GroupCommit(self._count_all)
+        self._count: GroupCommit[tuple[str, str, int], bool] = GroupCommit(self._count_all)
 
     async def refresh(self) -> None:
         """
@@ -74,11 +74,11 @@ class Exports:
                 found[export.audience_id] = (*found.get(export.audience_id, ()), export)
             self._by_audience, self.version = found, version
 
-    async def is_current(self) -> bool:
+    async def is_current(self, version: int) -> bool:
         """
-        Whether what is in memory is what is stored; if not, another replica has changed an export.
+        Whether exports as they were read with this version are what is stored; if not, one was changed since.
         """
-        return await self._database.read(version_of_exports) == self.version
+        return await self._database.read(version_of_exports) == version
 
     def of_audience(self, audience_id: str) -> tuple[Export, ...]:
         """
@@ -298,24 +298,23 @@ class Exports:
         """
         return await self._database.read(partial(reports, export_id=export_id, now=self._clock()))
 
-    async def count_unexported(self, audience_id: str, audience_slug: str) -> bool:
+    async def count_unexported(self, audience_id: str, audience_slug: str, version: int) -> bool:
         """
         Count an event of an audience that nobody exports; only the first thousand audiences are told apart.
 
-        False if somebody does by now, or may: exports were changed since they were read, and nothing was counted.
+        False if somebody does by now, or may: exports were changed since that version of them, and nothing was counted.
         """
-        return await self._count.submit((audience_id, audience_slug))
+        return await self._count.submit((audience_id, audience_slug, version))
 
-    async def _count_all(self, audiences: list[tuple[str, str]]) -> list[bool]:
-        version = self.version
-
-        def count(connection: Connection) -> bool:
-            is_current = version_of_exports(connection) == version
-            if is_current:
+    async def _count_all(self, events: list[tuple[str, str, int]]) -> list[bool]:
+        def count(connection: Connection) -> list[bool]:
+            stored = version_of_exports(connection)
+            audiences = [(audience_id, slug) for audience_id, slug, version in events if version == stored]
+            if audiences:
                 _count_unexported(connection, audiences, self._clock())
-            return is_current
+            return [version == stored for *_, version in events]
 
-        return [await self._database.write(count)] * len(audiences)
+        return await self._database.write(count)
 
     async def unexported(self) -> list[Unexported]:
         """

@@ -76,7 +76,7 @@ async def test_unexported_audiences_are_counted_and_bounded(exports: Exports, mo
     """
     monkeypatch.setattr(module, "MOST_UNEXPORTED", 2)
     for audience in ("a", "b", "a", "c", "d"):
-        await exports.count_unexported(audience, "slug")
+        await exports.count_unexported(audience, "slug", exports.version)
     counted = {one.audience_id: one.events for one in await exports.unexported()}
 
     assert counted == {"a": 2, "b": 1, "": 2}
