@@ -125,9 +125,10 @@ class Gate:
                 await self._standings.save(self._account, self._stored, self.standing, now)
             self._alarm("the account is still paused, as before the restart")
 
-    async def prepare(self, in_flight: int) -> None:
+    async def prepare(self, in_flight: int, *, has_backlog: bool) -> None:
         """
-        Find out what other replicas have found, and ask for room for the calls that there are places for.
+        Find out what other replicas have found, and ask for room: with a backlog for the calls that there are places
+        for, else for one, since what is not used is missing elsewhere.
 
         Raises:
             StoreUnavailable: that is not known.
@@ -135,7 +136,8 @@ class Gate:
         if self._is_shared:
             await self.look()
         if self._pace is not None:
-            await self._pace.prepare(1 if self.is_paused else max(1, self._concurrency - in_flight))
+            is_full = has_backlog and not self.is_paused
+            await self._pace.prepare(max(1, self._concurrency - in_flight) if is_full else 1)
 
     async def look(self) -> None:
         """
@@ -166,6 +168,16 @@ class Gate:
             return False
         self.standing = self._stored = taken
         return True
+
+    async def leave_probe(self) -> None:
+        """
+        Nobody is there to call for: whoever has somebody makes the probe.
+        """
+        if self._is_shared and self.is_paused:
+            now = self._clock()
+            left = replace(self.standing, probe_at=now)
+            _, self.standing = await self._standings.save(self._account, self._stored, left, now)
+            self._stored = self.standing
 
     def room(self, in_flight: int, *, overtaken: int = 0) -> Room:
         """

@@ -94,7 +94,7 @@ class Gate(Protocol):
         """
         ...
 
-    async def prepare(self, in_flight: int) -> None:
+    async def prepare(self, in_flight: int, *, has_backlog: bool) -> None:
         """
         Find out, before `room`, what depends on other replicas.
         """
@@ -109,6 +109,12 @@ class Gate(Protocol):
     async def may_probe(self) -> bool:
         """
         Whether a probe that there is room for is ours.
+        """
+        ...
+
+    async def leave_probe(self) -> None:
+        """
+        Let somebody else make the probe that was ours.
         """
         ...
 
@@ -181,6 +187,8 @@ class AccountLoop:
         self._stopping = False
         # There was no room for all, so the next call that ends has to wake the loop.
         self._wants_room = False
+        # The last claim found as many as there was room for.
+        self._has_backlog = False
 
     def wake(self) -> None:
         """
@@ -231,7 +239,7 @@ class AccountLoop:
         Claim what can be called for now; returns how long nothing more can be done unless somebody wakes us.
         """
         self._woken.clear()
-        await self._gate.prepare(len(self._calls))
+        await self._gate.prepare(len(self._calls), has_backlog=self._has_backlog)
         room = self._gate.room(len(self._calls), overtaken=self._overtaken())
         if room.is_probe and room.calls and not await self._gate.may_probe():
             return FIRST_PAUSE
@@ -239,6 +247,8 @@ class AccountLoop:
         if self._wants_room:
             return self._until_there_is_room()
         claims = await self._members.claim(self._account, room=room, lease_for=self._deliveries.lease_for)
+        if room.is_probe and not claims:
+            await self._gate.leave_probe()
         for claim in claims:
             if claim.member_id in self._called:
                 # Our clock was set forward, so that the lease of the call under way seemed over. What that call does
@@ -249,7 +259,7 @@ class AccountLoop:
             call = asyncio.create_task(self._deliver(claim, is_probe=room.is_probe))
             self._calls[call] = asyncio.get_running_loop().time()
             call.add_done_callback(self._ended)
-        self._wants_room = len(claims) >= room.calls
+        self._wants_room = self._has_backlog = len(claims) >= room.calls
         if self._wants_room:
             # The calls that were just claimed take their room only when they leave.
             return self._until_there_is_room()

@@ -5,12 +5,13 @@ The worker: when it claims, how many at once, when it pauses, and how it ends.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from app.deliver import Delivered
-from app.domain.account import FIRST_PROBE_WAIT, Pause, Room, Standing
+from app.domain.account import FIRST_PROBE_WAIT, Pause, Room, Standing, reconciled
 from app.domain.errors import CallFailed, CredentialsRefused, StoreUnavailable
 from app.domain.member import Claim
 from app.gate import MOST_PLACES, Gate, Pace
@@ -46,12 +47,26 @@ class World:
         self.flushed = 0
         self.kept = Standing()
         self.account: Gate | None = None
+        self.probe_is_elsewhere = False
+        self.probes_asked = 0
+
+    def state(self) -> str | None:
+        assert self.account is not None
+        return None if self.account.pause is None else self.account.pause.value
 
     async def load(self, account: str) -> Standing:
         return self.kept
 
-    async def save(self, account: str, standing: Standing) -> None:
-        self.kept = standing
+    async def save(self, account: str, before: Standing, after: Standing, now: datetime) -> tuple[Standing, Standing]:
+        stored, self.kept = self.kept, reconciled(self.kept, before, after, now)
+        return stored, self.kept
+
+    async def take_probe(self, account: str, now: datetime, until: datetime) -> Standing | None:
+        self.probes_asked += 1
+        if self.probe_is_elsewhere or self.kept.pause is None or self.kept.probes_at(now) > now:
+            return None
+        self.kept = replace(self.kept, probe_at=until)
+        return self.kept
 
     async def claim(self, account: str, *, room: Room, lease_for: timedelta) -> list[Claim]:
         assert (account, lease_for) == (ACCOUNT, self.lease_for)
@@ -109,7 +124,11 @@ class Budget:
     def __init__(self, clock: Clock) -> None:
         self.left = 0
         self.asked = 0
+        self.prepared: list[int] = []
         self._clock = clock
+
+    async def prepare(self, calls: int) -> None:
+        self.prepared.append(calls)
 
     def room(self, *, backfill: bool = False) -> int:
         self.asked += 1
@@ -121,11 +140,17 @@ class Budget:
 
 @asynccontextmanager
 async def working(
-    world: World, *, concurrency: int = 4, patience: timedelta = 10 * SECOND, pace: Pace | None = None
+    world: World,
+    *,
+    concurrency: int = 4,
+    patience: timedelta = 10 * SECOND,
+    pace: Pace | None = None,
+    is_shared: bool = False,
+    looks_every: timedelta | None = None,
 ) -> AsyncIterator[Worker]:
-    world.account = Gate(ACCOUNT, world, world.clock, concurrency=concurrency, pace=pace)
+    world.account = Gate(ACCOUNT, world, world.clock, concurrency=concurrency, pace=pace, is_shared=is_shared)
     loop = AccountLoop(ACCOUNT, world, world, world.account, world.clock)
-    worker = Worker(world, world, {ACCOUNT: loop}, world.name_exports, drain_patience=patience)
+    worker = Worker(world, world, {ACCOUNT: loop}, world.name_exports, drain_patience=patience, looks_every=looks_every)
     worker.start()
     try:
         yield worker
@@ -168,10 +193,12 @@ class TestClaiming:
         The store may hold members of an account that was taken out of the settings.
         """
         async with working(world) as worker:
+            await settled()
+            before = len(world.claims)
             worker.wake("gone")
             await settled()
 
-        assert worker.accounts() == {ACCOUNT: "running"}
+        assert len(world.claims) == before
 
     async def test_no_more_than_allowed_at_once(self, clock: Clock) -> None:
         """
@@ -222,7 +249,7 @@ class TestPausing:
         world = World(clock, due=3)
         world.errors = [CredentialsRefused(5, "Wrong signature.") for _ in range(4)]
         async with working(world, concurrency=3) as worker:
-            await until(lambda: worker.accounts() == {ACCOUNT: "refused"} and not world.in_flight)
+            await until(lambda: world.state() == "refused" and not world.in_flight)
             await settled()
             first = list(world.claims)
             clock.advance(FIRST_PROBE_WAIT - SECOND)
@@ -237,15 +264,15 @@ class TestPausing:
             clock.advance(2 * FIRST_PROBE_WAIT - SECOND)
             worker.wake(ACCOUNT)
             await settled()
-            still = worker.accounts()
+            still = world.state()
             clock.advance(SECOND)
             worker.wake(ACCOUNT)
             await until(lambda: len(world.delivered) == 3)
-            end = worker.accounts()
+            end = world.state()
 
         assert during == first
         assert probe == [1]
-        assert (still, end) == ({ACCOUNT: "refused"}, {ACCOUNT: "running"})
+        assert (still, end) == ("refused", None)
 
     async def test_a_pause_outlives_a_restart_and_begins_with_a_probe(self, clock: Clock) -> None:
         """
@@ -258,12 +285,12 @@ class TestPausing:
         async with working(world) as worker:
             await until(lambda: not world.errors)
             await settled()
-            still, claims = worker.accounts(), list(world.claims)
+            still, claims = world.state(), list(world.claims)
             clock.advance(2 * FIRST_PROBE_WAIT)
             worker.wake(ACCOUNT)
             await until(lambda: len(world.delivered) == 3)
 
-        assert (still, claims) == ({ACCOUNT: "refused"}, [1])
+        assert (still, claims) == ("refused", [1])
         assert world.kept == Standing(paused_for=2 * FIRST_PROBE_WAIT + SECOND)
 
     async def test_without_room_nobody_is_claimed(self, clock: Clock) -> None:
@@ -281,6 +308,62 @@ class TestPausing:
 
         assert before == []
         assert max(world.claims) == 2
+
+    async def test_room_is_asked_for_as_it_is_needed(self, clock: Clock) -> None:
+        """
+        For one call as long as nobody is due, which leaves the rest to other replicas; with a backlog for all places.
+        """
+        world, pace = World(clock), Budget(clock)
+        pace.left = 100
+        async with working(world, pace=pace) as worker:
+            await until(lambda: world.claims)
+            await settled()
+            world.due = [claim(member_id=number) for number in range(20)]
+            worker.wake(ACCOUNT)
+            await until(lambda: len(world.delivered) == 20)
+            await settled()
+            busy = len(pace.prepared)
+            worker.wake(ACCOUNT)
+            await settled()
+
+        assert set(pace.prepared[:2]) == {1}
+        assert 4 in pace.prepared[2:busy]
+        assert pace.prepared[busy:] == [1]
+
+    async def test_a_probe_that_another_replica_makes_is_not_made_here(self, clock: Clock) -> None:
+        """
+        Nobody is claimed; once it was found that Sailthru answers, all go on.
+        """
+        world = World(clock, due=3)
+        world.kept = Standing().paused(Pause.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
+        world.probe_is_elsewhere = True
+        async with working(world, is_shared=True) as worker:
+            await until(lambda: world.probes_asked)
+            await settled()
+            during = list(world.claims)
+            world.kept = world.kept.resumed(NOON)
+            clock.advance(SECOND)
+            worker.wake(ACCOUNT)
+            await until(lambda: len(world.delivered) == 3)
+
+        assert during == []
+
+    async def test_a_probe_without_anybody_to_call_for_is_left_to_others(self, clock: Clock) -> None:
+        """
+        Or to us, as soon as somebody is due: nobody waits for as long as a probe is held.
+        """
+        world = World(clock)
+        world.kept = Standing().paused(Pause.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
+        async with working(world, is_shared=True) as worker:
+            await until(lambda: world.claims)
+            await settled()
+            left_at = world.kept.probe_at
+            world.due = [claim()]
+            worker.wake(ACCOUNT)
+            await until(lambda: world.delivered)
+
+        assert left_at == NOON
+        assert world.state() is None
 
 
 class TestStopping:
@@ -369,6 +452,14 @@ class TestMistakes:
             await settled()
 
         assert world.rounds_of_naming == 3
+
+
+async def test_exports_are_looked_after_although_nobody_told_of_a_change(world: World) -> None:
+    """
+    Where another replica may have changed one.
+    """
+    async with working(world, looks_every=timedelta(milliseconds=5)):
+        await until(lambda: world.rounds_of_naming > 3)
 
 
 class Answers:

@@ -228,6 +228,9 @@ def reconciled(stored: Standing, before: Standing, after: Standing, now: datetim
     How an account stands after what one replica has found, `after` in place of `before`, where another may have stored
     something else meanwhile.
     """
+    if after.pause is None and before.pause is None:
+        # A pause of ours that could not be stored is over; what another one has found is not.
+        return replace(stored, paused_for=max(stored.paused_for, after.paused_for))
     if after.pause is None:
         return stored.resumed(now)
     if stored.pause is None:

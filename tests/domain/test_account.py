@@ -1,8 +1,9 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from app.domain.account import Judgement, Pause, Standing, Streak, judge
+from app.domain.account import FIRST_PROBE_WAIT, Judgement, Pause, Standing, Streak, judge, reconciled
 from app.domain.errors import (
     CallFailed,
     CredentialsRefused,
@@ -245,3 +246,56 @@ def test_whose_newest_call_failed_is_remembered(account: Account) -> None:
     account.ends(4, Permanent(11, "Invalid email."))
 
     assert account.streak.failing == {0, 1, 2, 7, 8}
+
+
+RUNS = Standing(paused_for=HOUR)
+OUTAGE = RUNS.paused(Pause.OUTAGE, DOWN, NOON)
+REFUSAL = RUNS.paused(Pause.REFUSED, REFUSED, NOON + SECOND)
+LATER = NOON + MINUTE
+REFUSAL_PROBED = replace(OUTAGE.probed_in_vain(DOWN, LATER), paused_at=NOON + SECOND)
+
+
+@pytest.mark.parametrize(
+    ("stored", "before", "after", "now_stands"),
+    [
+        # Nobody else has found anything.
+        (RUNS, RUNS, OUTAGE, OUTAGE),
+        (OUTAGE, OUTAGE, OUTAGE.probed_in_vain(DOWN, LATER), OUTAGE.probed_in_vain(DOWN, LATER)),
+        (OUTAGE, OUTAGE, OUTAGE.resumed(LATER), OUTAGE.resumed(LATER)),
+        (OUTAGE, OUTAGE, OUTAGE.paused(Pause.REFUSED, REFUSED, LATER), OUTAGE.paused(Pause.REFUSED, REFUSED, LATER)),
+        # Two found the same: the pause is as long as the first found it, and its probes go on.
+        (
+            OUTAGE.probed_in_vain(DOWN, LATER),
+            RUNS,
+            RUNS.paused(Pause.OUTAGE, LOST, LATER),
+            OUTAGE.probed_in_vain(DOWN, LATER),
+        ),
+        # Found differently: one pause, from the beginning of the first.
+        (OUTAGE, RUNS, REFUSAL, replace(REFUSAL, paused_at=NOON)),
+        (REFUSAL, OUTAGE, OUTAGE.probed_in_vain(DOWN, LATER), REFUSAL_PROBED),
+        # Another one's probe has worked meanwhile: what ours found before that is no news.
+        (OUTAGE.resumed(LATER), OUTAGE, OUTAGE.probed_in_vain(DOWN, LATER), OUTAGE.resumed(LATER)),
+        (OUTAGE.resumed(LATER), OUTAGE, OUTAGE.resumed(LATER + SECOND), OUTAGE.resumed(LATER)),
+        # It ran again, and is paused by us: earlier pauses of others are counted.
+        (OUTAGE.resumed(LATER), RUNS, OUTAGE, replace(OUTAGE, paused_for=HOUR + MINUTE)),
+        # Our probe has worked: also what others found meanwhile is over, from its beginning.
+        (REFUSAL, OUTAGE, OUTAGE.resumed(LATER), REFUSAL.resumed(LATER)),
+        # A pause of ours that nobody could be told of is over: it counts, and ends nobody else's.
+        (RUNS, RUNS, OUTAGE.resumed(LATER), OUTAGE.resumed(LATER)),
+        (REFUSAL, RUNS, OUTAGE.resumed(LATER), replace(REFUSAL, paused_for=HOUR + MINUTE)),
+    ],
+)
+def test_what_two_replicas_found_is_one_standing(
+    stored: Standing, before: Standing, after: Standing, now_stands: Standing
+) -> None:
+    assert reconciled(stored, before, after, LATER) == now_stands
+
+
+def test_the_same_found_twice_lengthens_no_pause() -> None:
+    """
+    Saved once more, since nobody knows whether the first time was written.
+    """
+    once = reconciled(RUNS, RUNS, OUTAGE, NOON)
+
+    assert reconciled(once, RUNS, OUTAGE, LATER) == once
+    assert once.probe_at == NOON + FIRST_PROBE_WAIT
