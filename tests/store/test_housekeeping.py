@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select, text
 from app.store import housekeeping
 from app.store.engine import Database
 from app.store.exports import Exports
-from app.store.housekeeping import keep_house, prune
+from app.store.housekeeping import Housekeeping, prune
 from app.store.members import Members
 from app.store.rejected import RejectedEvent, RejectedEvents
 from app.store.schema import journal, memberships, minute_counts, minute_latencies, rejected_events
@@ -106,6 +106,7 @@ async def test_it_wants_its_next_turn_at_once_while_there_is_more(
     old = [RejectedEvent(NOON, "not_json", "Old.", 1, "{") for _ in range(3)]
     await RejectedEvents(database).record(old)
     later = NOON + 40 * 24 * HOUR
-    turns = [await keep_house(database, later, DAYS) for _ in range(3)]
+    house = Housekeeping(database, lambda: later, DAYS, None)
+    turns = [await house.keep_house() for _ in range(3)]
 
     assert turns == [timedelta(0), timedelta(0), HOUR]

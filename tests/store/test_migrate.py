@@ -13,8 +13,10 @@ from sqlalchemy.exc import ProgrammingError
 from app.domain.errors import BadSettings, StoreUnavailable
 from app.store import migrate as module
 from app.store.engine import Database
-from app.store.migrate import differences, migrate
+from app.store.migrate import differences, migrate, steps_after
 from app.store.schema import metadata
+
+NEWEST = steps_after(None)[-1]
 
 
 def copies_in(folder: Path) -> list[str]:
@@ -40,16 +42,39 @@ async def test_a_database_of_a_newer_version_is_left_alone(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
     """
-    In one sentence that says what to do; nothing is copied.
+    If that takes away what this version needs, in one sentence that says what to do; nothing is copied.
     """
-    newer = text("update alembic_version set version_num = '9999'")
-    await database.write(lambda connection: connection.execute(newer))
+    await as_of_step_9999(database, works_since=9999)
     with pytest.raises(BadSettings, match=r"newer version of this program .* install that version"):
         await migrate(database, database_url)
     revision = await database.read(lambda connection: connection.scalar(text("select * from alembic_version")))
 
     assert revision == "9999"
     assert copies_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("works_since", [6, int(NEWEST)])
+async def test_a_database_that_a_newer_version_only_added_to_is_used(
+    database: Database, database_url: str, works_since: int
+) -> None:
+    """
+    Replicas of the old version go on while new ones come; they apply nothing.
+    """
+    await as_of_step_9999(database, works_since=works_since)
+
+    assert await migrate(database, database_url) == []
+
+
+async def as_of_step_9999(database: Database, *, works_since: int) -> None:
+    """
+    As a newer version left it, with which programs work that know this step.
+    """
+
+    def leave(connection: Connection) -> None:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+        connection.execute(text(f"update versions set version = {works_since} where name = 'schema'"))
+
+    await database.write(leave)
 
 
 async def test_a_missing_column_is_seen(database: Database) -> None:

@@ -2,15 +2,21 @@
 Statements that are given to the driver as they are do what they do by SQLAlchemy's own way.
 """
 
-import pytest
-from sqlalchemy import bindparam, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from app.store.differences import among, insert_or_nothing, upsert
+import pytest
+from sqlalchemy import Connection, Table, bindparam, null, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+
+from app.domain.errors import StoreUnavailable
+from app.store.differences import Pool, among, insert_or_nothing, upsert, upsert_adding
 from app.store.engine import Database
-from app.store.prepared import Prepared
-from app.store.schema import journal, members, minute_counts, unexported
+from app.store.exports import Exports
+from app.store.prepared import Prepared, Statement
+from app.store.schema import journal, members, memberships, minute_counts, totals, unexported
 from tests.factories import ACCOUNT, MINUTE, NOON
+from tests.store.watching import watching
 
 MAKE = Prepared(lambda connection: insert_or_nothing(connection, members), "account", "address")
 OF_ADDRESSES = Prepared(
@@ -48,34 +54,78 @@ async def test_no_rows_are_no_statement(database: Database) -> None:
     await database.write(lambda connection: wrong.run(connection, []))
 
 
-async def test_names_in_another_order_than_in_the_sql_are_refused(database: Database) -> None:
+async def test_names_may_stand_in_another_order_than_in_the_sql(database: Database) -> None:
     """
-    Values would land in columns that are not theirs.
+    Each value lands in its own column; values that the statement has of its own are left alone.
     """
     turned = Prepared(
-        update(members).where(members.c.id == bindparam("b_id")).values(due_at=bindparam("b_due")), "b_id", "b_due"
+        update(members)
+        .where(members.c.address == bindparam("b_address"), members.c.account == "default")
+        .values(due_at=bindparam("b_due"), priority=bindparam("b_priority"), attempts=7),
+        "b_address",
+        "b_priority",
+        "b_due",
     )
+    found = Prepared(
+        select(members.c.address).where(
+            members.c.priority == bindparam("b_priority"), members.c.due_at >= bindparam("b_due")
+        ),
+        "b_due",
+        "b_priority",
+    )
+    people = [(ACCOUNT, "ada@example.com"), (ACCOUNT, "grace@example.com"), ("other", "ada@example.com")]
+    await database.write(lambda connection: MAKE.run(connection, people))
+    due = [("ada@example.com", 1, NOON), ("grace@example.com", 0, NOON + MINUTE)]
+    await database.write(lambda connection: turned.run(connection, due))
+    columns = (members.c.account, members.c.address, members.c.priority, members.c.due_at, members.c.attempts)
+    rows = await database.rows(select(*columns).order_by(members.c.id))
 
-    with pytest.raises(ValueError, match="in the order"):
-        await database.write(lambda connection: turned.run(connection, [(1, NOON)]))
+    assert [tuple(row) for row in rows] == [
+        (ACCOUNT, "ada@example.com", 1, NOON, 7),
+        (ACCOUNT, "grace@example.com", 0, NOON + MINUTE, 7),
+        ("other", "ada@example.com", 0, None, 0),
+    ]
+    assert await database.read(lambda connection: found.fetch(connection, NOON, 1)) == [("ada@example.com",)]
 
 
-async def test_what_the_driver_refuses_is_the_same_error_and_shows_no_value(database: Database) -> None:
+async def test_names_of_no_parameter_are_refused(database: Database) -> None:
+    """
+    Their values would be lost without a word.
+    """
+    wrong = Prepared(update(members).values(due_at=bindparam("b_due")), "b_due", "b_id")
+
+    with pytest.raises(ValueError, match="b_id"):
+        await database.write(lambda connection: wrong.run(connection, [(NOON, 1)]))
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+async def test_what_the_driver_refuses_is_the_same_error_and_shows_no_value(
+    database: Database, *, is_ordered: bool
+) -> None:
     """
     The store tells a mistake of ours from a database that is away by its class.
     """
-    plain = Prepared(members.insert(), "account", "address")
+    plain = Prepared(members.insert(), "account", "address", is_ordered=is_ordered)
     twice = [(ACCOUNT, "ada@example.com")] * 2
-    nowhere = Prepared(minute_counts.insert(), *minute_counts.columns.keys())
     with pytest.raises(IntegrityError) as refused:
         await database.write(lambda connection: plain.run(connection, twice))
-    await database.write(lambda connection: connection.exec_driver_sql("drop table minute_counts"))
-    with pytest.raises(Exception, match=r"could not be used \(OperationalError\)") as away:
-        await database.write(lambda connection: nowhere.run(connection, [(1, NOON, 1, 1, 1, 1, 1)]))
 
     assert "ada@example.com" not in str(refused.value)
-    assert isinstance(away.value.__cause__, OperationalError)
     assert await database.rows(select(members)) == []
+
+
+@pytest.mark.parametrize(("kind", "error"), [("sqlite", StoreUnavailable), ("postgresql", ProgrammingError)])
+async def test_a_table_that_is_missing(database: Database, kind: str, error: type[Exception]) -> None:
+    """
+    SQLite has one class of error for it and for a disk that is full.
+    """
+    nowhere = Prepared(minute_counts.insert(), *minute_counts.columns.keys())
+    await database.write(lambda connection: connection.exec_driver_sql("drop table minute_counts"))
+    with pytest.raises(error) as away:
+        await database.write(lambda connection: nowhere.run(connection, [(1, NOON, 1, 1, 1, 1, 1)]))
+
+    if kind == "sqlite":
+        assert "could not be used (OperationalError)" in str(away.value)
 
 
 async def test_a_list_of_any_length_is_one_parameter(database: Database) -> None:
@@ -93,14 +143,191 @@ async def test_a_list_of_any_length_is_one_parameter(database: Database) -> None
     assert await found(addresses) == addresses[::1000]
 
 
-async def test_an_upsert_overwrites_all_but_the_key(database: Database) -> None:
-    """
-    Row by row, the last one of a key wins.
-    """
-    save = Prepared(lambda connection: upsert(connection, unexported), *unexported.columns.keys())
-    rows = [("A", "first", 1, NOON), ("B", "b", 1, NOON), ("A", "last", 2, NOON + MINUTE)]
-    await database.write(lambda connection: save.run(connection, rows))
+Rows = list[tuple[object, ...]]
+LONG = "x" * 256
 
-    found = await database.rows(select(unexported).order_by(unexported.c.audience_id))
 
-    assert [tuple(row) for row in found] == [rows[2], rows[1]]
+@dataclass(frozen=True, slots=True)
+class Case:
+    """
+    What one statement does, run for many rows.
+
+    Args:
+        first: rows that are there before.
+        after: all rows of the table in the end, in the order of its key.
+    """
+
+    statement: Callable[[Connection], Statement]
+    table: Table
+    names: tuple[str, ...]
+    first: Rows
+    rows: Rows
+    after: Rows
+
+
+def all_of(table: Table) -> tuple[str, ...]:
+    return tuple(table.columns.keys())
+
+
+def membership(member_id: int, **other: object) -> tuple[object, ...]:
+    """
+    A row of a membership.
+    """
+    held: dict[str, object] = dict.fromkeys(all_of(memberships))
+    held |= {"member_id": member_id, "export_id": 1, "wanted": True, "told": "never", "vars": {}}
+    held |= {"revision": 1, "told_revision": 0}
+    return tuple((held | other).values())
+
+
+HELD = membership(
+    1,
+    moved_at_ns=2**62,
+    moved_message_at_ns=-5,
+    lytics_id=LONG,
+    vars={"a": [1, None, 2.5, {"b": "ü\\ \"{,}'"}], "none": None},
+    told_at=NOON,
+)
+LEFT = membership(2, wanted=False, told="out", lytics_id='NULL, "{},\\', vars={"x": LONG}, accepted_at=NOON + MINUTE)
+CASES = {
+    "insert": Case(lambda _: memberships.insert(), memberships, all_of(memberships), [], [HELD, LEFT], [HELD, LEFT]),
+    "insert some columns": Case(
+        lambda _: members.insert(),
+        members,
+        ("account", "address", "due_at"),
+        [],
+        [("other", LONG, None), ("other", "", NOON)],
+        [
+            (1, ACCOUNT, "a@example.com", None, 0, 0, None),
+            (2, ACCOUNT, "b@example.com", None, 0, 0, None),
+            (3, "other", LONG, None, 0, 0, None),
+            (4, "other", "", NOON, 0, 0, None),
+        ],
+    ),
+    "insert or nothing": Case(
+        lambda connection: insert_or_nothing(connection, unexported),
+        unexported,
+        all_of(unexported),
+        [("A", "first", 1, NOON)],
+        [("A", "second", 2, NOON), ("B", "b", 3, NOON + MINUTE), ("B", "again", 4, NOON)],
+        [("A", "first", 1, NOON), ("B", "b", 3, NOON + MINUTE)],
+    ),
+    "upsert": Case(
+        lambda connection: upsert(connection, memberships),
+        memberships,
+        all_of(memberships),
+        [membership(1, vars={"old": 1}, dead_at=NOON, erasure="e")],
+        [HELD, LEFT],
+        [HELD, LEFT],
+    ),
+    "upsert to nothing": Case(
+        lambda connection: upsert(connection, memberships),
+        memberships,
+        all_of(memberships),
+        [HELD, LEFT],
+        [membership(2), membership(1)],
+        [membership(1), membership(2)],
+    ),
+    "upsert adding": Case(
+        lambda connection: upsert_adding(connection, minute_counts),
+        minute_counts,
+        all_of(minute_counts),
+        [(1, NOON, 1, 2, 3, 4, 5)],
+        [(1, NOON, 10, 20, 30, 40, 2**40), (1, NOON + MINUTE, 1, 0, 0, 0, 0)],
+        [(1, NOON, 11, 22, 33, 44, 5 + 2**40), (1, NOON + MINUTE, 1, 0, 0, 0, 0)],
+    ),
+    "update": Case(
+        lambda _: (
+            update(memberships)
+            .where(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == 1)
+            .values(vars=bindparam("b_vars"), told_at=bindparam("b_at"), told_vars=null(), lytics_id=bindparam("b_id"))
+        ),
+        memberships,
+        ("b_vars", "b_at", "b_id", "b_member"),
+        [HELD, LEFT],
+        [({"new": LONG}, NOON + MINUTE, None, 1), ({}, None, LONG, 2), ({}, None, None, 3)],
+        [
+            membership(1, moved_at_ns=2**62, moved_message_at_ns=-5, vars={"new": LONG}, told_at=NOON + MINUTE),
+            membership(2, wanted=False, told="out", lytics_id=LONG, accepted_at=NOON + MINUTE),
+        ],
+    ),
+    "update adding": Case(
+        lambda _: (
+            update(totals)
+            .where(totals.c.export_id == bindparam("b_id"))
+            .values(accepted=totals.c.accepted + bindparam("b_more"), pending=totals.c.pending + bindparam("b_more"))
+        ),
+        totals,
+        ("b_more", "b_id"),
+        [],
+        [(3, 1), (2**40, 2)],
+        [(1, 3, 0, 0, 3, 0, 0, 0, 0, 0, None), (2, 2**40, 0, 0, 2**40, 0, 0, 0, 0, 0, None)],
+    ),
+}
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+async def test_many_rows_at_once_do_what_one_by_one_does(
+    database: Database, exports: Exports, case: Case, *, is_ordered: bool
+) -> None:
+    """
+    Each kind of statement, with what is nothing, JSON, times, large numbers and characters that stand for something.
+    """
+    for audience in ("A", "B"):
+        await exports.start(audience, audience_slug="", account=ACCOUNT)
+    people = [(ACCOUNT, "a@example.com"), (ACCOUNT, "b@example.com")]
+    first = [dict(zip(all_of(case.table), row, strict=True)) for row in case.first]
+    many = Prepared(case.statement, *case.names, is_ordered=is_ordered)
+
+    def run(connection: Connection) -> None:
+        MAKE.run(connection, people)
+        if first:
+            connection.execute(case.table.insert(), first)
+        many.run(connection, case.rows)
+
+    with watching(database) as sight:
+        await database.write(run)
+    rows = await database.rows(select(case.table).order_by(*case.table.primary_key))
+
+    assert [tuple(row) for row in rows] == case.after
+    if isinstance(database._transactions, Pool):
+        # The last of them is the one in question.
+        assert ("unnest" in sight.statements[-1]) is not is_ordered
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_string_that_is_too_long_is_refused_and_not_cut_off(database: Database, *, is_ordered: bool) -> None:
+    """
+    Nor is a longer one taken for one that is as long as may be.
+    """
+    plain = Prepared(members.insert(), "account", "address", is_ordered=is_ordered)
+    find = Prepared(
+        update(members).where(members.c.address == bindparam("b_address")).values(attempts=bindparam("b_attempts")),
+        "b_attempts",
+        "b_address",
+        is_ordered=is_ordered,
+    )
+    longest = "x" * 320
+    with pytest.raises(DBAPIError, match="too long"):
+        await database.write(lambda connection: plain.run(connection, [(ACCOUNT, "a"), (ACCOUNT, longest + "x")]))
+    none = await database.rows(select(members))
+    await database.write(lambda connection: plain.run(connection, [(ACCOUNT, longest)]))
+    await database.write(lambda connection: find.run(connection, [(7, longest + "x")]))
+    await database.write(lambda connection: find.run(connection, [(8, longest + " ")]))
+
+    assert none == []
+    assert [row.attempts for row in await database.rows(select(members))] == [0]
+    assert await database.read(lambda connection: OF_ADDRESSES.fetch(connection, [longest + "x"])) == []
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_row_twice_in_one_statement_is_a_mistake_of_ours(database: Database) -> None:
+    """
+    PostgreSQL can't tell which of them is the last; that will not pass, so it is no database that is away.
+    """
+    save = Prepared(lambda connection: upsert(connection, unexported), *all_of(unexported))
+    rows = [("A", "first", 1, NOON), ("A", "last", 2, NOON + MINUTE)]
+
+    with pytest.raises(DBAPIError, match="a second time"):
+        await database.write(lambda connection: save.run(connection, rows))
