@@ -236,7 +236,10 @@ class Pool:
         See `Transactions`.
         """
         engine = _postgresql_engine(self._url, None, poolclass=NullPool)
-        return await self._outlasting(self._in_transaction(engine, work))
+        try:
+            return await self._outlasting(self._in_transaction(engine, work))
+        finally:
+            await engine.dispose()
 
     async def read(self, work: Work[T]) -> T:
         """
@@ -320,7 +323,7 @@ class Doorbell:
         Until cancelled; a connection that is lost is made again.
         """
         while True:
-            with suppress(OSError, DBAPIError, asyncpg_errors()):
+            with suppress(OSError, *_errors_of_asyncpg()):
                 await self._listen()
             await asyncio.sleep(RECONNECT_SECONDS)
 
@@ -351,14 +354,13 @@ class Doorbell:
         self._wants.set()
 
 
-def asyncpg_errors() -> type[Exception]:
+def _errors_of_asyncpg() -> tuple[type[Exception], ...]:
     """
-    What asyncpg raises by itself.
+    What it raises by itself.
     """
     import asyncpg
 
-    found: type[Exception] = asyncpg.PostgresError
-    return found
+    return asyncpg.PostgresError, asyncpg.InterfaceError
 
 
 def _postgresql_engine(url: URL, longest_seconds: float | None, **pool: Any) -> AsyncEngine:  # noqa: ANN401 - SQLAlchemy's
