@@ -1,60 +1,108 @@
+"""
+How accounts stand: kept over restarts, and one for all replicas.
+"""
+
 import asyncio
 from dataclasses import replace
 
-from app.domain.account import Pause, Standing
+from app.domain.account import LONGEST_PROBE_WAIT, Pause, Standing
+from app.domain.errors import Transient
 from app.store.accounts import Accounts
 from app.store.engine import Database
-from tests.factories import HOUR, NOON, SECOND
+from tests.factories import ACCOUNT, HOUR, NOON, SECOND
 
 RUNS = Standing()
 PAUSED = Standing(Pause.OUTAGE, "9", "Sailthru has a problem.", NOON, 3, NOON + 40 * SECOND, 2 * HOUR)
+DUE = NOON + 40 * SECOND
+ERROR = Transient(9, "Sailthru has a problem.")
+
+
+async def paused(database: Database) -> Accounts:
+    """
+    With an account that was paused for two hours, ran for one, and is paused again.
+    """
+    accounts = Accounts(database)
+    earlier = RUNS.paused(Pause.REFUSED, ERROR, NOON - 3 * HOUR)
+    await accounts.save(ACCOUNT, RUNS, earlier, NOON - 3 * HOUR)
+    _, runs = await accounts.save(ACCOUNT, earlier, earlier.resumed(NOON - HOUR), NOON - HOUR)
+    await accounts.save(ACCOUNT, runs, PAUSED, NOON)
+    return accounts
 
 
 async def test_an_account_never_saved_runs(database: Database) -> None:
-    assert await Accounts(database).load("default") == RUNS
+    """
+    Nor is there a probe to take.
+    """
+    assert await Accounts(database).load(ACCOUNT) == RUNS
+    assert await Accounts(database).take_probe(ACCOUNT, NOON, DUE) is None
 
 
 async def test_each_account_stands_as_it_was_saved_last(database: Database) -> None:
-    accounts = Accounts(database)
-    refused = replace(PAUSED, pause=Pause.REFUSED, paused_for=0 * HOUR)
-    paused = replace(PAUSED, paused_for=0 * HOUR)
-    await accounts.save("default", RUNS, paused, NOON)
-    await accounts.save("other", RUNS, refused, NOON)
-    await accounts.save("other", refused, RUNS, NOON + HOUR)
+    accounts = await paused(database)
+    other = replace(PAUSED, pause=Pause.REFUSED, paused_for=0 * HOUR)
+    changed = [
+        await accounts.save("other", RUNS, other, NOON),
+        await accounts.save("other", other, other.resumed(NOON + HOUR), NOON + HOUR),
+    ]
 
-    assert await Accounts(database).load("default") == paused
+    assert changed == [(RUNS, other), (other, Standing(paused_for=HOUR))]
+    assert await Accounts(database).load(ACCOUNT) == PAUSED
     assert await Accounts(database).load("other") == Standing(paused_for=HOUR)
 
 
-async def test_replicas_that_find_the_same_at_the_same_time_pause_once(database: Database) -> None:
+async def test_what_another_replica_has_found_is_not_overwritten(database: Database) -> None:
     """
-    All hear how it stood in fact: the first that it ran, the others that it was paused.
+    Who saves hears how the account stood in fact, and how it stands now.
+    """
+    accounts = await paused(database)
+    found = replace(PAUSED, pause=Pause.REFUSED, code="5", reason="Wrong signature.", paused_at=NOON + HOUR)
+    stood, stands = await accounts.save(ACCOUNT, RUNS, replace(found, paused_for=0 * HOUR), NOON + HOUR)
+
+    assert stood == PAUSED
+    assert stands == await accounts.load(ACCOUNT) == replace(found, paused_at=NOON, paused_for=2 * HOUR)
+
+
+async def test_many_who_find_it_paused_at_once_are_one_change(database: Database) -> None:
+    """
+    One of them hears that it ran before, and tells the alarm.
     """
     accounts = Accounts(database)
-    found = [replace(PAUSED, paused_at=NOON + n * SECOND, paused_for=0 * HOUR) for n in range(8)]
-    saved = await asyncio.gather(*(accounts.save("default", RUNS, one, NOON) for one in found))
-    stored = await accounts.load("default")
+    after = RUNS.paused(Pause.OUTAGE, ERROR, NOON)
+    changed = await asyncio.gather(*(accounts.save(ACCOUNT, RUNS, after, NOON) for _ in range(8)))
 
-    assert sum(before == RUNS for before, _ in saved) == 1
-    assert {after.paused_at for _, after in saved} == {stored.paused_at}
+    assert sorted(stood.pause is None for stood, _ in changed) == [False] * 7 + [True]
+    assert {stands for _, stands in changed} == {after}
 
 
-async def test_a_probe_is_made_by_one_replica(database: Database) -> None:
+async def test_one_of_many_takes_the_probe(database: Database) -> None:
     """
-    The one that is due; the others hear nothing until the next one is.
+    Not before it is due; nobody else has it until it lapses.
     """
-    accounts = Accounts(database)
-    await accounts.save("default", RUNS, PAUSED, NOON)
-    now = NOON + 41 * SECOND
-    asked = [accounts.take_probe("default", now, until=now + 30 * SECOND) for _ in range(8)]
-    taken = [standing for standing in await asyncio.gather(*asked) if standing is not None]
-    too_early = await accounts.take_probe("default", now + 29 * SECOND, until=now + HOUR)
-    later = await accounts.take_probe("default", now + 30 * SECOND, until=now + HOUR)
+    accounts = await paused(database)
+    until = DUE + LONGEST_PROBE_WAIT
+    early = await accounts.take_probe(ACCOUNT, DUE - SECOND, until)
+    taken = await asyncio.gather(*(accounts.take_probe(ACCOUNT, DUE, until) for _ in range(8)))
+    meanwhile = await accounts.take_probe(ACCOUNT, until - SECOND, until + HOUR)
+    lapsed = await accounts.take_probe(ACCOUNT, until, until + LONGEST_PROBE_WAIT)
 
-    assert [one.probe_at for one in taken] == [now + 30 * SECOND]
-    assert too_early is None
-    assert later is not None
+    assert early is None
+    assert [one for one in taken if one is not None] == [replace(PAUSED, probe_at=until)]
+    assert meanwhile is None
+    assert lapsed == replace(PAUSED, probe_at=until + LONGEST_PROBE_WAIT)
 
 
-async def test_an_account_that_runs_has_no_probe(database: Database) -> None:
-    assert await Accounts(database).take_probe("default", NOON, until=NOON + HOUR) is None
+async def test_a_probe_that_a_wrong_clock_has_taken_is_taken_over(database: Database) -> None:
+    """
+    It lies further ahead than any probe can.
+    """
+    accounts = await paused(database)
+    await accounts.take_probe(ACCOUNT, NOON + HOUR, NOON + HOUR + LONGEST_PROBE_WAIT)
+
+    assert await accounts.take_probe(ACCOUNT, NOON, DUE) == replace(PAUSED, probe_at=DUE)
+
+
+async def test_an_account_that_runs_again_has_no_probe(database: Database) -> None:
+    accounts = await paused(database)
+    await accounts.save(ACCOUNT, PAUSED, PAUSED.resumed(DUE), DUE)
+
+    assert await accounts.take_probe(ACCOUNT, DUE + HOUR, DUE + 2 * HOUR) is None

@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import Connection, func, insert, select, text
 
 from app.store import housekeeping
+from app.store.chores import Chores
 from app.store.engine import Database
 from app.store.exports import Exports
-from app.store.housekeeping import Housekeeping, prune
+from app.store.housekeeping import HOUSE_EVERY, Housekeeping, prune
 from app.store.members import Members
 from app.store.rejected import RejectedEvent, RejectedEvents
 from app.store.schema import journal, memberships, minute_counts, minute_latencies, rejected_events
@@ -96,17 +97,41 @@ async def test_with_nothing_to_prune_each_table_is_looked_at_once(
     assert not sight.is_any_sorted
 
 
-async def test_it_wants_its_next_turn_at_once_while_there_is_more(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def old(database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Three events that are to go, of which two go at a time.
+    """
+    monkeypatch.setattr(housekeeping, "ROWS_A_STEP", 2)
+    await RejectedEvents(database).record([RejectedEvent(NOON, "not_json", "Old.", 1, "{") for _ in range(3)])
+    clock.advance(40 * 24 * HOUR)
+
+
+@pytest.mark.usefixtures("old")
+async def test_it_wants_its_next_turn_at_once_while_there_is_more(database: Database, clock: Clock) -> None:
     """
     And then in an hour.
     """
-    monkeypatch.setattr(housekeeping, "ROWS_A_STEP", 2)
-    old = [RejectedEvent(NOON, "not_json", "Old.", 1, "{") for _ in range(3)]
-    await RejectedEvents(database).record(old)
-    later = NOON + 40 * 24 * HOUR
-    house = Housekeeping(database, lambda: later, DAYS, None)
+    house = Housekeeping(database, clock, DAYS, None)
     turns = [await house.keep_house() for _ in range(3)]
 
-    assert turns == [timedelta(0), timedelta(0), HOUR]
+    assert turns == [timedelta(0), timedelta(0), HOUSE_EVERY]
+
+
+@pytest.mark.usefixtures("old")
+async def test_one_of_several_replicas_prunes_until_nothing_is_left(database: Database, clock: Clock) -> None:
+    """
+    The others leave it to that one; in the next hour it may be another one.
+    """
+    first, second = (Housekeeping(database, clock, DAYS, Chores(database, clock)) for _ in range(2))
+    turns = [await house.keep_house() for house in (first, second, first, second, first)]
+    left = await RejectedEvents(database).page()
+    await RejectedEvents(database).record([RejectedEvent(NOON, "not_json", "Old.", 1, "{")])
+    same_hour = [await house.keep_house() for house in (first, second)]
+    clock.advance(HOUSE_EVERY)
+    next_hour = [await house.keep_house() for house in (second, first)]
+
+    assert turns == [timedelta(0), HOUSE_EVERY, timedelta(0), HOUSE_EVERY, HOUSE_EVERY]
+    assert list(left) == []
+    assert same_hour == [HOUSE_EVERY, HOUSE_EVERY]
+    assert next_hour == [timedelta(0), HOUSE_EVERY]

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from app.domain.errors import BadSettings, StoreUnavailable
 from app.store import migrate as module
 from app.store.engine import Database
-from app.store.migrate import differences, migrate, steps_after
+from app.store.migrate import differences, migrate, steps_after, works_since
 from app.store.schema import metadata
 
 NEWEST = steps_after(None)[-1]
@@ -65,14 +65,30 @@ async def test_a_database_that_a_newer_version_only_added_to_is_used(
     assert await migrate(database, database_url) == []
 
 
-async def as_of_step_9999(database: Database, *, works_since: int) -> None:
+async def test_a_database_of_before_that_was_put_down_needs_the_newer_version(
+    database: Database, database_url: str
+) -> None:
+    """
+    As an empty one, it does not say with which step it works.
+    """
+    await as_of_step_9999(database, works_since=None)
+
+    assert await database.read(works_since) is None
+    with pytest.raises(BadSettings, match="newer version of this program"):
+        await migrate(database, database_url)
+
+
+async def as_of_step_9999(database: Database, *, works_since: int | None) -> None:
     """
     As a newer version left it, with which programs work that know this step.
     """
 
     def leave(connection: Connection) -> None:
         connection.execute(text("update alembic_version set version_num = '9999'"))
-        connection.execute(text(f"update versions set version = {works_since} where name = 'schema'"))
+        if works_since is None:
+            connection.execute(text("drop table versions"))
+        else:
+            connection.execute(text(f"update versions set version = {works_since} where name = 'schema'"))
 
     await database.write(leave)
 
