@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select, text
 
 from app.domain.backfill import Backfill, BackfillState, Page
 from app.domain.change import Kind, MembershipChange
@@ -22,7 +22,7 @@ from app.store.engine import Database
 from app.store.erasures import Erasures
 from app.store.exports import Exports
 from app.store.members import Members
-from app.store.schema import dry_run_people
+from app.store.schema import dry_run_people, metadata, versions
 from tests.factories import ACCOUNT, MINUTE, NOON, Clock, Effect, change, enter, exit_, ns, room, settlement
 from tests.store.conftest import Running
 
@@ -92,24 +92,23 @@ async def prepare(members: Members, erasures: Erasures, steps: list[object]) -> 
                 await members.settle(settlement(claim, effect, dead=dead))
 
 
-async def compared(pages: list[list[MembershipChange]], steps: list[object], migrated: Path) -> None:
-    with TemporaryDirectory() as folder:
-        shutil.copyfile(migrated, Path(folder) / "store.db")
-        database = Database.open(f"sqlite:///{folder}/store.db")
-        try:
-            clock, digests = Clock(), Digests("a-key-of-the-tests")
-            exports, members = Exports(database, clock), Members(database, clock, digests=digests)
-            export = await exports.start("A", audience_slug="a", account=ACCOUNT)
-            await exports.name(export.id, "A")
-            await prepare(members, Erasures(database, clock, digests), steps)
-            backfills = Backfills(database, clock, digests=digests)
-            before = await database.read(_everything)
-            dry = await run(backfills, pages, is_dry_run=True)
-            between = await database.read(_everything)
-            real = await run(backfills, pages, is_dry_run=False)
-            (report,) = await exports.reports(export.id)
-        finally:
-            await database.close()
+async def compared(pages: list[list[MembershipChange]], steps: list[object], url: str) -> None:
+    database = Database.open(url)
+    try:
+        clock, digests = Clock(), Digests("a-key-of-the-tests")
+        exports, members = Exports(database, clock), Members(database, clock, digests=digests)
+        await database.write(_empty)
+        export = await exports.start("A", audience_slug="a", account=ACCOUNT)
+        await exports.name(export.id, "A")
+        await prepare(members, Erasures(database, clock, digests), steps)
+        backfills = Backfills(database, clock, digests=digests)
+        before = await database.read(_everything)
+        dry = await run(backfills, pages, is_dry_run=True)
+        between = await database.read(_everything)
+        real = await run(backfills, pages, is_dry_run=False)
+        (report,) = await exports.reports(export.id)
+    finally:
+        await database.close()
 
     assert before == between
     told = [(c.address, c.lytics_id, c.vars) for page in pages for c in page]
@@ -120,10 +119,18 @@ async def compared(pages: list[list[MembershipChange]], steps: list[object], mig
     )
 
 
-def _everything(connection: object) -> list[object]:
-    from sqlalchemy import Connection, text
+def _empty(connection: Connection) -> None:
+    """
+    What an example before has left in a server's database; each has a file of its own.
+    """
+    if connection.dialect.name == "postgresql":
+        for table in reversed(metadata.sorted_tables):
+            if table is not versions:
+                connection.execute(table.delete())
+        connection.execute(text("alter sequence exports_id_seq restart"))
 
-    assert isinstance(connection, Connection)
+
+def _everything(connection: Connection) -> list[object]:
     tables = ("members", "memberships", "identities", "totals", "journal", "minute_counts")
     return [connection.execute(text(f"select * from {table} order by 1, 2")).all() for table in tables]
 
@@ -137,7 +144,23 @@ def test_a_dry_run_counts_what_the_run_does_and_changes_nothing(
     """
     People held, also under another address or as another user, told, dead, erased, in a call, seen twice.
     """
-    asyncio.run(compared(pages, steps, migrated_file))
+    # In memory where that is possible: what is looked at is not whether it is synced.
+    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        shutil.copyfile(migrated_file, Path(folder) / "store.db")
+        asyncio.run(compared(pages, steps, f"sqlite:///{folder}/store.db"))
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("kind", ["postgresql"])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pages=PAGES, steps=STEPS)
+def test_a_dry_run_does_so_on_a_server_too(
+    database_url: str, pages: list[list[MembershipChange]], steps: list[object]
+) -> None:
+    """
+    The same, said to PostgreSQL in other words.
+    """
+    asyncio.run(compared(pages, steps, database_url))
 
 
 async def test_what_a_dry_run_counted_is_forgotten_after_its_end(

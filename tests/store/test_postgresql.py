@@ -11,13 +11,14 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.pool import QueuePool
 
 from app.domain.change import MembershipChange
 from app.domain.errors import StoreUnavailable
 from app.store import clock as clock_module
 from app.store import differences
 from app.store.clock import wall_clock
-from app.store.differences import CONNECTIONS, lock_table
+from app.store.differences import CONNECTIONS, WAIT_SECONDS, lock_table
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.members import Members
@@ -27,7 +28,7 @@ from tests import postgresql
 from tests.factories import ACCOUNT, HOUR, MINUTE, Clock, enter, exit_, room, settlement
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up
-from tests.store.watching import meanwhile
+from tests.store.watching import engines, meanwhile
 
 ADD = text("insert into unexported values (:name, 'slug', 1, 0)")
 COUNT = select(func.count()).select_from(unexported)
@@ -38,14 +39,6 @@ BRIEFLY_SECONDS = 0.1
 @pytest.fixture
 def kind() -> str:
     return "postgresql"
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Databases that are opened now wait for nobody.
-    """
-    monkeypatch.setattr(differences, "WAIT_SECONDS", BRIEFLY_SECONDS)
 
 
 @pytest.fixture
@@ -152,25 +145,29 @@ class TestConnections:
 
         assert await database.write(look) == await database.read(look) == ["10s", "30s", "lytics-sailthru"]
 
-    @pytest.mark.usefixtures("impatient")
-    async def test_more_transactions_than_connections_wait_for_their_turn(self, database_url: str) -> None:
+    async def test_more_transactions_than_connections_wait_for_their_turn(self, database: Database) -> None:
         """
         For so long; whoever waits for longer hears that the store is unavailable, and nothing of theirs was begun.
         """
-        async with opened(database_url) as database:
-            held = [Held() for _ in range(CONNECTIONS)]
-            first = [asyncio.create_task(database.write(one)) for one in held]
-            for one in held:
-                await one.begun()
-            with pytest.raises(StoreUnavailable, match="no free connection"):
-                await database.write(partial(add, name="late"))
-            for one in held:
-                one.let_go()
-            await asyncio.gather(*first)
+        (engine,) = engines(database)
+        pool = engine.pool
+        assert isinstance(pool, QueuePool)
+        assert pool.timeout() == WAIT_SECONDS
+        held = [Held() for _ in range(CONNECTIONS)]
+        first = [asyncio.create_task(database.write(one)) for one in held]
+        for one in held:
+            await one.begun()
+        # Once all are connected, which may take as long as it takes.
+        pool._timeout = BRIEFLY_SECONDS
+        with pytest.raises(StoreUnavailable, match="no free connection"):
+            await database.write(partial(add, name="late"))
+        pool._timeout = PATIENCE_SECONDS
+        for one in held:
+            one.let_go()
+        await asyncio.gather(*first)
+        await asyncio.gather(*(database.write(partial(add, name=f"{n}")) for n in range(3 * CONNECTIONS)))
 
-            assert (
-                await asyncio.gather(*(database.read(count) for _ in range(3 * CONNECTIONS))) == [0] * 3 * CONNECTIONS
-            )
+        assert await database.read(count) == 3 * CONNECTIONS
 
     @pytest.mark.parametrize("wrong", ["port", "database", "user"])
     async def test_a_server_that_lets_nobody_in_is_unavailable(self, database_url: str, wrong: str) -> None:
@@ -247,7 +244,6 @@ class TestSideBySide:
 
         assert await second == 1
 
-    @pytest.mark.usefixtures("impatient")
     async def test_what_waits_for_too_long_is_unavailable(self, database_url: str) -> None:
         """
         Nothing of it is kept, and it works again once the other is done.
@@ -260,6 +256,8 @@ class TestSideBySide:
                 held(connection)
 
             def write_too(connection: Connection) -> None:
+                # As always, but for the number.
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
                 add(connection, name="b")
                 add(connection, name="a")
 
@@ -525,11 +523,11 @@ class TestALostServer:
         """
         Is given up; work on the tables themselves takes as long as it needs.
         """
-        monkeypatch.setattr(differences, "LONGEST_STATEMENT_SECONDS", BRIEFLY_SECONDS)
+        monkeypatch.setattr(differences, "LONGEST_STATEMENT_SECONDS", 1)
 
         def write(connection: Connection) -> None:
             add(connection, name="a")
-            connection.execute(text(f"select pg_sleep({5 * BRIEFLY_SECONDS})"))
+            connection.execute(text("select pg_sleep(2)"))
 
         async with opened(database_url) as database:
             with pytest.raises(StoreUnavailable, match="could not be used"):
