@@ -145,6 +145,8 @@ def watching(database: Database) -> Iterator[Sight]:
             yield sight
         assert isinstance(database._transactions, OneWriter)
         with database._transactions._read.begin() as connection:
+            # A plan alone does not look whether the schema it remembers is still the schema.
+            connection.exec_driver_sql("select count(*) from sqlite_master").scalar()
             sight.all += [_seen_by_sqlite(connection, one) for one in traced if _is_about_rows(one)]
 
 
