@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
+from app.check.findings import Mark
+from app.check.store import check_store
 from app.settings import Settings
+from app.store.server_inspection import ServerInspection
+from tests import postgresql
 from tests.promises.processes import (
     ADMIN_TOKEN,
     API_KEY,
@@ -361,7 +366,7 @@ def test_settings_that_can_not_be_read_are_the_only_line(
     ("different", "words"),
     [
         ({"WEBHOOK_TOKENS": ""}, ["WEBHOOK_TOKENS is not set", "secrets.token_urlsafe"]),
-        ({"DATABASE_URL": "postgresql://me:nobodys-word-for-it@host/db"}, ["DATABASE_URL", "sqlite:///FILE"]),
+        ({"DATABASE_URL": "mysql://me:nobodys-word-for-it@host/db"}, ["DATABASE_URL", "sqlite:///FILE"]),
     ],
 )
 def test_settings_that_are_not_enough_end_with_2_and_the_rest_is_told(
@@ -423,6 +428,71 @@ def test_a_database_that_is_there_and_one_that_is_not(scene: Scene, migrated_fil
         f"{older} is of an older version; the next start copies it, and brings it up to date.",
         f"{none} is not there yet; the first start makes it.",
     ]
+
+
+def test_a_database_of_postgresql(scene: Scene, postgresql_url: str) -> None:
+    """
+    Empty, of this version, and while a replica runs on it: all are well. Its password is never shown.
+    """
+    with postgresql.database(postgresql_url) as given:
+        parsed = make_url(given)
+        name = f"{parsed.database} at {parsed.host}:{parsed.port}"
+        url = parsed.set(password=WRONG).render_as_string(hide_password=False)
+        found = [scene.check(DATABASE_URL=url)]
+        migrated = subprocess.run(
+            [sys.executable, "-m", "app", "migrate"],
+            cwd=scene.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": url},
+            check=False,
+        )
+        found += [scene.check(DATABASE_URL=url), scene.check(DATABASE_URL=url, ERASURE_KEY="")]
+
+    assert migrated.returncode == 0
+    assert [one.code for one in found] == [0, 0, 0]
+    assert [one.lines["store"].removeprefix("✓ store               ") for one in found] == [
+        f"{name} holds nothing yet; the first start makes its tables.",
+        f"{name} can be used, and is up to date.",
+        f"{name} can be used, and is up to date.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "mark", "words"),
+    [
+        ({}, Mark.OK, "store at host:5432 can be used, and is up to date."),
+        ({"replicas": 2}, Mark.OK, "is up to date. Replicas that run on it: 2."),
+        ({"missing": ("0002",), "replicas": 1}, Mark.OK, "the next start brings it up to date. Replicas"),
+        ({"is_copy_unfinished": True}, Mark.FAILED, "A copy into store at host:5432 is not finished"),
+        ({"not_kept_out": 3}, Mark.FAILED, "are not kept out: 3."),
+    ],
+)
+async def test_how_a_database_of_postgresql_stands(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], mark: Mark, words: str
+) -> None:
+    standing: dict[str, Any] = {"name": "store at host:5432", "replicas": 0, "revision": "0006", "missing": ()}
+    standing |= {"is_copy_unfinished": False, "not_kept_out": 0}
+    inspection = ServerInspection(**standing | found)
+
+    async def inspect(_url: str, _digests: object) -> ServerInspection:
+        return inspection
+
+    monkeypatch.setattr("app.check.store.inspect_server", inspect)
+    finding = await check_store("postgresql://host/store", None)
+
+    assert (finding.about, finding.mark) == ("store", mark)
+    assert words in finding.happened
+    assert (finding.next_step is None) == (mark is Mark.OK)
+
+
+def test_a_database_that_can_not_be_reached_is_told(scene: Scene) -> None:
+    """
+    Host and port, and what to do; never the password.
+    """
+    port = closed_port()
+    found = scene.check(DATABASE_URL=f"postgresql://me:{WRONG}@127.0.0.1:{port}/store")
+
+    assert (found.code, found.marks()["store"]) == (1, "✗")
+    assert f"Nothing takes connections at 127.0.0.1:{port}. Start PostgreSQL, or" in found.lines["store"]
 
 
 def test_the_store_of_another_key_is_told(scene: Scene, migrated_file: Path) -> None:

@@ -1,26 +1,23 @@
 """
-Looks at the database and changes nothing: could the service open it, write to it, and does it know its tables?
+Looks at an SQLite file and changes nothing: could the service open it, write to it, and does it know its tables? For
+PostgreSQL see `app.store.server_inspection`.
 """
 
 import fcntl
 import os
-import sqlite3
 import tempfile
 from dataclasses import dataclass
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
-from urllib.parse import quote
 
-from sqlalchemy import create_engine
 from sqlalchemy import inspect as tables_of
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import NullPool
 
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings, StoreUnavailable
-from app.store.differences import WAIT_SECONDS, lock_file, parse_url, sqlite_path
+from app.store.differences import engine_to_look, lock_file, parse_url, sqlite_path
 from app.store.erasures import count_ineffective
-from app.store.migrate import revision_of, steps_after
+from app.store.migrate import revision_of, steps_after, works_since
 
 TRIAL_BYTES = 1024 * 1024
 _FULL = frozenset({ENOSPC, EDQUOT, EFBIG})
@@ -61,6 +58,16 @@ class Inspection:
     revision: str | None
     missing: tuple[str, ...]
     not_kept_out: int
+
+
+def is_file(url: str) -> bool:
+    """
+    Whether `DATABASE_URL` names an SQLite file, and no server.
+
+    Raises:
+        BadSettings: it can't be understood.
+    """
+    return parse_url(url).get_backend_name() == "sqlite"
 
 
 def inspect(url: str, digests: Digests | None) -> Inspection:
@@ -133,17 +140,7 @@ def _is_held(lock: Path) -> bool:
 
 
 def _read(path: Path, digests: Digests | None, *, is_in_use: bool) -> tuple[str | None, tuple[str, ...], int]:
-    # Opened in the ordinary way SQLite would make its -wal and -shm files, also to read only. What nobody has open and
-    # has no -wal can be told to stand still. https://www.sqlite.org/uri.html#uriimmutable
-    has_wal = path.with_name(f"{path.name}-wal").exists()
-    mode = "mode=ro" if is_in_use or has_wal else "immutable=1"
-    address = f"file:{quote(str(path.absolute()))}?{mode}"
-    engine = create_engine(
-        "sqlite://",
-        creator=lambda: sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS),
-        poolclass=NullPool,
-        hide_parameters=True,
-    )
+    engine = engine_to_look(path, stands_still=not is_in_use)
     try:
         with engine.connect() as connection:
             revision = revision_of(connection)
@@ -151,7 +148,7 @@ def _read(path: Path, digests: Digests | None, *, is_in_use: bool) -> tuple[str 
                 raise UnusableStore(
                     f"{path} holds the tables of another program.", "Name a file of its own in DATABASE_URL."
                 )
-            missing = tuple(steps_after(revision))
+            missing = tuple(steps_after(revision, works_since(connection)))
             return revision, missing, 0 if missing else count_ineffective(connection, digests)
     except BadSettings as error:
         raise UnusableStore(

@@ -11,10 +11,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, Column, Connection, inspect, select
+from sqlalchemy import JSON, Column, Connection, create_engine, inspect, select
 from sqlalchemy.schema import DefaultClause
 
 from app.domain.errors import BadSettings
+from app.store.copy_progress import require_no_copy
 from app.store.differences import copy_sqlite, lock_table, parse_url, sqlite_path
 from app.store.engine import Database
 from app.store.schema import metadata, versions
@@ -27,7 +28,15 @@ async def migrate(database: Database, url: str) -> list[str]:
     An SQLite file that holds data is first copied beside itself, as FILE.before-STEP.
 
     Raises:
-        BadSettings: a newer version of this program has used the database.
+        BadSettings: a newer version of this program has used the database, or a copy into it is not finished.
+    """
+    await database.read(require_no_copy)
+    return await apply_steps(database, url)
+
+
+async def apply_steps(database: Database, url: str) -> list[str]:
+    """
+    The same, also where a copy is about to begin.
     """
     parsed = parse_url(url)
     missing = await database.write(_missing)
@@ -101,6 +110,20 @@ def _is_other_default(
     if not isinstance(found.type, JSON) or found_default is None or rendered is None:
         return None
     return found_default.removesuffix("::json").strip("'") != rendered.strip("'")
+
+
+def filled_tables() -> frozenset[str]:
+    """
+    The names of the tables into which the steps themselves put rows, as they are on a new database.
+    """
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        _upgrade(connection)
+        filled = frozenset(
+            table.name for table in metadata.sorted_tables if connection.scalar(select(1).select_from(table).limit(1))
+        )
+    engine.dispose()
+    return filled
 
 
 def _config() -> Config:

@@ -185,6 +185,13 @@ class TestChangesNothing:
             name: seen for name, seen in after.items() if not name.endswith("-shm")
         }
 
+    def test_of_one_of_a_newer_version_that_this_one_still_works_with(self, path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("update alembic_version set version_num = '9999'")
+        found = inspect(url_of(path), None)
+
+        assert (found.revision, found.missing) == ("9999", ())
+
     def test_of_a_killed_service(self, path: Path, tmp_path: Path) -> None:
         """
         What it committed last is still in its write-ahead log, and stays there.
@@ -260,8 +267,12 @@ class TestFindsWhatIsWrong:
         assert snapshot(tmp_path) == before
 
     def test_a_database_of_a_newer_version(self, path: Path) -> None:
+        """
+        Where that says that this one can't work with it any more.
+        """
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("update alembic_version set version_num = '9999'")
+            connection.execute("update versions set version = 9999 where name = 'schema'")
 
         self.assert_unusable(path, "store.db was used by a newer version")
 
