@@ -16,10 +16,11 @@ import uvicorn
 
 from app import __version__, terminal
 from app.commands import exports
+from app.commands.backfills import INTERRUPTED
 from app.commands.dead_letters import redrive
 from app.commands.members import member
 from app.commands.service import Service
-from app.domain.errors import BadSettings, ServiceNotReached, ServiceSaidNo
+from app.domain.errors import BadSettings, ServiceNotReached, ServiceSaidNo, StoreUnavailable
 from app.logs import configure_logs
 from app.settings import load_settings
 
@@ -157,6 +158,43 @@ def migrate() -> None:
 
 
 @app.command()
+def copy(
+    source: Annotated[str, typer.Option("--from", metavar="sqlite:///FILE", help="What is moved; it stays as it is.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="postgresql://USER@HOST/DATABASE",
+            help="An empty database. Its password may stand here, in PGPASSWORD or in ~/.pgpass.",
+        ),
+    ],
+) -> None:
+    """
+    Move everything from an SQLite file to PostgreSQL, while no service runs. Goes on where it was stopped.
+    """
+    from app.store.copying import AGAIN
+    from app.store.copying import copy as run
+
+    configure_logs("WARNING")
+    try:
+        with terminal.Bar() as bar:
+
+            def show(done: int, total: int, what: str) -> None:
+                bar.show(done, total or None, [f"{done:,} of {total:,} rows" if total else "copy", what])
+
+            copied = asyncio.run(run(source, target, show))
+    except KeyboardInterrupt:
+        terminal.complain(f"The copy is not finished. {AGAIN}")
+        raise typer.Exit(INTERRUPTED) from None
+    terminal.show_table(["table", "rows"], ((name, f"{rows:,}") for name, rows in copied.tables.items()))
+    before = f", {copied.rows_before:,} of them before" if copied.rows_before else ""
+    terminal.say(f"Copied and counted in both: {copied.rows:,} rows{before}, in {copied.seconds:,.1f} seconds.")
+    terminal.say(
+        f"Now set DATABASE_URL to that PostgreSQL database, keep {copied.source} as a backup, and start the service."
+    )
+
+
+@app.command()
 def check(*, as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False) -> None:
     """
     Could the service run with its settings? Asks settings, database, Sailthru and Lytics, and changes nothing.
@@ -233,8 +271,8 @@ def connect() -> Service:
 
 def main(words: Sequence[str] | None = None) -> None:
     """
-    Run one command. What goes wrong ends it with one sentence: exit code 1 where a running service said no, 2 where
-    settings or words are wrong, 3 where no service was reached.
+    Run one command. What goes wrong ends it with one sentence: exit code 1 where a running service said no or a
+    database could not be used, 2 where settings or words are wrong, 3 where no service was reached.
 
     Args:
         words: of the command line, without the program's name; by default those that the process was started with.
@@ -249,6 +287,9 @@ def main(words: Sequence[str] | None = None) -> None:
     except BadSettings as error:
         terminal.complain(f"lytics-sailthru: {error}")
         sys.exit(2)
+    except StoreUnavailable as error:
+        terminal.complain(f"lytics-sailthru: {error}")
+        sys.exit(1)
     except ServiceNotReached as error:
         terminal.complain(f"lytics-sailthru: {error}")
         sys.exit(3)

@@ -5,6 +5,7 @@ The commands, as real processes.
 import asyncio
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,12 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from app import __version__
 from app.domain.erasure import Digests
 from app.store.engine import Database
 from app.store.erasures import Erasures
 from app.store.migrate import migrate
+from app.store.schema import metadata
+from tests import postgresql
+from tests.store.filling import fill
 
 
 def run(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -79,6 +84,7 @@ def test_with_the_database_of_a_newer_version_the_start_is_refused_in_one_senten
     run(tmp_path, "migrate", DATABASE_URL=url)
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
         connection.execute("update alembic_version set version_num = '9999'")
+        connection.execute("update versions set version = 9999 where name = 'schema'")
     needed = {"WEBHOOK_TOKENS": "webhook-token-of-mine", "ADMIN_TOKENS": "admin-token-of-mine"}
     account = {"SAILTHRU_API_KEY": "key", "SAILTHRU_API_SECRET": "secret"}
 
@@ -104,6 +110,57 @@ def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
     )
     assert refused.returncode == 2
     assert "Another process uses" in refused.stderr
+
+
+@pytest.mark.timeout(60)
+def test_copy_moves_a_file_to_postgresql_and_says_what_to_do_next(
+    tmp_path: Path, migrated_file: Path, postgresql_url: str
+) -> None:
+    """
+    Exit code 0: a line for each table, the sum, and the next step. Once more it is refused. The password is not shown.
+    """
+    path = tmp_path / "store.db"
+    shutil.copyfile(migrated_file, path)
+    fill(path)
+    with postgresql.database(postgresql_url) as given:
+        url = make_url(given).set(password="sesame").render_as_string(hide_password=False)
+        words = ("copy", "--from", f"sqlite:///{path}", "--to", url)
+        done, again = run(tmp_path, *words), run(tmp_path, *words)
+    rows = 3 * len(metadata.sorted_tables)
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ memberships +3 *$", done.stdout, re.MULTILINE)
+    assert re.search(rf"^Copied and counted in both: {rows} rows, in [0-9.]+ seconds\.$", done.stdout, re.MULTILINE)
+    assert done.stdout.splitlines()[-1] == (
+        f"Now set DATABASE_URL to that PostgreSQL database, keep {path} as a backup, and start the service."
+    )
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "is in use already" in again.stderr
+    assert "sesame" not in done.stdout + done.stderr + again.stdout + again.stderr
+
+
+def test_a_copy_that_can_not_be_made_ends_with_one_sentence(tmp_path: Path, migrated_file: Path) -> None:
+    """
+    2 where the words are wrong, 1 where a database can't be used; the password is not shown.
+    """
+    path = tmp_path / "store.db"
+    shutil.copyfile(migrated_file, path)
+    wrong = run(tmp_path, "copy", "--from", "postgresql://me:sesame@host/a", "--to", f"sqlite:///{path}")
+    away = run(tmp_path, "copy", "--from", f"sqlite:///{path}", "--to", "postgresql://me:sesame@127.0.0.1:1/store")
+
+    assert (wrong.returncode, away.returncode) == (2, 1)
+    assert wrong.stderr.startswith("lytics-sailthru: A copy goes from an SQLite file to PostgreSQL")
+    assert away.stderr.startswith("lytics-sailthru: Nothing takes connections at 127.0.0.1:1.")
+    assert [each.stderr.count("\n") for each in (wrong, away)] == [1, 1]
+    assert "sesame" not in wrong.stderr + away.stderr
+
+
+def test_a_database_that_can_not_be_used_ends_a_command_with_one_sentence(tmp_path: Path) -> None:
+    result = run(tmp_path, "migrate", DATABASE_URL="postgresql://me:sesame@127.0.0.1:1/store")
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("lytics-sailthru: The database could not be used")
+    assert result.stderr.count("\n") == 1
 
 
 def test_the_demo_ends_with_the_right_lists(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""
+Fills every table of an SQLite file, whatever tables there are: by the types of its columns, with values that are hard
+to bring over, and with nothing in the last row wherever that may be.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, Column, Float, Integer, String, Table
+
+from app.store.schema import Moment, metadata
+
+HARD = "é🙂\t\n\\N\\.\"'"
+DEEP = json.dumps({"long": 12345678901234567890, "text": HARD, "list": [None, 1.5, True]}, ensure_ascii=False)
+
+# What the rules of the tables ask for, where the type alone does not say it.
+FITTING: Mapping[str, Callable[[int], object]] = MappingProxyType(
+    {
+        "exports.state": lambda _: "paused",
+        "totals.accepted": lambda n: 6 * (n + 1),
+        "memberships.told": lambda _: "in",
+        "identities.is_enter": lambda _: 1,
+        "accounts.pause": lambda _: "outage",
+        "backfills.state": lambda _: "completed",
+    }
+)
+
+
+def fill(path: Path, rows: int = 3) -> None:
+    """
+    So many rows for each table of a file with the schema of this version; those that are there are overwritten.
+    """
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        for table in metadata.sorted_tables:
+            places = ", ".join("?" for _ in table.columns)
+            connection.execute(f"DELETE FROM {table.name}")
+            connection.executemany(
+                f"INSERT INTO {table.name} ({', '.join(table.columns.keys())}) VALUES ({places})",
+                [[value(table, column, n, is_last=n == rows - 1) for column in table.columns] for n in range(rows)],
+            )
+
+
+def value(table: Table, column: Column[Any], n: int, *, is_last: bool) -> object:
+    """
+    Of the row of this number, as SQLite has it.
+    """
+    if is_last and column.nullable:
+        return None
+    fitting = FITTING.get(f"{table.name}.{column.name}")
+    if fitting is not None:
+        return fitting(n)
+    for key in column.foreign_keys:
+        return value(key.column.table, key.column, n, is_last=is_last)
+    return of_type(column, n)
+
+
+def of_type(column: Column[Any], n: int) -> object:
+    """
+    A value that is hard to bring over.
+    """
+    match column.type:
+        case Boolean():
+            found: object = n % 2
+        case Moment():
+            found = 1_775_908_800_123_457 + n
+        case Integer():
+            # Keys with gaps.
+            found = 7 + 10 * n if column.primary_key else n + 1
+        case Float():
+            found = n + 0.1
+        case JSON():
+            found = DEEP
+        case String(length=length):
+            found = f"{n}{HARD}"[:length]
+        case other:
+            raise AssertionError(f"{column} is of a type that nobody has filled yet: {other!r}")
+    return found
