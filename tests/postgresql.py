@@ -72,12 +72,16 @@ class Server:
 
     Args:
         options: of its configuration, such as `{"fsync": "on"}`.
+        parent: where its own folder is made, which others must be able to enter; None for memory, where there is any.
     """
 
     options: dict[str, str] = field(default_factory=dict)
+    parent: Path | None = None
 
     def __post_init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        memory = Path("/dev/shm")
+        parent = memory if self.parent is None and memory.is_dir() else self.parent
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir=parent))
         self.folder.chmod(0o755)
         self.log = self.folder / "log"
         found = programs()
@@ -192,11 +196,11 @@ async def _answers(url: str) -> bool:
 
 
 @contextmanager
-def server(**options: str) -> Iterator[Server]:
+def server(parent: Path | None = None, **options: str) -> Iterator[Server]:
     """
-    A server that runs, for tests that restart it.
+    A server that runs, for who restarts it or wants it otherwise.
     """
-    one = Server(options)
+    one = Server(options, parent)
     try:
         one.start()
         yield one

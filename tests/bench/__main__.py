@@ -9,12 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import arrays, departure, flips, idle, ingest, isolation, latency, memory, share
+from tests.bench import arrays, claims, departure, flips, idle, ingest, isolation, latency, memory, share
 from tests.bench.report import Measured, Say, show
 
 ROWS: Mapping[str, Callable[[Path, Say], Measured]] = {
     "ingest": ingest.durable_answers,
+    "ingest-postgresql": ingest.durable_answers_on_postgresql,
     "arrays": arrays.events_in_arrays,
+    "claims": claims.claimed_and_settled,
     "latency": latency.slowest_answers,
     "departure": departure.from_accepted_to_call,
     "share": share.use_of_our_share,

@@ -36,11 +36,14 @@ class Doors:
 
 
 @contextmanager
-def two_doors(folder: Path) -> Iterator[Doors]:
+def two_doors(folder: Path, url: str | None = None) -> Iterator[Doors]:
     """
     Both, on one core; Sailthru's limit is used up, so that the service only receives.
+
+    Args:
+        url: of the service's database; None for an SQLite file.
     """
-    with scene(folder / "service", limit=1) as (service, _), baseline(folder) as port:
+    with scene(folder / "service", limit=1, url=url) as (service, _), baseline(folder) as port:
         yield Doors(service.port, port)
 
 

@@ -51,10 +51,14 @@ class BenchSandbox(Sandbox):
 
 @contextmanager
 def scene(
-    folder: Path, *, accounts: Sequence[str] = ("default",), limit: int = 18_000
+    folder: Path, *, accounts: Sequence[str] = ("default",), limit: int = 18_000, url: str | None = None
 ) -> Iterator[tuple[Service, BenchSandbox]]:
     """
     Both, running; the audience is exported to each of these accounts, and its lists are there.
+
+    Args:
+        limit: of Sailthru, in calls a minute.
+        url: of an empty database; None for an SQLite file of its own.
     """
     folder.mkdir(parents=True)
     with on_core(AROUND):
@@ -70,9 +74,10 @@ def scene(
         SAILTHRU_AUTHORIZATIONS=json.dumps(other),
         SAILTHRU_TIMEOUT_SECONDS="15",
         LOG_LEVEL="WARNING",
+        **({} if url is None else {"DATABASE_URL": url}),
     )
     try:
-        asyncio.run(_start_exports(f"sqlite:///{service.database}", accounts))
+        asyncio.run(start_exports(url or f"sqlite:///{service.database}", accounts))
         with on_core(MEASURED):
             service.start()
         until(lambda: service.http.get("/exports").json()["items"], lambda items: all(e["list_ready"] for e in items))
@@ -82,7 +87,10 @@ def scene(
         sandbox.close()
 
 
-async def _start_exports(url: str, accounts: Sequence[str]) -> None:
+async def start_exports(url: str, accounts: Sequence[str]) -> None:
+    """
+    Bring a database to the schema of this version, and export the audience to each of these accounts.
+    """
     database = Database.open(url)
     try:
         await migrate(database, url)

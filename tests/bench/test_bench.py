@@ -3,15 +3,22 @@ The bench measures what it says: real webhooks, all of them answered, and median
 """
 
 import json
+import tempfile
 from itertools import islice
 from pathlib import Path
 
+import asyncpg
 import pytest
+from sqlalchemy import select
 
 from app.lytics.webhook import read
-from tests.bench import doors
+from app.store.engine import Database
+from app.store.schema import totals
+from tests import postgresql
+from tests.bench import databases, doors
 from tests.bench.bodies import address, requests
 from tests.bench.report import numbered, ratio_of_rounds, spread
+from tests.bench.store import stores
 
 
 @pytest.mark.parametrize("events", [1, 3])
@@ -82,3 +89,56 @@ def test_rounds_are_told_as_they_begin() -> None:
     assert list(numbered(2, said.append)) == [0, 1]
     assert said == ["  round 1 of 2 …", "  round 2 of 2 …"]
     assert spread([1.0, 2000.0, 3.0], "ms") == "3.0 ms (1.0-2,000.0)"
+
+
+def test_a_server_of_the_bench_syncs_to_disk_and_is_gone_afterwards() -> None:
+    """
+    What is compared with SQLite's files is as durable.
+    """
+    with databases.on_disk() as url:
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert postgresql.apart(value_of(url, f"SHOW {name}")) == "on"
+        folder = Path(postgresql.apart(value_of(url, "SHOW data_directory")))
+        assert Path(tempfile.gettempdir()) in folder.parents
+
+    assert not folder.exists()
+
+
+async def value_of(url: str, statement: str) -> str:
+    connection = await asyncpg.connect(url)
+    try:
+        return str(await connection.fetchval(statement))
+    finally:
+        await connection.close()
+
+
+def test_the_store_is_measured_by_members_that_are_kept_and_told(empty_url: str) -> None:
+    """
+    Each person is kept, called for and settled once, on both databases.
+    """
+    with stores([empty_url]) as (store,):
+        assert store.keep(70) > 0
+        assert totals_of(empty_url) == (70, 0, 70)
+
+        assert store.call(50) > 0
+        assert store.call(20) > 0
+        assert totals_of(empty_url) == (70, 70, 0)
+
+        with pytest.raises(AssertionError, match="Only 0 members of 1 were due"):
+            store.call(1)
+
+
+def totals_of(url: str) -> tuple[int, int, int]:
+    """
+    Accepted, delivered and pending.
+    """
+
+    async def read() -> tuple[int, int, int]:
+        database = Database.open(url, is_exclusive=False)
+        try:
+            (row,) = await database.rows(select(totals.c.accepted, totals.c.delivered, totals.c.pending))
+            return row.accepted, row.delivered, row.pending
+        finally:
+            await database.close()
+
+    return postgresql.apart(read())

@@ -1,0 +1,25 @@
+"""
+A PostgreSQL for the bench: as SQLite's files, its data lies on a disk and is synced with every commit.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests import postgresql
+from tests.bench.cores import AROUND, on_core
+
+
+@contextmanager
+def on_disk() -> Iterator[str]:
+    """
+    The URL of an empty database on a server of its own, which has the core of all that is around what is measured.
+    """
+    # Not in the folder of the measurement, which is its owner's alone.
+    parent = Path(tempfile.gettempdir())
+    with ExitStack() as running:
+        with on_core(AROUND):
+            options = {"fsync": "on", "synchronous_commit": "on"}
+            server = running.enter_context(postgresql.server(parent, **options))
+        yield server.url
