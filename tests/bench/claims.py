@@ -22,6 +22,7 @@ def claimed_and_settled(folder: Path, say: Say) -> Measured:
             say(f"  {BACKLOG:,} members become due on {name} …")
             store.keep(BACKLOG, at_once=AT_ONCE)
             store.call(WARM)
+            store.maintain()
 
         return ratio_of_rounds(
             f"members claimed ({CLAIMED} at a time) and settled on PostgreSQL ÷ on SQLite",

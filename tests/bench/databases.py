@@ -12,14 +12,14 @@ from tests.bench.cores import AROUND, on_core
 
 
 @contextmanager
-def on_disk() -> Iterator[str]:
+def on_disk(core: int | None = AROUND) -> Iterator[str]:
     """
-    The URL of an empty database on a server of its own, which has the core of all that is around what is measured.
+    The URL of an empty database on a server of its own, on one of the cores, or on all.
     """
     # Not in the folder of the measurement, which is its owner's alone.
     parent = Path(tempfile.gettempdir())
     with ExitStack() as running:
-        with on_core(AROUND):
+        with on_core(core):
             options = {"fsync": "on", "synchronous_commit": "on"}
             server = running.enter_context(postgresql.server(parent, **options))
         yield server.url

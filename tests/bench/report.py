@@ -27,14 +27,21 @@ class Measured:
     Args:
         what: was measured; `target` what it should be, in words.
         value: the ratio or number that the target is about, ready to be shown; `details` where it comes from.
-        is_met: the target.
+        is_met: the target; None where this machine can't tell, and the details say why.
     """
 
     what: str
     target: str
     value: str
     details: str
-    is_met: bool
+    is_met: bool | None
+
+    @property
+    def is_missed(self) -> bool:
+        """
+        True if this machine could have met the target and did not.
+        """
+        return self.is_met is False
 
 
 def ratio_of_rounds(
@@ -46,7 +53,7 @@ def ratio_of_rounds(
     say: Say,
     rounds: int,
     unit: str,
-    holds: Callable[[float], bool],
+    holds: Callable[[float], bool | None],
     scale: float = 1,
 ) -> Measured:
     """
@@ -87,9 +94,10 @@ def show(console: Console, rows: list[Measured]) -> None:
     """
     The table, and the machine it was measured on.
     """
+    words = {True: "yes", False: "[red]no[/red]", None: "not counted"}
     table = Table("what", "target", "measured", "from", "met")
     for row in rows:
-        table.add_row(row.what, row.target, row.value, row.details, "yes" if row.is_met else "[red]no[/red]")
+        table.add_row(row.what, row.target, row.value, row.details, words[row.is_met])
     console.print(table)
     console.print(
         f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, "

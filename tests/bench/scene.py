@@ -51,7 +51,12 @@ class BenchSandbox(Sandbox):
 
 @contextmanager
 def scene(
-    folder: Path, *, accounts: Sequence[str] = ("default",), limit: int = 18_000, url: str | None = None
+    folder: Path,
+    *,
+    accounts: Sequence[str] = ("default",),
+    limit: int = 18_000,
+    url: str | None = None,
+    sandbox_core: int | None = AROUND,
 ) -> Iterator[tuple[Service, BenchSandbox]]:
     """
     Both, running; the audience is exported to each of these accounts, and its lists are there.
@@ -59,23 +64,12 @@ def scene(
     Args:
         limit: of Sailthru, in calls a minute.
         url: of an empty database; None for an SQLite file of its own.
+        sandbox_core: None for all.
     """
     folder.mkdir(parents=True)
-    with on_core(AROUND):
+    with on_core(sandbox_core):
         sandbox = BenchSandbox(folder, limit=limit)
-    other = {
-        "other": {"api_key": OTHER, "api_secret": secret_of(OTHER), "base_url": f"http://127.0.0.1:{sandbox.port}"}
-    }
-    service = Service(
-        folder,
-        sandbox,
-        SAILTHRU_API_KEY=MAIN,
-        SAILTHRU_API_SECRET=secret_of(MAIN),
-        SAILTHRU_AUTHORIZATIONS=json.dumps(other),
-        SAILTHRU_TIMEOUT_SECONDS="15",
-        LOG_LEVEL="WARNING",
-        **({} if url is None else {"DATABASE_URL": url}),
-    )
+    service = service_of(folder, sandbox, url)
     try:
         asyncio.run(start_exports(url or f"sqlite:///{service.database}", accounts))
         with on_core(MEASURED):
@@ -85,6 +79,25 @@ def scene(
     finally:
         service.close()
         sandbox.close()
+
+
+def service_of(folder: Path, sandbox: BenchSandbox, url: str | None) -> Service:
+    """
+    One for both accounts of the sandbox, not started yet.
+    """
+    other = {
+        "other": {"api_key": OTHER, "api_secret": secret_of(OTHER), "base_url": f"http://127.0.0.1:{sandbox.port}"}
+    }
+    return Service(
+        folder,
+        sandbox,
+        SAILTHRU_API_KEY=MAIN,
+        SAILTHRU_API_SECRET=secret_of(MAIN),
+        SAILTHRU_AUTHORIZATIONS=json.dumps(other),
+        SAILTHRU_TIMEOUT_SECONDS="15",
+        LOG_LEVEL="WARNING",
+        **({} if url is None else {"DATABASE_URL": url}),
+    )
 
 
 async def start_exports(url: str, accounts: Sequence[str]) -> None:

@@ -5,12 +5,14 @@ their calls ended.
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any, TypeVar
 
 import uvloop
+from sqlalchemy import ColumnElement
 
 from app.domain.account import Room
 from app.domain.change import Kind, MembershipChange, nanoseconds
@@ -18,9 +20,13 @@ from app.domain.member import Claim, Settlement
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.members import Members
+from tests import postgresql
 from tests.bench.bodies import address
 from tests.bench.cores import MEASURED, on_core
 from tests.bench.scene import start_exports
+
+T = TypeVar("T")
+N = TypeVar("N", int, ColumnElement[int])
 
 ACCOUNT = "default"
 EXPORT = 1
@@ -28,24 +34,22 @@ EXPORT = 1
 AT_ONCE = 32
 CLAIMED = 200
 LEASE = timedelta(minutes=10)
+# Has no divisor in common with ten, so that no two people get the same number.
+SCATTER = 3**18
 VARS = {"first_name": "Ada", "city": "London"}
 _people = count(1)
 
 
 class Store:
     """
-    One database with one running export, whose list is there. It measures in seconds of the wall's clock.
+    One database with one running export. It measures in seconds of the wall's clock.
     """
 
     def __init__(self, url: str, runner: asyncio.Runner) -> None:
+        self.url = url
         self._runner = runner
-        runner.run(start_exports(url, [ACCOUNT]))
         self.database = Database.open(url)
         self._members = Members(self.database, self.database.clock)
-        exports = Exports(self.database, self.database.clock)
-        (export,) = runner.run(exports.all())
-        assert export.list_name is not None
-        runner.run(exports.list_is_ready(ACCOUNT, export.list_name, "1"))
 
     def keep(self, people: int, *, at_once: int = AT_ONCE) -> float:
         """
@@ -59,11 +63,24 @@ class Store:
         """
         return self._runner.run(self._call(people))
 
+    def maintain(self) -> None:
+        """
+        What PostgreSQL does by itself within the first minute: learn how many rows there are, which plans depend on.
+        """
+        if self.database.is_shared:
+            postgresql.apart(postgresql.execute(self.url, "VACUUM (ANALYZE)"))
+
     def close(self) -> None:
         """
         Give the database back.
         """
         self._runner.run(self.database.close())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        What some work with the database comes to.
+        """
+        return self._runner.run(work)
 
     async def _keep(self, people: int, at_once: int) -> float:
         now = datetime.now(UTC)
@@ -91,23 +108,49 @@ class Store:
 
 
 @contextmanager
-def stores(urls: Sequence[str]) -> Iterator[list[Store]]:
+def stores(urls: Sequence[str], *, are_new: bool = True) -> Iterator[list[Store]]:
     """
-    One on each of these databases, which are empty; what of them runs in this process has one core.
+    One on each of these databases; what of them runs in this process has one core.
+
+    Args:
+        are_new: the databases are empty, and get an export whose list is there.
     """
     with on_core(MEASURED), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         opened: list[Store] = []
         try:
-            opened += [Store(url, runner) for url in urls]
+            for url in urls:
+                if are_new:
+                    runner.run(_make_ready(url))
+                opened.append(Store(url, runner))
             yield opened
         finally:
             for store in opened:
                 store.close()
 
 
+async def _make_ready(url: str) -> None:
+    await start_exports(url, [ACCOUNT])
+    database = Database.open(url)
+    try:
+        exports = Exports(database, database.clock)
+        (export,) = await exports.all()
+        assert export.list_name is not None
+        await exports.list_is_ready(ACCOUNT, export.list_name, "1")
+    finally:
+        await database.close()
+
+
+def scattered(person: N) -> N:
+    """
+    Another number of at most 12 digits for each person: people come in no order of their addresses.
+    """
+    return person * SCATTER % 10**12
+
+
 def _enter(person: int, now: datetime) -> MembershipChange:
     at_ns = nanoseconds(now)
-    return MembershipChange(EXPORT, Kind.ENTER, address(person), f"{person:019d}", at_ns, at_ns, VARS)
+    number = scattered(person)
+    return MembershipChange(EXPORT, Kind.ENTER, address(number), f"{number:019d}", at_ns, at_ns, VARS)
 
 
 def _told(claim: Claim) -> Settlement:
