@@ -92,7 +92,9 @@ _MEMBERSHIPS: Select[Any] = (
 _ALL = Prepared(_MEMBERSHIPS, "ids")
 _PENDING = Prepared(
     _MEMBERSHIPS.where(
-        memberships.c.revision > memberships.c.told_revision,
+        # Not as the index of who is pending has it: PostgreSQL, for which that was empty when it looked last, would
+        # look through all of it for each member, whatever has come since.
+        memberships.c.revision - memberships.c.told_revision > literal_column("0"),
         exports.c.state == literal_column(f"'{ExportState.RUNNING}'"),
     ),
     "ids",

@@ -86,6 +86,23 @@ async def test_a_claim_reads_only_who_is_due(database: Database, members: Member
     assert sight.scanned("members", "memberships") == set()
 
 
+async def test_a_backlog_that_came_since_costs_a_claim_no_more(
+    database: Database, members: Members, running: Running
+) -> None:
+    """
+    PostgreSQL looked at the tables while nobody waited, as it mostly does: what it then takes for empty, an index of
+    all who wait, is not read for each of those who were claimed.
+    """
+    await running("A")
+    await many_told(database)
+    await members.keep([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
+    with watching(database) as sight:
+        claims = await members.claim(ACCOUNT, room=room(200), lease_for=MINUTE)
+
+    assert len(claims) == 200
+    assert "_pending" not in sight.plans
+
+
 @pytest.mark.parametrize("what", ["keep", "next_due_at", "next_slice", "of_address"])
 async def test_nothing_in_the_daily_round_reads_a_whole_table(
     database: Database, members: Members, exports: Exports, running: Running, what: str
