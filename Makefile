@@ -23,7 +23,7 @@ COMPILE_DEV := $(COMPILE) --group dev --extra postgres --constraint requirements
 help:
 	@echo "make demo    the whole thing on this machine, without accounts: events go in, a list fills (ARGS=--once ends by itself)"
 	@echo "make test    all tests, at least 95 % covered (ARGS=\"-k newest\" for some, not measured)"
-	@echo "make soak    the random tests at length, about an hour: 10,000 histories, 100,000 webhook bodies, 100,000 people brought over"
+	@echo "make soak    the random tests at length, about an hour: 10,000 histories, 100,000 webhook bodies, 100,000 people brought over, replicas killed"
 	@echo "make bench   what is measured, as ratios within one run in twenty minutes (ARGS=ingest for one row)"
 	@echo "make run     the service, with the settings in .env"
 	@echo "make check   lint, types, locks, deploy files"
@@ -43,9 +43,9 @@ test: $(DEV)
 
 # Each run prints its seeds; HISTORIES_SEED and FUZZ_SEED repeat one.
 soak: $(DEV)
-	HISTORIES=10000 BACKFILL_PEOPLE=100000 BACKFILL_KILLS=10 FUZZ_BODIES=100000 SCHEMA_EXAMPLES=200 FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP -o timeout=36000 \
+	HISTORIES=10000 BACKFILL_PEOPLE=100000 BACKFILL_KILLS=10 REPLICAS_SECONDS=600 FUZZ_BODIES=100000 SCHEMA_EXAMPLES=200 FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP -o timeout=36000 \
 		--numprocesses auto --dist worksteal \
-		tests/promises/test_any_history.py tests/promises/test_backfill.py tests/promises/test_backfill_killed.py \
+		tests/promises/test_any_history.py tests/promises/test_backfill.py tests/promises/test_backfill_killed.py tests/promises/test_replicas.py \
 		tests/web/test_fuzz.py tests/web/test_schemathesis.py $(ARGS)
 
 bench: $(DEV)

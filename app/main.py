@@ -396,6 +396,8 @@ class Service:
         deadline = asyncio.get_running_loop().time() + START_PATIENCE_SECONDS
         while True:
             try:
+                if self._doorbell is not None:
+                    await self._doorbell.connect()
                 return await migrate(self.database, self._url)
             except StoreUnavailable as error:
                 if not self.database.is_shared:
@@ -460,6 +462,8 @@ class Service:
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait({self._listening})
+        if self._doorbell is not None:
+            self._doorbell.close()
         await asyncio.gather(*(client.aclose() for client in self._sailthru.values()))
         if self.lytics is not None:
             await self.lytics.aclose()

@@ -86,7 +86,7 @@ def address(person: int) -> str:
     return f"person{person}@example.com"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_path: Path) -> None:
     """
     Replicas are killed and started again at random, PostgreSQL once in the middle.

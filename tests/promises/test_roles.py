@@ -133,3 +133,23 @@ def test_an_old_replica_goes_on_beside_a_newer_one_that_only_adds(tmp_path: Path
         assert here.sandbox.account()["most_at_once_per_person"] == 1
         assert code == 2
         assert re.search("used by a newer version of this program", late.log.read_text())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("postgresql://nobody-known@127.0.0.1:{port}/postgres", "nobody-known"),
+        ("postgresql://tests@127.0.0.1:{port}/nowhere", "has no database nowhere"),
+    ],
+)
+def test_a_server_that_does_not_let_us_in_ends_the_start_at_once(tmp_path: Path, wrong: str, sentence: str) -> None:
+    """
+    Waiting would not help; in one sentence that says what to do.
+    """
+    with scene(tmp_path) as here:
+        replica = here.add(wrong.format(port=here.server.port))
+        assert replica.process.running is not None
+        code = replica.process.running.wait(40)
+
+        assert code == 2
+        assert sentence in replica.log.read_text()
