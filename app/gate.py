@@ -49,9 +49,9 @@ class Pace(Protocol):
     How many calls the account's limit has room for.
     """
 
-    async def prepare(self, calls: int) -> None:
+    async def prepare(self, calls: int, *, backfill: bool) -> None:
         """
-        Ask others who share the limit for room for so many calls.
+        Ask others who share the limit for room for so many calls; of a backfill, and one besides.
         """
         ...
 
@@ -125,10 +125,13 @@ class Gate:
                 await self._standings.save(self._account, self._stored, self.standing, now)
             self._alarm("the account is still paused, as before the restart")
 
-    async def prepare(self, in_flight: int, *, has_backlog: bool) -> None:
+    async def prepare(self, in_flight: int, *, has_backlog: bool, is_backfill: bool) -> None:
         """
         Find out what other replicas have found, and ask for room: with a backlog for the calls that there are places
         for, else for one, since what is not used is missing elsewhere.
+
+        Args:
+            is_backfill: only backfills have made the backlog.
 
         Raises:
             StoreUnavailable: that is not known.
@@ -137,7 +140,8 @@ class Gate:
             await self.look()
         if self._pace is not None:
             is_full = has_backlog and not self.is_paused
-            await self._pace.prepare(max(1, self._concurrency - in_flight) if is_full else 1)
+            calls = max(1, self._concurrency - in_flight) if is_full else 1
+            await self._pace.prepare(calls, backfill=is_full and is_backfill)
 
     async def look(self) -> None:
         """

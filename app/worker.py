@@ -94,7 +94,7 @@ class Gate(Protocol):
         """
         ...
 
-    async def prepare(self, in_flight: int, *, has_backlog: bool) -> None:
+    async def prepare(self, in_flight: int, *, has_backlog: bool, is_backfill: bool) -> None:
         """
         Find out, before `room`, what depends on other replicas.
         """
@@ -187,8 +187,8 @@ class AccountLoop:
         self._stopping = False
         # There was no room for all, so the next call that ends has to wake the loop.
         self._wants_room = False
-        # The last claim found as many as there was room for.
-        self._has_backlog = False
+        # The last claim found as many as there was room for: in all, or for those of backfills.
+        self._has_backlog = self._has_backfills = False
 
     def wake(self) -> None:
         """
@@ -239,7 +239,11 @@ class AccountLoop:
         Claim what can be called for now; returns how long nothing more can be done unless somebody wakes us.
         """
         self._woken.clear()
-        await self._gate.prepare(len(self._calls), has_backlog=self._has_backlog)
+        await self._gate.prepare(
+            len(self._calls),
+            has_backlog=self._has_backlog or self._has_backfills,
+            is_backfill=not self._has_backlog,
+        )
         room = self._gate.room(len(self._calls), overtaken=self._overtaken())
         if room.is_probe and room.calls and not await self._gate.may_probe():
             return FIRST_PAUSE
@@ -259,7 +263,9 @@ class AccountLoop:
             call = asyncio.create_task(self._deliver(claim, is_probe=room.is_probe))
             self._calls[call] = asyncio.get_running_loop().time()
             call.add_done_callback(self._ended)
-        self._wants_room = self._has_backlog = len(claims) >= room.calls
+        self._wants_room = len(claims) >= room.calls
+        self._has_backlog = self._wants_room and not any(claim.is_backfill for claim in claims)
+        self._has_backfills = len(claims) >= room.backfill_calls
         if self._wants_room:
             # The calls that were just claimed take their room only when they leave.
             return self._until_there_is_room()

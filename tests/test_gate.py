@@ -71,7 +71,7 @@ class World:
         """
         self.clock.advance(after)
         for gate in (self.first, self.second):
-            await gate.prepare(0, has_backlog=False)
+            await gate.prepare(0, has_backlog=False, is_backfill=False)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ async def test_a_clock_that_is_set_back_does_not_put_the_next_look_off(world: Wo
 async def test_an_account_that_nobody_shares_is_not_looked_at(clock: Clock) -> None:
     store = Store()
     gate = Gate(ACCOUNT, store, clock, concurrency=4)
-    await gate.prepare(0, has_backlog=False)
+    await gate.prepare(0, has_backlog=False, is_backfill=False)
 
     assert await gate.may_probe()
     assert store.looks == 0
@@ -153,7 +153,7 @@ async def test_one_of_all_replicas_makes_the_probe(world: World) -> None:
     await world.look(after=timedelta(0))
     is_due = [gate.room(0).calls for gate in (world.first, world.second)]
     probes = [await world.first.may_probe(), await world.second.may_probe()]
-    await world.second.prepare(0, has_backlog=False)
+    await world.second.prepare(0, has_backlog=False, is_backfill=False)
     is_due_elsewhere, opens_at = world.second.room(0).calls, world.second.opens_at()
     await world.look(after=LONGEST_PROBE_WAIT)
 
@@ -260,6 +260,6 @@ async def test_without_the_store_nobody_knows_how_the_account_stands(world: Worl
     world.store.is_away = True
 
     with pytest.raises(StoreUnavailable):
-        await world.first.prepare(0, has_backlog=True)
+        await world.first.prepare(0, has_backlog=True, is_backfill=False)
     with pytest.raises(StoreUnavailable):
         await world.first.may_probe()

@@ -124,11 +124,11 @@ class Budget:
     def __init__(self, clock: Clock) -> None:
         self.left = 0
         self.asked = 0
-        self.prepared: list[int] = []
+        self.prepared: list[tuple[int, bool]] = []
         self._clock = clock
 
-    async def prepare(self, calls: int) -> None:
-        self.prepared.append(calls)
+    async def prepare(self, calls: int, *, backfill: bool) -> None:
+        self.prepared.append((calls, backfill))
 
     def room(self, *, backfill: bool = False) -> int:
         self.asked += 1
@@ -326,9 +326,9 @@ class TestPausing:
             worker.wake(ACCOUNT)
             await settled()
 
-        assert set(pace.prepared[:2]) == {1}
-        assert 4 in pace.prepared[2:busy]
-        assert pace.prepared[busy:] == [1]
+        assert set(pace.prepared[:2]) == {(1, False)}
+        assert (4, False) in pace.prepared[2:busy]
+        assert pace.prepared[busy:] == [(1, False)]
 
     async def test_a_probe_that_another_replica_makes_is_not_made_here(self, clock: Clock) -> None:
         """

@@ -40,8 +40,10 @@ _LOOKAHEAD = LOOKAHEAD.total_seconds()
 _CARE = 3.0
 # Others' calls that no answer has told for so long are thought not to have been made; until then they are expected.
 _FRESH = 3.0
-# So long after a shared budget told what its other processes have taken, the rest is thought to be of others.
+# What the other processes of a shared budget have taken is asked for again after so long, where it leaves no room.
 _SIBLINGS_ARE_KNOWN = 1.0
+# Names of windows that are further apart than this are not of one clock.
+_WRONG_NAME = 10 * _WINDOW
 # How much of a window's end says how others go on when we look no longer.
 _TAIL = 20.0
 # By how much a window may outlive its named end before our clock and theirs count as different.
@@ -62,6 +64,7 @@ class Wish(NamedTuple):
         block: how many more are wanted.
         returned: of those taken earlier, how many are given back.
         backfills: own calls of backfills since the last wish.
+        carried: own calls that were taken of another window and may count in this one, since the last wish.
     """
 
     window_ends: int | None
@@ -69,6 +72,7 @@ class Wish(NamedTuple):
     block: int
     returned: int
     backfills: int
+    carried: int = 0
 
 
 class Grant(NamedTuple):
@@ -78,11 +82,13 @@ class Grant(NamedTuple):
     Args:
         tokens: how many calls it may make.
         taken, backfills: of all processes in the window that was meant, with these.
+        newest: the window that has begun last, as far as any of them knows.
     """
 
     tokens: int
     taken: int
     backfills: int
+    newest: int
 
 
 class Taken(NamedTuple):
@@ -102,17 +108,19 @@ def grant(taken: Taken, wish: Wish) -> tuple[Taken, Grant]:
     What a process gets of a shared budget, and what is taken of it then.
 
     Who is still in the window before counts there; a window further back is over, and what is asked of it goes into
-    the newest, where it is paid for by all.
+    the newest, where it is paid for by all. One that is far back shows that the newest was named wrongly.
     """
+    if wish.window_ends is not None and wish.window_ends <= taken.window_ends - _WRONG_NAME:
+        taken = Taken(wish.window_ends, taken.taken, taken.backfills)
     if wish.window_ends is not None and wish.window_ends > taken.window_ends:
         is_next = wish.window_ends - taken.window_ends <= LONGEST_WINDOW.total_seconds()
         before = (taken.taken, taken.backfills) if is_next else (0, 0)
         taken = Taken(wish.window_ends, 0, 0, *before)
-    is_before = wish.window_ends is not None and wish.window_ends < taken.window_ends
+    is_before = wish.window_ends == taken.window_ends - round(_WINDOW)
     all_taken, backfills = (taken.taken_before, taken.backfills_before) if is_before else (taken.taken, taken.backfills)
-    kept = max(0, all_taken - wish.returned)
+    kept = max(0, all_taken - wish.returned + wish.carried)
     tokens = wish.block if wish.most is None else max(0, min(wish.block, wish.most - kept))
-    now = Grant(tokens, kept + tokens, backfills + wish.backfills)
+    now = Grant(tokens, kept + tokens, backfills + wish.backfills, taken.window_ends)
     if is_before:
         return taken._replace(taken_before=now.taken, backfills_before=now.backfills), now
     return taken._replace(taken=now.taken, backfills=now.backfills), now
@@ -172,13 +180,13 @@ class Budget:
             None if resets_at is None else resets_at.timestamp(), now.timestamp()
         )
 
-    def wish(self, method: str, endpoint: str, now: datetime, count: int = 1) -> Wish | None:
+    def wish(self, method: str, endpoint: str, now: datetime, count: int = 1, *, backfill: bool = False) -> Wish | None:
         """
-        What to ask of the shared budget for so many calls; None while there is enough, nothing to be had, or nobody to
-        share with.
+        What to ask of the shared budget for so many calls, or for so many of backfills and one that is none; None while
+        there is enough, nothing to be had, or nobody to share with.
         """
         bucket = self._bucket(method, endpoint, now)
-        return bucket.wish(now.timestamp(), count) if self._is_shared else None
+        return bucket.wish(now.timestamp(), count, backfill=backfill) if self._is_shared else None
 
     def granted(self, method: str, endpoint: str, now: datetime, wish: Wish, given: Grant) -> None:
         """
@@ -192,7 +200,7 @@ class Budget:
         """
         bucket, at = self._bucket(method, endpoint, now), now.timestamp()
         if bucket.has_room(at, backfill=backfill):
-            return now
+            return max(now, datetime.fromtimestamp(bucket.asks_at, UTC)) if bucket.asks_at > at else now
         wait = timedelta(seconds=bucket.opens_at(at, backfill=backfill) - at)
         return now + min(max(wait, SHORTEST_WAIT), LONGEST_WINDOW)
 
@@ -291,8 +299,13 @@ class _Window:
         overrun: for how long it goes on if it proves not to be over.
         foreign, foreign_before: the calls of others, in this window and in the one before.
         tokens: calls that may be made of those taken of a shared budget, since `tokens_at`.
-        siblings, siblings_backfills: calls that other processes have taken of it, as far as it told.
+        granted: own calls that it counts, those that may still be made among them.
+        seen: by which second an answer told of how many calls of others, those of other processes among them.
+        siblings, siblings_backfills: calls that other processes have taken of it, as it told at `siblings_at`.
         reported: own calls of backfills that it was told of.
+        carried: own calls that were taken of another window and may count in this one, as it has to be told.
+        left: own calls that left in this window.
+        nameless: tokens that were granted before any window was named, so that they count in whichever was newest.
     """
 
     started: float
@@ -307,9 +320,14 @@ class _Window:
     tokens: int = 0
     tokens_at: float = float("-inf")
     granted: int = 0
+    seen: tuple[float, int] = (0.0, 0)
     siblings: int = 0
     siblings_backfills: int = 0
+    siblings_at: float = float("-inf")
     reported: int = 0
+    carried: int = 0
+    left: int = 0
+    nameless: int = 0
 
     @property
     def ends(self) -> float:
@@ -377,38 +395,82 @@ class _Bucket:
         """
         return self._room(now, backfill=False)
 
-    def wish(self, now: float, count: int) -> Wish | None:
+    @property
+    def asks_at(self) -> float:
+        """
+        When tokens are worth asking for again, where none were to be had.
+        """
+        window = self._window
+        return window.tokens_at + ANSWER_WAIT.total_seconds() if self._is_shared and window.tokens <= 0 else 0.0
+
+    def wish(self, now: float, count: int, *, backfill: bool) -> Wish | None:
         """
         See `Budget.wish`.
         """
-        window, room = self._window, self._room(now, backfill=False)
-        is_stale = window.tokens > 0 and now - window.tokens_at >= TOKEN_LASTS.total_seconds()
-        returned = window.tokens if is_stale else 0
+        window = self._window
+        room = self._askable(now, backfill=False)
+        wanted = min(count, room)
+        if backfill:
+            wanted = max(min(1, room), min(count, self._askable(now, backfill=True)))
+        is_stale = now - window.tokens_at >= TOKEN_LASTS.total_seconds()
+        returned = max(0, window.tokens - wanted) if is_stale else 0
         in_hand = window.tokens - returned
-        if not is_stale and in_hand >= min(count, room):
+        if in_hand >= wanted and not returned and not window.carried:
             return None
-        most, block = None, 1
+        most = None
         if self._limit is not None and self._name_of_window is not None:
             most = self._allowed(now, self._limit)
-            block = max(count, min(LARGEST_BLOCK, self._usable(now, self._limit) // BLOCKS_IN_A_WINDOW))
-        wanted = max(0, min(room, block) - in_hand)
-        return Wish(self._name_of_window, most, wanted, returned, window.backfills - window.reported)
+            if window.granted and not in_hand and not backfill:
+                # All that there were have been used: soon more will be.
+                block = min(LARGEST_BLOCK, self._usable(now, self._limit) // BLOCKS_IN_A_WINDOW)
+                wanted = max(wanted, min(block, room))
+        return Wish(
+            self._name_of_window,
+            most,
+            max(0, wanted - in_hand),
+            returned,
+            window.backfills - window.reported,
+            window.carried,
+        )
 
     def granted(self, wish: Wish, given: Grant, now: float) -> None:
         """
         See `Budget.granted`.
         """
-        window = self._window
+        window, name = self._window, self._name_of_window
+        if name is not None and name < given.newest <= name + _WINDOW:
+            # Another process has seen that this window is over.
+            self._move_on(given.newest, now)
         if wish.window_ends is not None and wish.window_ends != self._name_of_window:
             # Of a window that is over meanwhile; nobody uses them.
             return
-        window.tokens = window.tokens - wish.returned + given.tokens
-        window.granted = window.granted - wish.returned + given.tokens
+        window.tokens += given.tokens - wish.returned
+        window.granted += given.tokens - wish.returned + wish.carried
         window.tokens_at = now
         window.reported += wish.backfills
-        if wish.window_ends is not None:
-            window.siblings = max(0, given.taken - window.granted)
-            window.siblings_backfills = max(0, given.backfills - window.reported)
+        window.carried -= wish.carried
+        if wish.window_ends is None:
+            window.nameless += given.tokens
+            return
+        window.siblings = max(0, given.taken - window.granted)
+        window.siblings_backfills = max(0, given.backfills - window.reported)
+        window.siblings_at = now
+        # All that any of us had taken when an answer told this is known by now: the rest is of others.
+        second, of_all_others = window.seen
+        window.foreign.add(second, of_all_others - window.siblings)
+
+    def _askable(self, now: float, *, backfill: bool) -> int:
+        """
+        Room, if what other processes had taken some time ago was given back.
+        """
+        window = self._window
+        if now - window.siblings_at < _SIBLINGS_ARE_KNOWN:
+            return self._room(now, backfill=backfill)
+        siblings, window.siblings = window.siblings, 0
+        try:
+            return self._room(now, backfill=backfill)
+        finally:
+            window.siblings = siblings
 
     @property
     def _name_of_window(self) -> int | None:
@@ -445,6 +507,7 @@ class _Bucket:
         if has_room:
             self._under_way += 1
             self._window.backfills += backfill
+            self._window.left += 1
             self._window.tokens -= self._is_shared
         if not backfill:
             self._live_refused_at = float("-inf") if has_room else now
@@ -482,8 +545,10 @@ class _Bucket:
         window.silent += self._silent
         self._silent = 0
         window.used = max(window.used, used)
-        if not self._is_shared or now - window.tokens_at < _SIBLINGS_ARE_KNOWN:
-            window.foreign.add(now - window.started, window.used - self._own)
+        if self._is_shared:
+            window.seen = (now - window.started, window.used - self._ours_left)
+        else:
+            window.foreign.add(now - window.started, window.used - self._ours_left)
 
     def _inherit(self, calls: int, ours: int, now: float) -> None:
         """
@@ -552,8 +617,16 @@ class _Bucket:
         Our calls that may count in this window, with those of processes that share the budget. One under way at its
         beginning counts here and in the one before.
         """
+        return self._ours_left + self._window.siblings
+
+    @property
+    def _ours_left(self) -> int:
+        """
+        Those of this process.
+        """
         window = self._window
-        return window.answers + window.silent + self._silent + self._unanswered + window.siblings
+        seen = window.answers + window.silent + self._silent + self._unanswered
+        return max(seen, window.granted - window.tokens)
 
     def _allowed(self, now: float, limit: int) -> int:
         """
@@ -591,6 +664,8 @@ class _Bucket:
             if name < window.name:
                 return False
             self._begin(now)
+            # With the call that tells it.
+            self._window.carried += 1
         elif former is not None and former.name is not None and name <= former.name:
             if self._strays:
                 self._strays -= 1
@@ -611,6 +686,7 @@ class _Bucket:
         self._window = _Window(
             started,
             backfills=min(last.backfills, self._unanswered),
+            carried=self._unanswered + self._silent,
             foreign_before=last.foreign_before if last.name is None else last.foreign,
         )
 
@@ -619,6 +695,7 @@ class _Bucket:
         The window that seemed over goes on: a call that left since was counted in it.
         """
         former.backfills += self._window.backfills
+        former.carried += self._window.left
         if now - former.ends > _SAME_WINDOW:
             # Our clock was set forth: of the border we know no more than that it is within a minute.
             former.started, former.overrun = now, _NUDGE
@@ -630,6 +707,11 @@ class _Bucket:
         if former.name is not None:
             self._latest = former.ends - former.name
 
+    def _move_on(self, name: float, now: float) -> None:
+        if self._window.name is not None:
+            self._begin(now)
+        self._find_border(name, now)
+
     def _find_border(self, name: float, now: float) -> None:
         """
         The window has begun when its first answer is here, and other windows begin at the same second of theirs.
@@ -638,8 +720,12 @@ class _Bucket:
         if name + self._latest <= now or latest < self._earliest:
             self._earliest, self._latest = float("-inf"), latest
         self._earliest, self._latest = max(self._earliest, now - name), min(self._latest, latest)
-        self._window.name = name
-        self._window.started = name + self._latest - _WINDOW
+        window = self._window
+        window.name = name
+        window.started = name + self._latest - _WINDOW
+        window.granted -= window.nameless
+        window.carried += window.nameless
+        window.nameless = 0
 
     def _forget_border(self, now: float) -> None:
         self._earliest = float("-inf")

@@ -115,14 +115,14 @@ class WithinLimit:
         self._on_end(f"{method} {endpoint}", "ok")
         return answer
 
-    async def prepare(self, calls: int) -> None:
+    async def prepare(self, calls: int, *, backfill: bool = False) -> None:
         """
-        Ask for room to tell so many members, where the budget is shared.
+        Ask for room to tell so many members, where the budget is shared; of a backfill, and one besides.
 
         Raises:
             StoreUnavailable: how much is left is not known.
         """
-        await self._ask(*_MEMBERS, calls)
+        await self._ask(*_MEMBERS, calls, backfill=backfill)
 
     def for_backfills(self) -> Caller:
         """
@@ -148,19 +148,21 @@ class WithinLimit:
         """
         return {f"{method} {endpoint}": room for method, endpoint, room in self._budget.left(self._clock())}
 
-    async def _ask(self, method: Method, endpoint: str, calls: int = 1) -> None:
-        wish = self._budget.wish(method, endpoint, self._clock(), calls)
+    async def _ask(self, method: Method, endpoint: str, calls: int = 1, *, backfill: bool) -> None:
+        wish = self._budget.wish(method, endpoint, self._clock(), calls, backfill=backfill)
         if wish is not None and self._tokens is not None:
             tokens, account = self._tokens
             given = await tokens.take(account, f"{method} {endpoint}", wish)
             self._budget.granted(method, endpoint, self._clock(), wish, given)
 
     async def _take(self, method: Method, endpoint: str, *, backfill: bool) -> None:
-        try:
-            await self._ask(method, endpoint)
-        except StoreUnavailable:
-            raise OverBudget("over_budget", "How much is left of Sailthru's limit is not known.") from None
-        while not self._budget.take(method, endpoint, self._clock(), backfill=backfill):
+        while True:
+            try:
+                await self._ask(method, endpoint, backfill=backfill)
+            except StoreUnavailable:
+                raise OverBudget("over_budget", "How much is left of Sailthru's limit is not known.") from None
+            if self._budget.take(method, endpoint, self._clock(), backfill=backfill):
+                return
             now = self._clock()
             if (method, endpoint) == _MEMBERS or not self._budget.awaits_answer(method, endpoint, now):
                 raise OverBudget(

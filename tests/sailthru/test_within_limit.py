@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
-from app.domain.budget import Budget
-from app.domain.errors import CallFailed, LimitReached, NotSent, OutcomeUnknown, OverBudget
+from app.domain.budget import Budget, Grant, Taken, Wish, grant
+from app.domain.errors import CallFailed, LimitReached, NotSent, OutcomeUnknown, OverBudget, StoreUnavailable
 from app.sailthru.client import Method, SailthruClient
 from app.sailthru.protocol import Credentials, RateLimit
 from app.sailthru.within_limit import WithinLimit, teach
 from app.sandbox.sailthru import Access, SailthruSandbox
-from tests.factories import MINUTE, NOON, SECOND
+from tests.factories import ACCOUNT, MINUTE, NOON, SECOND
 from tests.virtual_time import LoopClock, run
 
 LIMIT = 600
@@ -361,3 +361,94 @@ async def test_a_call_that_never_left_costs_nothing() -> None:
     assert within.room() == before
     with pytest.raises(NotSent):
         await second
+
+
+class Shared:
+    """
+    A budget that several processes share, in memory.
+    """
+
+    def __init__(self) -> None:
+        self.taken = Taken()
+        self.asked: list[str] = []
+        self.is_away = False
+
+    async def take(self, account: str, endpoint: str, wish: Wish) -> Grant:
+        assert account == ACCOUNT
+        if self.is_away:
+            raise StoreUnavailable("The database is away.")
+        self.asked.append(endpoint)
+        self.taken, given = grant(self.taken, wish)
+        return given
+
+
+def sharing(shared: Shared) -> tuple[WithinLimit, Scripted]:
+    budget = Budget(SHARE, is_shared=True)
+    client = Scripted(budget, lambda: NOON)
+    return WithinLimit(client, budget, clock=lambda: NOON, tokens=(shared, ACCOUNT)), client
+
+
+async def test_a_call_takes_a_token_first() -> None:
+    """
+    Of its own endpoint; what was prepared is there already.
+    """
+    shared = Shared()
+    within, client = sharing(shared)
+    await within.prepare(8)
+    prepared = within.room()
+    member = asyncio.create_task(within.call("POST", "user", {}))
+    question = asyncio.create_task(within.call("GET", "list", {}))
+    await settled()
+    await client.end(told(LIMIT - 1))
+    await client.end(told(LIMIT - 1))
+    await asyncio.gather(member, question)
+    await within.prepare(8)
+
+    assert prepared == 1
+    assert shared.asked == ["POST user", "GET list", "POST user"]
+    assert within.room() == 8
+
+
+async def test_who_waited_for_an_answer_asks_for_its_token_then() -> None:
+    """
+    Before it nobody knew how many there are.
+    """
+    shared = Shared()
+    within, client = sharing(shared)
+    first, second = (asyncio.create_task(within.call("GET", "user", {})) for _ in range(2))
+    await settled()
+    before = len(client.calls)
+    await client.end(told(LIMIT - 1))
+    await client.end(told(LIMIT - 2))
+    await asyncio.gather(first, second)
+
+    assert (before, len(client.calls), len(shared.asked)) == (1, 2, 2)
+
+
+async def test_nothing_is_sent_while_nobody_knows_how_much_is_left() -> None:
+    shared = Shared()
+    within, client = sharing(shared)
+    shared.is_away = True
+
+    with pytest.raises(OverBudget, match="is not known"):
+        await within.call("POST", "user", {})
+    with pytest.raises(StoreUnavailable):
+        await within.prepare(8)
+    assert client.calls == []
+
+
+async def test_what_others_have_taken_is_not_sent() -> None:
+    shared = Shared()
+    within, client = sharing(shared)
+    first = asyncio.create_task(within.call("POST", "user", {}))
+    await settled()
+    await client.end(told(LIMIT - 1))
+    await first
+    await within.prepare(0)
+    shared.taken = shared.taken._replace(taken=OURS)
+    await within.prepare(8)
+
+    assert within.room() == 0
+    assert within.opens_at() > NOON
+    with pytest.raises(OverBudget):
+        await within.call("POST", "user", {})

@@ -26,9 +26,9 @@ async def test_what_is_taken_is_remembered(database: Database) -> None:
     await Budgets(database).take(ACCOUNT, USER, wish(backfills=3))
     budgets = Budgets(database)
 
-    assert await budgets.take(ACCOUNT, USER, wish(returned=4, backfills=2)) == Grant(10, 16, 5)
-    assert await budgets.take(ACCOUNT, "GET user", wish()) == Grant(10, 10, 0)
-    assert await budgets.take("other", USER, wish()) == Grant(10, 10, 0)
+    assert await budgets.take(ACCOUNT, USER, wish(returned=4, backfills=2)) == Grant(10, 16, 5, ENDS)
+    assert await budgets.take(ACCOUNT, "GET user", wish()) == Grant(10, 10, 0, ENDS)
+    assert await budgets.take("other", USER, wish()) == Grant(10, 10, 0, ENDS)
 
 
 async def test_the_window_before_is_remembered_too(database: Database) -> None:
@@ -41,7 +41,11 @@ async def test_the_window_before_is_remembered_too(database: Database) -> None:
     in_old = await budgets.take(ACCOUNT, USER, wish(20, backfills=1))
     in_new_again = await budgets.take(ACCOUNT, USER, wish(ends=ENDS + 60))
 
-    assert (in_new, in_old, in_new_again) == (Grant(10, 10, 0), Grant(10, 100, 8), Grant(10, 20, 0))
+    assert [in_new, in_old, in_new_again] == [
+        Grant(10, 10, 0, ENDS + 60),
+        Grant(10, 100, 8, ENDS + 60),
+        Grant(10, 20, 0, ENDS + 60),
+    ]
 
 
 async def test_many_at_once_get_no_more_than_there_is(database: Database) -> None:
