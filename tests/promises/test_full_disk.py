@@ -168,6 +168,14 @@ class Scene:
         self.service.wait_until_told()
 
 
+@pytest.fixture
+def kind() -> str:
+    """
+    The disk is that of the service. A server's own is seen by `test_database_lost`.
+    """
+    return "sqlite"
+
+
 @pytest.fixture(params=[small_disk, small_files])
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     """

@@ -27,6 +27,7 @@ def test_an_account_that_nothing_was_told_runs(tmp_path: Path) -> None:
     Every account of the settings is there, without its key and secret; until a limit is known, one call may leave.
     """
     with World(tmp_path, different={"sailthru_authorizations": {"north": NORTH}}) as world:
+        world.run(world.sleep(1))
         items = authorizations(world)
 
     assert items[0] == {

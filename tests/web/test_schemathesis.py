@@ -18,7 +18,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 
 # Takes as long as there are calls and examples; other tests run beside it.
-@pytest.mark.timeout(15 * int(EXAMPLES))
+@pytest.mark.timeout(40 * int(EXAMPLES))
 def test_every_call_ends_as_it_is_declared(tmp_path: Path) -> None:
     """
     Whatever is sent: no server error, no status and no body that the description does not know.
