@@ -8,6 +8,7 @@ tests kill are processes, not machines.
 
 import asyncio
 import contextlib
+import ctypes
 import importlib.util
 import os
 import pwd
@@ -15,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Coroutine, Iterator
@@ -127,7 +129,13 @@ class Server:
             words += ["-c", f"{name}={value}"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(words), stdout=log, stderr=log, user=self._user, cwd=self.folder, start_new_session=True
+                self._command(words),
+                stdout=log,
+                stderr=log,
+                user=self._user,
+                cwd=self.folder,
+                start_new_session=True,
+                preexec_fn=_end_with_us,  # noqa: PLW1509 - it only asks the kernel for something
             )
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not asyncio.run(_answers(self.url)):
@@ -178,6 +186,14 @@ class Server:
             copy = self.folder / "programs"
             shutil.copytree(self._programs.parent, copy, symlinks=True)
             self._programs = copy / "bin"
+
+
+def _end_with_us() -> None:
+    """
+    In the server's process: it ends also if ours is killed. https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)
 
 
 def _is_user(name: str) -> bool:
