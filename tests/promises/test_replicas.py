@@ -24,7 +24,7 @@ from tests.bench.sandbox import AUDIENCES
 from tests.promises.processes import until
 from tests.promises.replicas import LIMIT, SHARE, Scene, scene
 
-SECONDS = float(os.environ.get("REPLICAS_SECONDS", "25"))
+SECONDS = float(os.environ.get("REPLICAS_SECONDS", "18"))
 PEOPLE, BROUGHT_OVER = 60, 1200
 PATIENCE_SECONDS = 180
 LIVE, OTHER, BACKFILLED = AUDIENCES
