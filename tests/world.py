@@ -34,7 +34,6 @@ from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import Access, SailthruSandbox
 from app.store import differences
 from app.store.engine import Database
-from app.worker import LONGEST_SLEEP
 from tests.factories import NOON
 from tests.places import PLACE
 from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, HOOK, LYTICS_TOKEN, WEBHOOK_TOKEN, settings
@@ -403,7 +402,7 @@ def _patches() -> Iterator[None]:
         mock.patch.object(Database, "read", _read_while_alive),
         mock.patch.object(Database, "close", _close_in_time_that_stands),
         # There is one replica at a time, so nobody has to look for what another one left.
-        mock.patch.multiple(main, LOOK_FOR_DUE=LONGEST_SLEEP, LOOK_FOR_ORDERS=SELDOM, LOOK_AT_ACCOUNTS=SELDOM),
+        mock.patch.multiple(main, LOOK_FOR_DUE=SELDOM, LOOK_FOR_ORDERS=SELDOM, LOOK_AT_ACCOUNTS=SELDOM),
         # It listens at all times, and its connection knows no virtual time.
         mock.patch.object(Database, "doorbell", return_value=None),
     ):
