@@ -31,6 +31,9 @@ _ADD_TO_TOTALS = Prepared(
     is_ordered=True,
 )
 _ADD_TO_MINUTE = Prepared(lambda connection: upsert_adding(connection, minute_counts), *minute_counts.columns.keys())
+_ADD_TO_LATENCIES = Prepared(
+    lambda connection: upsert_adding(connection, minute_latencies), *minute_latencies.columns.keys()
+)
 
 
 def parts(keys: list[Key]) -> Iterator[list[Key]]:
@@ -128,9 +131,8 @@ def _save_minute(connection: Connection, tallies: Mapping[int, Tally], minute: d
             rows.append((export_id, minute, *counts))
     _ADD_TO_MINUTE.run(connection, rows)
     told = [
-        {"export_id": export_id, "minute": minute, "bucket": bucket, "told": count}
+        (export_id, minute, bucket, count)
         for export_id, tally in sorted(tallies.items())
         for bucket, count in sorted(tally.told_after.items())
     ]
-    if told:
-        connection.execute(upsert_adding(connection, minute_latencies), told)
+    _ADD_TO_LATENCIES.run(connection, told)
