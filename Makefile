@@ -24,7 +24,7 @@ help:
 	@echo "make demo    the whole thing on this machine, without accounts: events go in, a list fills (ARGS=--once ends by itself)"
 	@echo "make test    all tests, at least 95 % covered (ARGS=\"-k newest\" for some, not measured)"
 	@echo "make soak    the random tests at length, about an hour: 10,000 histories, 100,000 webhook bodies, 100,000 people brought over, replicas killed"
-	@echo "make bench   what is measured, as ratios within one run in twenty minutes (ARGS=ingest for one row)"
+	@echo "make bench   what is measured, as ratios within one run in forty minutes (ARGS=ingest for one row)"
 	@echo "make run     the service, with the settings in .env"
 	@echo "make check   lint, types, locks, deploy files"
 	@echo "make lock    write the locks again after a change in pyproject.toml (ARGS=--upgrade for newer releases)"

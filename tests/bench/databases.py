@@ -23,3 +23,10 @@ def on_disk(core: int | None = AROUND) -> Iterator[str]:
             options = {"fsync": "on", "synchronous_commit": "on"}
             server = running.enter_context(postgresql.server(parent, **options))
         yield server.url
+
+
+def maintain(url: str) -> None:
+    """
+    What PostgreSQL does by itself within a minute or so: learn how many rows there are, which plans depend on.
+    """
+    postgresql.apart(postgresql.execute(url, "VACUUM (ANALYZE)"))

@@ -4,7 +4,7 @@ durable, how fast: answers a second to single webhooks, each sent when its commi
 
 from pathlib import Path
 
-from tests.bench.databases import on_disk
+from tests.bench.databases import maintain, on_disk
 from tests.bench.doors import put, two_doors
 from tests.bench.report import Measured, Say, ratio_of_rounds
 
@@ -35,6 +35,8 @@ def _ratio(folder: Path, say: Say, what: str, target: float, url: str | None = N
 
         for port in (doors.service, doors.baseline):
             put(port, 1)
+        if url is not None:
+            maintain(url)
         return ratio_of_rounds(
             what,
             f"≥ {target}",

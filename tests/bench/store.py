@@ -20,9 +20,9 @@ from app.domain.member import Claim, Settlement
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.members import Members
-from tests import postgresql
 from tests.bench.bodies import address
 from tests.bench.cores import MEASURED, on_core
+from tests.bench.databases import maintain
 from tests.bench.scene import start_exports
 
 T = TypeVar("T")
@@ -65,10 +65,10 @@ class Store:
 
     def maintain(self) -> None:
         """
-        What PostgreSQL does by itself within the first minute: learn how many rows there are, which plans depend on.
+        Whatever the database does by itself where it has the time.
         """
         if self.database.is_shared:
-            postgresql.apart(postgresql.execute(self.url, "VACUUM (ANALYZE)"))
+            maintain(self.url)
 
     def close(self) -> None:
         """

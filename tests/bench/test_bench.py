@@ -13,11 +13,13 @@ from sqlalchemy import select
 
 from app.lytics.webhook import read
 from app.store.engine import Database
-from app.store.schema import totals
+from app.store.schema import identities, members, memberships, totals
 from tests import postgresql
+from tests.bench import __main__ as bench
 from tests.bench import databases, doors
 from tests.bench.bodies import address, requests
-from tests.bench.report import numbered, ratio_of_rounds, spread
+from tests.bench.filling import bytes_of, fill
+from tests.bench.report import Measured, numbered, ratio_of_rounds, spread
 from tests.bench.store import stores
 
 
@@ -142,3 +144,53 @@ def totals_of(url: str) -> tuple[int, int, int]:
             await database.close()
 
     return postgresql.apart(read())
+
+
+def test_members_that_are_settled_are_as_the_service_leaves_them(empty_url: str) -> None:
+    """
+    All like the one that was told, but for who they are; nobody of them is called for, and others come after them.
+    """
+    with stores([empty_url]) as (store,):
+        before = bytes_of(store)
+        fill(store, 700, lambda _: None)
+        statement = (
+            select(memberships, identities.c.lytics_id.label("user"), members.c.address, members.c.due_at)
+            .join(members, members.c.id == memberships.c.member_id)
+            .join(identities, identities.c.member_id == members.c.id)
+            .order_by(members.c.id)
+        )
+        first, *others = [row._asdict() for row in store.run(store.database.rows(statement))]
+
+        assert (first["told"], first["due_at"]) == ("in", None)
+        assert len(others) == 699
+        for name in ("member_id", "lytics_id", "address"):
+            assert len({person[name] for person in (first, *others)}) == 700
+        for name in ("lytics_id", "address"):
+            assert {len(person[name]) for person in others} == {len(first[name])}
+        for person in others:
+            assert person["user"] == person["lytics_id"]
+            assert first == person | {name: first[name] for name in ("member_id", "lytics_id", "user", "address")}
+        assert bytes_of(store) > before
+
+        store.keep(10)
+        assert totals_of(empty_url) == (710, 700, 10)
+        store.call(10)
+        with pytest.raises(AssertionError, match="Only 0 members of 1 were due"):
+            store.call(1)
+
+
+@pytest.mark.parametrize(
+    ("met", "word", "code"), [(True, "yes", 0), (False, "no", 1), (None, "not counted", 0)], ids=str
+)
+def test_a_target_is_missed_only_where_the_machine_could_have_met_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], met: bool | None, word: str, code: int
+) -> None:
+    """
+    The table says which, and the exit code tells of those that were missed.
+    """
+    row = Measured("speed", "≥ 2", "1.5", "3 ÷ 2", met)
+    monkeypatch.setattr(bench, "ROWS", {"speed": lambda _folder, _say: row})
+    ended = bench.main([])
+
+    assert (ended, row.is_missed) == (code, code == 1)
+    assert f" {word} " in capsys.readouterr().out
