@@ -144,9 +144,12 @@ class WithinLimit:
 
     def budget_left(self) -> dict[str, int]:
         """
-        The room of each method and endpoint called so far, by names such as `POST user`.
+        The room to tell members, and of each other method and endpoint called so far, by names such as `POST user`.
         """
-        return {f"{method} {endpoint}": room for method, endpoint, room in self._budget.left(self._clock())}
+        now = self._clock()
+        # Known from the first moment on, whether somebody was called for or not.
+        self._budget.room(*_MEMBERS, now)
+        return {f"{method} {endpoint}": room for method, endpoint, room in self._budget.left(now)}
 
     async def _ask(self, method: Method, endpoint: str, calls: int = 1, *, backfill: bool) -> None:
         wish = self._budget.wish(method, endpoint, self._clock(), calls, backfill=backfill)
