@@ -21,6 +21,9 @@ from app.domain.errors import (
 
 FIRST_PROBE_WAIT, LONGEST_PROBE_WAIT = timedelta(seconds=5), timedelta(seconds=60)
 OUTAGE_FAILURES, OUTAGE_PEOPLE = 5, 3
+# Replicas look at their clocks a moment before they see what another one has put down, and their clocks are not quite
+# the same.
+CLOCKS_DIFFER = timedelta(seconds=10)
 # Members that failed are remembered so that those who can't work are told from an outage; a flood of them must not be.
 MOST_FAILING = 10_000
 
@@ -65,7 +68,7 @@ class Standing:
         """
         When the next probe may leave; now where that lies further ahead than any wait, since our clock was set back.
         """
-        if self.probe_at is None or not now < self.probe_at <= now + LONGEST_PROBE_WAIT:
+        if self.probe_at is None or not now < self.probe_at <= now + LONGEST_PROBE_WAIT + CLOCKS_DIFFER:
             return now
         return self.probe_at
 

@@ -41,8 +41,9 @@ def take_turn(
     if row is None or (row.list_ready_at is not None and not is_again):
         return Turn(is_ours=False, is_ready=True, until=now)
     is_held = row.list_lease is not None and row.list_leased_until is not None
-    # Further ahead than any lease it is the mark of a clock that was wrong.
-    if is_held and row.list_lease != lease and now < row.list_leased_until <= now + lease_for:
+    # Much further ahead than any lease it is the mark of a clock that was wrong; a little further, of somebody who took
+    # it while we waited for the row, or whose clock is not quite ours.
+    if is_held and row.list_lease != lease and now < row.list_leased_until <= now + 2 * lease_for:
         return Turn(is_ours=False, is_ready=False, until=row.list_leased_until)
     until = now + lease_for
     connection.execute(update(exports).where(of_list).values(list_lease=lease, list_leased_until=until))

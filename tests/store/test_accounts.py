@@ -106,3 +106,13 @@ async def test_an_account_that_runs_again_has_no_probe(database: Database) -> No
     await accounts.save(ACCOUNT, PAUSED, PAUSED.resumed(DUE), DUE)
 
     assert await accounts.take_probe(ACCOUNT, DUE + HOUR, DUE + 2 * HOUR) is None
+
+
+async def test_who_looked_at_its_clock_a_moment_earlier_makes_no_probe(database: Database) -> None:
+    """
+    It has waited for the row since, while another one took the probe.
+    """
+    accounts = await paused(database)
+    await accounts.take_probe(ACCOUNT, DUE + SECOND, DUE + SECOND + LONGEST_PROBE_WAIT)
+
+    assert await accounts.take_probe(ACCOUNT, DUE, DUE + LONGEST_PROBE_WAIT) is None

@@ -42,3 +42,15 @@ async def test_a_turn_that_a_wrong_clock_has_taken_keeps_nobody_waiting(database
 
     assert await chores.take_turn("house", HOUR)
     assert not await chores.take_turn("house", HOUR)
+
+
+async def test_who_looked_at_its_clock_a_moment_earlier_has_no_turn(database: Database, clock: Clock) -> None:
+    """
+    It has waited for the row since, while another one took the turn.
+    """
+    chores = Chores(database, clock)
+    clock.advance(SECOND)
+    await chores.take_turn("house", MINUTE)
+    clock.advance(-SECOND)
+
+    assert not await chores.take_turn("house", MINUTE)

@@ -63,6 +63,19 @@ async def test_a_turn_that_lapsed_is_taken_over(missing: Exports, clock: Clock, 
     assert (before.is_ours, after.is_ours) == (False, True)
 
 
+async def test_who_looked_at_its_clock_a_moment_earlier_does_not_take_the_turn_over(
+    missing: Exports, clock: Clock
+) -> None:
+    """
+    It has waited for the row since, while another one took the turn.
+    """
+    clock.advance(SECOND)
+    await take(missing, 1)
+    clock.advance(-SECOND)
+
+    assert not (await take(missing, 2)).is_ours
+
+
 async def test_a_turn_that_is_given_back_is_the_next_ones(missing: Exports) -> None:
     """
     Only who has it gives it back: one who took too long has lost it to somebody else.
