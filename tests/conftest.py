@@ -14,7 +14,7 @@ import pytest
 from app.store.engine import Database
 from tests import postgresql
 from tests.factories import Clock
-from tests.places import PLACE, make
+from tests.places import PLACE, make, opened
 
 # Where the server of this run answers: set once, for all workers.
 SERVER = "TESTS_POSTGRESQL"
@@ -134,11 +134,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """
     The same, open.
     """
-    database = Database.open(database_url)
-    try:
+    async with opened(database_url) as database:
         yield database
-    finally:
-        await database.close()
 
 
 @pytest.fixture

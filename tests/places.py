@@ -2,8 +2,8 @@
 Where the database of a test lies: an SQLite file in the test's folder, or one of its own on PostgreSQL.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from app.store.engine import Database
@@ -77,12 +77,21 @@ def _file(path: Path) -> bytes:
     return _migrated_file[0]
 
 
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    """
+    A database that is closed in the end.
+    """
+    database = Database.open(url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
 async def make(url: str) -> None:
     """
     Bring a database to the schema of this version.
     """
-    database = Database.open(url)
-    try:
+    async with opened(url) as database:
         await migrate(database, url)
-    finally:
-        await database.close()

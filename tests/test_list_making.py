@@ -186,6 +186,17 @@ def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
     assert world.store.ready == {LIST}
 
 
+async def after_a_caller_who_left(world: World) -> None:
+    """
+    Somebody wants the list and goes away while it is made; later another one does.
+    """
+    caller = asyncio.create_task(world.makers[0].ensure(LIST))
+    await asyncio.sleep(0.1)
+    caller.cancel()
+    await asyncio.sleep(2)
+    await world.makers[0].ensure(LIST)
+
+
 def test_it_is_made_although_nobody_waits_for_it_any_more() -> None:
     """
     The question goes on, and the next who wants the list finds it.
@@ -193,11 +204,7 @@ def test_it_is_made_although_nobody_waits_for_it_any_more() -> None:
 
     async def work() -> World:
         world = World()
-        caller = asyncio.create_task(world.makers[0].ensure(LIST))
-        await asyncio.sleep(0.1)
-        caller.cancel()
-        await asyncio.sleep(2)
-        await world.makers[0].ensure(LIST)
+        await after_a_caller_who_left(world)
         return world.at_end()
 
     world = run(work())
@@ -241,11 +248,7 @@ def test_a_failure_that_nobody_waits_for_any_more_is_not_kept_either() -> None:
     async def work() -> World:
         world = World()
         world.sailthru.errors = [Transient(503, "Away.")]
-        caller = asyncio.create_task(world.makers[0].ensure(LIST))
-        await asyncio.sleep(0.1)
-        caller.cancel()
-        await asyncio.sleep(2)
-        await world.makers[0].ensure(LIST)
+        await after_a_caller_who_left(world)
         return world.at_end()
 
     assert run(work()).store.ready == {LIST}

@@ -17,13 +17,12 @@ class Turn:
     Whether it is our turn to make a list.
 
     Args:
-        is_ours: until `until`; else somebody else makes it until then.
+        is_ours: for as long as it was asked for; else somebody else makes it.
         is_ready: it exists, so that there is nothing to do.
     """
 
     is_ours: bool
     is_ready: bool
-    until: datetime
 
 
 def take_turn(
@@ -39,15 +38,14 @@ def take_turn(
     statement = select(exports.c.id, exports.c.list_ready_at, exports.c.list_lease, exports.c.list_leased_until)
     row = connection.execute(lock_row(statement.where(of_list))).one_or_none()
     if row is None or (row.list_ready_at is not None and not is_again):
-        return Turn(is_ours=False, is_ready=True, until=now)
+        return Turn(is_ours=False, is_ready=True)
     is_held = row.list_lease is not None and row.list_leased_until is not None
     # Much further ahead than any lease it is the mark of a clock that was wrong; a little further, of somebody who took
     # it while we waited for the row, or whose clock is not quite ours.
     if is_held and row.list_lease != lease and now < row.list_leased_until <= now + 2 * lease_for:
-        return Turn(is_ours=False, is_ready=False, until=row.list_leased_until)
-    until = now + lease_for
-    connection.execute(update(exports).where(of_list).values(list_lease=lease, list_leased_until=until))
-    return Turn(is_ours=True, is_ready=False, until=until)
+        return Turn(is_ours=False, is_ready=False)
+    connection.execute(update(exports).where(of_list).values(list_lease=lease, list_leased_until=now + lease_for))
+    return Turn(is_ours=True, is_ready=False)
 
 
 def give_turn_back(connection: Connection, account: str, name: str, lease: int) -> None:

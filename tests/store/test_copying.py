@@ -464,9 +464,7 @@ class TestMismatch:
 
         def show(_done: int, _total: int, what: str) -> None:
             if what == "verifying":
-                thread = Thread(target=asyncio.run, args=(postgresql.execute(empty_url, add),))
-                thread.start()
-                thread.join()
+                postgresql.apart(postgresql.execute(empty_url, add))
 
         with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, and 3 were to be copied"):
             await copy(source_url, empty_url, show)
@@ -644,9 +642,7 @@ class TestTarget:
 
         def show(_done: int, _total: int, what: str) -> None:
             if what == "memberships":
-                thread = Thread(target=asyncio.run, args=(postgresql.execute(empty_url, end),))
-                thread.start()
-                thread.join()
+                postgresql.apart(postgresql.execute(empty_url, end))
 
         with pytest.raises(StoreUnavailable, match=r"could not be used any more .* the same command again"):
             await copy(source_url, empty_url, show)

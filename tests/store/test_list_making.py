@@ -14,8 +14,8 @@ from tests.factories import ACCOUNT, HOUR, LIST, NOON, SECOND, Clock
 from tests.store.conftest import Running
 
 LEASE_FOR = 45 * SECOND
-OURS, OTHERS = Turn(is_ours=True, is_ready=False, until=NOON + LEASE_FOR), Turn(False, False, NOON + LEASE_FOR)
-READY = Turn(is_ours=False, is_ready=True, until=NOON)
+OURS, OTHERS = Turn(is_ours=True, is_ready=False), Turn(is_ours=False, is_ready=False)
+READY = Turn(is_ours=False, is_ready=True)
 
 
 @pytest.fixture
@@ -33,9 +33,6 @@ async def take(exports: Exports, lease: int, *, is_again: bool = False, account:
 
 
 async def test_one_of_many_has_the_turn(missing: Exports) -> None:
-    """
-    The others are told until when.
-    """
     turns = await asyncio.gather(*(take(missing, lease) for lease in range(8)))
 
     assert [turn for turn in turns if turn.is_ours] == [OURS]
@@ -43,10 +40,18 @@ async def test_one_of_many_has_the_turn(missing: Exports) -> None:
 
 
 async def test_the_same_one_may_take_it_again(missing: Exports, clock: Clock) -> None:
+    """
+    For as long as before, from then on.
+    """
     await take(missing, 1)
     clock.advance(SECOND)
+    again = await take(missing, 1)
+    clock.advance(LEASE_FOR - timedelta(microseconds=1))
+    before_its_end = await take(missing, 2)
+    clock.advance(timedelta(microseconds=1))
+    at_its_end = await take(missing, 2)
 
-    assert await take(missing, 1) == Turn(is_ours=True, is_ready=False, until=NOON + SECOND + LEASE_FOR)
+    assert (again, before_its_end, at_its_end) == (OURS, OTHERS, OURS)
 
 
 @pytest.mark.parametrize("passed", [LEASE_FOR, -HOUR], ids=["lapsed", "taken by a wrong clock"])

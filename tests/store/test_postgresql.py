@@ -5,11 +5,11 @@ PostgreSQL: transactions side by side, which wait for each other's rows, are lef
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from functools import partial
 
 import pytest
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
@@ -26,12 +26,12 @@ from app.store.schema import exports as exports_table
 from app.store.schema import minute_counts, unexported
 from tests import postgresql
 from tests.factories import ACCOUNT, HOUR, MINUTE, Clock, enter, exit_, room, settlement
+from tests.places import opened
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up
 from tests.store.watching import engines, meanwhile
+from tests.store.writing import add, adding, count
 
-ADD = text("insert into unexported values (:name, 'slug', 1, 0)")
-COUNT = select(func.count()).select_from(unexported)
 PATIENCE_SECONDS = 60
 BRIEFLY_SECONDS = 0.1
 
@@ -50,18 +50,6 @@ async def replica(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Database]:
-    """
-    A database that is closed in the end.
-    """
-    database = Database.open(url)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
 @pytest.fixture
 def own_server() -> Iterator[postgresql.Server]:
     """
@@ -69,14 +57,6 @@ def own_server() -> Iterator[postgresql.Server]:
     """
     with postgresql.server() as server:
         yield server
-
-
-def add(connection: Connection, *, name: str) -> None:
-    connection.execute(ADD, {"name": name})
-
-
-def count(connection: Connection) -> int:
-    return connection.scalar(COUNT) or 0
 
 
 def setting(connection: Connection, *, name: str) -> object:
@@ -359,14 +339,7 @@ class TestHalfway:
         Wherever it stands when the caller goes away, it is there as a whole.
         """
         held = Held()
-
-        def write(connection: Connection) -> None:
-            for number, name in enumerate(("a", "b", "c")):
-                if number == written:
-                    held(connection)
-                add(connection, name=name)
-
-        caller = asyncio.create_task(database.write(write))
+        caller = asyncio.create_task(database.write(adding(held, after=written)))
         await held.begun()
         caller.cancel()
         await asyncio.wait({caller})

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from sqlalchemy import Connection, event, func, select, text
+from sqlalchemy import Connection, event, select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.domain.errors import BadSettings, StoreUnavailable
@@ -20,19 +20,10 @@ from app.store import differences, engine
 from app.store.differences import READERS, WAIT_SECONDS
 from app.store.engine import RECENT_SECONDS, Database
 from app.store.schema import unexported
+from tests.store.writing import add, adding, count
 
-ADD = text("insert into unexported values (:name, 'slug', 1, 0)")
-COUNT = select(func.count()).select_from(unexported)
 PATIENCE_SECONDS = 60
 BUSY_SECONDS = 0.05
-
-
-def add(connection: Connection, *, name: str) -> None:
-    connection.execute(ADD, {"name": name})
-
-
-def count(connection: Connection) -> int:
-    return connection.scalar(COUNT) or 0
 
 
 class Held:
@@ -189,14 +180,7 @@ class TestHalfway:
         Wherever it stands when the caller goes away, it is there as a whole, and whoever waits behind it goes on.
         """
         held = Held()
-
-        def write(connection: Connection) -> None:
-            for number, name in enumerate(("a", "b", "c")):
-                if number == written:
-                    held(connection)
-                add(connection, name=name)
-
-        caller = asyncio.create_task(database.write(write))
+        caller = asyncio.create_task(database.write(adding(held, after=written)))
         await held.begun()
         behind = asyncio.create_task(database.write(count))
         caller.cancel()

@@ -68,13 +68,24 @@ def listening(database: Database, hear: Callable[..., None]) -> Iterator[None]:
     Tells of each statement right before it is run, with its connection, its cursor and itself; of those that are given
     to the driver as they are it does not know.
     """
+    with _told_of(database, before_cursor_execute=hear):
+        yield
+
+
+@contextmanager
+def _told_of(database: Database, **hears: Callable[..., None]) -> Iterator[None]:
+    """
+    Events of a database's connections, by their names.
+    """
     for engine in engines(database):
-        event.listen(engine, "before_cursor_execute", hear)
+        for name, hear in hears.items():
+            event.listen(engine, name, hear)
     try:
         yield
     finally:
         for engine in engines(database):
-            event.remove(engine, "before_cursor_execute", hear)
+            for name, hear in hears.items():
+                event.remove(engine, name, hear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +173,8 @@ def _traced(database: Database, traced: list[str]) -> Iterator[None]:
     def look_away(connection: sqlite3.Connection, _record: object) -> None:
         connection.set_trace_callback(None)
 
-    for engine in engines(database):
-        event.listen(engine, "checkout", watch)
-        event.listen(engine, "checkin", look_away)
-    try:
+    with _told_of(database, checkout=watch, checkin=look_away):
         yield
-    finally:
-        for engine in engines(database):
-            event.remove(engine, "checkout", watch)
-            event.remove(engine, "checkin", look_away)
 
 
 def _seen_by_sqlite(connection: Connection, statement: str) -> Seen:

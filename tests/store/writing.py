@@ -1,0 +1,41 @@
+"""
+Something to write, and to count: what transactions are tried out with.
+"""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, func, select, text
+
+from app.store.schema import unexported
+
+NAMES = ("a", "b", "c")
+_ADD = text("insert into unexported values (:name, 'slug', 1, 0)")
+_COUNT = select(func.count()).select_from(unexported)
+
+
+def add(connection: Connection, *, name: str) -> None:
+    """
+    Write one row.
+    """
+    connection.execute(_ADD, {"name": name})
+
+
+def count(connection: Connection) -> int:
+    """
+    How many there are.
+    """
+    return connection.scalar(_COUNT) or 0
+
+
+def adding(stop: Callable[[Connection], None], *, after: int) -> Callable[[Connection], None]:
+    """
+    Work that writes one row for each of `NAMES`, with a stop after so many.
+    """
+
+    def write(connection: Connection) -> None:
+        for number, name in enumerate(NAMES):
+            if number == after:
+                stop(connection)
+            add(connection, name=name)
+
+    return write
