@@ -22,6 +22,7 @@ DEEP = json.dumps({"long": 12345678901234567890, "text": HARD, "list": [None, 1.
 FITTING: Mapping[str, Callable[[int], object]] = MappingProxyType(
     {
         "exports.state": lambda _: "paused",
+        "exports.list_change": lambda _: "gone",
         "totals.accepted": lambda n: 6 * (n + 1),
         "memberships.told": lambda _: "in",
         "identities.is_enter": lambda _: 1,
