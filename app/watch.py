@@ -73,7 +73,7 @@ class Exports(Protocol):
         """
         ...
 
-    async def looked(self, export_id: int, *, list_others: int | None) -> None:
+    async def looked(self, export_id: int, *, list_others: int | None, in_doubt: int) -> None:
         """
         Remember how many people are on the list who are not held here.
         """
@@ -174,13 +174,19 @@ class Watch:
             # Half an index must not stop an export.
             seen = await lists.find(name)
         told_meanwhile = after.counts["delivered"] - before.counts["delivered"]
-        kept = Kept(export.list_id, told.on_list, told.in_doubt + told_meanwhile, export.list_others)
+        kept = Kept(
+            export.list_id,
+            told.on_list,
+            told.in_doubt + told_meanwhile,
+            export.list_others,
+            export.list_others_in_doubt,
+        )
         found = judge(kept, seen)
         if found.change is not None:
             why = reason(found.change, name, export.id, found.jump)
             await self._exports.list_changed(export.id, found.change, why)
-        elif found.others != export.list_others:
-            await self._exports.looked(export.id, list_others=found.others)
+        elif (found.others, found.others_in_doubt) != (export.list_others, export.list_others_in_doubt):
+            await self._exports.looked(export.id, list_others=found.others, in_doubt=found.others_in_doubt)
 
     def _tell(self, reports: Sequence[Report]) -> None:
         now = self._clock()

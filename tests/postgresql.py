@@ -266,6 +266,15 @@ async def execute(url: str, statement: str) -> None:
         await connection.close()
 
 
+async def everything(url: str) -> str:
+    """
+    All rows of all tables, as text.
+    """
+    tables = await fetch(url, "SELECT format('%I', tablename) FROM pg_tables WHERE schemaname = current_schema()")
+    rows = [await fetch(url, f"SELECT one::text FROM {name} one") for (name,) in tables]
+    return "\n".join(row for of_table in rows for (row,) in of_table)
+
+
 async def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
     """
     All rows of a query.

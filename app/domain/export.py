@@ -40,7 +40,8 @@ class Export:
         list_ready_at: when the list was first seen to exist in Sailthru.
         reason: why it is not running, or has no list yet, for people.
         list_change: what happened to the list, while the state is `list_changed`.
-        list_others: the people on the list who are not held here, as last seen; None before the first look.
+        list_others: the people on the list who are not held here, as last seen, give or take `list_others_in_doubt`;
+            None before the first look.
     """
 
     id: int
@@ -58,6 +59,7 @@ class Export:
     created_at: datetime
     list_change: ListChange | None = None
     list_others: int | None = None
+    list_others_in_doubt: int = 0
     field_types: Mapping[str, str] = field(default_factory=dict)
 
     def vars_of(self, profile: Mapping[str, object]) -> dict[str, object]:

@@ -3,7 +3,7 @@ The list watch: whether a list in Sailthru is still the one that is kept, or som
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 # A person put on a list by hand, a profile deleted: nobody needs to stop for that.
@@ -48,13 +48,15 @@ class Kept:
     Args:
         told: the people of whom Sailthru was last told that they are on it.
         in_doubt: for how many more that is not known, or was told meanwhile.
-        others: the people on it who are not held here, as last seen; None before the first look.
+        others: the people on it who are not held here, as last seen, give or take `others_in_doubt`; None before the
+            first look.
     """
 
     list_id: str | None
     told: int
     in_doubt: int
     others: int | None
+    others_in_doubt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,14 @@ class Judgement:
 
     Args:
         change: what is wrong, None for nothing.
-        others: what to remember for the next look.
+        others, others_in_doubt: what to remember for the next look.
         jump: how many people more (or, below zero, less) than at the last look there are who are not held here.
     """
 
     change: ListChange | None
     others: int | None
     jump: int = 0
+    others_in_doubt: int = 0
 
 
 def judge(kept: Kept, seen: ListSeen | None) -> Judgement:
@@ -79,20 +82,39 @@ def judge(kept: Kept, seen: ListSeen | None) -> Judgement:
 
     A list may hold people who were put on it otherwise, so what counts is how their number changes from one look to the
     next: by more than 1 % of the list, and more than ten people, is no accident. Slow drift (profiles that Sailthru
-    deletes or merges) is followed.
+    deletes or merges) is followed. Where some people are in doubt, at this look or when the last one was, their number
+    is known only about, and the next look allows for that as well.
     """
+    as_it_was = Judgement(None, kept.others, others_in_doubt=kept.others_in_doubt)
     if seen is None:
-        return Judgement(ListChange.GONE, kept.others)
+        return replace(as_it_was, change=ListChange.GONE)
     if kept.list_id is not None and seen.list_id is not None and seen.list_id != kept.list_id:
-        return Judgement(ListChange.REPLACED, kept.others)
+        return replace(as_it_was, change=ListChange.REPLACED)
     if seen.count is None:
-        return Judgement(None, kept.others)
+        return as_it_was
     others = seen.count - kept.told
     if kept.others is None:
-        return Judgement(None, others)
+        return Judgement(None, others, others_in_doubt=kept.in_doubt)
     jump = others - kept.others
-    allowed = max(0.01 * max(seen.count, kept.told), SMALLEST_JUMP) + kept.in_doubt
-    return Judgement(ListChange.COUNT, kept.others, jump) if abs(jump) > allowed else Judgement(None, others, jump)
+    allowed = max(0.01 * max(seen.count, kept.told), SMALLEST_JUMP)
+    if abs(jump) > allowed + kept.in_doubt + kept.others_in_doubt:
+        return replace(as_it_was, change=ListChange.COUNT, jump=jump)
+    known, in_doubt = _narrowed(kept, others)
+    return Judgement(None, known, jump, in_doubt)
+
+
+def _narrowed(kept: Kept, others: int) -> tuple[int, int]:
+    """
+    What is known of the others by this look and the last, and how much is in doubt: where both can be right, only what
+    both allow; else what this one says.
+    """
+    least, most = others - kept.in_doubt, others + kept.in_doubt
+    if kept.others is not None:
+        least_then, most_then = kept.others - kept.others_in_doubt, kept.others + kept.others_in_doubt
+        if max(least, least_then) <= min(most, most_then):
+            least, most = max(least, least_then), min(most, most_then)
+    half = (most - least + 1) // 2
+    return most - half, half
 
 
 _HAPPENED: Mapping[ListChange, str] = {

@@ -33,6 +33,7 @@ def export_of(row: Row[Any]) -> Export:
         created_at=row.created_at,
         list_change=None if row.list_change is None else ListChange(row.list_change),
         list_others=row.list_others,
+        list_others_in_doubt=row.list_others_in_doubt,
         field_types=row.field_types,
     )
 

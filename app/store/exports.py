@@ -227,11 +227,15 @@ class Exports:
         await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
 
-    async def looked(self, export_id: int, *, list_others: int | None) -> None:
+    async def looked(self, export_id: int, *, list_others: int | None, in_doubt: int = 0) -> None:
         """
         Remember how many people are on the list who are not held here.
         """
-        statement = update(exports).where(exports.c.id == export_id).values(list_others=list_others)
+        statement = (
+            update(exports)
+            .where(exports.c.id == export_id)
+            .values(list_others=list_others, list_others_in_doubt=in_doubt)
+        )
         await self._database.write(lambda connection: connection.execute(statement))
 
     async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:

@@ -92,6 +92,7 @@ exports = Table(
     # What somebody did to the list, while the state says so; and who else was on it at the last look.
     Column("list_change", String(16)),
     Column("list_others", BigInteger),
+    Column("list_others_in_doubt", BigInteger, nullable=False, server_default="0"),
     # The list is another one: members up to this id are not taken for being on it any more; null once all are not.
     Column("doubting_from", BigInteger),
     # It was stopped in favour of this export, which takes over all that was kept for it and not told.

@@ -7,8 +7,8 @@ import pytest
 from app.domain.list_watch import Judgement, Kept, ListChange, ListSeen, judge, reason
 
 
-def kept(*, told: int = 1000, in_doubt: int = 0, others: int | None = 0) -> Kept:
-    return Kept("our-id", told, in_doubt, others)
+def kept(*, told: int = 1000, in_doubt: int = 0, others: int | None = 0, others_in_doubt: int = 0) -> Kept:
+    return Kept("our-id", told, in_doubt, others, others_in_doubt)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,37 @@ def kept(*, told: int = 1000, in_doubt: int = 0, others: int | None = 0) -> Kept
         ),
         pytest.param(kept(others=500), ListSeen("our-id", 1500), Judgement(None, 500), id="others may be on it"),
         pytest.param(kept(others=None), ListSeen("our-id", 1500), Judgement(None, 500), id="the first look"),
-        pytest.param(kept(in_doubt=200), ListSeen("our-id", 800), Judgement(None, -200, -200), id="those in doubt"),
+        pytest.param(kept(in_doubt=200), ListSeen("our-id", 800), Judgement(None, 0, -200), id="those in doubt"),
+        pytest.param(
+            kept(others=None, in_doubt=30),
+            ListSeen("our-id", 1013),
+            Judgement(None, 13, others_in_doubt=30),
+            id="a first look that is not sure",
+        ),
+        pytest.param(
+            kept(others=13, others_in_doubt=30),
+            ListSeen("our-id", 1000),
+            Judgement(None, 0, -13),
+            id="and is sure later",
+        ),
+        pytest.param(
+            kept(others=13, others_in_doubt=30),
+            ListSeen("our-id", 1054),
+            Judgement(ListChange.COUNT, 13, 41, 30),
+            id="more than was in doubt",
+        ),
+        pytest.param(
+            kept(others=13, others_in_doubt=5, in_doubt=10),
+            ListSeen("our-id", 1000),
+            Judgement(None, 9, -13, 1),
+            id="two looks that are not sure",
+        ),
+        pytest.param(
+            kept(others=13, others_in_doubt=1, in_doubt=2),
+            ListSeen("our-id", 1000),
+            Judgement(None, 0, -13, 2),
+            id="followed, and not sure",
+        ),
         pytest.param(kept(), ListSeen("other", 1000), Judgement(ListChange.REPLACED, 0), id="another list of the name"),
         pytest.param(kept(), ListSeen(None, 1000), Judgement(None, 0), id="no id was told"),
         pytest.param(Kept(None, 5, 0, 0), ListSeen("any", 5), Judgement(None, 0), id="our id is not known"),

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from app.sandbox.audiences import SPRING_BUYERS
+from tests import postgresql
 from tests.places import PLACE
 
 T = TypeVar("T")
@@ -164,8 +165,9 @@ class Service:
     def __init__(self, folder: Path, sandbox: Sandbox, **env: str) -> None:
         self.port = free_port()
         self.database = folder / "data" / "service.db"
+        self.url = PLACE.url(folder) if PLACE.is_postgresql else f"sqlite:///{self.database}"
         settings = {
-            "DATABASE_URL": PLACE.url(folder) if PLACE.is_postgresql else f"sqlite:///{self.database}",
+            "DATABASE_URL": self.url,
             "WEBHOOK_TOKENS": f"tests:{WEBHOOK_TOKEN}",
             "ADMIN_TOKENS": f"tests:{ADMIN_TOKEN}",
             "LYTICS_API_TOKEN": LYTICS_TOKEN,
@@ -203,6 +205,21 @@ class Service:
     def send_all(self, bodies: Collection[object]) -> None:
         for body in bodies:
             self.send(body).raise_for_status()
+
+    def files(self) -> list[Path]:
+        """
+        What it has written beside its log: none where the database is a server's.
+        """
+        folder = self.database.parent
+        return list(folder.iterdir()) if folder.exists() else []
+
+    def stored(self) -> bytes:
+        """
+        All that its database holds.
+        """
+        if PLACE.is_postgresql:
+            return postgresql.apart(postgresql.everything(self.url)).encode()
+        return b"".join(path.read_bytes() for path in self.files())
 
     def export(self) -> dict[str, Any]:
         """

@@ -119,7 +119,7 @@ def test_a_webhook_whose_commit_was_lost_comes_again_and_counts_once(
         here.wait_until_told()
         here.sandbox.tell("hold", endpoints=["/user"])
         body = enter(1)
-        wire.cut_next(cut)
+        wire.cut_next(cut, address(1))
         unknown = replica.send(body)
         known = replica.send(body)
         here.sandbox.tell("release")

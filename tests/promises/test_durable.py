@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from app.sandbox import webhooks
+from tests import postgresql
 from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, running, until
 
 KILLS = 12
@@ -117,6 +118,7 @@ def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Pa
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed, so syncs to disk can't be counted")
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_every_200_has_a_sync_of_its_own(tmp_path: Path) -> None:
     """
     N webhooks one after the other cause at least n syncs to disk: none is answered from memory.
@@ -144,6 +146,39 @@ def test_every_200_has_a_sync_of_its_own(tmp_path: Path) -> None:
     (line,) = [line for line in summary.read_text().splitlines() if line.endswith("fdatasync")]
     calls = int(re.split(r"\s+", line.strip())[3])
     assert calls >= count
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_every_200_has_a_sync_of_the_servers(tmp_path: Path) -> None:
+    """
+    The same where a server keeps the data: it syncs for each, although its own default is to do so later.
+    """
+    count = 50
+    sandbox = Sandbox(tmp_path)
+    # By itself it would sync once in ten seconds.
+    with postgresql.server(fsync="on", synchronous_commit="off", wal_writer_delay="10s") as server:
+        service = Service(tmp_path, sandbox, LYTICS_API_TOKEN="", DATABASE_URL=server.url)
+        try:
+            service.start()
+            before = _syncs(server)
+            for number in range(count):
+                answer = service.send(webhooks.enter(f"person{number}@example.com", at=datetime.now(UTC)))
+                assert answer.json() == {"accepted": 1, "ignored": 0, "rejected": 0}
+            # The server's processes tell of it once a second at most.
+            until(lambda: _syncs(server) - before, lambda syncs: syncs >= count, patience=10)
+        finally:
+            service.close()
+            sandbox.close()
+
+
+def _syncs(server: postgresql.Server) -> int:
+    """
+    How often the server has synced its log.
+    """
+    (version,) = postgresql.apart(postgresql.fetch(server.url, "SELECT current_setting('server_version_num')::int"))[0]
+    where = "sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'" if version >= 180000 else "wal_sync FROM pg_stat_wal"
+    (syncs,) = postgresql.apart(postgresql.fetch(server.url, f"SELECT {where}"))[0]
+    return int(syncs)
 
 
 def _terminate_child(service: Service) -> None:

@@ -28,6 +28,9 @@ SECONDS = float(os.environ.get("REPLICAS_SECONDS", "18"))
 PEOPLE, BROUGHT_OVER = 60, 1200
 PATIENCE_SECONDS = 180
 LIVE, OTHER, BACKFILLED = AUDIENCES
+# Half an answer, none, another one's; some calls are carried out all the same.
+NONSENSE = {"error", "html", "half", "reset", "hang"}
+CHANCE = 0.02
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +92,7 @@ def address(person: int) -> str:
 @pytest.mark.timeout(1800)
 def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_path: Path) -> None:
     """
-    Replicas are killed and started again at random, PostgreSQL once in the middle.
+    Replicas are killed and started again at random, PostgreSQL once in the middle, and Sailthru answers nonsense.
     """
     seed = int(os.environ.get("REPLICAS_SEED", random.SystemRandom().randrange(2**31)))
     print(f"REPLICAS_SEED={seed}")  # noqa: T201 - pytest shows it where the test fails
@@ -100,6 +103,8 @@ def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_pa
         ).raise_for_status()
         order = {"audience": BACKFILLED.id, "existing_users": True}
         here.admin("/exports", method="POST", json=order)
+        rules = [{"fault": {"kind": kind}, "endpoints": ["/user"], "chance": CHANCE} for kind in NONSENSE]
+        here.sandbox.tell("faults", rules=rules, seed=seed)
         history = History(here)
         with ThreadPoolExecutor(4) as senders:
             sent = [senders.submit(history.send, n, 4, seed + n) for n in range(4)]
@@ -109,6 +114,8 @@ def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_pa
                 history.over.set()
             for each in sent:
                 each.result()
+        met = here.sandbox.account()["faults"]
+        here.sandbox.tell("faults")
         _come_to_rest(here)
         account = here.sandbox.account()
 
@@ -124,6 +131,7 @@ def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_pa
         backfill = here.admin(f"/exports/{_export_of(here, BACKFILLED)['id']}/backfills")["items"][0]
         assert (backfill["state"], backfill["scanned"]) == ("completed", BROUGHT_OVER)
         # The faults were real ones.
+        assert met.keys() == NONSENSE
         assert history.refused["not reached"] > 0
         assert history.refused["503"] > 0
 

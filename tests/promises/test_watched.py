@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.domain.list_watch import SMALLEST_JUMP
 from app.sandbox import webhooks
 from app.sandbox.faults import Html
 from app.sandbox.rules import Rule
@@ -65,6 +66,40 @@ class TestTheList:
             assert 11 <= world.account()["calls"]["GET /list"] - before <= 13
 
         world.run(story())
+
+    # Replicas share one look an hour, so on PostgreSQL a start does not look again.
+    @pytest.mark.parametrize("kind", ["sqlite"])
+    def test_that_was_first_seen_while_people_were_told_is_as_it_was(self, world: World) -> None:
+        """
+        The process dies when Sailthru has carried out many calls, and their ends are not recorded; the next one looks
+        at once. What it can't be sure of then is no change later, while half of them gone by hand is one.
+        """
+
+        async def story() -> tuple[int, str, str]:
+            await enter(world, "first")
+            batch = [webhooks.enter(f"p{n}@example.com", at=world.clock()) for n in range(60)]
+            await world.send(batch)
+            await world.sleep(0.14)
+            await world.die()
+            await world.sleep(1)
+            unsure = (await world.service.exports.all())[0].list_others_in_doubt
+            await world.work_until_told()
+            await world.sleep(2 * HOUR)
+            then = await export(world)
+            account = world.sailthru.account(API_KEY)
+            for n in range(40):
+                profile = account.find("email", f"p{n}@example.com")
+                assert profile is not None
+                account.leave(profile, LIST)
+            await world.sleep(2 * HOUR)
+            later = await export(world)
+            return unsure, then["state"], later["state"]
+
+        unsure, then, later = world.run(story())
+
+        assert unsure > SMALLEST_JUMP
+        assert then == "running"
+        assert later == "list_changed"
 
     def test_that_was_deleted_stops_its_export_until_somebody_has_looked(self, world: World) -> None:
         """
