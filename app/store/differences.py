@@ -89,10 +89,12 @@ class Transactions(Protocol):
     Attributes:
         clock: the one by which leases are measured: all who use the database have the same.
         is_shared: with other replicas.
+        at_once: how many transactions of a group commit go on side by side.
     """
 
     clock: Callable[[], datetime]
     is_shared: bool
+    at_once: int
 
     def doorbell(self, on_ring: Callable[[str], None]) -> "Doorbell | None":
         """
@@ -150,6 +152,7 @@ class OneWriter:
         _make_private_file(path)
         self.clock: Callable[[], datetime] = wall_clock
         self.is_shared = False
+        self.at_once = 1
         self._lock = _take_lock(path) if is_exclusive else None
         self._write = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True, json_serializer=_json)
         self._read = create_engine(url, pool_size=READERS, max_overflow=0, hide_parameters=True, json_serializer=_json)
@@ -220,6 +223,8 @@ class Pool:
         self._clock = StoreClock()
         self.clock: Callable[[], datetime] = self._clock
         self.is_shared = True
+        # While the server works for one of them, we do for the other.
+        self.at_once = 2
         self._url = url
         self._engine = _postgresql_engine(
             url,
@@ -418,6 +423,11 @@ def _postgresql_engine(url: URL, longest_seconds: float | None, **pool: Any) -> 
                     "idle_in_transaction_session_timeout": str(LONGEST_STATEMENT_SECONDS * 1000),
                     # Compiling a plan takes longer than all that these statements do.
                     "jit": "off",
+                    # Each names the rows that it wants by a key. A plan that was made, and kept, while a table was
+                    # small must not read all of it once it is large, before the server has looked at it again.
+                    "enable_seqscan": "off",
+                    "enable_hashjoin": "off",
+                    "enable_mergejoin": "off",
                 },
             },
             **pool,
@@ -532,14 +542,6 @@ def lock_row(statement: SelectOf) -> SelectOf:
     A SELECT whose rows nobody else changes until the end of the transaction; foreign keys may still name them.
     """
     return statement.with_for_update(key_share=True)
-
-
-def has_many_writers(connection: Connection) -> bool:
-    """
-    Whether transactions write side by side, so that rows have to be there before they can be locked: else two that find
-    nothing could both go on.
-    """
-    return connection.dialect.name == "postgresql"
 
 
 def among(of: ColumnElement[Any], name: str) -> ColumnElement[bool]:

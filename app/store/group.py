@@ -3,6 +3,7 @@ Group commit: many callers share one transaction, and with it one sync to disk.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -12,6 +13,8 @@ from app.domain.errors import StoreUnavailable
 # After a transaction that several shared: those whom it answered come again meanwhile and share the next, in place of
 # waiting for one that the first of them has to itself.
 REST_SECONDS = 0.002
+# So many go into one transaction also where several could share them: what each costs by itself is spread over enough.
+WORTH_SHARING = 32
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,7 +22,7 @@ Result = TypeVar("Result")
 
 class GroupCommit(Generic[Item, Result]):
     """
-    Collects what callers hand in while the previous transaction runs, and commits it together.
+    Collects what callers hand in while earlier transactions run, and commits it together.
 
     Each caller is answered when the transaction that holds its own item has been committed. If the database refuses a
     transaction of several, each item is tried again in one of its own, so that only the culprit hears of it. If the
@@ -30,6 +33,7 @@ class GroupCommit(Generic[Item, Result]):
         most: the size of one transaction, unless a single item is larger.
         size_of: how much of it an item takes.
         on_commit: told the number of items of each transaction that worked.
+        at_once: how many transactions run side by side; with more than one, items are not stored in order.
     """
 
     def __init__(
@@ -39,13 +43,16 @@ class GroupCommit(Generic[Item, Result]):
         most: int = 500,
         size_of: Callable[[Item], int] = lambda _: 1,
         on_commit: Callable[[int], None] = lambda _: None,
+        at_once: int = 1,
     ) -> None:
         self._commit = commit
         self._most = most
         self._size_of = size_of
         self._on_commit = on_commit
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._running: asyncio.Task[None] | None = None
+        self._lanes = range(at_once)
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._under_way = 0
         self._rests_until = float("-inf")
 
     async def submit(self, item: Item) -> Result:
@@ -54,30 +61,41 @@ class GroupCommit(Generic[Item, Result]):
         """
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
+        lane = next((lane for lane in self._lanes if lane not in self._running), None)
+        if lane is not None:
+            self._running[lane] = asyncio.create_task(self._run(lane))
         return await answer
 
     async def flush(self) -> None:
         """
         Wait until nothing is under way.
         """
-        while self._running is not None:
-            await asyncio.wait([self._running])
+        while self._running:
+            await asyncio.wait(self._running.values())
 
-    async def _run(self) -> None:
+    async def _run(self, lane: int) -> None:
         try:
             while self._waiting:
                 if (pause := self._rests_until - asyncio.get_running_loop().time()) > 0:
                     await asyncio.sleep(pause)
-                await self._store(self._next())
+                    continue
+                batch = self._next()
+                self._under_way += len(batch)
+                try:
+                    await self._store(batch)
+                finally:
+                    self._under_way -= len(batch)
         finally:
-            self._running = None
+            del self._running[lane]
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        # One that took all would leave nothing for those beside it.
+        share = max(WORTH_SHARING, math.ceil((len(self._waiting) + self._under_way) / len(self._lanes)))
         batch = [self._waiting.popleft()]
         size = self._size_of(batch[0][0])
-        while self._waiting and (size := size + self._size_of(self._waiting[0][0])) <= self._most:
+        while (
+            self._waiting and len(batch) < share and (size := size + self._size_of(self._waiting[0][0])) <= self._most
+        ):
             batch.append(self._waiting.popleft())
         return batch
 

@@ -16,11 +16,12 @@ from app.domain.export import ExportState
 from app.domain.member import Membership
 from app.domain.merge import Entry, Identity, Kept, Ledger, Verdict
 from app.store.admission import admit
-from app.store.differences import among, has_many_writers, insert_or_nothing, lock_table, upsert
+from app.store.differences import among, insert_or_nothing, lock_table
+from app.store.engine import Overtaken
 from app.store.journal import Line, write_lines
 from app.store.prepared import Prepared
 from app.store.rows import membership_of, move_of, save_memberships, save_tallies
-from app.store.schema import BACKFILL, LIVE, exports, identities, members, memberships, totals
+from app.store.schema import BACKFILL, LIVE, exports, identities, members, memberships
 from app.store.versions import version_of_exports
 
 _EXPORTS = Prepared(
@@ -33,17 +34,32 @@ _IDENTITIES = Prepared(
         identities.c.moved_at_ns,
         identities.c.moved_message_at_ns,
         identities.c.is_enter,
-        members.c.address,
+        identities.c.member_id,
     )
-    .outerjoin(members, members.c.id == identities.c.member_id)
     .where(identities.c.export_id == bindparam("export_id"), among(identities.c.lytics_id, "lytics_ids"))
     .order_by(identities.c.lytics_id)
-    .with_for_update(of=identities),
+    .with_for_update(),
     "export_id",
     "lytics_ids",
 )
-_HOLD_IDENTITIES = Prepared(lambda connection: insert_or_nothing(connection, identities), "export_id", "lytics_id")
-_SAVE_IDENTITIES = Prepared(lambda connection: upsert(connection, identities), *identities.columns.keys())
+_ADDRESSES = Prepared(select(members.c.id, members.c.address).where(among(members.c.id, "ids")), "ids")
+_MAKE_IDENTITIES = Prepared(lambda connection: insert_or_nothing(connection, identities), *identities.columns.keys())
+_MOVE_IDENTITIES = Prepared(
+    update(identities)
+    .where(identities.c.export_id == bindparam("b_export"), identities.c.lytics_id == bindparam("b_lytics_id"))
+    .values(
+        moved_at_ns=bindparam("b_moved"),
+        moved_message_at_ns=bindparam("b_message"),
+        is_enter=bindparam("b_is_enter"),
+        member_id=bindparam("b_member"),
+    ),
+    "b_export",
+    "b_lytics_id",
+    "b_moved",
+    "b_message",
+    "b_is_enter",
+    "b_member",
+)
 _MEMBERS = Prepared(
     select(members.c.id, members.c.account, members.c.address, members.c.due_at, members.c.lease, members.c.priority)
     .where(among(members.c.account, "accounts"), among(members.c.address, "addresses"))
@@ -52,7 +68,9 @@ _MEMBERS = Prepared(
     "accounts",
     "addresses",
 )
-_MAKE_MEMBERS = Prepared(lambda connection: insert_or_nothing(connection, members), "account", "address")
+_MAKE_MEMBERS = Prepared(
+    lambda connection: insert_or_nothing(connection, members), "account", "address", "due_at", "priority"
+)
 _MAKE_DUE = Prepared(
     update(members)
     .where(members.c.id == bindparam("b_id"))
@@ -71,12 +89,6 @@ _MEMBERSHIPS = Prepared(
     ),
     "member_ids",
     "export_ids",
-)
-_SEEN = Prepared(
-    update(totals).where(totals.c.export_id == bindparam("b_id")).values(last_event_at=bindparam("b_at")),
-    "b_at",
-    "b_id",
-    is_ordered=True,
 )
 
 
@@ -159,6 +171,7 @@ class Batch:
         self._called: set[int] = set()
         self._put_off: set[int] = set()
         self._seen: set[int] = set()
+        self._known: set[tuple[int, str]] = set()
 
     def load(self, changes: Sequence[MembershipChange], digests: Digests | None) -> list[MembershipChange | None]:
         """
@@ -206,25 +219,37 @@ class Batch:
                 wanted[change.export_id].add(change.lytics_id)
                 if change.kind is not Kind.CHANGE:
                     moving.add((change.export_id, change.lytics_id))
-        if has_many_writers(self._connection):
-            _HOLD_IDENTITIES.run(self._connection, sorted(moving))
+        found = [
+            (export_id, row)
+            for export_id, ids in sorted(wanted.items())
+            for row in _IDENTITIES.fetch(self._connection, export_id, sorted(ids))
+        ]
+        # They stay while the identities that name them are locked.
+        held = {row.member_id for _, row in found if row.member_id is not None}
+        addresses = {row.id: row.address for row in _ADDRESSES.fetch(self._connection, sorted(held))} if held else {}
         self._ledger.identities = {key: Identity(*key) for key in moving}
-        for export_id, ids in sorted(wanted.items()):
-            for row in _IDENTITIES.fetch(self._connection, export_id, sorted(ids)):
-                last = move_of(row.moved_at_ns, row.moved_message_at_ns, is_enter=bool(row.is_enter))
-                identity = Identity(export_id, row.lytics_id, last, row.address)
-                self._ledger.identities[export_id, row.lytics_id] = identity
+        for export_id, row in found:
+            last = move_of(row.moved_at_ns, row.moved_message_at_ns, is_enter=bool(row.is_enter))
+            identity = Identity(export_id, row.lytics_id, last, addresses.get(row.member_id))
+            self._ledger.identities[export_id, row.lytics_id] = identity
+            self._known.add((export_id, row.lytics_id))
 
     def _load_members(self, changes: Collection[MembershipChange]) -> None:
         wanted, new = self._members_of(changes)
-        missing = new
-        while True:
-            _MAKE_MEMBERS.run(self._connection, sorted(missing))
+        self._make_members(new)
+        self._lock_members(wanted)
+        # Somebody else may have taken one out between the two, who then is made again.
+        while missing := new.keys() - self._member_ids.keys():
+            self._make_members({key: new[key] for key in missing})
             self._lock_members(wanted)
-            # Somebody else may have taken one out between the two, who then is made again.
-            missing = new - self._member_ids.keys()
-            if not missing:
-                return
+
+    def _make_members(self, new: Mapping[tuple[str, str], bool]) -> None:
+        """
+        Those of them that are not there, by account and address; due at once where that is true.
+        """
+        priority = BACKFILL if self._is_backfill else LIVE
+        rows = [(*key, self._ledger.at if is_due else None, priority) for key, is_due in sorted(new.items())]
+        _MAKE_MEMBERS.run(self._connection, rows)
 
     def _lock_members(self, wanted: Mapping[str, set[str]]) -> None:
         addresses = sorted(set[str]().union(*wanted.values()))
@@ -238,12 +263,18 @@ class Batch:
                 elif row.priority != LIVE:
                     self._put_off.add(row.id)
 
-    def _members_of(self, changes: Collection[MembershipChange]) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
+    def _members_of(
+        self, changes: Collection[MembershipChange]
+    ) -> tuple[dict[str, set[str]], dict[tuple[str, str], bool]]:
         """
-        The addresses that may be touched, by account; and those among them that are made where they are not there.
+        The addresses that may be touched, by account; and those among them that are made where they are not there, with
+        whether they are due.
+
+        That is foreseen: who is new and enters is told of nearly always, and made due at once costs no second write. In
+        the few other cases whoever claims the member finds nothing to tell, and lets it go.
         """
         wanted: dict[str, set[str]] = defaultdict(set)
-        new: set[tuple[str, str]] = set()
+        new: dict[tuple[str, str], bool] = defaultdict(bool)
         for change in changes:
             account = self._accounts[change.export_id]
             identity = self._ledger.identities.get((change.export_id, change.lytics_id or ""))
@@ -253,7 +284,8 @@ class Batch:
                 wanted[account].add(change.address)
                 # A `change` of somebody unknown moves nobody, so nobody is made for it.
                 if change.kind is not Kind.CHANGE or identity is not None:
-                    new.add((account, change.address))
+                    is_running = self._states[change.export_id] == ExportState.RUNNING
+                    new[account, change.address] |= is_running and change.kind is not Kind.EXIT
         return wanted, new
 
     def _load_memberships(self) -> None:
@@ -274,10 +306,8 @@ class Batch:
         changed = [self._ledger.memberships[key] for key in self._ledger.changed]
         save_memberships(self._connection, [(self._member_id(m.export_id, m.address), m) for m in changed])
         write_lines(self._connection, list(self._lines()))
-        # All that is locked here is locked in the order of exports, as by every other writer.
-        if not self._is_backfill:
-            _SEEN.run(self._connection, [(self._ledger.at, export_id) for export_id in sorted(self._seen)])
-        save_tallies(self._connection, self._ledger.tallies, self._ledger.at)
+        seen = set[int]() if self._is_backfill else self._seen
+        save_tallies(self._connection, self._ledger.tallies, self._ledger.at, seen=seen)
         return due
 
     def addresses(self) -> set[tuple[int, str]]:
@@ -315,14 +345,18 @@ class Batch:
         return self._member_ids[self._accounts[export_id], address]
 
     def _save_identities(self) -> None:
-        rows = []
+        moved: list[tuple[object, ...]] = []
+        new: list[tuple[object, ...]] = []
         for key in sorted(self._ledger.moved):
             identity = self._ledger.identities[key]
             held = identity.address
             if identity.last is not None:
                 member_id = None if held is None else self._member_id(identity.export_id, held)
-                rows.append((*key, *identity.last, member_id))
-        _SAVE_IDENTITIES.run(self._connection, rows)
+                (moved if key in self._known else new).append((*key, *identity.last, member_id))
+        _MOVE_IDENTITIES.run(self._connection, moved)
+        if _MAKE_IDENTITIES.run(self._connection, new) < len(new):
+            # Another replica has just made one of them, which nobody could see or lock before.
+            raise Overtaken
 
     def _make_due(self) -> frozenset[str]:
         ids: set[int] = set()

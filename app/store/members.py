@@ -2,7 +2,8 @@
 Members and their memberships: keep the newest, claim who is due, settle how it ended.
 
 Every write reads the rows it decides about in the same transaction, decides in memory (`app.domain.merge`), and writes
-back in one order everywhere: identities, members, memberships, each sorted by key.
+back. Locks are taken in one order everywhere: identities that are there, members, identities that are new, memberships,
+each sorted by key.
 """
 
 import secrets
@@ -91,12 +92,13 @@ class Members:
             most=MOST_CHANGES,
             size_of=lambda one: len(one.changes),
             on_commit=lambda size: on_commit("keep", size),
+            at_once=database.at_once,
         )
         self._begin: GroupCommit[queue.Begun, bool] = GroupCommit(
-            self._begin_all, on_commit=lambda size: on_commit("begin", size)
+            self._begin_all, on_commit=lambda size: on_commit("begin", size), at_once=database.at_once
         )
         self._settle: GroupCommit[Settlement, Settled] = GroupCommit(
-            self._settle_all, on_commit=lambda size: on_commit("settle", size)
+            self._settle_all, on_commit=lambda size: on_commit("settle", size), at_once=database.at_once
         )
 
     async def keep(self, changes: Sequence[MembershipChange]) -> Kept:

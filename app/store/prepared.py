@@ -7,7 +7,7 @@ takes longer than all that SQLite does. The SQL and the conversions of values ar
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
 from sqlalchemy.engine import Row, result_tuple
@@ -42,22 +42,22 @@ class Prepared:
         self._is_ordered = is_ordered
         self._ready: dict[str, _Ready] = {}
 
-    def run(self, connection: Connection, rows: Sequence[Values]) -> None:
+    def run(self, connection: Connection, rows: Sequence[Values]) -> int:
         """
-        Run it once for each row of values; None is NULL in all columns.
+        Run it once for each row of values; None is NULL in all columns. Returns how many rows of the table it made or
+        changed; -1 where it is ordered and the database does not tell.
         """
         if not rows:
-            return
+            return 0
         ready = self._for(connection)
         if ready.bulk is not None:
             columns = [list(values) for values in zip(*rows, strict=True)]
             for place, convert in ready.takes:
                 columns[place] = [None if value is None else convert(value) for value in columns[place]]
-            _execute(connection, ready.bulk.sql, ready.bulk.arranged(columns))
-            return
+            return _execute(connection, ready.bulk.sql, ready.bulk.arranged(columns)).changed
         if ready.takes or ready.one.is_turned:
             rows = [ready.one.arranged(_converted(row, ready.takes)) for row in rows]
-        _execute(connection, ready.one.sql, rows, is_many=True)
+        return _execute(connection, ready.one.sql, rows, is_many=True).changed
 
     def fetch(self, connection: Connection, *values: object) -> list[Row[Any]]:
         """
@@ -65,7 +65,7 @@ class Prepared:
         """
         ready = self._for(connection)
         given = ready.one.arranged(_converted(values, ready.takes))
-        found = _execute(connection, ready.one.sql, given, is_fetch=True)
+        found = _execute(connection, ready.one.sql, given, is_fetch=True).rows
         return [ready.row(_converted(row, ready.gives)) for row in found]
 
     def _for(self, connection: Connection) -> "_Ready":
@@ -115,9 +115,18 @@ class _Text:
         return [constant if place is None else values[place] for place, constant in self.order]
 
 
+class _Result(NamedTuple):
+    """
+    The rows that were found, and how many of the table were made or changed.
+    """
+
+    rows: Sequence[Values]
+    changed: int
+
+
 def _execute(
     connection: Connection, sql: str, values: Sequence[Any], *, is_many: bool = False, is_fetch: bool = False
-) -> Sequence[Values]:
+) -> _Result:
     dbapi = connection.dialect.loaded_dbapi
     try:
         cursor = connection.connection.cursor()
@@ -126,7 +135,7 @@ def _execute(
                 cursor.executemany(sql, values)
             else:
                 cursor.execute(sql, values)
-            return cursor.fetchall() if is_fetch else ()
+            return _Result(cursor.fetchall() if is_fetch else (), cursor.rowcount)
         finally:
             cursor.close()
     except dbapi.Error as error:

@@ -3,30 +3,36 @@ Rows of memberships and totals to and from the objects that decide.
 """
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, update
+from sqlalchemy import Connection, Row, bindparam, func, update
 
 from app.domain.change import Move
 from app.domain.member import Membership, Told
 from app.domain.merge import Tally
 from app.store.differences import upsert, upsert_adding
 from app.store.prepared import Prepared
-from app.store.schema import memberships, minute_counts, minute_latencies, totals
+from app.store.schema import Moment, memberships, minute_counts, minute_latencies, totals
 
 Key = TypeVar("Key", int, str)
 
 # Both databases take some 32,000 parameters a statement.
 KEYS_PER_STATEMENT = 10_000
+_NOTHING = Tally()
 TALLIED = ("accepted", "delivered", "superseded", "pending", "dead", "erased", "cancelled", "stale", "members")
 MINUTE_COUNTS = ("accepted", "delivered", "superseded", "dead", "stale")
 _SAVE = Prepared(lambda connection: upsert(connection, memberships), *memberships.columns.keys())
 _ADD_TO_TOTALS = Prepared(
     update(totals)
     .where(totals.c.export_id == bindparam("b_export"))
-    .values({name: totals.c[name] + bindparam(f"b_{name}") for name in TALLIED}),
+    .values(
+        {name: totals.c[name] + bindparam(f"b_{name}") for name in TALLIED}
+        | {"last_event_at": func.coalesce(bindparam("b_seen", type_=Moment), totals.c.last_event_at)}
+    ),
     *(f"b_{name}" for name in TALLIED),
+    "b_seen",
     "b_export",
     is_ordered=True,
 )
@@ -108,16 +114,26 @@ def save_memberships(connection: Connection, changed: list[tuple[int, Membership
     _SAVE.run(connection, rows)
 
 
-def save_tallies(connection: Connection, tallies: Mapping[int, Tally], at: datetime) -> None:
+def save_tallies(
+    connection: Connection, tallies: Mapping[int, Tally], at: datetime, *, seen: AbstractSet[int] = frozenset()
+) -> None:
     """
     Move the counts of each export, and those of the minute, in the transaction of the work that they count.
 
     A transaction either gives up or takes back, never both: what it adds to `dead` is what died in this minute.
+
+    Args:
+        seen: the exports that an event came for.
     """
+    # All that is locked here is locked in the order of exports, as by every other writer.
     rows = [
-        (*(getattr(tally, name) for name in TALLIED), export_id)
-        for export_id, tally in sorted(tallies.items())
-        if tally != Tally()
+        (
+            *(getattr(tallies.get(export_id, _NOTHING), name) for name in TALLIED),
+            at if export_id in seen else None,
+            export_id,
+        )
+        for export_id in sorted(tallies.keys() | seen)
+        if export_id in seen or tallies[export_id] != _NOTHING
     ]
     _ADD_TO_TOTALS.run(connection, rows)
     _save_minute(connection, tallies, at.replace(second=0, microsecond=0))

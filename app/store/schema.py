@@ -222,7 +222,7 @@ identities = Table(
     metadata,
     Column("export_id", ForeignKey("exports.id"), primary_key=True, autoincrement=False),
     Column("lytics_id", String(256), primary_key=True),
-    # The newest move of this Lytics user, and the member it holds while in. Null between lock and decision only.
+    # The newest move of this Lytics user, and the member it holds while in. Null only until an older version decides.
     Column("moved_at_ns", BigInteger),
     Column("moved_message_at_ns", BigInteger),
     Column("is_enter", Boolean),

@@ -68,6 +68,22 @@ async def test_each_webhook_hears_of_its_own_changes(members: Members, running: 
     assert third.verdicts == (Verdict.STALE, Verdict.IGNORED, Verdict.ACCEPTED)
 
 
+async def test_who_is_new_and_has_nothing_to_be_told_is_let_go(members: Members, running: Running) -> None:
+    """
+    An old enter brings an address that nobody has heard of, but its user has entered under another one since.
+    """
+    await running("A")
+    await members.keep([enter(ADA, at=2)])
+    (claim,) = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+    await members.settle(settlement(claim))
+    kept = await members.keep([enter(GRACE, at=1)])
+    claims = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+
+    assert kept.verdicts == (Verdict.STALE,)
+    assert claims == []
+    assert await members.next_due_at(ACCOUNT) is None
+
+
 async def test_webhooks_at_one_moment_share_a_commit(database: Database, clock: Clock, running: Running) -> None:
     """
     One sync to disk for many; whoever measures is told how many.

@@ -21,11 +21,12 @@ from app.store.clock import wall_clock
 from app.store.differences import CONNECTIONS, WAIT_SECONDS, lock_table
 from app.store.engine import Database
 from app.store.exports import Exports
+from app.store.keep import Webhook, keep_current
 from app.store.members import Members
 from app.store.schema import exports as exports_table
 from app.store.schema import minute_counts, unexported
 from tests import postgresql
-from tests.factories import ACCOUNT, HOUR, MINUTE, Clock, enter, exit_, room, settlement
+from tests.factories import ACCOUNT, ADA, GRACE, HOUR, MINUTE, Clock, enter, exit_, room, settlement
 from tests.places import opened
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up
@@ -565,6 +566,46 @@ class TestReplicas:
 
         await asyncio.gather(*(keep(store, first) for first, store in enumerate(stores)), keep(stores[0], 1))
         await assert_all_adds_up(database, exports)
+
+    @pytest.mark.parametrize("address", [ADA, GRACE])
+    @pytest.mark.parametrize(("second", "verdict", "on_list"), [(1, "stale", ADA), (3, "accepted", GRACE)])
+    async def test_two_that_meet_somebody_new_at_one_moment(
+        self,
+        *,
+        database: Database,
+        replica: Database,
+        exports: Exports,
+        running: Running,
+        clock: Clock,
+        database_url: str,
+        address: str,
+        second: int,
+        verdict: str,
+        on_list: str,
+    ) -> None:
+        """
+        Neither can see what the other one makes; whoever is second looks again, and the newest wins.
+        """
+        await running("A")
+        held = Held()
+
+        def keep_and_hold(connection: Connection) -> None:
+            keep_current(connection, [Webhook([enter(ADA, at=2)])], clock(), None)
+            held(connection)
+
+        first = asyncio.create_task(replica.write(keep_and_hold))
+        await held.begun()
+        members = Members(database, clock)
+        late = asyncio.create_task(members.keep([enter(address, at=second)]))
+        await somebody_waits_for_a_lock(database_url)
+        held.let_go()
+        await first
+        kept = await late
+        await assert_all_adds_up(database, exports)
+        reports = [*await members.of_address(ADA), *await members.of_address(GRACE)]
+
+        assert kept.verdicts == (verdict,)
+        assert [r.membership.address for r in reports if r.membership.wanted] == [on_list if address == GRACE else ADA]
 
     async def test_a_member_is_claimed_by_one(
         self, database: Database, replica: Database, exports: Exports, running: Running, clock: Clock
