@@ -544,6 +544,17 @@ def lock_row(statement: SelectOf) -> SelectOf:
     return statement.with_for_update(key_share=True)
 
 
+def leave_room(connection: Connection, table: str, *, filled_percent: int) -> None:
+    """
+    Fill new pages of a table only so far. PostgreSQL writes a row anew where it is updated; where the page has room for
+    it, and no column of an index changed, no index is touched. SQLite updates in place.
+    """
+    # https://www.postgresql.org/docs/current/storage-hot.html
+    if connection.dialect.name == "postgresql":
+        quoted = connection.dialect.identifier_preparer.quote(table)
+        connection.exec_driver_sql(f"ALTER TABLE {quoted} SET (fillfactor = {filled_percent})")
+
+
 def among(of: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """
     A condition: the column is one of the values of a list, given as the parameter of this name.
