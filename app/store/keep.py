@@ -4,6 +4,7 @@ Keeps changes: what a batch touches is locked and read, decided in a ledger, and
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -69,7 +70,13 @@ _MEMBERS = Prepared(
     "addresses",
 )
 _MAKE_MEMBERS = Prepared(
-    lambda connection: insert_or_nothing(connection, members), "account", "address", "due_at", "priority"
+    lambda connection: insert_or_nothing(connection, members).returning(
+        members.c.id, members.c.account, members.c.address
+    ),
+    "account",
+    "address",
+    "due_at",
+    "priority",
 )
 _MAKE_DUE = Prepared(
     update(members)
@@ -172,6 +179,7 @@ class Batch:
         self._put_off: set[int] = set()
         self._seen: set[int] = set()
         self._known: set[tuple[int, str]] = set()
+        self._addresses: dict[int, str] = {}
 
     def load(self, changes: Sequence[MembershipChange], digests: Digests | None) -> list[MembershipChange | None]:
         """
@@ -249,13 +257,23 @@ class Batch:
         """
         priority = BACKFILL if self._is_backfill else LIVE
         rows = [(*key, self._ledger.at if is_due else None, priority) for key, is_due in sorted(new.items())]
-        _MAKE_MEMBERS.run(self._connection, rows)
+        for row in _MAKE_MEMBERS.fetch_each(self._connection, rows):
+            self._member_ids[row.account, row.address] = row.id
+            if not new[row.account, row.address]:
+                self._without_due.add(row.id)
 
-    def _lock_members(self, wanted: Mapping[str, set[str]]) -> None:
-        addresses = sorted(set[str]().union(*wanted.values()))
-        for row in _MEMBERS.fetch(self._connection, sorted(wanted), addresses):
-            if row.address in wanted[row.account]:
+    def _lock_members(self, wanted: AbstractSet[tuple[str, str]]) -> None:
+        """
+        Those of them that are there, and were not made just now.
+        """
+        rest = wanted - self._member_ids.keys()
+        if not rest:
+            return
+        accounts, addresses = (sorted(set(values)) for values in zip(*rest, strict=True))
+        for row in _MEMBERS.fetch(self._connection, accounts, addresses):
+            if (row.account, row.address) in rest:
                 self._member_ids[row.account, row.address] = row.id
+                self._addresses[row.id] = row.address
                 if row.due_at is None:
                     self._without_due.add(row.id)
                 if row.lease is not None:
@@ -265,23 +283,23 @@ class Batch:
 
     def _members_of(
         self, changes: Collection[MembershipChange]
-    ) -> tuple[dict[str, set[str]], dict[tuple[str, str], bool]]:
+    ) -> tuple[set[tuple[str, str]], dict[tuple[str, str], bool]]:
         """
-        The addresses that may be touched, by account; and those among them that are made where they are not there, with
-        whether they are due.
+        Account and address of all that may be touched; and those among them that are made where they are not there,
+        with whether they are due.
 
         That is foreseen: who is new and enters is told of nearly always, and made due at once costs no second write. In
         the few other cases whoever claims the member finds nothing to tell, and lets it go.
         """
-        wanted: dict[str, set[str]] = defaultdict(set)
+        wanted: set[tuple[str, str]] = set()
         new: dict[tuple[str, str], bool] = defaultdict(bool)
         for change in changes:
             account = self._accounts[change.export_id]
             identity = self._ledger.identities.get((change.export_id, change.lytics_id or ""))
             if identity is not None and identity.address is not None:
-                wanted[account].add(identity.address)
+                wanted.add((account, identity.address))
             if change.address is not None:
-                wanted[account].add(change.address)
+                wanted.add((account, change.address))
                 # A `change` of somebody unknown moves nobody, so nobody is made for it.
                 if change.kind is not Kind.CHANGE or identity is not None:
                     is_running = self._states[change.export_id] == ExportState.RUNNING
@@ -289,9 +307,10 @@ class Batch:
         return wanted, new
 
     def _load_memberships(self) -> None:
-        addresses = {member_id: address for (_, address), member_id in self._member_ids.items()}
-        for row in _MEMBERSHIPS.fetch(self._connection, sorted(addresses), sorted(self._seen)):
-            membership = membership_of(row, addresses[row.member_id])
+        if not self._addresses:
+            return
+        for row in _MEMBERSHIPS.fetch(self._connection, sorted(self._addresses), sorted(self._seen)):
+            membership = membership_of(row, self._addresses[row.member_id])
             take_back(membership)
             self._ledger.memberships[membership.export_id, membership.address] = membership
             if row.member_id in self._called:

@@ -51,13 +51,19 @@ class Prepared:
             return 0
         ready = self._for(connection)
         if ready.bulk is not None:
-            columns = [list(values) for values in zip(*rows, strict=True)]
-            for place, convert in ready.takes:
-                columns[place] = [None if value is None else convert(value) for value in columns[place]]
-            return _execute(connection, ready.bulk.sql, ready.bulk.arranged(columns)).changed
-        if ready.takes or ready.one.is_turned:
-            rows = [ready.one.arranged(_converted(row, ready.takes)) for row in rows]
-        return _execute(connection, ready.one.sql, rows, is_many=True).changed
+            return _execute(connection, ready.bulk.sql, ready.columns(rows)).changed
+        return _execute(connection, ready.one.sql, ready.each(rows), is_many=True).changed
+
+    def fetch_each(self, connection: Connection, rows: Sequence[Values]) -> list[Row[Any]]:
+        """
+        Run an INSERT once for each row of values; the rows that it returns, with their columns as attributes.
+        """
+        if not rows:
+            return []
+        ready = self._for(connection)
+        if ready.bulk is None:
+            return ready.rows(_execute(connection, ready.one.sql, ready.each(rows), is_many=True, is_fetch=True))
+        return ready.rows(_execute(connection, ready.bulk.sql, ready.columns(rows), is_fetch=True))
 
     def fetch(self, connection: Connection, *values: object) -> list[Row[Any]]:
         """
@@ -65,8 +71,7 @@ class Prepared:
         """
         ready = self._for(connection)
         given = ready.one.arranged(_converted(values, ready.takes))
-        found = _execute(connection, ready.one.sql, given, is_fetch=True).rows
-        return [ready.row(_converted(row, ready.gives)) for row in found]
+        return ready.rows(_execute(connection, ready.one.sql, given, is_fetch=True))
 
     def _for(self, connection: Connection) -> "_Ready":
         name = connection.dialect.name
@@ -91,6 +96,31 @@ class _Ready:
     takes: list[tuple[int, Convert]]
     gives: list[tuple[int, Convert]]
     row: Callable[[Iterable[Any]], Row[Any]]
+
+    def each(self, rows: Sequence[Values]) -> Sequence[Values]:
+        """
+        All values for the statement that takes one row at a time.
+        """
+        if self.takes or self.one.is_turned:
+            return [self.one.arranged(_converted(row, self.takes)) for row in rows]
+        return rows
+
+    def columns(self, rows: Sequence[Values]) -> Values:
+        """
+        All values for the statement that takes them at once, an array for each column.
+        """
+        if self.bulk is None:
+            raise ValueError("There is no such statement.")
+        columns: list[Values] = list(zip(*rows, strict=True))
+        for place, convert in self.takes:
+            columns[place] = _converted_column(columns[place], convert)
+        return self.bulk.arranged([_array(column) for column in columns])
+
+    def rows(self, result: "_Result") -> list[Row[Any]]:
+        """
+        What was found, as it is used.
+        """
+        return [self.row(_converted(row, self.gives)) for row in result.rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +161,12 @@ def _execute(
     try:
         cursor = connection.connection.cursor()
         try:
+            if is_many and is_fetch:
+                found: list[Values] = []
+                for row in values:
+                    cursor.execute(sql, row)
+                    found += cursor.fetchall()
+                return _Result(found, len(found))
             if is_many:
                 cursor.executemany(sql, values)
             else:
@@ -147,7 +183,8 @@ def _prepare(statement: Statement, names: list[str], dialect: Dialect, *, is_ord
     columns = list(statement.exported_columns)
     types = [compiled.binds[name].type for name in names]
     results: list[TypeEngine[Any]] = [column.type.dialect_impl(dialect) for column in columns]
-    bulk = None if is_ordered or columns else in_bulk(statement, names, types, dialect)
+    is_fetched = columns and not isinstance(statement, Insert)
+    bulk = None if is_ordered or is_fetched else in_bulk(statement, names, types, dialect)
     return _Ready(
         _text(compiled, names),
         None if bulk is None else _text(_compiled(bulk, names, dialect), names),
@@ -169,6 +206,20 @@ def _text(compiled: SQLCompiler, names: list[str]) -> _Text:
     stands = compiled.positiontup or []
     order = tuple((names.index(name), None) if name in names else (None, params[name]) for name in stands)
     return _Text(str(compiled), order, is_turned=stands != names)
+
+
+def _converted_column(values: Values, convert: Convert) -> Values:
+    first = values[0]
+    if all(value is first for value in values):
+        # Often so: the moment of the transaction.
+        return [None if first is None else convert(first)] * len(values)
+    return [None if value is None else convert(value) for value in values]
+
+
+def _array(values: Values) -> Values:
+    # The driver looks at each value, and to shorter arrays the database adds NULL. They can't all be empty, which would
+    # leave no row: a key is never NULL.
+    return values if any(value is not None for value in values) else ()
 
 
 def _places(conversions: Sequence[Convert | None]) -> list[tuple[int, Convert]]:
