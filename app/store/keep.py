@@ -17,7 +17,7 @@ from app.domain.export import ExportState
 from app.domain.member import Membership
 from app.domain.merge import Entry, Identity, Kept, Ledger, Verdict
 from app.store.admission import admit
-from app.store.differences import among, insert_or_nothing, lock_table
+from app.store.differences import among, insert, insert_or_nothing, lock_table
 from app.store.engine import Overtaken
 from app.store.journal import Line, write_lines
 from app.store.prepared import Prepared
@@ -70,8 +70,10 @@ _MEMBERS = Prepared(
     "addresses",
 )
 _MAKE_MEMBERS = Prepared(
-    lambda connection: insert_or_nothing(connection, members).returning(
-        members.c.id, members.c.account, members.c.address
+    lambda connection: (
+        insert(connection, members)
+        .on_conflict_do_nothing()
+        .returning(members.c.id, members.c.account, members.c.address)
     ),
     "account",
     "address",

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-from app.store.differences import in_bulk
+from app.store.differences import array_text, in_bulk
 
 Statement = Select[Any] | Insert | Update | Delete
 Values = Sequence[Any]
@@ -107,14 +107,14 @@ class _Ready:
 
     def columns(self, rows: Sequence[Values]) -> Values:
         """
-        All values for the statement that takes them at once, an array for each column.
+        All values for the statement that takes them at once, in an array for each column.
         """
         if self.bulk is None:
             raise ValueError("There is no such statement.")
         columns: list[Values] = list(zip(*rows, strict=True))
         for place, convert in self.takes:
             columns[place] = _converted_column(columns[place], convert)
-        return self.bulk.arranged([_array(column) for column in columns])
+        return self.bulk.arranged([array_text(column) for column in columns])
 
     def rows(self, result: "_Result") -> list[Row[Any]]:
         """
@@ -214,12 +214,6 @@ def _converted_column(values: Values, convert: Convert) -> Values:
         # Often so: the moment of the transaction.
         return [None if first is None else convert(first)] * len(values)
     return [None if value is None else convert(value) for value in values]
-
-
-def _array(values: Values) -> Values:
-    # The driver looks at each value, and to shorter arrays the database adds NULL. They can't all be empty, which would
-    # leave no row: a key is never NULL.
-    return values if any(value is not None for value in values) else ()
 
 
 def _places(conversions: Sequence[Convert | None]) -> list[tuple[int, Convert]]:

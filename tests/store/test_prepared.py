@@ -2,6 +2,7 @@
 Statements that are given to the driver as they are do what they do by SQLAlchemy's own way.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -293,6 +294,49 @@ async def test_many_rows_at_once_do_what_one_by_one_does(
     if isinstance(database._transactions, Pool):
         # The last of them is the one in question.
         assert ("unnest" in sight.statements[-1]) is not is_ordered
+
+
+STRANGE = [
+    "", " ", "NULL", "null", "{", "}", "{}", ",", '"', '""', "\\", "\\\\", '\\"', "'", "''", "$1", "\\x41", "\\n",
+    "\n", "\t", "\r\n", " a ", "a,b", "{a,b}", '{"a":1}', "ä", "\u2028", "\U0001f600", "\x01", "\x7f", "%s", ":name", "?",
+    "\ufeff", "\u0130",
+]  # fmt: skip
+
+
+async def test_strange_strings_come_back_as_they_were(database: Database) -> None:
+    """
+    Also in JSON, beside NULL, and each beside each other and at both ends.
+    """
+    dice = random.Random(1)
+    strings = STRANGE + ["".join(dice.choices(STRANGE, k=5)) for _ in range(300)]
+    audiences = [f"{number:04}{string}" for number, string in enumerate(strings)]
+    save = Prepared(unexported.insert(), *all_of(unexported))
+    lines = Prepared(journal.insert(), "at", "member_id", "export_id", "what", "detail")
+    rows = [(name, string, 1, NOON) for name, string in zip(audiences, strings, strict=True)]
+    details: list[dict[str, object]] = [{string: string} for string in strings]
+
+    def write(connection: Connection) -> None:
+        MAKE.run(connection, [(ACCOUNT, "ada@example.com")])
+        save.run(connection, rows)
+        lines.run(connection, [(NOON, 1, None, "called", detail) for detail in details])
+
+    await database.write(write)
+    found = await database.rows(select(unexported.c.audience_id, unexported.c.audience_slug))
+
+    assert dict(tuple(row) for row in found) == dict(zip(audiences, strings, strict=True))
+    assert [row.detail for row in await database.rows(select(journal.c.detail).order_by(journal.c.id))] == details
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_character_that_can_not_be_kept_is_refused_and_nothing_cut_off(database: Database) -> None:
+    """
+    PostgreSQL has no zero in a text.
+    """
+    save = Prepared(unexported.insert(), *all_of(unexported))
+    with pytest.raises(DBAPIError):
+        await database.write(lambda connection: save.run(connection, [("a\0b", "", 1, NOON)]))
+
+    assert await database.rows(select(unexported)) == []
 
 
 @pytest.mark.parametrize("is_ordered", [False, True])
