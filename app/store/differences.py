@@ -11,13 +11,14 @@ import sqlite3
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import quote
 
@@ -85,6 +86,12 @@ RECONNECT_SECONDS, RING_EVERY_SECONDS = 1.0, 0.01
 HOW = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
+class Overtaken(Exception):
+    """
+    Another transaction has just made what this one was about to make, and could not see before: it has to look again.
+    """
+
+
 class Transactions(Protocol):
     """
     Runs work in transactions of one database.
@@ -107,7 +114,7 @@ class Transactions(Protocol):
 
     async def write(self, work: Work[T]) -> T:
         """
-        What `work` returns, once its transaction is committed and synced to disk.
+        What `work` returns, once its transaction is committed and synced to disk. Work that was overtaken begins again.
         """
         ...
 
@@ -226,12 +233,12 @@ class Pool:
         self._clock = StoreClock()
         self.clock: Callable[[], datetime] = self._clock
         self.is_shared = True
-        # While the server works for one of them, we do for the other.
-        self.at_once = int(os.environ.get("AT_ONCE", "2"))
+        self.at_once = SIDE_BY_SIDE
         self._url = url
         self._engine = _postgresql_engine(
             url,
             LONGEST_STATEMENT_SECONDS,
+            _BY_KEY,
             pool_size=CONNECTIONS,
             max_overflow=0,
             pool_timeout=WAIT_SECONDS,
@@ -244,7 +251,7 @@ class Pool:
         """
         See `Transactions`.
         """
-        return await self._outlasting(self._in_transaction(self._engine, work))
+        return await self._outlasting(self._until_not_overtaken(work))
 
     async def change(self, work: Work[T]) -> T:
         """
@@ -284,6 +291,11 @@ class Pool:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
+
+    async def _until_not_overtaken(self, work: Work[T]) -> T:
+        while True:
+            with suppress(Overtaken):
+                return await self._in_transaction(self._engine, work)
 
     async def _in_transaction(self, engine: AsyncEngine, work: Work[T]) -> T:
         with _as_unavailable():
@@ -409,7 +421,17 @@ class Doorbell:
         self._wants.set()
 
 
-def _postgresql_engine(url: URL, longest_seconds: float | None, **pool: Any) -> AsyncEngine:  # noqa: ANN401 - SQLAlchemy's
+# What runs for webhooks and calls names the rows that it wants by a key. A plan that was made, and kept, while a table
+# was small must not read all of it once it is large, before the server has looked at it again; see `whole_tables`.
+_BY_KEY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+
+
+def _postgresql_engine(
+    url: URL,
+    longest_seconds: float | None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    **pool: Any,  # noqa: ANN401 - SQLAlchemy's
+) -> AsyncEngine:
     try:
         engine = create_async_engine(
             url,
@@ -426,11 +448,7 @@ def _postgresql_engine(url: URL, longest_seconds: float | None, **pool: Any) -> 
                     "idle_in_transaction_session_timeout": str(LONGEST_STATEMENT_SECONDS * 1000),
                     # Compiling a plan takes longer than all that these statements do.
                     "jit": "off",
-                    # Each names the rows that it wants by a key. A plan that was made, and kept, while a table was
-                    # small must not read all of it once it is large, before the server has looked at it again.
-                    "enable_seqscan": "off",
-                    "enable_hashjoin": "off",
-                    "enable_mergejoin": "off",
+                    **settings,
                 },
             },
             **pool,
@@ -537,6 +555,15 @@ def lock_table(connection: Connection, table: Table, *, is_exclusive: bool) -> N
 _OURS = 0x4C53
 # The replicas share it for as long as they run.
 _IN_USE = 1
+
+
+def whole_tables(connection: Connection) -> None:
+    """
+    Until the end of the transaction, statements may read whole tables in the way that is fastest for that.
+    """
+    if connection.dialect.name == "postgresql":
+        for name in _BY_KEY:
+            connection.exec_driver_sql(f"SET LOCAL {name} = on")
 
 
 def lock_row(statement: SelectOf) -> SelectOf:

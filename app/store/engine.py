@@ -22,12 +22,6 @@ RECENT_SECONDS = 5
 TRIAL_SECONDS = 1
 
 
-class Overtaken(Exception):
-    """
-    Another transaction has made what this one was about to make, and saw it before: it has to look again.
-    """
-
-
 class Database:
     """
     Transactions. What is done in one is an ordinary function of a connection.
@@ -83,21 +77,17 @@ class Database:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """
         What `work` returns, once its transaction is committed and synced to disk; if it raises, nothing of it is kept.
-        Work that was overtaken begins again.
 
         Raises:
             StoreUnavailable: the disk is full, the file is locked, or the database can't be reached. Where that was
                 lost while it committed, everything of the work was kept, or nothing.
         """
         self._require_open()
-        while True:
-            try:
-                return await self._transactions.write(work)
-            except Overtaken:
-                continue
-            except StoreUnavailable:
-                self._refused_at = time.monotonic()
-                raise
+        try:
+            return await self._transactions.write(work)
+        except StoreUnavailable:
+            self._refused_at = time.monotonic()
+            raise
 
     async def change(self, work: Callable[[Connection], T]) -> T:
         """

@@ -14,7 +14,7 @@ from app.domain.erasure import Digests, Erased, erase
 from app.domain.export import ExportState
 from app.domain.member import Membership
 from app.domain.merge import Tally
-from app.store.differences import insert, lock_table
+from app.store.differences import insert, lock_table, whole_tables
 from app.store.removal import Place, remove, remove_empty
 from app.store.rows import membership_of, parts, save_memberships, save_tallies
 from app.store.schema import LIVE, erasures, exports, identities, journal, members, memberships
@@ -45,6 +45,7 @@ def members_once_of(connection: Connection, users: Collection[str]) -> set[int]:
     """
     if not users:
         return set()
+    whole_tables(connection)
     statement = select(memberships.c.member_id).where(memberships.c.lytics_id.in_(sorted(users))).distinct()
     return set(connection.scalars(statement))
 

@@ -5,7 +5,7 @@ Group commit: many callers share one transaction, and with it one sync to disk.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from typing import Generic, TypeVar
 
 from app.domain.errors import StoreUnavailable
@@ -33,7 +33,8 @@ class GroupCommit(Generic[Item, Result]):
         most: the size of one transaction, unless a single item is larger.
         size_of: how much of it an item takes.
         on_commit: told the number of items of each transaction that worked.
-        at_once: how many transactions run side by side; with more than one, items are not stored in order.
+        at_once: how many transactions run side by side.
+        keys_of: whom an item is about: those about the same are stored in the order in which they came.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class GroupCommit(Generic[Item, Result]):
         size_of: Callable[[Item], int] = lambda _: 1,
         on_commit: Callable[[int], None] = lambda _: None,
         at_once: int = 1,
+        keys_of: Callable[[Item], Collection[Hashable]] = lambda _: (),
     ) -> None:
         self._commit = commit
         self._most = most
@@ -52,7 +54,9 @@ class GroupCommit(Generic[Item, Result]):
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._lanes = range(at_once)
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._keys_of = keys_of
         self._under_way = 0
+        self._busy: set[Hashable] = set()
         self._rests_until = float("-inf")
 
     async def submit(self, item: Item) -> Result:
@@ -79,25 +83,45 @@ class GroupCommit(Generic[Item, Result]):
                 if (pause := self._rests_until - asyncio.get_running_loop().time()) > 0:
                     await asyncio.sleep(pause)
                     continue
-                batch = self._next()
+                batch, keys = self._next()
+                if not batch:
+                    # All wait for somebody under way in another lane, which will take them.
+                    return
                 self._under_way += len(batch)
+                self._busy |= keys
                 try:
                     await self._store(batch)
                 finally:
                     self._under_way -= len(batch)
+                    self._busy -= keys
         finally:
             del self._running[lane]
 
-    def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+    def _next(self) -> tuple[list[tuple[Item, asyncio.Future[Result]]], set[Hashable]]:
+        """
+        What goes into a transaction, and whom that is about.
+        """
         # One that took all would leave nothing for those beside it.
         share = max(WORTH_SHARING, math.ceil((len(self._waiting) + self._under_way) / len(self._lanes)))
-        batch = [self._waiting.popleft()]
-        size = self._size_of(batch[0][0])
-        while (
-            self._waiting and len(batch) < share and (size := size + self._size_of(self._waiting[0][0])) <= self._most
-        ):
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        left: list[tuple[Item, asyncio.Future[Result]]] = []
+        keys, not_yet = set[Hashable](), self._busy.copy()
+        size = 0
+        while self._waiting and len(batch) < share:
+            item, _ = self._waiting[0]
+            of_item = self._keys_of(item)
+            if not not_yet.isdisjoint(of_item):
+                # Nor whoever comes after it and is about the same.
+                not_yet.update(of_item)
+                left.append(self._waiting.popleft())
+                continue
+            size += self._size_of(item)
+            if batch and size > self._most:
+                break
+            keys.update(of_item)
             batch.append(self._waiting.popleft())
-        return batch
+        self._waiting.extendleft(reversed(left))
+        return batch, keys
 
     async def _store(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:

@@ -17,8 +17,7 @@ from app.domain.export import ExportState
 from app.domain.member import Membership
 from app.domain.merge import Entry, Identity, Kept, Ledger, Verdict
 from app.store.admission import admit
-from app.store.differences import among, insert, insert_or_nothing, lock_table
-from app.store.engine import Overtaken
+from app.store.differences import Overtaken, among, insert, insert_or_nothing, lock_table
 from app.store.journal import Line, write_lines
 from app.store.prepared import Prepared
 from app.store.rows import membership_of, move_of, save_memberships, save_tallies
@@ -257,8 +256,8 @@ class Batch:
         """
         Those of them that are not there, by account and address; due at once where that is true.
         """
-        priority = BACKFILL if self._is_backfill else LIVE
-        rows = [(*key, self._ledger.at if is_due else None, priority) for key, is_due in sorted(new.items())]
+        due = self._ledger.at, BACKFILL if self._is_backfill else LIVE
+        rows = [(*key, *(due if is_due else (None, LIVE))) for key, is_due in sorted(new.items())]
         for row in _MAKE_MEMBERS.fetch_each(self._connection, rows):
             self._member_ids[row.account, row.address] = row.id
             if not new[row.account, row.address]:
@@ -374,10 +373,10 @@ class Batch:
             if identity.last is not None:
                 member_id = None if held is None else self._member_id(identity.export_id, held)
                 (moved if key in self._known else new).append((*key, *identity.last, member_id))
-        _MOVE_IDENTITIES.run(self._connection, moved)
+        # Before the others are written: who waits for one of the new ones waits for nobody who waits for them.
         if _MAKE_IDENTITIES.run(self._connection, new) < len(new):
-            # Another replica has just made one of them, which nobody could see or lock before.
             raise Overtaken
+        _MOVE_IDENTITIES.run(self._connection, moved)
 
     def _make_due(self) -> frozenset[str]:
         ids: set[int] = set()

@@ -14,6 +14,7 @@ from app.domain.export import Export
 from app.domain.freshness import quantile
 from app.domain.list_watch import Told as ToldCount
 from app.domain.member import Told
+from app.store.differences import whole_tables
 from app.store.export_rows import export_of
 from app.store.schema import exports, memberships, minute_latencies, totals
 
@@ -111,6 +112,7 @@ def told_counts(connection: Connection) -> dict[int, ToldCount]:
     By export, how many people Sailthru was told to be on its list. It counts through all memberships, so it is for a
     look an hour.
     """
+    whole_tables(connection)
     statement = (
         select(memberships.c.export_id, memberships.c.told, func.count().label("people"))
         .where(memberships.c.told.in_([Told.IN, Told.UNKNOWN]))

@@ -136,7 +136,7 @@ members = Table(
     Column("id", Key, primary_key=True),
     Column("account", String(64), nullable=False),
     Column("address", String(320), nullable=False),
-    # Set while something waits to be told for a running export: when to call. While leased: when the lease ends.
+    # Set while something may wait to be told for a running export: when to call. While leased: when the lease ends.
     Column("due_at", Moment),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),

@@ -39,6 +39,14 @@ class Gate:
             await self._begun.wait_for(lambda: len(self.batches) >= batches)
 
 
+async def turns() -> None:
+    """
+    As many turns of the event loop as anything takes to begin.
+    """
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def test_each_caller_is_answered_after_its_own_commit() -> None:
     """
     Whoever comes while a transaction runs goes into the next, and waits for that one.
@@ -166,7 +174,7 @@ async def test_items_share_a_transaction_up_to_its_size() -> None:
 
 async def test_two_transactions_side_by_side_have_equal_shares() -> None:
     """
-    Whoever comes while both run waits for the first to end; a flush waits for both.
+    Whoever comes while both run waits for the first to end; a flush waits for all.
     """
     gate = Gate()
     group = GroupCommit(gate, at_once=2)
@@ -174,18 +182,44 @@ async def test_two_transactions_side_by_side_have_equal_shares() -> None:
     early = [asyncio.create_task(group.submit(n)) for n in items]
     await gate.begun(2)
     late = asyncio.create_task(group.submit(1000))
-    await asyncio.sleep(0)
+    await turns()
     were_begun = len(gate.batches)
     flush = asyncio.create_task(group.flush())
     gate.opened.release()
     await gate.begun(3)
     gate.opened.release()
+    await turns()
+    was_flushed = flush.done()
     gate.opened.release()
     await flush
 
     assert were_begun == 2
+    assert not was_flushed
     assert gate.batches == [list(items[: len(items) // 2]), list(items[len(items) // 2 :]), [1000]]
     assert [await one for one in [*early, late]] == [-n for n in [*items, 1000]]
+
+
+async def test_what_is_about_the_same_is_stored_in_the_order_in_which_it_came() -> None:
+    """
+    It waits for what is under way, and nothing that comes later passes it; others do.
+    """
+    gate = Gate()
+    group = GroupCommit(gate, at_once=2, keys_of=lambda n: {n % 10, n % 100})
+    first = asyncio.create_task(group.submit(101))
+    await gate.begun(1)
+    later = [asyncio.create_task(group.submit(n)) for n in (211, 302, 411)]
+    await gate.begun(2)
+    await turns()
+    were_begun = list(gate.batches)
+    gate.opened.release()
+    await first
+    await gate.begun(3)
+    for _ in range(2):
+        gate.opened.release()
+    await asyncio.gather(*later)
+
+    assert were_begun == [[101], [302]]
+    assert gate.batches == [[101], [302], [211, 411]]
 
 
 async def test_a_few_share_one_transaction_although_two_could_run() -> None:

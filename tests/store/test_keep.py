@@ -84,6 +84,29 @@ async def test_who_is_new_and_has_nothing_to_be_told_is_let_go(members: Members,
     assert await members.next_due_at(ACCOUNT) is None
 
 
+async def test_what_comes_later_for_the_same_person_is_kept_later(
+    members: Members, running: Running, exports: Exports, database: Database
+) -> None:
+    """
+    Although transactions go side by side: what has no time but that of its arrival, and fields of somebody who has
+    entered just now, need what came before.
+    """
+    await running("A")
+    people = [f"p{n}@example.com" for n in range(120)]
+
+    enters = [enter(one, at=1, lytics_id=one, on_arrival=True) for one in people]
+    changes = [change(one, message=5, lytics_id=one, vars={"city": "Paris"}) for one in people[:60]]
+    exits = [exit_(one, at=3, lytics_id=one)._replace(moved_on_arrival=True) for one in people[60:]]
+    kept = await asyncio.gather(*(members.keep([one]) for one in [*enters, *changes, *exits]))
+    await assert_all_adds_up(database, exports)
+    stayed = [await held(members, one) for one in people[:60]]
+    left = [await held(members, one) for one in people[60:]]
+
+    assert {verdict for one in kept for verdict in one.verdicts} == {Verdict.ACCEPTED}
+    assert all(one.wanted and one.vars == {"city": "Paris"} for one in stayed)
+    assert not any(one.wanted for one in left)
+
+
 async def test_webhooks_at_one_moment_share_a_commit(database: Database, clock: Clock, running: Running) -> None:
     """
     One sync to disk for many; whoever measures is told how many.
