@@ -149,11 +149,12 @@ def keep(
 
 class Effect(StrEnum):
     """
-    What a scan did at an address: somebody entered or left, or only has something to be told.
+    What a scan did at an address: somebody entered or left, brought other fields, or only has something to be told.
     """
 
     ENTERED = "entered"
     LEFT = "left"
+    RENEWED = "renewed"
     TOLD = "told"
 
 
@@ -343,8 +344,9 @@ class Batch:
         """
         membership = self._ledger.memberships.setdefault((export_id, address), Membership(export_id, address))
         membership.revision += 1
-        membership.fields_at_ns = moment_ns if effect is not Effect.LEFT else None
         if effect is not Effect.TOLD:
+            membership.fields_at_ns = moment_ns if effect is not Effect.LEFT else None
+        if effect in {Effect.ENTERED, Effect.LEFT}:
             membership.wanted = effect is Effect.ENTERED
             membership.moved = Move(moment_ns, moment_ns, membership.wanted)
             membership.lytics_id, membership.vars = None, {}
@@ -356,9 +358,13 @@ class Batch:
         found: dict[str, Effect] = {}
         for key in self._ledger.changed:
             membership = self._ledger.memberships[key]
-            has_entered = membership.moved == Move(moment_ns, moment_ns, is_enter=True)
-            entered_or_told = Effect.ENTERED if has_entered else Effect.TOLD
-            found[membership.address] = entered_or_told if membership.wanted else Effect.LEFT
+            if not membership.wanted:
+                effect = Effect.LEFT
+            elif membership.moved == Move(moment_ns, moment_ns, is_enter=True):
+                effect = Effect.ENTERED
+            else:
+                effect = Effect.RENEWED if membership.fields_at_ns == moment_ns else Effect.TOLD
+            found[membership.address] = effect
         return found
 
     def _member_id(self, export_id: int, address: str) -> int:

@@ -2,8 +2,9 @@
 Members and their memberships: keep the newest, claim who is due, settle how it ended.
 
 Every write reads the rows it decides about in the same transaction, decides in memory (`app.domain.merge`), and writes
-back. Locks are taken in one order everywhere: identities that are there, members, identities that are new, memberships,
-each sorted by key.
+back. Locks are taken in one order: identities that are there, members, identities that are new, memberships, each
+sorted by key. Only where an export takes over what another one has pending are its members locked first; should
+somebody then wait in a circle, the database ends that, and they come again.
 """
 
 import secrets

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select, text
 
@@ -138,6 +138,11 @@ def _everything(connection: Connection) -> list[object]:
 @pytest.mark.usefixtures("unmeasured")
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pages=PAGES, steps=STEPS)
+# Given up, found again as they were, and then with other fields.
+@example(
+    pages=[[row(0, {"x": 1})], [row(0, {})]],
+    steps=[enter(address_of(0), at=-900, lytics_id="0", vars={"x": 1}), "fail"],
+)
 def test_a_dry_run_counts_what_the_run_does_and_changes_nothing(
     migrated_file: Path, pages: list[list[MembershipChange]], steps: list[object]
 ) -> None:
