@@ -3,6 +3,7 @@ Keeps the calls of one account within our share of its limits: no call leaves th
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
@@ -74,6 +75,7 @@ class WithinLimit:
         self._clock = clock
         self._on_end = on_end
         self._an_end: dict[tuple[Method, str], asyncio.Event] = {}
+        self._asking: defaultdict[tuple[Method, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def call(
         self, method: Method, endpoint: str, payload: Mapping[str, object], *, backfill: bool = False
@@ -152,11 +154,15 @@ class WithinLimit:
         return {f"{method} {endpoint}": room for method, endpoint, room in self._budget.left(now)}
 
     async def _ask(self, method: Method, endpoint: str, calls: int = 1, *, backfill: bool) -> None:
-        wish = self._budget.wish(method, endpoint, self._clock(), calls, backfill=backfill)
-        if wish is not None and self._tokens is not None:
-            tokens, account = self._tokens
-            given = await tokens.take(account, f"{method} {endpoint}", wish)
-            self._budget.granted(method, endpoint, self._clock(), wish, given)
+        if self._tokens is None:
+            return
+        tokens, account = self._tokens
+        # One after the other: each wish tells what the one before has not told yet, and most find enough after it.
+        async with self._asking[method, endpoint]:
+            wish = self._budget.wish(method, endpoint, self._clock(), calls, backfill=backfill)
+            if wish is not None:
+                given = await tokens.take(account, f"{method} {endpoint}", wish)
+                self._budget.granted(method, endpoint, self._clock(), wish, given)
 
     async def _take(self, method: Method, endpoint: str, *, backfill: bool) -> None:
         while True:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
-from app.domain.budget import Budget, Grant, Taken, Wish, grant
+from app.domain.budget import LARGEST_BLOCK, Budget, Grant, Taken, Wish, grant
 from app.domain.errors import CallFailed, LimitReached, NotSent, OutcomeUnknown, OverBudget, StoreUnavailable
 from app.sailthru.client import Method, SailthruClient
 from app.sailthru.protocol import Credentials, RateLimit
@@ -378,6 +378,8 @@ class Shared:
         if self.is_away:
             raise StoreUnavailable("The database is away.")
         self.asked.append(endpoint)
+        # As a database does: whoever asks meanwhile asks before this is answered.
+        await asyncio.sleep(0)
         self.taken, given = grant(self.taken, wish)
         return given
 
@@ -407,6 +409,30 @@ async def test_a_call_takes_a_token_first() -> None:
     assert prepared == 1
     assert shared.asked == ["POST user", "GET list", "POST user"]
     assert within.room() == 8
+
+
+async def test_many_who_ask_at_once_tell_what_is_left_to_tell_once() -> None:
+    """
+    The token of the first call was taken before any window had a name, and is carried into the first that has one.
+    """
+    shared = Shared()
+    within, client = sharing(shared)
+    first = asyncio.create_task(within.call("GET", "user", {}))
+    await settled()
+    await client.end(told(LIMIT - 1))
+    await first
+    calls: list[asyncio.Task[object]] = []
+    for _ in range(3):
+        calls += [asyncio.create_task(within.call("GET", "user", {})) for _ in range(20)]
+        for _ in range(4):
+            await settled()
+    sent = len(client.calls)
+    for number in range(1, sent):
+        await client.end(told(LIMIT - 1 - number))
+    await asyncio.gather(*calls)
+
+    assert sent == 61
+    assert sent <= shared.taken.taken <= sent + LARGEST_BLOCK
 
 
 async def test_who_waited_for_an_answer_asks_for_its_token_then() -> None:
