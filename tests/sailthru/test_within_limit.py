@@ -390,6 +390,16 @@ def sharing(shared: Shared) -> tuple[WithinLimit, Scripted]:
     return WithinLimit(client, budget, clock=lambda: NOON, tokens=(shared, ACCOUNT)), client
 
 
+async def call_first(within: WithinLimit, client: Scripted, method: Method) -> None:
+    """
+    One call, whose answer tells the limit.
+    """
+    first = asyncio.create_task(within.call(method, "user", {}))
+    await settled()
+    await client.end(told(LIMIT - 1))
+    await first
+
+
 async def test_a_call_takes_a_token_first() -> None:
     """
     Of its own endpoint; what was prepared is there already.
@@ -417,10 +427,7 @@ async def test_many_who_ask_at_once_tell_what_is_left_to_tell_once() -> None:
     """
     shared = Shared()
     within, client = sharing(shared)
-    first = asyncio.create_task(within.call("GET", "user", {}))
-    await settled()
-    await client.end(told(LIMIT - 1))
-    await first
+    await call_first(within, client, "GET")
     calls: list[asyncio.Task[object]] = []
     for _ in range(3):
         calls += [asyncio.create_task(within.call("GET", "user", {})) for _ in range(20)]
@@ -466,10 +473,7 @@ async def test_nothing_is_sent_while_nobody_knows_how_much_is_left() -> None:
 async def test_what_others_have_taken_is_not_sent() -> None:
     shared = Shared()
     within, client = sharing(shared)
-    first = asyncio.create_task(within.call("POST", "user", {}))
-    await settled()
-    await client.end(told(LIMIT - 1))
-    await first
+    await call_first(within, client, "POST")
     await within.prepare(0)
     shared.taken = shared.taken._replace(taken=OURS)
     await within.prepare(8)
