@@ -40,6 +40,17 @@ GARBAGE = 20_000
 log = structlog.get_logger(__name__)
 
 
+def collect_garbage_rarely() -> None:
+    """
+    For a process that is all there: what it has by now stays.
+    """
+    # To look through all of it for garbage, again and again, would hold requests up for a tenth of a second.
+    gc.collect()
+    gc.freeze()
+    # What a webhook leaves behind is gone without a search, which is therefore worth it more rarely.
+    gc.set_threshold(GARBAGE)
+
+
 class DrainingServer(uvicorn.Server):
     """
     Drains before it closes its doors: webhooks that come meanwhile hear 503 and Retry-After, not a refused connection.
@@ -57,11 +68,7 @@ class DrainingServer(uvicorn.Server):
         Open the doors, once all is there that stays.
         """
         await super().startup(sockets)
-        # To look through all of it for garbage, again and again, would hold requests up for a tenth of a second.
-        gc.collect()
-        gc.freeze()
-        # What a webhook leaves behind is gone without a search, which is therefore worth it more rarely.
-        gc.set_threshold(GARBAGE)
+        collect_garbage_rarely()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """

@@ -7,6 +7,9 @@ import json
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement
 
 from tests.promises.processes import WEBHOOK_TOKEN
 
@@ -15,11 +18,23 @@ _FULL = Path(__file__).parents[1] / "fixtures" / "lytics" / "composed" / "webhoo
 _ID, _ADDRESS = b"%(n)019d", b"person%(n)012d@example.com"
 
 
+# Has no divisor in common with ten, so that no two people get the same number.
+SCATTER = 3**18
+N = TypeVar("N", int, ColumnElement[int])
+
+
+def scattered(person: N) -> N:
+    """
+    Another number of at most 12 digits for each person: people come in no order of their addresses.
+    """
+    return person * SCATTER % 10**12
+
+
 def address(person: int) -> str:
     """
     Of the person of this number.
     """
-    return (_ADDRESS % {b"n": person}).decode()
+    return (_ADDRESS % {b"n": scattered(person)}).decode()
 
 
 def requests(first: int, events: int) -> Iterator[tuple[int, bytes]]:
@@ -37,5 +52,5 @@ def requests(first: int, events: int) -> Iterator[tuple[int, bytes]]:
         f"Authorization: {WEBHOOK_TOKEN}\r\nContent-Length: {length}\r\n\r\n"
     ).encode()
     for person in count(first, events):
-        messages = [template % {b"n": n} for n in range(person, person + events)]
+        messages = [template % {b"n": scattered(n)} for n in range(person, person + events)]
         yield person, head + (messages[0] if events == 1 else b"[" + b",".join(messages) + b"]")

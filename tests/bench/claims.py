@@ -8,7 +8,7 @@ from tests.bench.databases import on_disk
 from tests.bench.report import Measured, Say, ratio_of_rounds
 from tests.bench.store import CLAIMED, stores
 
-ROUNDS, PEOPLE, WARM = 7, 6_000, 1_000
+ROUNDS, PEOPLE, WARM = 7, 12_000, 1_000
 BACKLOG = PEOPLE * ROUNDS + WARM
 AT_ONCE = 500
 

@@ -8,8 +8,9 @@ from functools import partial
 from sqlalchemy import BigInteger, Connection, String, cast, func, insert, join, literal, select, text, true, update
 
 from app.store.schema import identities, members, memberships, totals
+from tests.bench.bodies import scattered
 from tests.bench.report import Say
-from tests.bench.store import Store, scattered
+from tests.bench.store import Store
 
 PORTION = 250_000
 # Nobody else whom a measurement enters has such a number.

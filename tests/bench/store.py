@@ -12,21 +12,20 @@ from itertools import count
 from typing import Any, TypeVar
 
 import uvloop
-from sqlalchemy import ColumnElement
 
+from app.__main__ import collect_garbage_rarely
 from app.domain.account import Room
 from app.domain.change import Kind, MembershipChange, nanoseconds
 from app.domain.member import Claim, Settlement
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.members import Members
-from tests.bench.bodies import address
+from tests.bench.bodies import address, scattered
 from tests.bench.cores import MEASURED, on_core
 from tests.bench.databases import maintain
 from tests.bench.scene import start_exports
 
 T = TypeVar("T")
-N = TypeVar("N", int, ColumnElement[int])
 
 ACCOUNT = "default"
 EXPORT = 1
@@ -36,8 +35,6 @@ CLAIMED = 200
 # As a worker does: it claims while calls of earlier claims end, up to so many claims.
 UNDER_WAY = 3
 LEASE = timedelta(minutes=10)
-# Has no divisor in common with ten, so that no two people get the same number.
-SCATTER = 3**18
 VARS = {"first_name": "Ada", "city": "London"}
 _people = count(1)
 
@@ -133,6 +130,8 @@ def stores(urls: Sequence[str], *, are_new: bool = True) -> Iterator[list[Store]
                 if are_new:
                     runner.run(_make_ready(url))
                 opened.append(Store(url, runner))
+            # As the service does.
+            collect_garbage_rarely()
             yield opened
         finally:
             for store in opened:
@@ -151,17 +150,9 @@ async def _make_ready(url: str) -> None:
         await database.close()
 
 
-def scattered(person: N) -> N:
-    """
-    Another number of at most 12 digits for each person: people come in no order of their addresses.
-    """
-    return person * SCATTER % 10**12
-
-
 def _enter(person: int, now: datetime) -> MembershipChange:
     at_ns = nanoseconds(now)
-    number = scattered(person)
-    return MembershipChange(EXPORT, Kind.ENTER, address(number), f"{number:019d}", at_ns, at_ns, VARS)
+    return MembershipChange(EXPORT, Kind.ENTER, address(person), f"{scattered(person):019d}", at_ns, at_ns, VARS)
 
 
 def _told(claim: Claim) -> Settlement:
