@@ -39,41 +39,29 @@ class Need(StrEnum):
     READ = "read"
 
 
-@dataclass(slots=True)
-class Membership:
+@dataclass(slots=True, kw_only=True)
+class Standing:
     """
-    One address in one export: a working copy of its row.
+    How far a membership has been told: what the end of an attempt is decided by, and changes.
 
     Args:
-        moved: the newest enter or exit; its `is_enter` is `wanted`. None before the first.
-        fields_at_ns: message time of the newest fields; None while out.
-        lytics_id: the Lytics user who entered this address, as far as known.
-        vars: what to tell with the join; empty while out.
         revision: raised by one with each accepted change.
         told_revision: the revision up to which everything is settled; pending means revision > told_revision.
         told_vars: digest of the vars that Sailthru was last told; None for none, or not known.
         dead_code: why this membership was given up, as long as no newer change or redrive comes; `dead_at` is when.
         first_failed_at: when the newest change failed for the first time, by the account's running clock.
-        accepted_at: when the newest change was accepted.
         erasure: the person was erased, and this goes too once it is not pending; see `app.domain.erasure`.
     """
 
     export_id: int
-    address: str
-    wanted: bool = False
-    told: Told = Told.NEVER
-    moved: Move | None = None
-    fields_at_ns: int | None = None
-    lytics_id: str | None = None
-    vars: Mapping[str, object] = field(default_factory=dict)
     revision: int = 0
+    told: Told = Told.NEVER
     told_revision: int = 0
     told_vars: str | None = None
     told_at: datetime | None = None
     dead_code: str | None = None
     dead_at: datetime | None = None
     first_failed_at: datetime | None = None
-    accepted_at: datetime | None = None
     erasure: str | None = None
 
     @property
@@ -82,6 +70,28 @@ class Membership:
         True while a change waits to be told.
         """
         return self.revision > self.told_revision
+
+
+@dataclass(slots=True, kw_only=True)
+class Membership(Standing):
+    """
+    One address in one export: a working copy of its row.
+
+    Args:
+        moved: the newest enter or exit; its `is_enter` is `wanted`. None before the first.
+        fields_at_ns: message time of the newest fields; None while out.
+        lytics_id: the Lytics user who entered this address, as far as known.
+        vars: what to tell with the join; empty while out.
+        accepted_at: when the newest change was accepted.
+    """
+
+    address: str
+    wanted: bool = False
+    moved: Move | None = None
+    fields_at_ns: int | None = None
+    lytics_id: str | None = None
+    vars: Mapping[str, object] = field(default_factory=dict)
+    accepted_at: datetime | None = None
 
     @property
     def has_new_vars(self) -> bool:

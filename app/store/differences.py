@@ -649,14 +649,23 @@ def _among_on_postgresql(element: _Among, compiler: SQLCompiler, **more: Any) ->
     return f"{compiler.process(of, **more)} = ANY ({compiler.process(values, **more)})"
 
 
-def in_bulk(statement: Any, names: Sequence[str], types: Sequence[TypeEngine[Any]], dialect: Dialect) -> Any:  # noqa: ANN401
+def in_bulk(
+    statement: Any,  # noqa: ANN401 - of any kind
+    names: Sequence[str],
+    types: Sequence[TypeEngine[Any]],
+    dialect: Dialect,
+    prefix: str = "",
+) -> Any:  # noqa: ANN401 - of the kind of `statement`
     """
     A statement that does for many rows of values, one array for each parameter, what the one given does for one row;
     None where the driver's own way with many rows is as good.
+
+    Args:
+        prefix: of the names of its own parameters, which otherwise are those given.
     """
     if dialect.name != "postgresql":
         return None
-    each = _each_row(names, types)
+    each = _each_row(names, types, prefix)
     if isinstance(statement, Insert):
         return statement.from_select(list(names), select(*each.c))
 
@@ -664,6 +673,15 @@ def in_bulk(statement: Any, names: Sequence[str], types: Sequence[TypeEngine[Any
         return each.c[element.key] if isinstance(element, BindParameter) and element.key in names else None
 
     return replacement_traverse(statement, {}, replace)
+
+
+def as_one(statements: Sequence[Any]) -> Any:  # noqa: ANN401 - of the kind of the last
+    """
+    One statement of PostgreSQL for several of `in_bulk`, of which none sees what the others change.
+    """
+    # https://www.postgresql.org/docs/current/queries-with.html#QUERIES-WITH-MODIFYING
+    *before, last = statements
+    return last.add_cte(*(one.cte(f"part_{number}") for number, one in enumerate(before)))
 
 
 def array_text(values: Sequence[Any]) -> str:
@@ -689,8 +707,9 @@ def _quoted(value: str) -> str:
     return f'"{value}"'
 
 
-def _each_row(names: Sequence[str], types: Sequence[TypeEngine[Any]]) -> TableValuedAlias:
-    arrays = [cast(bindparam(name, type_=String), _array(type_)) for name, type_ in zip(names, types, strict=True)]
+def _each_row(names: Sequence[str], types: Sequence[TypeEngine[Any]], prefix: str) -> TableValuedAlias:
+    given = [bindparam(prefix + name, type_=String) for name in names]
+    arrays = [cast(one, _array(type_)) for one, type_ in zip(given, types, strict=True)]
     columns = [column(name, type_) for name, type_ in zip(names, types, strict=True)]
     return func.unnest(*arrays).table_valued(*columns, name="each_row").render_derived()
 

@@ -33,10 +33,10 @@ def write_lines(connection: Connection, lines: list[Line]) -> None:
     """
     Append lines in the transaction of the work that they tell of.
     """
-    _APPEND.run(connection, lines)
+    APPEND.run(connection, lines)
 
 
-_APPEND = Prepared(journal.insert(), *Line._fields)
+APPEND = Prepared(journal.insert(), *Line._fields)
 
 
 class Journal:

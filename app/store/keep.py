@@ -18,9 +18,9 @@ from app.domain.member import Membership
 from app.domain.merge import Entry, Identity, Kept, Ledger, Verdict
 from app.store.admission import admit
 from app.store.differences import Overtaken, among, insert, insert_or_nothing, lock_table
-from app.store.journal import Line, write_lines
-from app.store.prepared import Prepared
-from app.store.rows import membership_of, move_of, save_memberships, save_tallies
+from app.store.journal import APPEND, Line
+from app.store.prepared import Prepared, Together
+from app.store.rows import SAVE_MEMBERSHIPS, membership_of, move_of, rows_of, save_tallies
 from app.store.schema import BACKFILL, LIVE, exports, identities, members, memberships
 from app.store.versions import version_of_exports
 
@@ -98,6 +98,7 @@ _MEMBERSHIPS = Prepared(
     "member_ids",
     "export_ids",
 )
+_WRITE_DOWN = Together(SAVE_MEMBERSHIPS, APPEND)
 
 
 class Webhook(NamedTuple):
@@ -325,8 +326,8 @@ class Batch:
         self._save_identities()
         due = self._make_due()
         changed = [self._ledger.memberships[key] for key in self._ledger.changed]
-        save_memberships(self._connection, [(self._member_id(m.export_id, m.address), m) for m in changed])
-        write_lines(self._connection, list(self._lines()))
+        rows = rows_of([(self._member_id(m.export_id, m.address), m) for m in changed])
+        _WRITE_DOWN.run(self._connection, rows, list(self._lines()))
         seen = set[int]() if self._is_backfill else self._seen
         save_tallies(self._connection, self._ledger.tallies, self._ledger.at, seen=seen)
         return due
@@ -342,7 +343,9 @@ class Batch:
         """
         Decide as if a scan had had this effect at an address, and Sailthru had not been told of it yet.
         """
-        membership = self._ledger.memberships.setdefault((export_id, address), Membership(export_id, address))
+        membership = self._ledger.memberships.setdefault(
+            (export_id, address), Membership(export_id=export_id, address=address)
+        )
         membership.revision += 1
         if effect is not Effect.TOLD:
             membership.fields_at_ns = moment_ns if effect is not Effect.LEFT else None

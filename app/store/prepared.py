@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-from app.store.differences import array_text, in_bulk
+from app.store.differences import array_text, as_one, in_bulk
 
 Statement = Select[Any] | Insert | Update | Delete
 Values = Sequence[Any]
@@ -30,7 +30,7 @@ class Prepared:
         statement: or what makes it, in the words of the database at hand.
         names: of its parameters; of an INSERT, names of columns. Where they stand in the SQL in the same order, on both
             databases, nothing has to be put in order.
-        is_ordered: run for many rows it goes through them in their order, and so waits for locks in that order. Else
+        is_ordered: run for several rows it goes through them in their order, and so waits for locks in that order. Else
             the rows are ours already, or an INSERT, and the database may take them all at once.
     """
 
@@ -49,9 +49,9 @@ class Prepared:
         """
         if not rows:
             return 0
-        ready = self._for(connection)
-        if ready.bulk is not None:
-            return _execute(connection, ready.bulk.sql, ready.columns(rows)).changed
+        ready = self.ready_for(connection)
+        if ready.takes_at_once(rows):
+            return _execute(connection, *ready.at_once(rows)).changed
         return _execute(connection, ready.one.sql, ready.each(rows), is_many=True).changed
 
     def fetch_each(self, connection: Connection, rows: Sequence[Values]) -> list[Row[Any]]:
@@ -60,28 +60,58 @@ class Prepared:
         """
         if not rows:
             return []
-        ready = self._for(connection)
-        if ready.bulk is None:
+        ready = self.ready_for(connection)
+        if not ready.takes_at_once(rows):
             return ready.rows(_execute(connection, ready.one.sql, ready.each(rows), is_many=True, is_fetch=True))
-        return ready.rows(_execute(connection, ready.bulk.sql, ready.columns(rows), is_fetch=True))
+        return ready.rows(_execute(connection, *ready.at_once(rows), is_fetch=True))
 
     def fetch(self, connection: Connection, *values: object) -> list[Row[Any]]:
         """
         The rows that a SELECT finds, or that another statement returns, with their columns as attributes.
         """
-        ready = self._for(connection)
+        ready = self.ready_for(connection)
         given = ready.one.arranged(_converted(values, ready.takes))
         return ready.rows(_execute(connection, ready.one.sql, given, is_fetch=True))
 
-    def _for(self, connection: Connection) -> "_Ready":
+    def ready_for(self, connection: Connection) -> "_Ready":
+        """
+        It as the database at hand is given it.
+        """
         name = connection.dialect.name
         ready = self._ready.get(name)
         if ready is None:
             statement = self._statement(connection) if callable(self._statement) else self._statement
-            ready = self._ready[name] = _prepare(
-                statement, list(self._names), connection.dialect, is_ordered=self._is_ordered
-            )
+            ready = _prepare(statement, list(self._names), connection.dialect, is_ordered=self._is_ordered)
+            self._ready[name] = ready
         return ready
+
+
+class Together:
+    """
+    Several statements without results, which PostgreSQL is asked for in one question. None of them may change rows that
+    another one reads or changes, nor rows that anybody else might wait for in another order.
+    """
+
+    def __init__(self, *each: Prepared) -> None:
+        self._each = each
+        self._texts: dict[tuple[int, ...], _Text] = {}
+
+    def run(self, connection: Connection, *rows_of_each: Sequence[Values]) -> None:
+        """
+        Run each of them once for each row of its own values; one that has none is left out.
+        """
+        wanted = [place for place, rows in enumerate(rows_of_each) if rows]
+        ready = [self._each[place].ready_for(connection) for place in wanted]
+        at_once = [one.takes_at_once(rows_of_each[place]) for place, one in zip(wanted, ready, strict=True)]
+        if len(wanted) <= 1 or not all(at_once):
+            for place in wanted:
+                self._each[place].run(connection, rows_of_each[place])
+            return
+        text = self._texts.get(tuple(wanted))
+        if text is None:
+            text = self._texts[tuple(wanted)] = _text_of_all(ready, connection.dialect)
+        arrays = [array for place, one in zip(wanted, ready, strict=True) for array in one.arrays(rows_of_each[place])]
+        _execute(connection, text.sql, text.arranged(arrays))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +121,21 @@ class _Ready:
     makes a row of those.
     """
 
+    statement: Statement
+    names: list[str]
+    types: list[TypeEngine[Any]]
+    is_ordered: bool
     one: "_Text"
     bulk: "_Text | None"
     takes: list[tuple[int, Convert]]
     gives: list[tuple[int, Convert]]
     row: Callable[[Iterable[Any]], Row[Any]]
+
+    def takes_at_once(self, rows: Sequence[Values]) -> bool:
+        """
+        Whether the database may go through these rows as it likes, and can take them all at once.
+        """
+        return self.bulk is not None and (not self.is_ordered or len(rows) <= 1)
 
     def each(self, rows: Sequence[Values]) -> Sequence[Values]:
         """
@@ -105,16 +145,22 @@ class _Ready:
             return [self.one.arranged(_converted(row, self.takes)) for row in rows]
         return rows
 
-    def columns(self, rows: Sequence[Values]) -> Values:
+    def at_once(self, rows: Sequence[Values]) -> tuple[str, Values]:
         """
-        All values for the statement that takes them at once, in an array for each column.
+        The statement that takes all rows at once, and what it is given.
         """
         if self.bulk is None:
             raise ValueError("There is no such statement.")
+        return self.bulk.sql, self.bulk.arranged(self.arrays(rows))
+
+    def arrays(self, rows: Sequence[Values]) -> list[str]:
+        """
+        An array of values for each name.
+        """
         columns: list[Values] = list(zip(*rows, strict=True))
         for place, convert in self.takes:
             columns[place] = _converted_column(columns[place], convert)
-        return self.bulk.arranged([array_text(column) for column in columns])
+        return [array_text(column) for column in columns]
 
     def rows(self, result: "_Result") -> list[Row[Any]]:
         """
@@ -184,14 +230,31 @@ def _prepare(statement: Statement, names: list[str], dialect: Dialect, *, is_ord
     types = [compiled.binds[name].type for name in names]
     results: list[TypeEngine[Any]] = [column.type.dialect_impl(dialect) for column in columns]
     is_fetched = columns and not isinstance(statement, Insert)
-    bulk = None if is_ordered or is_fetched else in_bulk(statement, names, types, dialect)
+    bulk = None if is_fetched else in_bulk(statement, names, types, dialect)
     return _Ready(
+        statement,
+        names,
+        types,
+        is_ordered,
         _text(compiled, names),
         None if bulk is None else _text(_compiled(bulk, names, dialect), names),
         _places([type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types]),
         _places([type_.result_processor(dialect, None) for type_ in results]),
         result_tuple([str(column.key) for column in columns]),
     )
+
+
+def _text_of_all(each: Sequence[_Ready], dialect: Dialect) -> "_Text":
+    """
+    The statement that does in one what each of these does for many rows.
+    """
+    parts: list[Any] = []
+    names: list[str] = []
+    for number, one in enumerate(each):
+        prefix = f"p{number}_"
+        parts.append(in_bulk(one.statement, one.names, one.types, dialect, prefix))
+        names += [prefix + name for name in one.names]
+    return _text(_compiled(as_one(parts), names, dialect), names)
 
 
 def _compiled(statement: Statement, names: list[str], dialect: Dialect) -> SQLCompiler:

@@ -3,7 +3,7 @@ The queue, which is the state itself: lease who is due, put requests on record, 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,14 +13,14 @@ from sqlalchemy import Connection, Integer, Row, Select, and_, bindparam, litera
 
 from app.domain.account import Room
 from app.domain.export import ExportState
-from app.domain.member import Call, Claim, Membership, Pending, Settled, Settlement, Told, plan
+from app.domain.member import Call, Claim, Pending, Settled, Settlement, Standing, Told, plan
 from app.domain.merge import Tally, settle_attempt
 from app.store.differences import among, lock_table
 from app.store.due import next_due_at
-from app.store.journal import Line, write_lines
-from app.store.prepared import Prepared
+from app.store.journal import APPEND, Line
+from app.store.prepared import Prepared, Together
 from app.store.removal import Place, remove, remove_ended
-from app.store.rows import membership_of, save_memberships, save_tallies
+from app.store.rows import membership_of, save_tallies
 from app.store.schema import BACKFILL, LIVE, exports, members, memberships
 
 log = structlog.get_logger(__name__)
@@ -82,21 +82,34 @@ _LEASES = Prepared(
     select(members.c.id, members.c.lease).where(among(members.c.id, "ids")).order_by(members.c.id).with_for_update(),
     "ids",
 )
-_MEMBERSHIPS: Select[Any] = (
-    select(memberships, members.c.address, exports.c.state, exports.c.list_name, exports.c.list_ready_at)
-    .join(members, members.c.id == memberships.c.member_id)
-    .join(exports, exports.c.id == memberships.c.export_id)
-    .where(among(memberships.c.member_id, "ids"))
-    .order_by(memberships.c.member_id, memberships.c.export_id)
-)
-_ALL = Prepared(_MEMBERSHIPS, "ids")
 _PENDING = Prepared(
-    _MEMBERSHIPS.where(
+    select(memberships, exports.c.list_name, exports.c.list_ready_at)
+    .join(exports, exports.c.id == memberships.c.export_id)
+    .where(
+        among(memberships.c.member_id, "ids"),
         # Not as the index of who is pending has it: PostgreSQL, for which that was empty when it looked last, would
         # look through all of it for each member, whatever has come since.
         memberships.c.revision - memberships.c.told_revision > literal_column("0"),
         exports.c.state == literal_column(f"'{ExportState.RUNNING}'"),
-    ),
+    )
+    .order_by(memberships.c.member_id, memberships.c.export_id),
+    "ids",
+)
+# All that the end of an attempt changes of a membership.
+_SETTLED = ("told", "told_revision", "told_vars", "told_at", "dead_code", "dead_at", "first_failed_at")
+# And what it depends on, of all that a member has.
+_STANDING = Prepared(
+    select(
+        memberships.c.member_id,
+        memberships.c.export_id,
+        exports.c.state,
+        memberships.c.revision,
+        memberships.c.erasure,
+        *(memberships.c[name] for name in _SETTLED),
+    )
+    .join(exports, exports.c.id == memberships.c.export_id)
+    .where(among(memberships.c.member_id, "ids"))
+    .order_by(memberships.c.member_id, memberships.c.export_id),
     "ids",
 )
 _ONE = and_(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == bindparam("b_export"))
@@ -106,6 +119,14 @@ _LISTS_IN_DOUBT = Prepared(
     "b_export",
 )
 _VARS_IN_DOUBT = Prepared(update(memberships).where(_ONE).values(told_vars=null()), "b_member", "b_export")
+_RECORD = Together(_LISTS_IN_DOUBT, _VARS_IN_DOUBT, APPEND)
+_SETTLE = Prepared(
+    update(memberships).where(_ONE).values({name: bindparam(f"b_{name}") for name in _SETTLED}),
+    *(f"b_{name}" for name in _SETTLED),
+    "b_member",
+    "b_export",
+)
+_END = Together(_GIVE_BACK, _SETTLE, APPEND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +156,12 @@ def take(
             # While leased, `due_at` is when the lease ends: a dead worker's members become due by themselves.
             leased = statement.fetch(connection, account, priority, now, *only, limit, until, lease)
             rows += sorted(leased, key=lambda row: row.id)
-    pending = _pending_of(connection, [row.id for row in rows])
+    addresses = {row.id: row.address for row in rows}
+    pending = _pending_of(connection, addresses)
     if idle := [row.id for row in rows if row.id not in pending]:
         # Only now that nobody can set an export running meanwhile: who then waits is not let go.
         lock_table(connection, exports, is_exclusive=False)
-        pending |= _pending_of(connection, idle)
+        pending |= _pending_of(connection, {member_id: addresses[member_id] for member_id in idle})
         idle = [member_id for member_id in idle if member_id not in pending]
         _LET_GO.run(connection, [(member_id,) for member_id in idle])
         remove_ended(connection, idle)
@@ -184,23 +206,23 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
     lock_table(connection, exports, is_exclusive=False)
     held = _still_held(connection, [one.claim for one in settlements])
     ours = {one.claim.member_id: one for one in settlements if one.claim.member_id in held}
-    changed: list[tuple[int, Membership]] = []
+    changed: list[tuple[int, Standing]] = []
     ended: list[Place] = []
     waits: set[int] = set()
-    for member_id, membership, state in _memberships_of(connection, held):
+    for member_id, standing, state in _standings(connection, held):
         settlement = ours[member_id]
-        if any(p.export_id == membership.export_id for p in settlement.claim.pending):
-            tally = tallies[membership.export_id] if membership.erasure is None else Tally()
-            settle_attempt(settlement, membership, now, tally)
-            changed.append((member_id, membership))
-        if membership.erasure is not None and not membership.is_pending:
-            ended.append(Place(member_id, membership.export_id))
-            _tell_if_given_up(settlement, membership)
-        if membership.is_pending and state == ExportState.RUNNING:
+        if any(p.export_id == standing.export_id for p in settlement.claim.pending):
+            tally = tallies[standing.export_id] if standing.erasure is None else Tally()
+            settle_attempt(settlement, standing, now, tally)
+            changed.append((member_id, standing))
+        if standing.erasure is not None and not standing.is_pending:
+            ended.append(Place(member_id, standing.export_id))
+            _tell_if_given_up(settlement, standing)
+        if standing.is_pending and state == ExportState.RUNNING:
             waits.add(member_id)
-    due = _give_back(connection, ours, waits, now)
-    save_memberships(connection, changed)
-    write_lines(connection, [_answered(one, now) for one in ours.values() if not one.claim.is_of_erased])
+    due = {member_id: ours[member_id].retry_at or now for member_id in waits}
+    lines = [_answered(one, now) for one in ours.values() if not one.claim.is_of_erased]
+    _END.run(connection, _given_back(ours, due), _settled(changed), lines)
     remove(connection, ended)
     save_tallies(connection, tallies, now)
     return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
@@ -220,11 +242,14 @@ def _order(connection: Connection, account: str, room: Room, now: datetime) -> l
     return newcomers + [(_LEASE, priority, 1) for priority in sorted(due_at, key=lambda p: due_at[p])]
 
 
-def _pending_of(connection: Connection, member_ids: list[int]) -> dict[int, tuple[Pending, ...]]:
+def _pending_of(connection: Connection, addresses: Mapping[int, str]) -> dict[int, tuple[Pending, ...]]:
+    """
+    What is pending for members that are given with their addresses.
+    """
     pending: dict[int, list[Pending]] = defaultdict(list)
-    for row in _PENDING.fetch(connection, member_ids) if member_ids else ():
-        one = Pending(row.list_name, row.list_ready_at is not None, membership_of(row, row.address))
-        pending[row.member_id].append(one)
+    for row in _PENDING.fetch(connection, list(addresses)) if addresses else ():
+        membership = membership_of(row, addresses[row.member_id])
+        pending[row.member_id].append(Pending(row.list_name, row.list_ready_at is not None, membership))
     return {member_id: tuple(ones) for member_id, ones in pending.items()}
 
 
@@ -233,9 +258,29 @@ def _still_held(connection: Connection, claims: Iterable[Claim]) -> set[int]:
     return {row.id for row in _LEASES.fetch(connection, sorted(leases)) if row.lease == leases[row.id]}
 
 
-def _memberships_of(connection: Connection, member_ids: set[int]) -> list[tuple[int, Membership, str]]:
-    found = _ALL.fetch(connection, sorted(member_ids))
-    return [(row.member_id, membership_of(row, row.address), row.state) for row in found]
+def _standings(connection: Connection, member_ids: set[int]) -> list[tuple[int, Standing, str]]:
+    """
+    Of all memberships that members have, with their members and the states of their exports.
+    """
+    found = []
+    for row in _STANDING.fetch(connection, sorted(member_ids)):
+        # By their places, as in `membership_of`.
+        member_id, export_id, state, revision, erasure, told, *rest = tuple(row)
+        told_revision, told_vars, told_at, dead_code, dead_at, first_failed_at = rest
+        standing = Standing(
+            export_id=export_id,
+            revision=revision,
+            told=Told(told),
+            told_revision=told_revision,
+            told_vars=told_vars,
+            told_at=told_at,
+            dead_code=dead_code,
+            dead_at=dead_at,
+            first_failed_at=first_failed_at,
+            erasure=erasure,
+        )
+        found.append((member_id, standing, state))
+    return found
 
 
 def _record(connection: Connection, begun: list[Begun], now: datetime) -> None:
@@ -262,35 +307,46 @@ def _record(connection: Connection, begun: list[Begun], now: datetime) -> None:
                 "vars": sorted(call.vars),
             }
             lines.append(Line(now, one.claim.member_id, None, "called", detail))
-    _LISTS_IN_DOUBT.run(connection, lists)
-    _VARS_IN_DOUBT.run(connection, values)
-    write_lines(connection, lines)
+    _RECORD.run(connection, lists, values, lines)
 
 
-def _give_back(
-    connection: Connection, settlements: dict[int, Settlement], waits: set[int], now: datetime
-) -> dict[int, datetime]:
+def _given_back(settlements: Mapping[int, Settlement], due: Mapping[int, datetime]) -> list[tuple[object, ...]]:
     """
-    End the leases; returns when those members are due that still have something to tell.
+    What ends the leases of members, of whom some are due again.
     """
-    rows = []
-    due = {member_id: settlements[member_id].retry_at or now for member_id in waits}
+    rows: list[tuple[object, ...]] = []
     for member_id, one in sorted(settlements.items()):
         is_retry = member_id in due and not one.is_whole
         attempts = one.claim.attempts - (one.spent_at is None) if is_retry else 0
         rows.append((due.get(member_id), attempts, member_id))
-    _GIVE_BACK.run(connection, rows)
-    return due
+    return rows
 
 
-def _tell_if_given_up(settlement: Settlement, membership: Membership) -> None:
-    code = settlement.dead.get(membership.export_id)
+def _settled(changed: Iterable[tuple[int, Standing]]) -> list[tuple[object, ...]]:
+    return [
+        (
+            one.told,
+            one.told_revision,
+            one.told_vars,
+            one.told_at,
+            one.dead_code,
+            one.dead_at,
+            one.first_failed_at,
+            member_id,
+            one.export_id,
+        )
+        for member_id, one in changed
+    ]
+
+
+def _tell_if_given_up(settlement: Settlement, standing: Standing) -> None:
+    code = settlement.dead.get(standing.export_id)
     if code is not None:
         # Nobody is left whom somebody could redrive.
         log.warning(
             "an erased person could not be taken off a list and is erased all the same",
             member=settlement.claim.member_id,
-            export=membership.export_id,
+            export=standing.export_id,
             code=code,
         )
 

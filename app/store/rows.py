@@ -13,17 +13,18 @@ from app.domain.change import Move
 from app.domain.member import Membership, Told
 from app.domain.merge import Tally
 from app.store.differences import upsert, upsert_adding
-from app.store.prepared import Prepared
+from app.store.prepared import Prepared, Together
 from app.store.schema import Moment, memberships, minute_counts, minute_latencies, totals
 
 Key = TypeVar("Key", int, str)
 
 # Both databases take some 32,000 parameters a statement.
 KEYS_PER_STATEMENT = 10_000
+COLUMNS = len(memberships.columns)
 _NOTHING = Tally()
 TALLIED = ("accepted", "delivered", "superseded", "pending", "dead", "erased", "cancelled", "stale", "members")
 MINUTE_COUNTS = ("accepted", "delivered", "superseded", "dead", "stale")
-_SAVE = Prepared(lambda connection: upsert(connection, memberships), *memberships.columns.keys())
+SAVE_MEMBERSHIPS = Prepared(lambda connection: upsert(connection, memberships), *memberships.columns.keys())
 _ADD_TO_TOTALS = Prepared(
     update(totals)
     .where(totals.c.export_id == bindparam("b_export"))
@@ -40,6 +41,8 @@ _ADD_TO_MINUTE = Prepared(lambda connection: upsert_adding(connection, minute_co
 _ADD_TO_LATENCIES = Prepared(
     lambda connection: upsert_adding(connection, minute_latencies), *minute_latencies.columns.keys()
 )
+# In one question, since others wait for the totals from here until the commit. The server begins with the last one.
+_COUNT = Together(_ADD_TO_MINUTE, _ADD_TO_LATENCIES, _ADD_TO_TOTALS)
 
 
 def parts(keys: list[Key]) -> Iterator[list[Key]]:
@@ -52,26 +55,47 @@ def parts(keys: list[Key]) -> Iterator[list[Key]]:
 
 def membership_of(row: Row[Any], address: str) -> Membership:
     """
-    A working copy of a row.
+    A working copy of a row, which begins with all columns of a membership.
     """
+    # By their places, since this runs twice for every call: looking each up by its name takes longer than the rest.
+    (
+        _,
+        export_id,
+        wanted,
+        told,
+        moved_at_ns,
+        moved_message_at_ns,
+        fields_at_ns,
+        lytics_id,
+        vars_,
+        revision,
+        told_revision,
+        told_vars,
+        told_at,
+        dead_code,
+        dead_at,
+        first_failed_at,
+        accepted_at,
+        erasure,
+    ) = row[:COLUMNS]
     return Membership(
-        export_id=row.export_id,
+        export_id=export_id,
         address=address,
-        wanted=row.wanted,
-        told=Told(row.told),
-        moved=move_of(row.moved_at_ns, row.moved_message_at_ns, is_enter=row.wanted),
-        fields_at_ns=row.fields_at_ns,
-        lytics_id=row.lytics_id,
-        vars=row.vars,
-        revision=row.revision,
-        told_revision=row.told_revision,
-        told_vars=row.told_vars,
-        told_at=row.told_at,
-        dead_code=row.dead_code,
-        dead_at=row.dead_at,
-        first_failed_at=row.first_failed_at,
-        accepted_at=row.accepted_at,
-        erasure=row.erasure,
+        wanted=wanted,
+        told=Told(told),
+        moved=move_of(moved_at_ns, moved_message_at_ns, is_enter=wanted),
+        fields_at_ns=fields_at_ns,
+        lytics_id=lytics_id,
+        vars=vars_,
+        revision=revision,
+        told_revision=told_revision,
+        told_vars=told_vars,
+        told_at=told_at,
+        dead_code=dead_code,
+        dead_at=dead_at,
+        first_failed_at=first_failed_at,
+        accepted_at=accepted_at,
+        erasure=erasure,
     )
 
 
@@ -88,7 +112,14 @@ def save_memberships(connection: Connection, changed: list[tuple[int, Membership
     """
     Write memberships back, given with their member ids, in the order of their keys.
     """
-    rows = [
+    SAVE_MEMBERSHIPS.run(connection, rows_of(changed))
+
+
+def rows_of(changed: list[tuple[int, Membership]]) -> list[tuple[object, ...]]:
+    """
+    Memberships with their member ids, as `SAVE_MEMBERSHIPS` takes them.
+    """
+    return [
         (
             member_id,
             m.export_id,
@@ -111,7 +142,6 @@ def save_memberships(connection: Connection, changed: list[tuple[int, Membership
         )
         for member_id, m in sorted(changed, key=lambda one: (one[0], one[1].export_id))
     ]
-    _SAVE.run(connection, rows)
 
 
 def save_tallies(
@@ -135,20 +165,29 @@ def save_tallies(
         for export_id in sorted(tallies.keys() | seen)
         if export_id in seen or tallies[export_id] != _NOTHING
     ]
+    minute = at.replace(second=0, microsecond=0)
+    counts, told = _of_minute(tallies, minute), _latencies(tallies, minute)
+    if len(rows) == 1:
+        _COUNT.run(connection, counts, told, rows)
+        return
+    # The totals first here too: who has locked them finds all others free.
     _ADD_TO_TOTALS.run(connection, rows)
-    _save_minute(connection, tallies, at.replace(second=0, microsecond=0))
+    _ADD_TO_MINUTE.run(connection, counts)
+    _ADD_TO_LATENCIES.run(connection, told)
 
 
-def _save_minute(connection: Connection, tallies: Mapping[int, Tally], minute: datetime) -> None:
-    rows = []
+def _of_minute(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
     for export_id, tally in sorted(tallies.items()):
         counts = [max(getattr(tally, name), 0) for name in MINUTE_COUNTS]
         if any(counts):
             rows.append((export_id, minute, *counts))
-    _ADD_TO_MINUTE.run(connection, rows)
-    told = [
+    return rows
+
+
+def _latencies(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
+    return [
         (export_id, minute, bucket, count)
         for export_id, tally in sorted(tallies.items())
         for bucket, count in sorted(tally.told_after.items())
     ]
-    _ADD_TO_LATENCIES.run(connection, told)

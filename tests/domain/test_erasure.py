@@ -74,7 +74,12 @@ def test_nothing_of_the_person_is_left(held: Membership, leaves: bool) -> None:
     erased = replace(held)
     erase(erased, ERASURE, Tally(), leaves=leaves)
     bare = Membership(
-        EXPORT, ADA, told=held.told, told_at=held.told_at, revision=held.revision, told_revision=held.revision
+        export_id=EXPORT,
+        address=ADA,
+        told=held.told,
+        told_at=held.told_at,
+        revision=held.revision,
+        told_revision=held.revision,
     )
 
     assert replace(erased, revision=held.revision) == replace(bare, erasure=ERASURE)

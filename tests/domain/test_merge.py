@@ -196,7 +196,9 @@ def attempt(
     """
     A join that was claimed at revision 1 and ended; with `newer`, an exit came meanwhile.
     """
-    claimed = Membership(1, ADA, wanted=True, told=told, revision=1, vars={"a": 1}, told_vars="before")
+    claimed = Membership(
+        export_id=1, address=ADA, wanted=True, told=told, revision=1, vars={"a": 1}, told_vars="before"
+    )
     now = replace(claimed, told=Told.UNKNOWN, told_vars=None)
     if newer:
         now = replace(now, wanted=False, revision=2)
