@@ -17,7 +17,7 @@ PARTS = 6
 RUNS = int(os.environ.get("HISTORIES", "300"))
 STEPS = 50
 # A database that is asked over a connection takes so much longer, and has its share of them.
-SLOWER = {"sqlite": 1, "postgresql": 10}
+SLOWER = {"sqlite": 1, "postgresql": 15}
 
 
 @pytest.mark.timeout(36_000)

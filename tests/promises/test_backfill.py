@@ -447,7 +447,7 @@ def test_many_come_over_within_the_limit(tmp_path: Path, kind: str) -> None:
     """
     As fast as the share of a backfill allows: at least 97 % of it is used in every whole minute, no call is refused.
     """
-    count = int(os.environ.get("BACKFILL_PEOPLE", {"sqlite": "10000", "postgresql": "4000"}[kind]))
+    count = int(os.environ.get("BACKFILL_PEOPLE", {"sqlite": "10000", "postgresql": "2000"}[kind]))
     limit = max(count // 8, 600)
     with World(tmp_path, limits={("POST", "/user"): limit}, told=[]) as world:
 

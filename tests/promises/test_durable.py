@@ -21,9 +21,11 @@ from app.sandbox import webhooks
 from tests import postgresql
 from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, running, until
 
-KILLS = 12
+# Fewer where it is the server that keeps what a killed process leaves.
+KILLS = {"sqlite": 12, "postgresql": 4}
 # What Sailthru does with calls that the killed process left open: carried out before or after, or not at all.
-HOLDS = [("before", "apply"), ("apply", "drop"), ("before", "apply"), ("before", "drop")] * 2
+HOLDS = [("before", "apply"), ("apply", "drop"), ("before", "apply"), ("before", "drop")]
+TIMES = {"sqlite": 2, "postgresql": 1}
 SENDERS = 8
 
 
@@ -74,7 +76,7 @@ class Load:
 
 
 @pytest.mark.timeout(300)
-def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Path) -> None:
+def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Path, kind: str) -> None:
     """
     The process is killed at random moments under load, some of them while Sailthru holds calls open. In the end
     everybody whose webhook got 200 is on the list, and nobody's flow was started twice.
@@ -87,7 +89,7 @@ def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Pa
         sandbox.tell("switches", rejoin_fires=True)
         load = Load(service)
         with load.running():
-            for hold in [None] * KILLS + HOLDS:
+            for hold in [None] * KILLS[kind] + HOLDS * TIMES[kind]:
                 if hold is not None:
                     after, then = hold
                     sandbox.tell("hold", after=after, then=then, methods=["POST"], endpoints=["/user"])
@@ -109,7 +111,7 @@ def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Pa
         joins = Counter(sandbox.joins())
         account = sandbox.account()
 
-    assert held_at_kill >= 5
+    assert held_at_kill >= 3 * TIMES[kind] - 1
     assert load.failed > 0
     assert members == load.acknowledged
     assert {address: count for address, count in joins.items() if count > 1} == {}

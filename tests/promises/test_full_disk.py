@@ -4,8 +4,10 @@ service goes on by itself.
 """
 
 import resource
+import shutil
 import sqlite3
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +21,12 @@ import httpx
 import pytest
 
 from app.sandbox import webhooks
+from tests import postgresql
 from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, until
 
 DISK_BYTES = 8 * 1024 * 1024
 ROOM_BYTES = 512 * 1024
+SERVERS_DISK_BYTES = 256 * 1024 * 1024
 SENDERS = 8
 REFUSALS = 40
 # A transaction waits 10 seconds for a lock, and a request may have to wait for the transaction before its own.
@@ -56,8 +60,8 @@ class SmallDisk:
     folder: Path
 
     def fill(self, service: Service) -> None:
-        used = sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
-        (self.folder / "ballast").write_bytes(bytes(DISK_BYTES - used - ROOM_BYTES))
+        free = shutil.disk_usage(self.folder).free
+        (self.folder / "ballast").write_bytes(bytes(free - ROOM_BYTES))
 
     def make_room(self, service: Service) -> None:
         (self.folder / "ballast").unlink()
@@ -88,14 +92,23 @@ class SmallFiles:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Disk]:
-    folder.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "tmpfs", str(folder)]
+    with mounted(folder, DISK_BYTES, mode="0700"):
+        yield SmallDisk(folder)
+
+
+@contextmanager
+def mounted(folder: Path, size: int, *, mode: str) -> Iterator[None]:
+    """
+    A file system of its own in memory, of so many bytes.
+    """
+    folder.mkdir(mode=int(mode, 8))
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode={mode}", "tmpfs", str(folder)]
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("a file system can't be mounted here; the limit on the size of files is tested instead")
     try:
-        yield SmallDisk(folder)
+        yield
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 
@@ -171,7 +184,7 @@ class Scene:
 @pytest.fixture
 def kind() -> str:
     """
-    The disk is that of the service. A server's own is seen by `test_database_lost`.
+    The disk is that of the service; one test is about a server's.
     """
     return "sqlite"
 
@@ -187,11 +200,11 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
 
 
 @contextmanager
-def _scene(folder: Path, disk: Disk) -> Iterator[Scene]:
+def _scene(folder: Path, disk: Disk, **env: str) -> Iterator[Scene]:
     with ExitStack() as stack:
         sandbox = Sandbox(folder)
         stack.callback(sandbox.close)
-        service = Service(folder, sandbox)
+        service = Service(folder, sandbox, **env)
         stack.callback(service.close)
         service.start()
         scene = Scene(service, sandbox, disk, Lytics(service))
@@ -244,6 +257,39 @@ def test_kill_9_on_a_full_disk_loses_nothing(scene: Scene) -> None:
     assert scene.lytics.others == []
     assert accepted == len(scene.lytics.kept)
     assert scene.sandbox.members() == scene.lytics.kept
+
+
+def test_a_full_disk_of_a_server_sends_webhooks_away_and_ends_by_itself(tmp_path: Path) -> None:
+    """
+    The same where PostgreSQL has no room for a table's next page.
+    """
+    # The tests' own folder may be entered by its owner alone, and the server is another user.
+    folder = Path(tempfile.mkdtemp(prefix="disk-"))
+    folder.chmod(0o755)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        disk = folder / "disk"
+        stack.enter_context(mounted(disk, SERVERS_DISK_BYTES, mode="0755"))
+        # Its log has room in the files that it has already.
+        options = {"min_wal_size": "32MB", "max_wal_size": "32MB", "fsync": "on"}
+        server = stack.enter_context(postgresql.server(disk, **options))
+        scene = stack.enter_context(_scene(tmp_path, SmallDisk(disk), DATABASE_URL=server.url))
+        process = scene.service.process.running
+        scene.fill()
+        full = until(lambda: store_state(scene.service), lambda state: state == "unavailable", patience=10)
+        readable = scene.service.http.get("/exports").status_code
+        scene.disk.make_room(scene.service)
+        scene.lytics.send_more(20)
+        scene.wait_until_all_are_told()
+        until(lambda: store_state(scene.service), lambda state: state == "ok")
+
+        assert (full, readable) == ("unavailable", 200)
+        assert scene.service.process.is_running
+        assert scene.service.process.running is process
+        assert scene.lytics.others == []
+        assert {answer.headers.get("Retry-After") for answer in scene.lytics.refused} == {"30"}
+        assert scene.sandbox.members() == scene.lytics.kept
+        assert scene.service.export()["counts"]["accepted"] == len(scene.lytics.kept)
 
 
 def test_a_locked_database_sends_webhooks_away_and_ends_by_itself(tmp_path: Path) -> None:

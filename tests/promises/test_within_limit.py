@@ -21,16 +21,20 @@ from tests.world import World
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
-LIMIT, SHARE = 600, 0.8
-PEOPLE = [f"person{n}@example.com" for n in range(3000)]
+SHARE = 0.8
+# Calls a minute, and people; fewer where the database is asked over a connection, which takes so much longer.
+SIZES = {"sqlite": (600, 3000), "postgresql": (300, 1500)}
 
 
-@pytest.mark.parametrize("foreign", [0, 180], ids=["nobody else", "somebody else takes 30 %"])
-def test_a_backlog_uses_what_a_foreign_caller_leaves_and_meets_no_429(tmp_path: Path, foreign: int) -> None:
+@pytest.mark.parametrize("taken", [0, 0.3], ids=["nobody else", "somebody else takes 30 %"])
+def test_a_backlog_uses_what_a_foreign_caller_leaves_and_meets_no_429(tmp_path: Path, kind: str, taken: float) -> None:
     """
     3,000 people wait, 600 calls a minute are allowed: no call of anybody is refused, and in every whole minute at least
     97 % of what is ours is used, and never more than our share.
     """
+    limit, many = SIZES[kind]
+    people = [f"person{n}@example.com" for n in range(many)]
+    foreign = taken * limit
 
     async def call_beside(world: World) -> None:
         transport = httpx.ASGITransport(world.sailthru)
@@ -42,21 +46,21 @@ def test_a_backlog_uses_what_a_foreign_caller_leaves_and_meets_no_429(tmp_path: 
 
     async def story(world: World) -> None:
         beside = asyncio.create_task(call_beside(world))
-        for start in range(0, len(PEOPLE), 500):
-            batch = [webhooks.enter(address, at=world.clock()) for address in PEOPLE[start : start + 500]]
+        for start in range(0, many, 500):
+            batch = [webhooks.enter(address, at=world.clock()) for address in people[start : start + 500]]
             assert (await world.send(batch)).json()["accepted"] == 500
         await world.work_until_told(patience=HOUR)
         beside.cancel()
 
     keys = {"foreign-key": Access("foreign-secret", API_KEY)}
-    with World(tmp_path, keys=keys, limits={("POST", "/user"): LIMIT}, told=[]) as world:
+    with World(tmp_path, keys=keys, limits={("POST", "/user"): limit}, told=[]) as world:
         world.run(story(world))
         minutes = Counter((at - NOON) // MINUTE for at in world.told_at)
         whole = range(1, max(minutes))
-        usable = min(LIMIT * SHARE, LIMIT - foreign)
+        usable = min(limit * SHARE, limit - foreign)
 
-        assert world.sailthru.members(LIST) == set(PEOPLE)
+        assert world.sailthru.members(LIST) == set(people)
         assert world.account()["over_limit"] == {}
         assert len(whole) >= 5
         assert min(minutes[minute] for minute in whole) >= 0.97 * usable, minutes
-        assert max(minutes.values()) <= LIMIT * SHARE
+        assert max(minutes.values()) <= limit * SHARE
