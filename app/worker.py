@@ -219,6 +219,8 @@ class AccountLoop:
         """
         is_open = False
         while not self._stopping:
+            # Before anything is waited for: whoever wakes or stops us from here on is not missed.
+            self._woken.clear()
             try:
                 if not is_open:
                     await self._gate.open()
@@ -238,7 +240,6 @@ class AccountLoop:
         """
         Claim what can be called for now; returns how long nothing more can be done unless somebody wakes us.
         """
-        self._woken.clear()
         await self._gate.prepare(
             len(self._calls),
             has_backlog=self._has_backlog or self._has_backfills,

@@ -386,6 +386,27 @@ class TestStopping:
         assert (len(world.delivered), flushed) == (2, 1)
         assert len(world.due) == 8
 
+    async def test_while_it_still_starts(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        It ends once it has started, and does not wait for somebody to wake it.
+        """
+        loading, loaded = asyncio.Event(), asyncio.Event()
+
+        async def load(account: str) -> Standing:
+            loading.set()
+            await loaded.wait()
+            return Standing()
+
+        monkeypatch.setattr(world, "load", load)
+        async with working(world) as worker:
+            await loading.wait()
+            stopping = asyncio.create_task(worker.stop())
+            await settled()
+            loaded.set()
+            await settled()
+
+            assert stopping.done()
+
     async def test_a_call_that_takes_too_long_is_cut_off(self, clock: Clock) -> None:
         """
         Its lease decides what comes next.
