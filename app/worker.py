@@ -225,6 +225,8 @@ class AccountLoop:
                 if not is_open:
                     await self._gate.open()
                     is_open = True
+                    # It may have been stopped meanwhile.
+                    continue
                 wait = await self._round()
             except StoreUnavailable as error:
                 log.warning("store unavailable, deliveries wait", account=self._account, why=str(error))
@@ -251,7 +253,10 @@ class AccountLoop:
         self._wants_room = room.calls <= 0
         if self._wants_room:
             return self._until_there_is_room()
-        claims = await self._members.claim(self._account, room=room, lease_for=self._deliveries.lease_for)
+        claims: list[Claim] = []
+        # It may have been stopped while it asked for room.
+        if not self._stopping:
+            claims = await self._members.claim(self._account, room=room, lease_for=self._deliveries.lease_for)
         if room.is_probe and not claims:
             await self._gate.leave_probe()
         for claim in claims:

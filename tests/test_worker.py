@@ -386,26 +386,30 @@ class TestStopping:
         assert (len(world.delivered), flushed) == (2, 1)
         assert len(world.due) == 8
 
-    async def test_while_it_still_starts(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("within", ["open", "prepare"])
+    async def test_before_it_has_claimed_anybody(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch, within: str
+    ) -> None:
         """
-        It ends once it has started, and does not wait for somebody to wake it.
+        It claims nobody, and does not wait for somebody to wake it.
         """
-        loading, loaded = asyncio.Event(), asyncio.Event()
+        world = World(clock, due=3)
+        waiting, goes_on = asyncio.Event(), asyncio.Event()
 
-        async def load(account: str) -> Standing:
-            loading.set()
-            await loaded.wait()
-            return Standing()
+        async def wait(*_: object, **__: object) -> None:
+            waiting.set()
+            await goes_on.wait()
 
-        monkeypatch.setattr(world, "load", load)
+        monkeypatch.setattr(Gate, within, wait)
         async with working(world) as worker:
-            await loading.wait()
+            await waiting.wait()
             stopping = asyncio.create_task(worker.stop())
             await settled()
-            loaded.set()
+            goes_on.set()
             await settled()
 
             assert stopping.done()
+            assert world.claims == []
 
     async def test_a_call_that_takes_too_long_is_cut_off(self, clock: Clock) -> None:
         """

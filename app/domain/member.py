@@ -40,7 +40,7 @@ class Need(StrEnum):
 
 
 @dataclass(slots=True, kw_only=True)
-class Standing:
+class Telling:
     """
     How far a membership has been told: what the end of an attempt is decided by, and changes.
 
@@ -73,7 +73,7 @@ class Standing:
 
 
 @dataclass(slots=True, kw_only=True)
-class Membership(Standing):
+class Membership(Telling):
     """
     One address in one export: a working copy of its row.
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from app.domain.change import Kind, MembershipChange, Move
 from app.domain.freshness import bucket_of
-from app.domain.member import Membership, Need, Settlement, Standing, Told, digest
+from app.domain.member import Membership, Need, Settlement, Telling, Told, digest
 
 
 class Verdict(StrEnum):
@@ -345,55 +345,55 @@ def _is_of(known: Membership, change: MembershipChange, identity: Identity | Non
     return known.lytics_id is None or change.lytics_id is None or known.lytics_id == change.lytics_id
 
 
-def settle(standing: Standing, revision: int, tally: Tally) -> None:
+def settle(telling: Telling, revision: int, tally: Tally) -> None:
     """
     Count everything up to `revision` as told: the newest is delivered, what it made pointless is superseded.
     """
-    settled = revision - standing.told_revision
+    settled = revision - telling.told_revision
     if settled <= 0:
         return
-    standing.told_revision = revision
+    telling.told_revision = revision
     tally.pending -= settled
     tally.delivered += 1
     tally.superseded += settled - 1
 
 
-def settle_attempt(settlement: Settlement, standing: Standing, at: datetime, tally: Tally) -> None:
+def settle_attempt(settlement: Settlement, telling: Telling, at: datetime, tally: Tally) -> None:
     """
     Write back how an attempt ended for one of the memberships that it was claimed with.
 
-    `standing` is that of the row as it is now: a change that came during the call has raised its revision, and stays
+    `telling` is that of the row as it is now: a change that came during the call has raised its revision, and stays
     pending. What was claimed is in the settlement.
     """
-    export_id = standing.export_id
+    export_id = telling.export_id
     claimed = next(p.membership for p in settlement.claim.pending if p.export_id == export_id)
     told = settlement.told.get(export_id)
     if told is not None:
-        standing.told, standing.told_at, standing.first_failed_at = told, at, None
-        standing.told_vars = digest(claimed.vars) if claimed.vars else None
-        if claimed.accepted_at is not None and claimed.revision > standing.told_revision:
+        telling.told, telling.told_at, telling.first_failed_at = told, at, None
+        telling.told_vars = digest(claimed.vars) if claimed.vars else None
+        if claimed.accepted_at is not None and claimed.revision > telling.told_revision:
             tally.told_after[bucket_of(at - claimed.accepted_at)] += 1
-        settle(standing, claimed.revision, tally)
+        settle(telling, claimed.revision, tally)
         return
     if export_id not in settlement.unknown:
-        standing.told, standing.told_vars = claimed.told, claimed.told_vars
-    is_newest = standing.revision == claimed.revision
+        telling.told, telling.told_vars = claimed.told, claimed.told_vars
+    is_newest = telling.revision == claimed.revision
     if is_newest and settlement.spent_at is not None:
-        standing.first_failed_at = standing.first_failed_at or settlement.spent_at
+        telling.first_failed_at = telling.first_failed_at or settlement.spent_at
     code = settlement.dead.get(export_id)
     if code is not None:
-        _give_up(standing, claimed.revision, tally, code if is_newest else None, at)
+        _give_up(telling, claimed.revision, tally, code if is_newest else None, at)
 
 
-def _give_up(standing: Standing, revision: int, tally: Tally, code: str | None, at: datetime) -> None:
+def _give_up(telling: Telling, revision: int, tally: Tally, code: str | None, at: datetime) -> None:
     """
     End what was claimed without having told it: a dead letter, or only superseded where a newer change came meanwhile.
     """
-    ended = revision - standing.told_revision
+    ended = revision - telling.told_revision
     if ended <= 0:
         return
-    standing.told_revision, standing.dead_code = revision, code
-    standing.dead_at = None if code is None else at
+    telling.told_revision, telling.dead_code = revision, code
+    telling.dead_at = None if code is None else at
     tally.pending -= ended
     tally.dead += code is not None
     tally.superseded += ended - (code is not None)

@@ -88,8 +88,10 @@ class Prepared:
 
 class Together:
     """
-    Several statements without results, which PostgreSQL is asked for in one question. None of them may change rows that
-    another one reads or changes, nor rows that anybody else might wait for in another order.
+    Several statements without results, which PostgreSQL is asked for in one question.
+
+    None of them may read or change rows that another one changes. The first is run first, the others in any order. If
+    one has to keep to an order of several rows, all are run one after the other.
     """
 
     def __init__(self, *each: Prepared) -> None:
@@ -248,12 +250,12 @@ def _text_of_all(each: Sequence[_Ready], dialect: Dialect) -> "_Text":
     """
     The statement that does in one what each of these does for many rows.
     """
-    parts: list[Any] = []
-    names: list[str] = []
-    for number, one in enumerate(each):
-        prefix = f"p{number}_"
-        parts.append(in_bulk(one.statement, one.names, one.types, dialect, prefix))
-        names += [prefix + name for name in one.names]
+    prefixes = [f"p{number}_" for number in range(len(each))]
+    parts = [
+        in_bulk(one.statement, one.names, one.types, dialect, prefix)
+        for prefix, one in zip(prefixes, each, strict=True)
+    ]
+    names = [prefix + name for prefix, one in zip(prefixes, each, strict=True) for name in one.names]
     return _text(_compiled(as_one(parts), names, dialect), names)
 
 

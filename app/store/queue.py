@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Integer, Row, Select, and_, bindparam, litera
 
 from app.domain.account import Room
 from app.domain.export import ExportState
-from app.domain.member import Call, Claim, Pending, Settled, Settlement, Standing, Told, plan
+from app.domain.member import Call, Claim, Pending, Settled, Settlement, Telling, Told, plan
 from app.domain.merge import Tally, settle_attempt
 from app.store.differences import among, lock_table
 from app.store.due import next_due_at
@@ -96,16 +96,16 @@ _PENDING = Prepared(
     "ids",
 )
 # All that the end of an attempt changes of a membership.
-_SETTLED = ("told", "told_revision", "told_vars", "told_at", "dead_code", "dead_at", "first_failed_at")
+_TELLING = ("told", "told_revision", "told_vars", "told_at", "dead_code", "dead_at", "first_failed_at")
 # And what it depends on, of all that a member has.
-_STANDING = Prepared(
+_TELLINGS = Prepared(
     select(
         memberships.c.member_id,
         memberships.c.export_id,
         exports.c.state,
         memberships.c.revision,
         memberships.c.erasure,
-        *(memberships.c[name] for name in _SETTLED),
+        *(memberships.c[name] for name in _TELLING),
     )
     .join(exports, exports.c.id == memberships.c.export_id)
     .where(among(memberships.c.member_id, "ids"))
@@ -121,8 +121,8 @@ _LISTS_IN_DOUBT = Prepared(
 _VARS_IN_DOUBT = Prepared(update(memberships).where(_ONE).values(told_vars=null()), "b_member", "b_export")
 _RECORD = Together(_LISTS_IN_DOUBT, _VARS_IN_DOUBT, APPEND)
 _SETTLE = Prepared(
-    update(memberships).where(_ONE).values({name: bindparam(f"b_{name}") for name in _SETTLED}),
-    *(f"b_{name}" for name in _SETTLED),
+    update(memberships).where(_ONE).values({name: bindparam(f"b_{name}") for name in _TELLING}),
+    *(f"b_{name}" for name in _TELLING),
     "b_member",
     "b_export",
 )
@@ -206,23 +206,23 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
     lock_table(connection, exports, is_exclusive=False)
     held = _still_held(connection, [one.claim for one in settlements])
     ours = {one.claim.member_id: one for one in settlements if one.claim.member_id in held}
-    changed: list[tuple[int, Standing]] = []
+    changed: list[tuple[int, Telling]] = []
     ended: list[Place] = []
     waits: set[int] = set()
-    for member_id, standing, state in _standings(connection, held):
+    for member_id, telling, state in _tellings(connection, held):
         settlement = ours[member_id]
-        if any(p.export_id == standing.export_id for p in settlement.claim.pending):
-            tally = tallies[standing.export_id] if standing.erasure is None else Tally()
-            settle_attempt(settlement, standing, now, tally)
-            changed.append((member_id, standing))
-        if standing.erasure is not None and not standing.is_pending:
-            ended.append(Place(member_id, standing.export_id))
-            _tell_if_given_up(settlement, standing)
-        if standing.is_pending and state == ExportState.RUNNING:
+        if any(p.export_id == telling.export_id for p in settlement.claim.pending):
+            tally = tallies[telling.export_id] if telling.erasure is None else Tally()
+            settle_attempt(settlement, telling, now, tally)
+            changed.append((member_id, telling))
+        if telling.erasure is not None and not telling.is_pending:
+            ended.append(Place(member_id, telling.export_id))
+            _tell_if_given_up(settlement, telling)
+        if telling.is_pending and state == ExportState.RUNNING:
             waits.add(member_id)
     due = {member_id: ours[member_id].retry_at or now for member_id in waits}
     lines = [_answered(one, now) for one in ours.values() if not one.claim.is_of_erased]
-    _END.run(connection, _given_back(ours, due), _settled(changed), lines)
+    _END.run(connection, _given_back(ours, due), _rows_of(changed), lines)
     remove(connection, ended)
     save_tallies(connection, tallies, now)
     return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
@@ -258,16 +258,16 @@ def _still_held(connection: Connection, claims: Iterable[Claim]) -> set[int]:
     return {row.id for row in _LEASES.fetch(connection, sorted(leases)) if row.lease == leases[row.id]}
 
 
-def _standings(connection: Connection, member_ids: set[int]) -> list[tuple[int, Standing, str]]:
+def _tellings(connection: Connection, member_ids: set[int]) -> list[tuple[int, Telling, str]]:
     """
     Of all memberships that members have, with their members and the states of their exports.
     """
     found = []
-    for row in _STANDING.fetch(connection, sorted(member_ids)):
+    for row in _TELLINGS.fetch(connection, sorted(member_ids)):
         # By their places, as in `membership_of`.
         member_id, export_id, state, revision, erasure, told, *rest = tuple(row)
         told_revision, told_vars, told_at, dead_code, dead_at, first_failed_at = rest
-        standing = Standing(
+        telling = Telling(
             export_id=export_id,
             revision=revision,
             told=Told(told),
@@ -279,7 +279,7 @@ def _standings(connection: Connection, member_ids: set[int]) -> list[tuple[int, 
             first_failed_at=first_failed_at,
             erasure=erasure,
         )
-        found.append((member_id, standing, state))
+        found.append((member_id, telling, state))
     return found
 
 
@@ -293,6 +293,7 @@ def _record(connection: Connection, begun: list[Begun], now: datetime) -> None:
     for one in begun:
         call = one.call
         for pending in one.claim.pending:
+            # Never among both: they are written together.
             key = (one.claim.member_id, pending.export_id)
             if pending.list_name in (*call.join, *call.leave):
                 lists.append(key)
@@ -322,7 +323,7 @@ def _given_back(settlements: Mapping[int, Settlement], due: Mapping[int, datetim
     return rows
 
 
-def _settled(changed: Iterable[tuple[int, Standing]]) -> list[tuple[object, ...]]:
+def _rows_of(changed: Iterable[tuple[int, Telling]]) -> list[tuple[object, ...]]:
     return [
         (
             one.told,
@@ -339,14 +340,14 @@ def _settled(changed: Iterable[tuple[int, Standing]]) -> list[tuple[object, ...]
     ]
 
 
-def _tell_if_given_up(settlement: Settlement, standing: Standing) -> None:
-    code = settlement.dead.get(standing.export_id)
+def _tell_if_given_up(settlement: Settlement, telling: Telling) -> None:
+    code = settlement.dead.get(telling.export_id)
     if code is not None:
         # Nobody is left whom somebody could redrive.
         log.warning(
             "an erased person could not be taken off a list and is erased all the same",
             member=settlement.claim.member_id,
-            export=standing.export_id,
+            export=telling.export_id,
             code=code,
         )
 

@@ -46,7 +46,8 @@ async def dead_letters(world: World) -> list[dict[str, Any]]:
 )
 def test_a_poison_person_dies_alone_once_the_window_is_over(tmp_path: Path, kind: str, fault: AnyFault) -> None:
     """
-    Whoever else comes in those 76 hours is told at once; after them the letter says what happened and what to do.
+    Whoever else comes in the 76 hours of the window is told at once; after it the letter says what happened and what to
+    do.
     """
     hour = 3600 / SHORTER[kind]
 
@@ -117,7 +118,8 @@ def test_many_who_fail_do_not_keep_others_waiting(tmp_path: Path, *, is_list: bo
 
 def test_an_outage_of_80_hours_costs_nobody_anything(tmp_path: Path, kind: str) -> None:
     """
-    Nobody is given up although the window is 76 hours; ten flips of each person are one call in the end.
+    Nobody is given up although the window is 76 hours (on PostgreSQL both are a tenth); ten flips of each person are
+    one call in the end.
     """
     hour = 3600 / SHORTER[kind]
 

@@ -29,8 +29,8 @@ SIZES = {"sqlite": (600, 3000), "postgresql": (300, 1500)}
 @pytest.mark.parametrize("taken", [0, 0.3], ids=["nobody else", "somebody else takes 30 %"])
 def test_a_backlog_uses_what_a_foreign_caller_leaves_and_meets_no_429(tmp_path: Path, kind: str, taken: float) -> None:
     """
-    3,000 people wait, 600 calls a minute are allowed: no call of anybody is refused, and in every whole minute at least
-    97 % of what is ours is used, and never more than our share.
+    3,000 people wait and 600 calls a minute are allowed, or half of both on PostgreSQL: no call of anybody is refused,
+    and in every whole minute at least 97 % of what is ours is used, and never more than our share.
     """
     limit, many = SIZES[kind]
     people = [f"person{n}@example.com" for n in range(many)]

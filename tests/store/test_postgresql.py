@@ -4,6 +4,7 @@ PostgreSQL: transactions side by side, which wait for each other's rows, are lef
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -15,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from app.domain.change import MembershipChange
 from app.domain.errors import StoreUnavailable
+from app.domain.merge import Tally
 from app.store import clock as clock_module
 from app.store import differences, queue
 from app.store.clock import wall_clock
@@ -23,10 +25,11 @@ from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.keep import Webhook, keep_current
 from app.store.members import Members
+from app.store.rows import save_tallies
 from app.store.schema import exports as exports_table
-from app.store.schema import minute_counts, unexported
+from app.store.schema import minute_counts, minute_latencies, totals, unexported
 from tests import postgresql
-from tests.factories import ACCOUNT, ADA, GRACE, HOUR, MINUTE, Clock, enter, exit_, room, settlement
+from tests.factories import ACCOUNT, ADA, GRACE, HOUR, MINUTE, NOON, Clock, enter, exit_, room, settlement
 from tests.places import opened
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up
@@ -224,6 +227,35 @@ class TestSideBySide:
         await first
 
         assert await second == 1
+
+    async def test_who_counts_locks_the_totals_of_an_export_before_its_minute(
+        self, database: Database, database_url: str, replica: Database, running: Running
+    ) -> None:
+        """
+        Although both are one question: else two who count for the same export could wait in a circle.
+        """
+        export = await running("A")
+        counted = {export.id: Tally(accepted=1, delivered=1, told_after=Counter({0: 1}))}
+        await database.write(lambda connection: save_tallies(connection, counted, NOON))
+        held = Held()
+
+        def hold_minute(connection: Connection) -> None:
+            connection.execute(select(minute_counts).with_for_update())
+            held(connection)
+
+        first = asyncio.create_task(database.write(hold_minute))
+        await held.begun()
+        second = asyncio.create_task(database.write(lambda connection: save_tallies(connection, counted, NOON)))
+        await somebody_waits_for_a_lock(database_url)
+        free = select(totals).with_for_update(skip_locked=True)
+        found = await replica.write(lambda connection: connection.execute(free).all())
+        held.let_go()
+        await asyncio.gather(first, second)
+
+        assert found == []
+        assert [tuple(row) for row in await database.rows(select(totals.c.accepted, totals.c.delivered))] == [(2, 2)]
+        assert await database.rows(select(minute_counts.c.accepted)) == [(2,)]
+        assert await database.rows(select(minute_latencies.c.told)) == [(2,)]
 
     async def test_what_waits_for_too_long_is_unavailable(self, database_url: str) -> None:
         """

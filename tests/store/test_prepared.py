@@ -315,7 +315,7 @@ async def test_several_statements_in_one_question_do_what_each_does(
     database: Database, due: int, lines: int, events: int
 ) -> None:
     """
-    Whichever of them have something to do. One that keeps to an order is not among them where there is one to keep.
+    Whichever of them have something to do. Where one has to keep to an order, each is a question of its own.
     """
     people = [(ACCOUNT, "a@example.com"), (ACCOUNT, "b@example.com")]
     await database.write(lambda connection: MAKE.run(connection, people))
@@ -399,8 +399,7 @@ async def test_a_string_that_is_too_long_is_refused_and_not_cut_off(database: Da
         await database.write(lambda connection: plain.run(connection, [(ACCOUNT, "a"), (ACCOUNT, longest + "x")]))
     none = await database.rows(select(members))
     await database.write(lambda connection: plain.run(connection, [(ACCOUNT, longest)]))
-    await database.write(lambda connection: find.run(connection, [(7, longest + "x")]))
-    await database.write(lambda connection: find.run(connection, [(8, longest + " ")]))
+    await database.write(lambda connection: find.run(connection, [(7, longest + "x"), (8, longest + " ")]))
 
     assert none == []
     assert [row.attempts for row in await database.rows(select(members))] == [0]

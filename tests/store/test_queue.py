@@ -7,13 +7,14 @@ import random
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from app.domain.member import Call, Claim, Told
 from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.members import Members
 from app.store.schema import members as members_table
+from app.store.schema import memberships
 from tests.factories import (
     ACCOUNT,
     ADA,
@@ -316,6 +317,33 @@ async def test_a_failed_call_puts_back_what_was_told(members: Members, running: 
     await members.settle(settlement(claim, Effect.NONE, retry_at=NOON))
 
     assert await held(members, ADA) == before
+
+
+async def test_an_end_that_changes_nothing_leaves_each_column_as_it_was(
+    database: Database, members: Members, running: Running
+) -> None:
+    """
+    Of all that an end may change no two columns hold the same, so that none can be written into another.
+    """
+    await running("A")
+    await members.keep([enter(at=1, vars={"a": 1})])
+    different = {
+        "told": "in",
+        "revision": 9,
+        "told_revision": 8,
+        "told_vars": "d" * 32,
+        "told_at": NOON + MINUTE,
+        "dead_at": NOON + 2 * MINUTE,
+        "first_failed_at": NOON + 3 * MINUTE,
+    }
+    await database.write(lambda connection: connection.execute(update(memberships).values(different)))
+    before = await database.rows(select(memberships))
+    claim = await claim_one(members)
+    during = await database.rows(select(memberships))
+    await members.settle(settlement(claim, Effect.NONE, retry_at=NOON))
+
+    assert during != before
+    assert await database.rows(select(memberships)) == before
 
 
 async def test_the_first_failure_is_remembered_until_the_change_is_told(

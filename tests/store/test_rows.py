@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from app.store.engine import Database
 from app.store.exports import Exports
-from app.store.rows import COLUMNS, membership_of, rows_of, save_memberships
+from app.store.rows import MEMBERSHIP_COLUMNS, membership_of, rows_of, save_memberships
 from app.store.schema import members, memberships
 from tests.factories import ACCOUNT, ADA, ADA_ID, MINUTE, NOON, membership
 
@@ -15,7 +15,8 @@ async def test_each_column_comes_back_in_its_own_place(database: Database, expor
     """
     No two of them hold the same, so that none can stand in another's place; and each is written back to where it was.
     """
-    export = await exports.start("A", audience_slug="a", account=ACCOUNT)
+    for audience in ("A", "B"):
+        export = await exports.start(audience, audience_slug="", account=ACCOUNT)
     written = membership(
         export_id=export.id,
         fields_at_ns=5,
@@ -30,10 +31,11 @@ async def test_each_column_comes_back_in_its_own_place(database: Database, expor
         accepted_at=NOON + 4 * MINUTE,
         erasure="e" * 64,
     )
-    await database.write(lambda connection: connection.execute(members.insert(), {"account": ACCOUNT, "address": ADA}))
-    await database.write(lambda connection: save_memberships(connection, [(1, written)]))
+    member = {"id": 3, "account": ACCOUNT, "address": ADA}
+    await database.write(lambda connection: connection.execute(members.insert(), member))
+    await database.write(lambda connection: save_memberships(connection, [(3, written)]))
     (row,) = await database.rows(select(memberships))
 
     assert membership_of(row, ADA) == written
-    assert rows_of([(1, written)]) == [tuple(row)]
-    assert len(row) == COLUMNS
+    assert rows_of([(3, written)]) == [tuple(row)]
+    assert len(row) == MEMBERSHIP_COLUMNS

@@ -13,7 +13,7 @@ from app.store.engine import Database
 from app.store.exports import Exports
 from app.store.members import Members
 from app.store.schema import members as table
-from tests.factories import ACCOUNT, MINUTE, enter, room
+from tests.factories import ACCOUNT, MINUTE, enter, room, settlement
 from tests.store.conftest import Running
 from tests.store.watching import many_told, watching
 
@@ -103,7 +103,7 @@ async def test_a_backlog_that_came_since_costs_a_claim_no_more(
     assert "_pending" not in sight.plans
 
 
-@pytest.mark.parametrize("what", ["keep", "next_due_at", "next_slice", "of_address"])
+@pytest.mark.parametrize("what", ["keep", "claim", "begin", "settle", "next_due_at", "next_slice", "of_address"])
 async def test_nothing_in_the_daily_round_reads_a_whole_table(
     database: Database, members: Members, exports: Exports, running: Running, what: str
 ) -> None:
@@ -114,9 +114,14 @@ async def test_nothing_in_the_daily_round_reads_a_whole_table(
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.keep([enter(), enter(export_id=nameless.id)])
     await exports.name(nameless.id, "B")
+    (claimed,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    await members.keep([enter("grace@example.com", lytics_id="grace")])
     await many_told(database)
     work: dict[str, Callable[[], Awaitable[object]]] = {
         "keep": lambda: members.keep([enter(at=1)]),
+        "claim": lambda: members.claim(ACCOUNT, room=room(1), lease_for=MINUTE),
+        "begin": lambda: members.begin(claimed, claimed.call, until=claimed.leased_until),
+        "settle": lambda: members.settle(settlement(claimed)),
         "next_due_at": lambda: members.next_due_at(ACCOUNT),
         "next_slice": lambda: members.next_slice(nameless.id),
         "of_address": lambda: members.of_address("ada@example.com"),
