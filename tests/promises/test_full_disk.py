@@ -106,7 +106,7 @@ def mounted(folder: Path, size: int, *, mode: str) -> Iterator[None]:
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a file system can't be mounted here; the limit on the size of files is tested instead")
+        pytest.skip("a file system can't be mounted here; a limit on the size of files is tested for SQLite")
     try:
         yield
     finally:
