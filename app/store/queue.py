@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -95,18 +96,12 @@ _PENDING = Prepared(
     .order_by(memberships.c.member_id, memberships.c.export_id),
     "ids",
 )
-# All that the end of an attempt changes of a membership.
+# All that the end of an attempt changes of a membership, and what it reads of it.
 _TELLING = ("told", "told_revision", "told_vars", "told_at", "dead_code", "dead_at", "first_failed_at")
-# And what it depends on, of all that a member has.
+_READ = ("export_id", "revision", "erasure", *_TELLING)
+_changed = attrgetter(*_TELLING)
 _TELLINGS = Prepared(
-    select(
-        memberships.c.member_id,
-        memberships.c.export_id,
-        exports.c.state,
-        memberships.c.revision,
-        memberships.c.erasure,
-        *(memberships.c[name] for name in _TELLING),
-    )
+    select(memberships.c.member_id, exports.c.state, *(memberships.c[name] for name in _READ))
     .join(exports, exports.c.id == memberships.c.export_id)
     .where(among(memberships.c.member_id, "ids"))
     .order_by(memberships.c.member_id, memberships.c.export_id),
@@ -264,21 +259,9 @@ def _tellings(connection: Connection, member_ids: set[int]) -> list[tuple[int, T
     """
     found = []
     for row in _TELLINGS.fetch(connection, sorted(member_ids)):
-        # By their places, as in `membership_of`.
-        member_id, export_id, state, revision, erasure, told, *rest = tuple(row)
-        told_revision, told_vars, told_at, dead_code, dead_at, first_failed_at = rest
-        telling = Telling(
-            export_id=export_id,
-            revision=revision,
-            told=Told(told),
-            told_revision=told_revision,
-            told_vars=told_vars,
-            told_at=told_at,
-            dead_code=dead_code,
-            dead_at=dead_at,
-            first_failed_at=first_failed_at,
-            erasure=erasure,
-        )
+        member_id, state, *values = tuple(row)
+        telling = Telling(**dict(zip(_READ, values, strict=True)))
+        telling.told = Told(telling.told)
         found.append((member_id, telling, state))
     return found
 
@@ -324,20 +307,7 @@ def _given_back(settlements: Mapping[int, Settlement], due: Mapping[int, datetim
 
 
 def _rows_of(changed: Iterable[tuple[int, Telling]]) -> list[tuple[object, ...]]:
-    return [
-        (
-            one.told,
-            one.told_revision,
-            one.told_vars,
-            one.told_at,
-            one.dead_code,
-            one.dead_at,
-            one.first_failed_at,
-            member_id,
-            one.export_id,
-        )
-        for member_id, one in changed
-    ]
+    return [(*_changed(telling), member_id, telling.export_id) for member_id, telling in changed]
 
 
 def _tell_if_given_up(settlement: Settlement, telling: Telling) -> None:

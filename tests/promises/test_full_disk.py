@@ -184,19 +184,9 @@ class Scene:
 @pytest.fixture
 def kind() -> str:
     """
-    The disk is that of the service; one test is about a server's.
+    Each scene has a database of its own.
     """
     return "sqlite"
-
-
-@pytest.fixture(params=[small_disk, small_files])
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    """
-    Ready to be filled.
-    """
-    with ExitStack() as stack:
-        disk: Disk = stack.enter_context(request.param(tmp_path / "data"))
-        yield stack.enter_context(_scene(tmp_path, disk))
 
 
 @contextmanager
@@ -210,6 +200,43 @@ def _scene(folder: Path, disk: Disk, **env: str) -> Iterator[Scene]:
         scene = Scene(service, sandbox, disk, Lytics(service))
         scene.lytics.send_more(5)
         scene.wait_until_all_are_told()
+        yield scene
+
+
+@contextmanager
+def disk_of_service(folder: Path) -> Iterator[Scene]:
+    with small_disk(folder / "data") as disk, _scene(folder, disk) as scene:
+        yield scene
+
+
+@contextmanager
+def files_of_service(folder: Path) -> Iterator[Scene]:
+    with small_files(folder / "data") as disk, _scene(folder, disk) as scene:
+        yield scene
+
+
+@contextmanager
+def disk_of_server(folder: Path) -> Iterator[Scene]:
+    """
+    PostgreSQL has no room for a table's next page; its log has some in the files that it has already.
+    """
+    options = {"min_wal_size": "32MB", "max_wal_size": "32MB", "fsync": "on"}
+    with ExitStack() as stack:
+        # The tests' own folder may be entered by its owner alone, and the server is another user.
+        parent = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="disk-")))
+        parent.chmod(0o755)
+        disk = parent / "disk"
+        stack.enter_context(mounted(disk, SERVERS_DISK_BYTES, mode="0755"))
+        server = stack.enter_context(postgresql.server(disk, **options))
+        yield stack.enter_context(_scene(folder, SmallDisk(disk), DATABASE_URL=server.url))
+
+
+@pytest.fixture(params=[disk_of_service, files_of_service, disk_of_server])
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    """
+    Ready to be filled.
+    """
+    with request.param(tmp_path) as scene:
         yield scene
 
 
@@ -257,39 +284,6 @@ def test_kill_9_on_a_full_disk_loses_nothing(scene: Scene) -> None:
     assert scene.lytics.others == []
     assert accepted == len(scene.lytics.kept)
     assert scene.sandbox.members() == scene.lytics.kept
-
-
-def test_a_full_disk_of_a_server_sends_webhooks_away_and_ends_by_itself(tmp_path: Path) -> None:
-    """
-    The same where PostgreSQL has no room for a table's next page.
-    """
-    # The tests' own folder may be entered by its owner alone, and the server is another user.
-    folder = Path(tempfile.mkdtemp(prefix="disk-"))
-    folder.chmod(0o755)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        disk = folder / "disk"
-        stack.enter_context(mounted(disk, SERVERS_DISK_BYTES, mode="0755"))
-        # Its log has room in the files that it has already.
-        options = {"min_wal_size": "32MB", "max_wal_size": "32MB", "fsync": "on"}
-        server = stack.enter_context(postgresql.server(disk, **options))
-        scene = stack.enter_context(_scene(tmp_path, SmallDisk(disk), DATABASE_URL=server.url))
-        process = scene.service.process.running
-        scene.fill()
-        full = until(lambda: store_state(scene.service), lambda state: state == "unavailable", patience=10)
-        readable = scene.service.http.get("/exports").status_code
-        scene.disk.make_room(scene.service)
-        scene.lytics.send_more(20)
-        scene.wait_until_all_are_told()
-        until(lambda: store_state(scene.service), lambda state: state == "ok")
-
-        assert (full, readable) == ("unavailable", 200)
-        assert scene.service.process.is_running
-        assert scene.service.process.running is process
-        assert scene.lytics.others == []
-        assert {answer.headers.get("Retry-After") for answer in scene.lytics.refused} == {"30"}
-        assert scene.sandbox.members() == scene.lytics.kept
-        assert scene.service.export()["counts"]["accepted"] == len(scene.lytics.kept)
 
 
 def test_a_locked_database_sends_webhooks_away_and_ends_by_itself(tmp_path: Path) -> None:
