@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.bench.databases import on_disk
 from tests.bench.report import Measured, Say, ratio_of_rounds
-from tests.bench.store import CLAIMED, stores
+from tests.bench.store import CLAIMED, CLAIMERS, stores
 
 ROUNDS, PEOPLE, WARM = 7, 12_000, 1_000
 BACKLOG = PEOPLE * ROUNDS + WARM
@@ -15,7 +15,8 @@ AT_ONCE = 500
 
 def claimed_and_settled(folder: Path, say: Say) -> Measured:
     """
-    Members a second from a backlog: claimed by hundreds and settled in group commits, without any call between.
+    Members a second from a backlog: claimed by hundreds, side by side, and settled in group commits, without any call
+    between.
     """
     with on_disk() as url, stores([url, f"sqlite:///{folder}/service.db"]) as (postgresql, sqlite):
         for store, name in ((postgresql, "PostgreSQL"), (sqlite, "SQLite")):
@@ -25,7 +26,7 @@ def claimed_and_settled(folder: Path, say: Say) -> Measured:
             store.maintain()
 
         return ratio_of_rounds(
-            f"members claimed ({CLAIMED} at a time) and settled on PostgreSQL ÷ on SQLite",
+            f"members claimed ({CLAIMED} at a time, by {CLAIMERS} side by side) and settled on PostgreSQL ÷ on SQLite",
             "≥ 1",
             lambda _: postgresql.call(PEOPLE),
             lambda _: sqlite.call(PEOPLE),
