@@ -469,7 +469,7 @@ def test_a_database_of_postgresql(scene: Scene, postgresql_url: str) -> None:
 async def test_how_a_database_of_postgresql_stands(
     monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], mark: Mark, words: str
 ) -> None:
-    standing: dict[str, Any] = {"name": "store at host:5432", "replicas": 0, "revision": "0007", "missing": ()}
+    standing: dict[str, Any] = {"name": "store at host:5432", "replicas": 0, "revision": "0008", "missing": ()}
     standing |= {"is_copy_unfinished": False, "not_kept_out": 0}
     inspection = ServerInspection(**standing | found)
 

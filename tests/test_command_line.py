@@ -105,7 +105,7 @@ def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
     asyncio.run(held.close())
 
     assert (first.stdout, second.stdout) == (
-        "Applied: 0001, 0002, 0003, 0004, 0005, 0006, 0007.\n",
+        "Applied: 0001, 0002, 0003, 0004, 0005, 0006, 0007, 0008.\n",
         "The database is up to date.\n",
     )
     assert refused.returncode == 2

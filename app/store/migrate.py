@@ -11,12 +11,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, Column, Connection, create_engine, inspect, select
-from sqlalchemy.schema import DefaultClause
+from sqlalchemy import JSON, Column, Connection, ForeignKeyConstraint, create_engine, inspect, select
+from sqlalchemy.schema import DefaultClause, SchemaItem
 
 from app.domain.errors import BadSettings
 from app.store.copy_progress import require_no_copy
-from app.store.differences import copy_sqlite, lock_table, parse_url, sqlite_path
+from app.store.differences import copy_sqlite, is_checked, lock_table, parse_url, sqlite_path
 from app.store.engine import Database
 from app.store.schema import metadata, versions
 
@@ -92,7 +92,11 @@ def differences(connection: Connection) -> list[object]:
     """
     What sets the database apart from the schema of this version; empty after `migrate`.
     """
-    opts = {"compare_type": True, "compare_server_default": _is_other_default}
+
+    def is_wanted(item: SchemaItem, *_: object) -> bool:
+        return not isinstance(item, ForeignKeyConstraint) or is_checked(connection, item)
+
+    opts = {"compare_type": True, "compare_server_default": _is_other_default, "include_object": is_wanted}
     return list(compare_metadata(MigrationContext.configure(connection, opts=opts), metadata))
 
 

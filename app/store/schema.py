@@ -65,6 +65,10 @@ metadata = MetaData(
     }
 )
 
+# Of references that many rows have to one, see `is_checked`. That an export stays is seen to by its totals, which refer
+# to it too.
+NOT_IF_SHARED = "is_not_checked_if_shared"
+
 # SQLite numbers rows by itself only where the key is declared INTEGER.
 Key = BigInteger().with_variant(Integer, "sqlite")
 
@@ -159,7 +163,7 @@ memberships = Table(
     "memberships",
     metadata,
     Column("member_id", ForeignKey("members.id"), primary_key=True, autoincrement=False),
-    Column("export_id", ForeignKey("exports.id"), primary_key=True, autoincrement=False),
+    Column("export_id", ForeignKey("exports.id", info={NOT_IF_SHARED: True}), primary_key=True, autoincrement=False),
     Column("wanted", Boolean, nullable=False),
     Column("told", String(8), nullable=False),
     Column("moved_at_ns", BigInteger),
@@ -220,7 +224,7 @@ Index(
 identities = Table(
     "identities",
     metadata,
-    Column("export_id", ForeignKey("exports.id"), primary_key=True, autoincrement=False),
+    Column("export_id", ForeignKey("exports.id", info={NOT_IF_SHARED: True}), primary_key=True, autoincrement=False),
     Column("lytics_id", String(256), primary_key=True),
     # The newest move of this Lytics user, and the member it holds while in. Null only until an older version decides.
     Column("moved_at_ns", BigInteger),
@@ -243,7 +247,7 @@ journal = Table(
     Column("id", Key, primary_key=True),
     Column("at", Moment, nullable=False),
     Column("member_id", ForeignKey("members.id"), nullable=False),
-    Column("export_id", ForeignKey("exports.id")),
+    Column("export_id", ForeignKey("exports.id", info={NOT_IF_SHARED: True})),
     Column("what", String(16), nullable=False),
     Column("detail", JSON, nullable=False),
 )

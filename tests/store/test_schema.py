@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert, inspect
 from sqlalchemy.exc import IntegrityError
 
 from app.store.engine import Database
@@ -52,6 +52,22 @@ async def test_the_database_itself_refuses(
         await database.write(lambda connection: connection.exec_driver_sql(statement))
 
     assert re.search(rule, str(refused.value.orig))
+
+
+@pytest.mark.parametrize("name", ["memberships", "identities", "journal"])
+async def test_an_export_is_locked_by_none_of_the_rows_that_many_write_for_it(
+    database: Database, running: Running, kind: str, name: str
+) -> None:
+    """
+    PostgreSQL would do so to see whether it is there. It does where rows are few, and SQLite, which locks none, always.
+    """
+    await running("A")
+
+    def checked(connection: Connection) -> bool:
+        keys = inspect(connection).get_foreign_keys(name)
+        return any(key["referred_table"] == "exports" for key in keys)
+
+    assert await database.read(checked) is (kind == "sqlite")
 
 
 async def test_a_refused_statement_shows_no_value_in_its_error(
