@@ -404,8 +404,8 @@ class Service:
                     raise
                 if asyncio.get_running_loop().time() > deadline:
                     raise BadSettings(
-                        f"{error} The server that DATABASE_URL names did not answer for a minute: see whether it runs, "
-                        "and run lytics-sailthru check."
+                        f"{error} The server that DATABASE_URL names did not serve us for a minute: see whether it "
+                        "runs, and whether a dump or the like holds its tables, and run lytics-sailthru check."
                     ) from None
                 log.warning("waits for the database", why=str(error))
                 await asyncio.sleep(START_PAUSE_SECONDS)

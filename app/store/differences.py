@@ -67,7 +67,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from app.domain.errors import BadSettings, StoreUnavailable
 from app.store.clock import StoreClock, wall_clock
-from app.store.schema import NOT_IF_SHARED
+from app.store.schema import UNCHECKED_ON_POSTGRESQL
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -590,21 +590,31 @@ def is_checked(connection: Connection, reference: ForeignKeyConstraint) -> bool:
     """
     Whether the database itself sees to it that what rows refer to is there.
 
-    PostgreSQL would lock the row of an export, which all webhooks share, for each new row that names it, and for all
-    transactions that do so at once. That took a sixth of their time.
+    Some references PostgreSQL does not check: for each new row of a webhook it would lock the row of the export, for
+    all transactions at once, and so keep a sixth fewer webhooks a second.
     """
     # https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-ROWS (FOR KEY SHARE)
-    is_shared = connection.dialect.name == "postgresql"
-    return not (is_shared and any(NOT_IF_SHARED in each.info for each in reference.elements))
+    is_postgresql = connection.dialect.name == "postgresql"
+    return not (is_postgresql and any(UNCHECKED_ON_POSTGRESQL in each.info for each in reference.elements))
 
 
-def stop_checking(connection: Connection, table: str, *, reference: str) -> None:
+def stop_checking(connection: Connection, references: Mapping[str, str]) -> None:
     """
-    Drop a reference that PostgreSQL does not check any more, by its name; SQLite goes on with it.
+    Drop references that PostgreSQL does not check any more; SQLite goes on with them. It fails where others keep it
+    waiting, and may be tried again.
+
+    Args:
+        references: table → the name of its reference.
     """
-    if connection.dialect.name == "postgresql":
-        quote = connection.dialect.identifier_preparer.quote
-        connection.exec_driver_sql(f"ALTER TABLE {quote(table)} DROP CONSTRAINT {quote(reference)}")
+    if connection.dialect.name != "postgresql":
+        return
+    # It waits for all who use the tables, and whoever comes meanwhile waits for it: not for long. Where each has what
+    # the other waits for, it gives up before the server looks for somebody who has to.
+    # https://www.postgresql.org/docs/current/runtime-config-locks.html#GUC-DEADLOCK-TIMEOUT (1 s)
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '500ms'")
+    quote = connection.dialect.identifier_preparer.quote
+    for table, reference in references.items():
+        connection.exec_driver_sql(f"ALTER TABLE {quote(table)} DROP CONSTRAINT IF EXISTS {quote(reference)}")
 
 
 def among(of: ColumnElement[Any], name: str) -> ColumnElement[bool]:
@@ -1217,9 +1227,10 @@ def drop_references(connection: Connection, table: Table) -> None:
 
 def add_references(connection: Connection, table: Table) -> None:
     """
-    Let PostgreSQL look for what all rows of a table refer to, at once, and keep to it from then on where it does so.
+    Let PostgreSQL look for what all rows of a table refer to, at once, and keep to what is checked from then on.
     """
     for each in table.foreign_key_constraints:
+        # Also what is not checked later: nobody else looks at the rows that were brought over.
         connection.execute(AddConstraint(each))
         if not is_checked(connection, each):
             connection.execute(DropConstraint(each))

@@ -1,5 +1,5 @@
 """
-Tables, constraints and indexes, the same on every database.
+Tables, constraints and indexes, the same on every database but for some references, see `is_checked`.
 
 The database holds the invariants: who may be claimed, which numbers add up, that no list is kept by two exports. The
 numbered steps in `migrations/` lead here; a test compares the two.
@@ -65,9 +65,10 @@ metadata = MetaData(
     }
 )
 
-# Of references that many rows have to one, see `is_checked`. That an export stays is seen to by its totals, which refer
-# to it too.
-NOT_IF_SHARED = "is_not_checked_if_shared"
+# Of references to an export, in tables that get a row with each webhook: see `is_checked`. That the export stays its
+# totals see to, which refer to it too.
+UNCHECKED_ON_POSTGRESQL = "is_unchecked_on_postgresql"
+UNCHECKED = {UNCHECKED_ON_POSTGRESQL: True}
 
 # SQLite numbers rows by itself only where the key is declared INTEGER.
 Key = BigInteger().with_variant(Integer, "sqlite")
@@ -163,7 +164,12 @@ memberships = Table(
     "memberships",
     metadata,
     Column("member_id", ForeignKey("members.id"), primary_key=True, autoincrement=False),
-    Column("export_id", ForeignKey("exports.id", info={NOT_IF_SHARED: True}), primary_key=True, autoincrement=False),
+    Column(
+        "export_id",
+        ForeignKey("exports.id", info=UNCHECKED),
+        primary_key=True,
+        autoincrement=False,
+    ),
     Column("wanted", Boolean, nullable=False),
     Column("told", String(8), nullable=False),
     Column("moved_at_ns", BigInteger),
@@ -224,7 +230,12 @@ Index(
 identities = Table(
     "identities",
     metadata,
-    Column("export_id", ForeignKey("exports.id", info={NOT_IF_SHARED: True}), primary_key=True, autoincrement=False),
+    Column(
+        "export_id",
+        ForeignKey("exports.id", info=UNCHECKED),
+        primary_key=True,
+        autoincrement=False,
+    ),
     Column("lytics_id", String(256), primary_key=True),
     # The newest move of this Lytics user, and the member it holds while in. Null only until an older version decides.
     Column("moved_at_ns", BigInteger),
@@ -247,7 +258,7 @@ journal = Table(
     Column("id", Key, primary_key=True),
     Column("at", Moment, nullable=False),
     Column("member_id", ForeignKey("members.id"), nullable=False),
-    Column("export_id", ForeignKey("exports.id", info={NOT_IF_SHARED: True})),
+    Column("export_id", ForeignKey("exports.id", info=UNCHECKED)),
     Column("what", String(16), nullable=False),
     Column("detail", JSON, nullable=False),
 )

@@ -32,8 +32,7 @@ EXPORT = 1
 # As many webhooks as share a group commit under a rush.
 AT_ONCE = 32
 CLAIMED = 200
-# As the workers of three accounts, or of three replicas, side by side. Each claims while calls of its earlier claims
-# end, up to so many claims.
+# As the workers of three replicas, side by side. Each claims while calls of earlier claims end, up to so many claims.
 CLAIMERS, UNDER_WAY = 3, 3
 LEASE = timedelta(minutes=10)
 VARS = {"first_name": "Ada", "city": "London"}
@@ -99,9 +98,11 @@ class Store:
         calls: list[asyncio.Task[None]] = []
 
         async def end(claims: list[Claim], free: asyncio.Semaphore) -> None:
-            settled = await asyncio.gather(*(self._members.settle(_told(claim)) for claim in claims))
-            assert all(one.is_ours and one.due_at is None for one in settled)
-            free.release()
+            try:
+                settled = await asyncio.gather(*(self._members.settle(_told(claim)) for claim in claims))
+                assert all(one.is_ours and one.due_at is None for one in settled)
+            finally:
+                free.release()
 
         async def claim_all() -> None:
             nonlocal left

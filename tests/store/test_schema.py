@@ -59,7 +59,7 @@ async def test_an_export_is_locked_by_none_of_the_rows_that_many_write_for_it(
     database: Database, running: Running, kind: str, name: str
 ) -> None:
     """
-    PostgreSQL would do so to see whether it is there. It does where rows are few, and SQLite, which locks none, always.
+    PostgreSQL would do so to see whether it is there; SQLite, which locks no rows, looks.
     """
     await running("A")
 

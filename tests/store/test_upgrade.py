@@ -2,16 +2,21 @@
 From every version that there was to this one, with data in all tables: nothing is lost, and the store works on it.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
 
+import asyncpg
 import pytest
 from alembic import command
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Connection, TableClause, column, inspect, select, table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Connection, TableClause, column, inspect, select, table, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
+from sqlalchemy.util import await_only
 
-from app.store.differences import number_on
+from app.domain.errors import StoreUnavailable
+from app.store.differences import cause_of, number_on
 from app.store.exports import Exports
 from app.store.members import Members
 from app.store.migrate import _config, differences, migrate, revision_of, steps_after
@@ -108,3 +113,32 @@ async def test_nothing_is_lost_on_the_way_from(step: str, empty_url: str, clock:
         assert found == []
         assert await database.read(revision_of) == STEPS[-1]
         assert [one.export_id for one in claim.pending] == [export.id]
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_step_that_is_kept_waiting_gives_up_before_others_have_to_wait_long(empty_url: str) -> None:
+    """
+    As by a dump, which looks at all tables for as long as it runs; it is done once nobody uses them.
+    """
+    async with opened(empty_url) as database, opened(empty_url) as other:
+        await database.change(lambda connection: to_step(connection, "0007"))
+
+        uses, ends = asyncio.Event(), asyncio.Event()
+
+        def dump(connection: Connection) -> None:
+            connection.execute(text("select count(*) from memberships"))
+            uses.set()
+            await_only(ends.wait())
+
+        dumping = asyncio.create_task(other.read(dump))
+        await uses.wait()
+        try:
+            with pytest.raises(StoreUnavailable) as refused:
+                await migrate(database, empty_url)
+            assert isinstance(refused.value.__cause__, DBAPIError)
+            assert isinstance(cause_of(refused.value.__cause__), asyncpg.LockNotAvailableError)
+            assert await database.read(revision_of) == "0007"
+        finally:
+            ends.set()
+            await dumping
+        assert await migrate(database, empty_url) == ["0008"]

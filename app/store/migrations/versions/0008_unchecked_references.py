@@ -9,7 +9,7 @@ from app.store.differences import stop_checking
 revision = "0008"
 down_revision = "0007"
 
-# The first before the others: claims, which go on meanwhile, lock memberships before exports too.
+# In the order in which claims, which go on meanwhile, come to them.
 TABLES = ("memberships", "identities", "journal")
 
 
@@ -17,5 +17,4 @@ def upgrade() -> None:
     """
     Let PostgreSQL not look for the export that a row refers to.
     """
-    for table in TABLES:
-        stop_checking(op.get_bind(), table, reference=f"fk_{table}_export_id")
+    stop_checking(op.get_bind(), {table: f"fk_{table}_export_id" for table in TABLES})
