@@ -179,6 +179,13 @@ class Deliverer:
         """
         return 2 * self._timeout + READS_LAG
 
+    @property
+    def timeout(self) -> timedelta:
+        """
+        How long Sailthru may take for one request: for as long after we hung up it may still carry it out.
+        """
+        return self._timeout
+
     async def deliver(self, claim: Claim, *, is_probe: bool = False) -> Delivered:
         """
         Bring one claimed member up to date, with as few requests as can be.

@@ -16,7 +16,7 @@ import structlog
 
 from app.deliver import Delivered
 from app.domain.account import Room
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import OutcomeUnknown, StoreUnavailable
 from app.domain.member import Claim
 
 log = structlog.get_logger(__name__)
@@ -73,6 +73,13 @@ class Deliveries(Protocol):
     def lease_for(self) -> timedelta:
         """
         How long a claim is held.
+        """
+        ...
+
+    @property
+    def timeout(self) -> timedelta:
+        """
+        How long Sailthru may take for a request: for as long after we hung up it may still carry it out.
         """
         ...
 
@@ -181,6 +188,7 @@ class AccountLoop:
         self._clock = clock
         # With the time at which each left by the loop's clock, the oldest first.
         self._calls: dict[asyncio.Task[None], float] = {}
+        # By a call that is under way, or that may still be carried out.
         self._called: set[int] = set()
         self._newest_answered = float("-inf")
         self._woken = asyncio.Event()
@@ -261,8 +269,8 @@ class AccountLoop:
             await self._gate.leave_probe()
         for claim in claims:
             if claim.member_id in self._called:
-                # Our clock was set forward, so that the lease of the call under way seemed over. What that call does
-                # is found out when the lease of this claim is over.
+                # Our clock was set forward, so that the lease of the call under way, or the rest after it, seemed over.
+                # What that call does is found out when the lease of this claim is over.
                 log.warning("claimed again during a call", account=self._account, member=claim.member_id)
                 continue
             self._called.add(claim.member_id)
@@ -307,9 +315,12 @@ class AccountLoop:
             self.wake()
 
     async def _deliver(self, claim: Claim, *, is_probe: bool) -> None:
-        left_at = asyncio.get_running_loop().time()
+        running = asyncio.get_running_loop()
+        left_at = running.time()
+        may_go_on = False
         try:
             delivered = await self._deliveries.deliver(claim, is_probe=is_probe)
+            may_go_on = isinstance(delivered.error, OutcomeUnknown)
         except StoreUnavailable as error:
             log.warning("outcome not recorded, the lease decides", account=self._account, why=str(error))
             return
@@ -318,7 +329,11 @@ class AccountLoop:
             log.exception("delivery failed", account=self._account, member=claim.member_id)
             return
         finally:
-            self._called.discard(claim.member_id)
+            if may_go_on:
+                # By the loop's clock, which nobody sets.
+                running.call_later(self._deliveries.timeout.total_seconds(), self._called.discard, claim.member_id)
+            else:
+                self._called.discard(claim.member_id)
         if delivered.error is None:
             self._newest_answered = max(self._newest_answered, left_at)
         if delivered.due_at is not None or is_probe:

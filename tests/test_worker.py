@@ -12,7 +12,7 @@ import pytest
 
 from app.deliver import Delivered
 from app.domain.account import FIRST_PROBE_WAIT, Pause, Room, Standing, reconciled
-from app.domain.errors import CallFailed, CredentialsRefused, StoreUnavailable
+from app.domain.errors import CallFailed, CredentialsRefused, OutcomeUnknown, StoreUnavailable
 from app.domain.member import Claim
 from app.gate import MOST_PLACES, Gate, Pace
 from app.worker import AccountLoop, Worker
@@ -26,7 +26,7 @@ class World:
     A queue of members that are due, and a delivery that is held or fails as a test says.
     """
 
-    lease_for = timedelta(seconds=32)
+    lease_for, timeout = timedelta(seconds=32), timedelta(seconds=15)
 
     def __init__(self, clock: Clock, *, due: int = 0) -> None:
         self.clock = clock
@@ -492,7 +492,7 @@ class Answers:
     Deliveries that take as long as a test says, by member.
     """
 
-    lease_for = timedelta(seconds=32)
+    lease_for, timeout = timedelta(seconds=32), timedelta(seconds=15)
 
     def __init__(self, seconds: dict[int, float]) -> None:
         self.seconds = seconds
@@ -552,6 +552,39 @@ def test_overtaken_calls_are_out_eight_times_the_places_at_most() -> None:
     at_once = max(sum(left[n] <= at < left[n] + seconds[n] for n in left) for at in left.values())
 
     assert at_once == MOST_PLACES * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [(OutcomeUnknown("timeout", "No answer."), [1, 1, 2]), (CallFailed("unreadable", "An error page."), [2, 2, 2])],
+    ids=["unknown", "known"],
+)
+def test_nobody_is_called_while_a_call_that_was_given_up_may_still_be_carried_out(
+    error: CallFailed, calls: list[int]
+) -> None:
+    """
+    Also where a clock that was set forward makes them due at once. The timeout is one of 15 seconds.
+    """
+
+    async def work() -> list[int]:
+        clock = LoopClock(NOON)
+        world = World(Clock(), due=1)
+        world.errors = [error]
+        loop = AccountLoop(ACCOUNT, world, world, Gate(ACCOUNT, world, clock, concurrency=4), clock)
+        task = asyncio.create_task(loop.run())
+        found = []
+        for seconds in (1, 13, 2):
+            await asyncio.sleep(seconds)
+            if not world.delivered:
+                world.due = [claim(member_id=0)]
+                loop.wake()
+                await asyncio.sleep(0.1)
+            found.append(1 + len(world.delivered))
+        loop.stop()
+        await task
+        return found
+
+    assert run(work()) == calls
 
 
 async def test_a_chore_has_its_turn_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
