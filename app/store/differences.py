@@ -595,7 +595,7 @@ def is_checked(connection: Connection, reference: ForeignKeyConstraint) -> bool:
     """
     # https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-ROWS (FOR KEY SHARE)
     is_postgresql = connection.dialect.name == "postgresql"
-    return not (is_postgresql and any(UNCHECKED_ON_POSTGRESQL in each.info for each in reference.elements))
+    return not (is_postgresql and any(each.info == UNCHECKED_ON_POSTGRESQL for each in reference.elements))
 
 
 def stop_checking(connection: Connection, references: Mapping[str, str]) -> None:

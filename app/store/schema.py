@@ -67,8 +67,7 @@ metadata = MetaData(
 
 # Of references to an export, in tables that get a row with each webhook: see `is_checked`. That the export stays its
 # totals see to, which refer to it too.
-UNCHECKED_ON_POSTGRESQL = "is_unchecked_on_postgresql"
-UNCHECKED = {UNCHECKED_ON_POSTGRESQL: True}
+UNCHECKED_ON_POSTGRESQL = {"is_unchecked_on_postgresql": True}
 
 # SQLite numbers rows by itself only where the key is declared INTEGER.
 Key = BigInteger().with_variant(Integer, "sqlite")
@@ -166,7 +165,7 @@ memberships = Table(
     Column("member_id", ForeignKey("members.id"), primary_key=True, autoincrement=False),
     Column(
         "export_id",
-        ForeignKey("exports.id", info=UNCHECKED),
+        ForeignKey("exports.id", info=UNCHECKED_ON_POSTGRESQL),
         primary_key=True,
         autoincrement=False,
     ),
@@ -232,7 +231,7 @@ identities = Table(
     metadata,
     Column(
         "export_id",
-        ForeignKey("exports.id", info=UNCHECKED),
+        ForeignKey("exports.id", info=UNCHECKED_ON_POSTGRESQL),
         primary_key=True,
         autoincrement=False,
     ),
@@ -258,7 +257,7 @@ journal = Table(
     Column("id", Key, primary_key=True),
     Column("at", Moment, nullable=False),
     Column("member_id", ForeignKey("members.id"), nullable=False),
-    Column("export_id", ForeignKey("exports.id", info=UNCHECKED)),
+    Column("export_id", ForeignKey("exports.id", info=UNCHECKED_ON_POSTGRESQL)),
     Column("what", String(16), nullable=False),
     Column("detail", JSON, nullable=False),
 )
