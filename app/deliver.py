@@ -132,10 +132,12 @@ class Delivered:
     Args:
         error: what went wrong, None if all was told.
         due_at: when the member is to be called again, None if nothing is pending.
+        may_go_on: Sailthru may still carry out a write that was given up, until a timeout after that.
     """
 
     error: CallFailed | None
     due_at: datetime | None
+    may_go_on: bool = False
 
 
 class Deliverer:
@@ -212,7 +214,7 @@ class Deliverer:
         settled = await self._members.settle(settlement)
         if settled.is_ours:
             self._count_latency(settlement)
-        return Delivered(attempt.error, settled.due_at)
+        return Delivered(attempt.error, settled.due_at, attempt.may_go_on)
 
     async def _carry_out(self, attempt: "_Attempt") -> None:
         claim, call = attempt.claim, attempt.claim.call
@@ -414,3 +416,10 @@ class _Attempt:
         if self.tried is None or isinstance(self.error, SURELY_NOT_CARRIED_OUT):
             return frozenset()
         return frozenset(self.tried.covers)
+
+    @property
+    def may_go_on(self) -> bool:
+        """
+        Whether the last write may be carried out yet: nobody answered it.
+        """
+        return bool(self.unknown) and isinstance(self.error, OutcomeUnknown)

@@ -16,7 +16,7 @@ import structlog
 
 from app.deliver import Delivered
 from app.domain.account import Room
-from app.domain.errors import OutcomeUnknown, StoreUnavailable
+from app.domain.errors import StoreUnavailable
 from app.domain.member import Claim
 
 log = structlog.get_logger(__name__)
@@ -317,10 +317,11 @@ class AccountLoop:
     async def _deliver(self, claim: Claim, *, is_probe: bool) -> None:
         running = asyncio.get_running_loop()
         left_at = running.time()
-        may_go_on = False
+        # Unless we are told that it is over.
+        may_go_on = True
         try:
             delivered = await self._deliveries.deliver(claim, is_probe=is_probe)
-            may_go_on = isinstance(delivered.error, OutcomeUnknown)
+            may_go_on = delivered.may_go_on
         except StoreUnavailable as error:
             log.warning("outcome not recorded, the lease decides", account=self._account, why=str(error))
             return

@@ -352,10 +352,11 @@ class TestReadFirst:
         Nothing is put down as tried, whatever became of the read.
         """
         world.read_error = OutcomeUnknown("timeout", "No answer.")
-        await deliver(world, claim(pending(told=Told.UNKNOWN)))
+        delivered = await deliver(world, claim(pending(told=Told.UNKNOWN)))
 
         assert world.steps == ["read", "settle"]
         assert world.settlement.unknown == frozenset()
+        assert not delivered.may_go_on
         assert world.settlement.spent_at == NOON - PAUSED_FOR
 
     async def test_a_write_that_failed_after_the_read(self, world: World) -> None:
@@ -404,6 +405,7 @@ class TestFailures:
 
         settlement = world.settlement
         assert (settlement.told, settlement.outcome) == ({}, str(error.code))
+        assert delivered.may_go_on == isinstance(error, OutcomeUnknown)
         assert settlement.unknown == ({EXPORT} if is_in_doubt else set())
         assert settlement.retry_at == NOON + retry_after * SECOND
         assert settlement.spent_at == (NOON - PAUSED_FOR if is_spent else None)

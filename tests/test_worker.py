@@ -109,7 +109,7 @@ class World:
             await self.account.judge(held.member_id, error, is_probe=is_probe)
         if isinstance(error, CallFailed):
             self.due.append(held)
-            return Delivered(error, self.clock())
+            return Delivered(error, self.clock(), may_go_on=isinstance(error, OutcomeUnknown))
         if error is not None:
             raise error
         self.delivered.append(held.member_id)
