@@ -355,8 +355,9 @@ class _Bucket:
         self._under_way = 0
         # Those of the calls under way whose headers have come.
         self._heard = 0
-        # Calls that ended without telling a window since the last one that told it.
-        self._silent = 0
+        # Calls that have ended without telling a window since the last one that told it: in this window, and in the one
+        # before. Those from further back count in none that is to come: else an outage would use up the limit for good.
+        self._silent = self._silent_before = 0
         self._shut_until = float("-inf")
         self._live_refused_at = float("-inf")
 
@@ -490,7 +491,7 @@ class _Bucket:
         if self._limit is None:
             return 0 if self._under_way else 1
         allowed = self._allowed(now, self._limit)
-        room = min(allowed - self._own, self._limit - self._window.used - self._unanswered - self._silent)
+        room = min(allowed - self._own, self._limit - self._window.used - self._unsure)
         if self._window.name is None:
             room = min(room, MOST_UNCONFIRMED - max(0, self._unanswered - self._strays))
         if backfill:
@@ -542,8 +543,8 @@ class _Bucket:
         if self._limit is None or limit < self._limit or used >= window.used:
             self._limit = limit
         window.answers += 1
-        window.silent += self._silent
-        self._silent = 0
+        window.silent += self._silent + self._silent_before
+        self._silent = self._silent_before = 0
         window.used = max(window.used, used)
         if self._is_shared:
             window.seen = (now - window.started, window.used - self._ours_left)
@@ -612,6 +613,13 @@ class _Bucket:
         return self._under_way - self._heard
 
     @property
+    def _unsure(self) -> int:
+        """
+        Calls of which nobody has told the window: they may count in this one.
+        """
+        return self._unanswered + self._silent + self._silent_before
+
+    @property
     def _own(self) -> int:
         """
         Our calls that may count in this window, with those of processes that share the budget. One under way at its
@@ -625,7 +633,7 @@ class _Bucket:
         Those of this process.
         """
         window = self._window
-        seen = window.answers + window.silent + self._silent + self._unanswered
+        seen = window.answers + window.silent + self._unsure
         return max(seen, window.granted - window.tokens)
 
     def _allowed(self, now: float, limit: int) -> int:
@@ -689,6 +697,7 @@ class _Bucket:
             carried=self._unanswered + self._silent,
             foreign_before=last.foreign_before if last.name is None else last.foreign,
         )
+        self._silent_before, self._silent = self._silent, 0
 
     def _resume(self, former: _Window, now: float) -> None:
         """

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.budget import BACKFILL_SHARE, LIVE_GOES_FIRST, MOST_UNCONFIRMED, Budget
+from app.domain.budget import BACKFILL_SHARE, LIVE_GOES_FIRST, MOST_UNCONFIRMED, Budget, Taken, grant
 from tests.factories import HOUR, MINUTE, NOON, SECOND
 
 LIMIT = 600
@@ -301,6 +301,30 @@ def test_a_window_that_outlives_its_time_is_taken_up_again() -> None:
 
     assert early <= MOST_UNCONFIRMED
     assert max(end.ours.values()) <= OURS + MOST_UNCONFIRMED
+
+
+@pytest.mark.parametrize("is_shared", [False, True], ids=["alone", "shared"])
+@pytest.mark.parametrize("share", [0.05, 0.8])
+def test_calls_that_nobody_answers_count_for_two_minutes_at_most(share: float, *, is_shared: bool) -> None:
+    """
+    In an outage of hours there are calls again and again, although no answer tells in which minutes the others count.
+    """
+    budget, taken = Budget(share, is_shared=is_shared), Taken()
+    left: Counter[int] = Counter()
+    for second in range(4 * 3600):
+        now = NOON + second * SECOND
+        wish = budget.wish(*USER, now)
+        if wish is not None:
+            taken, gets = grant(taken, wish)
+            budget.granted(*USER, now, wish, gets)
+        if budget.take(*USER, now):
+            left[second // 60] += 1
+            if second == 0:
+                learn(budget, (20, 19, NOON + MINUTE), now)
+            budget.ended(*USER, now)
+
+    assert all(left[minute] or left[minute + 1] for minute in range(239))
+    assert max(left.values()) <= max(1, share * 20)
 
 
 STEPS = st.lists(

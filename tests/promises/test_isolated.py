@@ -151,6 +151,31 @@ def test_an_outage_of_80_hours_costs_nobody_anything(tmp_path: Path, kind: str) 
         assert calls["POST /user"] <= len(PEOPLE) + 1
 
 
+@pytest.mark.parametrize(
+    "fault", [Html(status=503, with_rate_headers=False), Hang(applied=False)], ids=["pages of a proxy", "no answers"]
+)
+def test_an_outage_that_tells_no_limit_uses_none_of_it_up(tmp_path: Path, fault: AnyFault) -> None:
+    """
+    Two hours of probes that may have counted somewhere, five times our share of a minute: once answers come again,
+    everybody is told within minutes.
+    """
+
+    async def story(world: World) -> None:
+        await enter(world, "first@example.com")
+        await world.work_until_told()
+        world.sailthru.faults.set([Rule(fault)])
+        await enter(world, *PEOPLE)
+        await world.sleep(2 * 3600)
+        world.sailthru.faults.set([])
+        await world.work_until_told(patience=5 * MINUTE)
+
+    with World(tmp_path, limits={("POST", "/user"): 30}) as world:
+        world.run(story(world))
+
+        assert world.sailthru.members(LIST) == {"first@example.com", *PEOPLE}
+        assert world.account()["over_limit"] == {}
+
+
 def calls_of(world: World) -> dict[str, int]:
     calls: dict[str, int] = world.account()["calls"]
     return calls
