@@ -37,7 +37,7 @@ from app.store.engine import Database
 from tests.factories import NOON
 from tests.places import PLACE
 from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, HOOK, LYTICS_TOKEN, WEBHOOK_TOKEN, settings
-from tests.virtual_time import VirtualTimeLoop
+from tests.virtual_time import VirtualTimeLoop, whereabouts
 
 T = TypeVar("T")
 SELDOM = timedelta(minutes=10)
@@ -264,7 +264,8 @@ class World:
         ends = self.real_clock() + patience
         pause = 1.0
         while not await holds():
-            assert self.real_clock() < ends, "This did not come to hold."
+            if self.real_clock() >= ends:
+                raise AssertionError(f"This did not come to hold. {await self._how_it_stands()}")
             await self.sleep(pause)
             pause = min(2 * pause, 600.0)
 
@@ -278,6 +279,15 @@ class World:
             return all(e["state"] == "running" and e["counts"]["pending"] == 0 for e in exports)
 
         await self.work_until(is_told, patience=patience)
+
+    async def _how_it_stands(self) -> dict[str, Any]:
+        seen = self.account()
+        return {
+            "exports": [(e["state"], e["reason"], e["counts"]) for e in (await self.admin("/exports"))["items"]],
+            "accounts": (await self.admin("/authorizations"))["items"],
+            "sailthru": {name: seen[name] for name in ("calls", "answers", "faults", "over_limit")},
+            "tasks": whereabouts(asyncio.get_running_loop()),
+        }
 
     async def die(self) -> None:
         """

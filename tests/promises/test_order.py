@@ -15,6 +15,7 @@ from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS
 from app.sandbox.faults import AnyFault, Error, Hang, Html, Reset
 from app.sandbox.rules import Rule
+from tests.factories import HOUR
 from tests.service import LIST
 from tests.world import World
 
@@ -96,10 +97,10 @@ def test_whatever_is_answered_each_persons_changes_are_told_in_order(tmp_path: P
             answer = await world.send(batch)
             assert answer.json() == {"accepted": len(people), "ignored": 0, "rejected": 0}
             await world.sleep(dice.choice([0.1, 1, 5, 30, 60]))
-        await world.work_until_told()
+        await world.work_until_told(patience=3 * HOUR)
         world.sailthru.faults.set([])
         await world.admin("/dead-letters/redrive", method="POST", json={"all": True})
-        await world.work_until_told()
+        await world.work_until_told(patience=3 * HOUR)
 
     with World(tmp_path, told=calls) as world:
         world.run(story(world))
