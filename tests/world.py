@@ -27,7 +27,7 @@ import structlog
 from fastapi import FastAPI
 from sqlalchemy import Connection
 
-from app import main
+from app import backfill_loop, main
 from app.main import Outside, Service, create_app
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
@@ -413,6 +413,7 @@ def _patches() -> Iterator[None]:
         mock.patch.object(Database, "close", _close_in_time_that_stands),
         # There is one replica at a time, so nobody has to look for what another one left.
         mock.patch.multiple(main, LOOK_FOR_DUE=SELDOM, LOOK_FOR_ORDERS=SELDOM, LOOK_AT_ACCOUNTS=SELDOM),
+        mock.patch.object(backfill_loop, "LOOK_EVERY", SELDOM),
         # It listens at all times, and its connection knows no virtual time.
         mock.patch.object(Database, "doorbell", return_value=None),
     ):
