@@ -99,6 +99,12 @@ class Gate(Protocol):
         """
         ...
 
+    async def leave_probe(self) -> None:
+        """
+        The probe that was made asked for nothing, so that it told nothing: somebody else makes the next one at once.
+        """
+        ...
+
 
 class Meter(Protocol):
     """
@@ -203,12 +209,17 @@ class Deliverer:
         try:
             await self._carry_out(attempt)
         except _LeaseLost:
+            if is_probe:
+                await self._gate.leave_probe()
             return Delivered(None, None)
         except CallFailed as failed:
             attempt.error = failed
         # Where there was nothing to ask for, nothing was heard of how the account stands.
-        is_asked = claim.call.is_read or claim.call.is_write
-        spent_at = await self._gate.judge(claim.member_id, attempt.error, is_probe=is_probe) if is_asked else None
+        spent_at: datetime | None = None
+        if claim.call.is_read or claim.call.is_write:
+            spent_at = await self._gate.judge(claim.member_id, attempt.error, is_probe=is_probe)
+        elif is_probe:
+            await self._gate.leave_probe()
         settlement = self._settlement(attempt, spent_at)
         self._meter.attempted(claim.account, settlement.outcome)
         settled = await self._members.settle(settlement)

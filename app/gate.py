@@ -151,10 +151,15 @@ class Gate:
         if self._looked_at is not None and timedelta(0) <= now - self._looked_at < LOOK_EVERY:
             return
         before = self.standing.pause
-        found = await self._standings.load(self._account)
-        self._looked_at = now
         if self._is_saved:
-            self.standing = self._stored = found
+            found = await self._standings.load(self._account)
+            # A call that ended meanwhile knows more.
+            if self._is_saved:
+                self.standing = self._stored = found
+        else:
+            # No call may be left whose end would save it; and the probe of a pause that is not stored is nobody's.
+            await self._save(self.standing, now)
+        self._looked_at = now
         if self.standing.pause is not before:
             pause = self.standing.pause
             log.info("another replica found how the account stands", account=self._account, pause=pause and str(pause))
@@ -175,13 +180,12 @@ class Gate:
 
     async def leave_probe(self) -> None:
         """
-        Nobody is there to call for: whoever has somebody makes the probe.
+        Nobody was called for: whoever has somebody makes the probe, at once.
         """
         if self._is_shared and self.is_paused:
-            now = self._clock()
-            left = replace(self.standing, probe_at=now)
-            _, self.standing = await self._standings.save(self._account, self._stored, left, now)
-            self._stored = self.standing
+            before, now = self.standing, self._clock()
+            self.standing = replace(before, probe_at=now)
+            await self._save(before, now)
 
     def room(self, in_flight: int, *, overtaken: int = 0) -> Room:
         """

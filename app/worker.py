@@ -265,8 +265,7 @@ class AccountLoop:
         # It may have been stopped while it asked for room.
         if not self._stopping:
             claims = await self._members.claim(self._account, room=room, lease_for=self._deliveries.lease_for)
-        if room.is_probe and not claims:
-            await self._gate.leave_probe()
+        has_called = False
         for claim in claims:
             if claim.member_id in self._called:
                 # Our clock was set forward, so that the lease of the call under way, or the rest after it, seemed over.
@@ -277,6 +276,9 @@ class AccountLoop:
             call = asyncio.create_task(self._deliver(claim, is_probe=room.is_probe))
             self._calls[call] = asyncio.get_running_loop().time()
             call.add_done_callback(self._ended)
+            has_called = True
+        if room.is_probe and not has_called:
+            await self._gate.leave_probe()
         self._wants_room = len(claims) >= room.calls
         self._has_backlog = self._wants_room and not any(claim.is_backfill for claim in claims)
         self._has_backfills = len(claims) >= room.backfill_calls

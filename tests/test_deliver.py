@@ -54,6 +54,7 @@ class World:
         self.settled = Settled(is_ours=True)
         self.draw = 0.0
         self.judged: list[tuple[int, CallFailed | None, bool]] = []
+        self.probes_left = 0
         self.is_outage = False
 
     async def ensure(self, name: str, *, is_again: bool = False) -> None:
@@ -107,6 +108,9 @@ class World:
         is_own = isinstance(error, Transient | OutcomeUnknown | UnknownList) and not self.is_outage
         return self.clock() - PAUSED_FOR if is_own else None
 
+    async def leave_probe(self) -> None:
+        self.probes_left += 1
+
     @property
     def settlement(self) -> Settlement:
         (one,) = self.settlements
@@ -131,7 +135,7 @@ def world(clock: Clock) -> World:
     return World(clock)
 
 
-async def deliver(world: World, held: Claim) -> Delivered:
+async def deliver(world: World, held: Claim, *, is_probe: bool = False) -> Delivered:
     deliverer = Deliverer(
         world,
         world,
@@ -143,7 +147,7 @@ async def deliver(world: World, held: Claim) -> Delivered:
         clock=world.clock,
         draw=lambda: world.draw,
     )
-    return await deliverer.deliver(held)
+    return await deliverer.deliver(held, is_probe=is_probe)
 
 
 class TestOk:
@@ -287,6 +291,21 @@ class TestLease:
 
         assert not {"tell", "read", "settle"} & set(world.steps)
         assert delivered == Delivered(None, None)
+
+    async def test_a_probe_that_asked_for_nothing_is_left_to_somebody_else(self, world: World) -> None:
+        """
+        Who flipped meanwhile has nothing to tell, and who lost the lease may not: nothing was heard of the account.
+        """
+        await deliver(world, claim(pending(told=Told.IN)), is_probe=True)
+        asked = list(world.judged)
+        world.holds = False
+        await deliver(world, claim(pending(list_ready=False)), is_probe=True)
+        left = world.probes_left
+        world.holds = True
+        await deliver(world, claim(), is_probe=True)
+
+        assert (asked, left) == ([], 2)
+        assert (world.judged, world.probes_left) == ([(1, None, True)], 2)
 
     async def test_a_store_that_took_long_is_asked_for_the_whole_lease_again(self, world: World) -> None:
         """

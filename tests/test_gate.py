@@ -205,21 +205,36 @@ async def test_a_standing_that_could_not_be_saved_is_saved_later(
     world: World, log: list[MutableMapping[str, Any]]
 ) -> None:
     """
-    With the next call that ends; the alarm is told at once, and once.
+    With the next look: no call may be left whose end would save it, and a probe of a pause that is not stored is
+    nobody's. The alarm is told at once, and once.
     """
     world.store.is_away = True
     await world.first.judge(1, REFUSED, is_probe=False)
+    await world.first.look()
     told = events(log)
+    is_paused, unsaved = world.first.is_paused, world.store.standing
     world.store.is_away = False
     await world.look()
-    is_still_paused, unsaved = world.first.is_paused, world.store.standing
-    await world.first.judge(2, REFUSED, is_probe=False)
     await world.look()
 
-    assert told == ["the account's standing could not be saved", PAUSED]
-    assert (is_still_paused, unsaved) == (True, Standing())
+    assert told == ["the account's standing could not be saved", PAUSED, "the account's standing could not be saved"]
+    assert (is_paused, unsaved) == (True, Standing())
     assert world.store.standing == world.second.standing == Standing().paused(Pause.REFUSED, REFUSED, NOON)
-    assert events(log)[2:] == [FOUND]
+    assert events(log)[3:] == [FOUND]
+    world.clock.advance(FIRST_PROBE_WAIT)
+    assert await world.first.may_probe()
+
+
+async def test_what_could_not_be_saved_is_saved_with_the_next_call_that_ends(world: World) -> None:
+    """
+    Also where nobody looks before.
+    """
+    world.store.is_away = True
+    await world.first.judge(1, REFUSED, is_probe=False)
+    world.store.is_away = False
+    await world.first.judge(2, REFUSED, is_probe=False)
+
+    assert world.store.standing == Standing().paused(Pause.REFUSED, REFUSED, NOON)
 
 
 async def test_what_could_not_be_saved_does_not_undo_what_others_found(world: World) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from app.domain.account import OUTAGE_FAILURES, Standing
+from app.domain.errors import StoreUnavailable
 from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS, Audience
-from app.sandbox.faults import AnyFault, Error, Hang, Html, Slow
+from app.sandbox.faults import AnyFault, Error, Hang, Html, Reset, Slow
 from app.sandbox.rules import Rule
+from app.store.accounts import Accounts
 from tests.factories import HOUR, MINUTE, SECOND
 from tests.service import API_KEY, LIST
 from tests.world import World
@@ -174,6 +177,35 @@ def test_an_outage_that_tells_no_limit_uses_none_of_it_up(tmp_path: Path, fault:
 
         assert world.sailthru.members(LIST) == {"first@example.com", *PEOPLE}
         assert world.account()["over_limit"] == {}
+
+
+def test_a_pause_that_could_not_be_stored_ends_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The database is away just when the last call of all shows an outage, so that no other call's end can store it.
+    """
+    save, lost = Accounts.save, [StoreUnavailable("The database is away.")]
+
+    async def save_later(self: Accounts, *standings: Any) -> tuple[Standing, Standing]:
+        if lost:
+            raise lost.pop()
+        return await save(self, *standings)
+
+    async def story(world: World) -> None:
+        await enter(world, "first@example.com")
+        await world.work_until_told()
+        world.sailthru.faults.set([Rule(Reset(applied=False))])
+        for address in PEOPLE[:OUTAGE_FAILURES]:
+            await enter(world, address)
+            await world.sleep(2)
+        world.sailthru.faults.set([])
+        assert not lost
+        await world.work_until_told(patience=5 * MINUTE)
+
+    monkeypatch.setattr(Accounts, "save", save_later)
+    with World(tmp_path) as world:
+        world.run(story(world))
+
+        assert world.sailthru.members(LIST) == {"first@example.com", *PEOPLE[:OUTAGE_FAILURES]}
 
 
 def calls_of(world: World) -> dict[str, int]:
