@@ -265,20 +265,12 @@ class AccountLoop:
         # It may have been stopped while it asked for room.
         if not self._stopping:
             claims = await self._members.claim(self._account, room=room, lease_for=self._deliveries.lease_for)
-        has_called = False
-        for claim in claims:
-            if claim.member_id in self._called:
-                # Our clock was set forward, so that the lease of the call under way, or the rest after it, seemed over.
-                # What that call does is found out when the lease of this claim is over.
-                log.warning("claimed again during a call", account=self._account, member=claim.member_id)
-                continue
-            self._called.add(claim.member_id)
-            call = asyncio.create_task(self._deliver(claim, is_probe=room.is_probe))
-            self._calls[call] = asyncio.get_running_loop().time()
-            call.add_done_callback(self._ended)
-            has_called = True
-        if room.is_probe and not has_called:
-            await self._gate.leave_probe()
+        if not self._call_for(claims, is_probe=room.is_probe):
+            if room.is_probe:
+                await self._gate.leave_probe()
+            if claims:
+                # Others may be due.
+                return timedelta(0)
         self._wants_room = len(claims) >= room.calls
         self._has_backlog = self._wants_room and not any(claim.is_backfill for claim in claims)
         self._has_backfills = len(claims) >= room.backfill_calls
@@ -292,6 +284,24 @@ class AccountLoop:
             opens_at = self._gate.opens_at()
             due_at = max(due_at, opens_at or self._clock() + HELD_BACK_PAUSE)
         return self._until(due_at)
+
+    def _call_for(self, claims: list[Claim], *, is_probe: bool) -> int:
+        """
+        Begin a call for each of them; returns how many there are.
+        """
+        begun = 0
+        for claim in claims:
+            if claim.member_id in self._called:
+                # Our clock was set forward, so that the lease of the call under way, or the rest after it, seemed over.
+                # What that call does is found out when the lease of this claim is over.
+                log.warning("claimed again during a call", account=self._account, member=claim.member_id)
+                continue
+            self._called.add(claim.member_id)
+            call = asyncio.create_task(self._deliver(claim, is_probe=is_probe))
+            self._calls[call] = asyncio.get_running_loop().time()
+            call.add_done_callback(self._ended)
+            begun += 1
+        return begun
 
     def _until_there_is_room(self) -> timedelta:
         # Calls under way that turn out to be slow make room too.

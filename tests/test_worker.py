@@ -587,6 +587,28 @@ def test_nobody_is_called_while_a_call_that_was_given_up_may_still_be_carried_ou
     assert run(work()) == calls
 
 
+def test_whoever_rests_after_a_call_keeps_nobody_waiting() -> None:
+    """
+    The only place is for somebody who may not be called for yet, since our clock was set forward: the next one is.
+    """
+
+    async def work() -> list[int]:
+        clock = LoopClock(NOON)
+        world = World(Clock(), due=1)
+        world.errors = [OutcomeUnknown("timeout", "No answer.")]
+        loop = AccountLoop(ACCOUNT, world, world, Gate(ACCOUNT, world, clock, concurrency=1), clock)
+        task = asyncio.create_task(loop.run())
+        await asyncio.sleep(1)
+        world.due = [claim(member_id=0), claim(member_id=1)]
+        loop.wake()
+        await asyncio.sleep(1)
+        loop.stop()
+        await task
+        return world.delivered
+
+    assert run(work()) == [1]
+
+
 async def test_a_chore_has_its_turn_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     At the start and each time that it wants it, also if it failed; a stop does not wait for the next.

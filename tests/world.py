@@ -285,6 +285,7 @@ class World:
         return {
             "exports": [(e["state"], e["reason"], e["counts"]) for e in (await self.admin("/exports"))["items"]],
             "accounts": (await self.admin("/authorizations"))["items"],
+            "gates": [vars(gate) for gate in self.service._gates.values()],
             "sailthru": {name: seen[name] for name in ("calls", "answers", "faults", "over_limit")},
             "tasks": whereabouts(asyncio.get_running_loop()),
         }
