@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)
 STORE_PAUSE = timedelta(seconds=1)
 HELD_BACK_PAUSE = timedelta(seconds=1)
+# Somebody is due whom a claim did not get, since another transaction holds the row.
+LOCKED_PAUSE = timedelta(milliseconds=50)
 # One look a minute even if nothing wakes us: a clock that was set back must not put a member to sleep for good.
 LONGEST_SLEEP = timedelta(minutes=1)
 # Until a chore that failed is tried again.
@@ -283,7 +285,8 @@ class AccountLoop:
         if due_at is not None and is_held_back:
             opens_at = self._gate.opens_at()
             due_at = max(due_at, opens_at or self._clock() + HELD_BACK_PAUSE)
-        return self._until(due_at)
+        wait = self._until(due_at)
+        return wait if claims else max(wait, LOCKED_PAUSE)
 
     def _call_for(self, claims: list[Claim], *, is_probe: bool) -> int:
         """

@@ -135,6 +135,7 @@ def steps() -> st.SearchStrategy[Step]:
         _step("die_soon", st.integers(1, 6)),
         _step("set_clock", st.sampled_from([-1, 0, 0, 1])),
         _step("redrive"),
+        _step("lose_store", st.sampled_from([0.05, 0.5])),
         # For as long as an outage may last.
         _step("wait", st.just(7200)),
     ]
@@ -209,11 +210,11 @@ class Histories(RuleBasedStateMachine):
         """
         In one webhook, of which a part may not be usable.
 
-        One by one while the process is about to die: of an array that is sent again after it was kept, a change that
-        came before its person's enter, and so moved nobody, counts the second time.
+        One by one while the process is about to die, or its store is lost now and then: of an array that is sent again
+        after it was kept, a change that came before its person's enter, and so moved nobody, counts the second time.
         """
         messages = [self._message(what) for what in whats]
-        if self.world.life.commits_left is None:
+        if self.world.life.commits_left is None and not self.world.store_lost:
             self._send(messages)
             return
         for message in messages:
@@ -241,8 +242,15 @@ class Histories(RuleBasedStateMachine):
         addresses = frozenset({_address(person, 0) or "", _address(person, 1) or ""})
         self.world.sailthru.faults.set([Rule(ANSWERS[name], ids=addresses)], seed=self.seed)
 
+    def lose_store(self, chance: float) -> None:
+        """
+        From now on some questions to the database are not answered; some of those were carried out.
+        """
+        self.world.store_lost = chance
+
     def heal(self) -> None:
         self.world.sailthru.faults.set([])
+        self.world.store_lost = 0
 
     def read_behind(self, seconds: float) -> None:
         self.world.sailthru.switches.stale_read_seconds = seconds
@@ -267,6 +275,7 @@ class Histories(RuleBasedStateMachine):
         self.world.step = hours * HOUR
 
     def redrive(self) -> None:
+        self.world.store_lost = 0
         self.live(self._redrive)
 
     @invariant()
@@ -315,6 +324,7 @@ class Histories(RuleBasedStateMachine):
         """
         world = self.world
         world.life.commits_left = None
+        world.store_lost = 0
         self.set_clock(0)
         world.sailthru.faults.set([])
         world.sailthru.switches.stale_read_seconds = 0.0
@@ -357,7 +367,11 @@ class Histories(RuleBasedStateMachine):
         bodies = [message.body() for message in messages]
 
         async def send() -> int:
-            return (await self.world.send(bodies[0] if len(bodies) == 1 else bodies)).status_code
+            # Who is sent away comes again.
+            while True:
+                answer = await self.world.send(bodies[0] if len(bodies) == 1 else bodies)
+                if answer.status_code != 503 or not self.world.store_lost:
+                    return answer.status_code
 
         status = self.live(send)
         usable = [one for one in messages if one.address is not None or one.kind is not Kind.ENTER]

@@ -609,6 +609,26 @@ def test_whoever_rests_after_a_call_keeps_nobody_waiting() -> None:
     assert run(work()) == [1]
 
 
+def test_whoever_is_due_and_locked_is_looked_for_some_times_a_second() -> None:
+    """
+    A claim leaves out whose row another transaction holds: the loop does not go round without a pause meanwhile.
+    """
+
+    async def work() -> int:
+        clock = LoopClock(NOON)
+        world = World(Clock())
+        world.due_at = NOON
+        loop = AccountLoop(ACCOUNT, world, world, Gate(ACCOUNT, world, clock, concurrency=4), clock)
+        task = asyncio.create_task(loop.run())
+        await asyncio.sleep(1)
+        claims = len(world.claims)
+        loop.stop()
+        await task
+        return claims
+
+    assert run(work()) == pytest.approx(20, abs=1)
+
+
 async def test_a_chore_has_its_turn_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     At the start and each time that it wants it, also if it failed; a stop does not wait for the next.

@@ -28,6 +28,7 @@ from fastapi import FastAPI
 from sqlalchemy import Connection
 
 from app import backfill_loop, main
+from app.domain.errors import StoreUnavailable
 from app.main import Outside, Service, create_app
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
@@ -71,7 +72,8 @@ class _Life:
     One process: from its start to its end, which may be after any commit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loses_store: Callable[[], bool]) -> None:
+        self.loses_store = loses_store
         self.over = asyncio.Event()
         self.commits_left: int | None = None
         self.transactions: set[asyncio.Task[Any]] = set()
@@ -88,6 +90,14 @@ class _Life:
     def check(self) -> None:
         if self.over.is_set():
             raise asyncio.CancelledError
+
+    def reach_store(self) -> None:
+        """
+        Raises:
+            StoreUnavailable: this time it can't be reached; or its answer is lost, where it was asked before.
+        """
+        if self.loses_store():
+            raise StoreUnavailable("The test has cut the connection.")
 
     def committed(self) -> None:
         if self.commits_left is not None:
@@ -130,6 +140,7 @@ class World:
         is_quiet: logs nothing.
 
     Attributes:
+        store_lost: which part of all questions to the database goes wrong, from now on.
         told_at: when each of `told` left.
         signatures: of all calls that left, with `told`.
         errors: the bodies of all answers that are no success.
@@ -144,6 +155,7 @@ class World:
     seed: int = 0
     step: timedelta = timedelta(0)
     joins_repeated: float = 0
+    store_lost: float = 0
     deaths: int = 0
     told: list[dict[str, Any]] | None = None
     is_quiet: bool = True
@@ -301,6 +313,8 @@ class World:
         Throw away what is left of a process that died, and start the next on what it had committed.
         """
         self.deaths += 1
+        # A process that does not find it at its start is started again.
+        self.store_lost = 0
         self.note()
         await self.life.end()
         await self.service.database.close()
@@ -333,7 +347,7 @@ class World:
         await self._start()
 
     async def _start(self) -> None:
-        self.life = _Life()
+        self.life = _Life(lambda: self.store_lost > 0 and self.dice.random() < self.store_lost)
         outside = Outside(
             clock=self.clock,
             draw=self.dice.random,
@@ -383,8 +397,10 @@ _write, _change, _read, _shut = Database.write, Database.change, Database.read, 
 async def _write_while_alive(self: Database, work: Callable[[Connection], T]) -> T:
     life = _LIVES[self]
     life.check()
+    life.reach_store()
     result = await life.in_time_that_stands(_write(self, work))
     life.committed()
+    life.reach_store()
     return result
 
 
@@ -395,6 +411,7 @@ async def _change_while_alive(self: Database, work: Callable[[Connection], T]) -
 async def _read_while_alive(self: Database, work: Callable[[Connection], T]) -> T:
     life = _LIVES[self]
     life.check()
+    life.reach_store()
     result = await life.in_time_that_stands(_read(self, work))
     life.check()
     return result

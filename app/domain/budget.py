@@ -376,6 +376,7 @@ class _Bucket:
             self._begin(window.started + minutes * _WINDOW)
         self._shut_until = min(self._shut_until, now + _WINDOW)
         self._live_refused_at = min(self._live_refused_at, now)
+        self._window.tokens_at = min(self._window.tokens_at, now)
 
     def room(self, now: float, *, backfill: bool) -> int:
         """

@@ -327,6 +327,35 @@ def test_calls_that_nobody_answers_count_for_two_minutes_at_most(share: float, *
     assert max(left.values()) <= max(1, share * 20)
 
 
+def test_a_clock_that_is_set_back_while_tokens_are_asked_for_puts_nothing_off() -> None:
+    """
+    The last tokens seem to have come in the future: who finds none now comes again within a minute all the same.
+    """
+    budget, taken = Budget(0.5, is_shared=True), Taken()
+
+    def ask(*, before: datetime, after: datetime) -> None:
+        nonlocal taken
+        wish = budget.wish(*USER, before)
+        if wish is not None:
+            taken, gets = grant(taken, wish)
+            budget.granted(*USER, after, wish, gets)
+
+    ask(before=NOON, after=NOON)
+    assert budget.take(*USER, NOON)
+    learn(budget, (300, 299, NOON + MINUTE), NOON)
+    budget.ended(*USER, NOON)
+    # No answer has named the next minute yet, and all tokens of it are under way.
+    later = NOON + MINUTE + 10 * SECOND
+    ask(before=later, after=later)
+    while budget.take(*USER, later):
+        pass
+    back = later - 2 * HOUR
+    ask(before=later, after=back)
+
+    assert not budget.take(*USER, back)
+    assert back <= budget.opens_at(*USER, back) <= back + MINUTE
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("take"), st.integers(1, 60), st.booleans()),
