@@ -358,7 +358,8 @@ class AccountLoop:
 
 class Worker:
     """
-    Everything that runs beside the web doors: one loop for each account, and one that names new exports.
+    Everything that runs beside the web doors: one loop for each account, one that names new exports, and one that does
+    for members what was ordered of their export.
 
     Args:
         loops: by account.
@@ -390,6 +391,7 @@ class Worker:
         self._stopped = asyncio.Event()
         self._loops = loops
         self._exports_changed = asyncio.Event()
+        self._orders_changed = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -412,14 +414,20 @@ class Worker:
         An export was started, named, resumed or stopped: look after its name, its list and its members.
         """
         self._exports_changed.set()
+        self._orders_changed.set()
 
     def start(self) -> None:
         """
         Begin with what the store holds.
         """
-        self._exports_changed.set()
+        self.exports_changed()
         self._tasks = [asyncio.create_task(loop.run()) for loop in self._loops.values()]
-        self._tasks.append(asyncio.create_task(self._look_after_exports()))
+        # Apart: to name all exports takes a timeout for each whose name or list nobody answers for, and orders of the
+        # others don't wait for that.
+        self._tasks += [
+            asyncio.create_task(self._look_after("names", self._exports_changed, self._name_all)),
+            asyncio.create_task(self._look_after("orders", self._orders_changed, self._carry_out_orders)),
+        ]
         if self._backfills is not None:
             self._tasks.append(asyncio.create_task(self._backfills.run()))
         self._tasks += [asyncio.create_task(self._do(name, chore)) for name, chore in self._chores.items()]
@@ -430,7 +438,7 @@ class Worker:
         """
         self._stopping = True
         self._stopped.set()
-        self._exports_changed.set()
+        self.exports_changed()
         if self._backfills is not None:
             self._backfills.stop()
         for loop in self._loops.values():
@@ -444,27 +452,36 @@ class Worker:
         await asyncio.gather(*(loop.drain(patience=self._drain_patience) for loop in self._loops.values()))
         await self._members.flush()
 
-    async def _look_after_exports(self) -> None:
+    async def _look_after(self, what: str, changed: asyncio.Event, look: Callable[[], Awaitable[bool]]) -> None:
+        """
+        Look whenever something has changed, and again after a pause that grows where a look left something unfinished.
+        """
         pause = FIRST_PAUSE
         is_unfinished = False
         while True:
             wait = pause if is_unfinished else self._looks_every
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._exports_changed.wait(), None if wait is None else wait.total_seconds())
+                await asyncio.wait_for(changed.wait(), None if wait is None else wait.total_seconds())
             if self._stopping:
                 return
-            pause = FIRST_PAUSE if self._exports_changed.is_set() else min(2 * pause, LONGEST_PAUSE)
-            self._exports_changed.clear()
+            pause = FIRST_PAUSE if changed.is_set() else min(2 * pause, LONGEST_PAUSE)
+            changed.clear()
             try:
-                is_unfinished = await self._name_exports()
-                is_unfinished |= await self._carry_out_orders()
+                is_unfinished = await look()
             except StoreUnavailable as error:
-                log.warning("store unavailable, naming waits", why=str(error))
+                log.warning("store unavailable, exports wait", what=what, why=str(error))
                 is_unfinished = True
             except Exception:
                 # A mistake of ours must not end the loop; it is told once a round.
-                log.exception("looking after exports failed")
+                log.exception("looking after exports failed", what=what)
                 is_unfinished = True
+
+    async def _name_all(self) -> bool:
+        try:
+            return await self._name_exports()
+        finally:
+            # Whoever waits for an export that has its name and list now is made due.
+            self._orders_changed.set()
 
     async def _do(self, name: str, chore: Callable[[], Awaitable[timedelta]]) -> None:
         """

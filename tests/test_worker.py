@@ -240,6 +240,28 @@ class TestClaiming:
 
         assert world.woken == [7, 7, 7, 8]
 
+    async def test_they_do_not_wait_while_others_are_named(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """
+        Each name or list that nobody answers for takes a whole timeout.
+        """
+        hangs = asyncio.Event()
+
+        async def name_exports() -> bool:
+            await hangs.wait()
+            return False
+
+        monkeypatch.setattr(world, "name_exports", name_exports)
+        async with working(world) as worker:
+            await settled()
+            world.to_wake = [7]
+            worker.exports_changed()
+            await until(lambda: world.woken)
+            hangs.set()
+            world.to_wake = [8]
+            await until(lambda: 8 in world.woken)
+
+        assert world.woken == [7, 8]
+
 
 class TestPausing:
     async def test_refused_credentials_pause_the_account(self, clock: Clock) -> None:
