@@ -115,6 +115,7 @@ def test_whatever_is_answered_each_persons_changes_are_told_in_order(tmp_path: P
     by_person: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for call in calls:
         by_person[call["id"]].append(call)
-    assert len(calls) > len(people) * ROUNDS / 4
+    # Enough to be out of order: several for each person, although a used-up limit lets changes pass unseen.
+    assert len(calls) > len(people) * ROUNDS / 8
     for address, history in histories.items():
         history.assert_told_in_order(by_person[address])
