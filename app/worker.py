@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)
 STORE_PAUSE = timedelta(seconds=1)
 HELD_BACK_PAUSE = timedelta(seconds=1)
-# Somebody is due whom a claim did not get, since another transaction holds the row. Not for longer: a claim that only let
-# those go who had nothing to tell returns nobody as well, and many may be in line behind them.
+# Somebody is due whom a claim did not get, since another transaction holds the row. Not for longer: a claim that only
+# let those go who had nothing to tell returns nobody as well, and many may be in line behind them.
 LOCKED_PAUSE = timedelta(milliseconds=10)
 # One look a minute even if nothing wakes us: a clock that was set back must not put a member to sleep for good.
 LONGEST_SLEEP = timedelta(minutes=1)
