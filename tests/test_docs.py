@@ -1,6 +1,4 @@
-"""
-What a person must find in README.md and .env.example.
-"""
+"""What a person must find in README.md and .env.example."""
 
 import re
 from pathlib import Path
@@ -11,7 +9,7 @@ from app.__main__ import app
 from app.commands.exports import app as exports_app
 from app.metrics import Metrics
 from app.settings import Settings
-from app.web import (
+from app.web.api import (
     authorizations,
     dead_letters,
     erasures,
@@ -21,8 +19,8 @@ from app.web import (
     members,
     openapi,
     rejected_events,
-    webhooks,
 )
+from app.web.webhook import route as webhooks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -58,9 +56,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_explained(name: str) -> None:
-    """
-    In the example and in the README.
-    """
+    """In the example and in the README."""
     assert f"\n{name}=" in EXAMPLE
     assert f"`{name}`" in README
 
@@ -81,18 +77,14 @@ def test_every_call_is_explained(path: str) -> None:
 
 
 def test_the_baseline_of_the_bench_is_the_code_in_the_readme() -> None:
-    """
-    Whoever reads a ratio sees what it was divided by.
-    """
+    """Whoever reads a ratio sees what it was divided by."""
     _, _, code = (ROOT / "tests" / "bench" / "baseline.py").read_text().removeprefix('"""').partition('"""\n')
 
     assert f"```python\n{code.lstrip()}```\n" in README
 
 
 def test_the_example_is_what_the_settings_take() -> None:
-    """
-    As it stands it is valid; no secret is in it.
-    """
+    """As it stands it is valid; no secret is in it."""
     lines = [line.partition("=") for line in EXAMPLE.splitlines() if line and not line.startswith("#")]
     given = {name: value.strip("'") for name, _, value in lines}
 
