@@ -4,8 +4,9 @@ Sailthru counts calls per calendar minute and names each window by its end, in i
 identifies the window. When the window ends in our clock is learned from the answers, so clocks may differ.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
-from itertools import pairwise
+from operator import itemgetter
 
 from app.domain.retry import LONGEST_WINDOW
 
@@ -54,10 +55,11 @@ class Usage:
         return self._between(second)
 
     def _between(self, second: float) -> float:
-        for (earlier, fewer), (later, more) in pairwise(self._points):
-            if second < later:
-                return fewer + (more - fewer) * max(0.0, second - earlier) / (later - earlier)
-        return self._points[-1][1] if second >= self._points[-1][0] else self._points[0][1]
+        after = bisect_right(self._points, second, key=itemgetter(0))
+        if after in {0, len(self._points)}:
+            return self._points[max(after - 1, 0)][1]
+        (earlier, fewer), (later, more) = self._points[after - 1 : after + 1]
+        return fewer + (more - fewer) * (second - earlier) / (later - earlier)
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Permits:
         carried_over: calls granted in another window that may count in this one and are still to be reported.
         backfills_reported: own backfill calls that the shared limit knows of.
         replica_calls, replica_backfills: calls that other replicas have taken of this window.
-        replicas_known_at: when the last grant told them.
+        replicas_known_at: when the last grant reported them.
     """
 
     held: int = 0
