@@ -18,7 +18,6 @@ from app.sailthru.protocol import Credentials, RateLimit, encode, read_rate_limi
 # DELETE is missing on purpose: the service never deletes profiles or lists.
 Method = Literal["GET", "POST"]
 
-UNENCODABLE = "unencodable"
 LONGEST_CONNECT = timedelta(seconds=5)
 LARGEST_ANSWER_BYTES = 1_000_000
 _GZIP_WINDOW = 31
@@ -74,7 +73,7 @@ class SailthruClient:
         try:
             fields = encode(self._credentials, payload)
         except ValueError as error:
-            raise Permanent(UNENCODABLE, str(error)) from None
+            raise Permanent("unencodable", str(error)) from None
         async with self._free_lanes:
             if self._is_closed:
                 raise RuntimeError("This client is closed.")

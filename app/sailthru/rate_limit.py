@@ -9,7 +9,7 @@ from typing import Protocol
 from app.domain.errors import CallFailed, LimitReached, NotSent, Permanent, ShareUsedUp, StoreUnavailable
 from app.domain.rate_limit.limiter import RateLimiter
 from app.domain.rate_limit.share import ShareGrant, ShareRequest
-from app.sailthru.client import UNENCODABLE, Method
+from app.sailthru.client import Method
 from app.sailthru.lists import Caller
 from app.sailthru.protocol import RateLimit
 
@@ -90,7 +90,7 @@ class RateLimitedClient:
             was_sent = False
             raise
         except Permanent as error:
-            was_sent = error.code != UNENCODABLE
+            was_sent = error.code != "unencodable"
             raise
         finally:
             self._limiter.release(method, endpoint, self._clock(), was_sent=was_sent)
