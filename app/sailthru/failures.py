@@ -71,7 +71,7 @@ def failure_of(error: httpx.RequestError) -> Failure:
 
 
 def not_connected(error: Exception) -> Failure:
-    """Return why no connection could be made, as far as the error and its causes tell."""
+    """Return why no connection could be made, read from the error and its causes."""
     match why_unreachable(error):
         case Unreachable.UNKNOWN_HOST:
             return _UNKNOWN_HOST

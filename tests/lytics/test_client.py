@@ -5,7 +5,7 @@ import logging
 import socket
 import ssl
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import httpx
@@ -175,7 +175,7 @@ ERRORS: list[tuple[int, object, type[CallFailed], int | str, str]] = [
 async def test_error_says_what_to_do_next(
     status: int, body: object, error: type[CallFailed], code: int | str, next_step: str
 ) -> None:
-    """Its type tells the caller, its text tells the operator. An error in the body of a 200 counts too."""
+    """The type is for the caller, the text for the operator. An error in the body of a 200 counts too."""
     async with answering(status, body) as client:
         for ask in (
             lambda: client.audience("vip"),
@@ -253,6 +253,25 @@ async def test_lost_answer_is_transient(error: Exception, code: str) -> None:
 
     assert caught.value.code == code
     assert caught.value.__context__ is None
+
+
+def subclasses(error: type[BaseException]) -> Iterator[type[BaseException]]:
+    yield error
+    for child in error.__subclasses__():
+        yield from subclasses(child)
+
+
+@pytest.mark.parametrize("error", list(subclasses(httpx.RequestError)))
+async def test_every_httpx_error_is_transient(error: type[httpx.RequestError]) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise error("text of httpx")
+
+    async with client_of(handler) as client:
+        with pytest.raises(Transient) as caught:
+            await client.audience("vip")
+
+    is_timeout = issubclass(error, httpx.TimeoutException) and error is not httpx.ConnectTimeout
+    assert caught.value.code == ("timeout" if is_timeout else "unreachable")
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def minute_of(rate: RateLimit) -> int:
         "evenly, Sailthru's clock ahead",
         "evenly, Sailthru's clock behind",
         "in one burst, Sailthru's clock behind",
-        "evenly, begun limited a minute, clock behind",
+        "evenly, begun within a minute, clock behind",
         "no other tool, begun at a minute's end",
     ],
 )

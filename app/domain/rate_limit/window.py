@@ -14,7 +14,7 @@ WINDOW_SECONDS = LONGEST_WINDOW.total_seconds()
 NEVER = float("-inf")
 # How much longer a window lasts that outlived its expected end; doubles each time.
 FIRST_OVERRUN = 1.0
-# The last seconds of what we saw tell how fast other tools call after that.
+# After the last known point, other tools are expected to continue at the rate of these last seconds.
 _TREND_SECONDS = 20.0
 # When other tools call more than in the window before, extrapolate as if the window had begun this much earlier.
 _CAUTION_SECONDS = 3.0
@@ -64,7 +64,7 @@ class Usage:
 
 @dataclass
 class Permits:
-    """Calls of one window that the shared limit granted to this process. All zero when the limit is not shared.
+    """Calls of one window that the shared limit granted to this process. Without sharing, none are ever held.
 
     Attributes:
         held: granted calls that were not made yet.

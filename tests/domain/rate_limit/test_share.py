@@ -328,7 +328,7 @@ def test_backfills_of_all_replicas_leave_a_fifth_to_live_calls() -> None:
 
 
 def test_calls_of_replicas_are_not_mistaken_for_other_tools() -> None:
-    """The shared limit tells an idle replica which of the reported calls are ours."""
+    """An idle replica learns from the shared limit which of the reported calls are ours."""
     shared = Shared()
     busy, idle = shared.replica(), shared.replica()
     for second in range(30):
