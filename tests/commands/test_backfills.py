@@ -232,7 +232,7 @@ class TestBackfill:
         again = ask("export", "backfill", audience.name, "--cancel")
 
         assert (cancelled.code, cancelled.err) == (0, "")
-        assert " is cancelled. Read: 0.\nIt was cancelled by hand.\n" in cancelled.out
+        assert " is cancelled. Read: 0.\nIt was cancelled by an operator.\n" in cancelled.out
         assert (again.code, again.out) == (1, "")
         assert f"No backfill of export {number}, {list_of(audience)} is under way." in again.err
 

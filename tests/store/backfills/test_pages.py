@@ -24,7 +24,6 @@ from app.store.schema import dry_run_people, metadata, versions
 from tests.factories import ACCOUNT, MINUTE, NOON, Clock, Effect, change, enter, exit_, ns, room, settlement
 from tests.store.conftest import Running
 
-LEASE = 7
 PEOPLE = st.integers(0, 5)
 VARS = st.sampled_from([{}, {"x": 1}, {"x": 2}])
 # Before, at and after the time that counts for whom a scan finds.
@@ -61,11 +60,11 @@ STEPS = st.lists(
 async def run(backfills: Backfills, pages: list[list[MembershipChange]], *, is_dry_run: bool) -> Backfill:
     """The backfill of export 1 at its end."""
     backfill = await backfills.open(1, is_dry_run=is_dry_run)
-    (backfill,) = await backfills.claim(lease=LEASE, lease_for=MINUTE, most=1)
+    ((backfill, lease),) = [(c.backfill, c.lease) for c in await backfills.claim(lease_for=MINUTE, most=1)]
     for number, changes in enumerate(pages, start=1):
         following = str(number) if number < len(pages) else None
         page = Page(changes, Counter(), following, 99, NOON - timedelta(minutes=5))
-        kept = await backfills.keep(backfill, page, lease=LEASE)
+        kept = await backfills.keep(backfill, page, lease=lease)
         assert kept is not None
         backfill, _ = kept
     return backfill
