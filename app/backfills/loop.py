@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from app.backfills.ports import Backfills
+from app.backfills.needs import Backfills
 from app.backfills.scan import Backfiller
 from app.domain.backfill import Backfill, BackfillClaim
 from app.domain.errors import StoreUnavailable

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.backfills.ports import Backfills, Exports, Lytics
+from app.backfills.needs import Backfills, Exports, Lytics
 from app.domain.backfill import Backfill, BackfillState, Page, Skip, ended, is_loop, restarted, seen_at
 from app.domain.change import Kind, MembershipChange, nanoseconds
 from app.domain.errors import CallFailed, CredentialsRefused, NotFound, Permanent, ScanExpired

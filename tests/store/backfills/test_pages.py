@@ -92,7 +92,7 @@ async def compared(pages: list[list[MembershipChange]], steps: list[object], url
         exports, members = Exports(database, clock), Members(database, clock, digests=digests)
         await database.write(_empty)
         export = await exports.start("A", audience_slug="a", account=ACCOUNT)
-        await exports.name(export.id, "A")
+        await exports.name(export.id, "A", "Lytics A")
         await prepare(members, Erasures(database, clock, digests), steps)
         backfills = Backfills(database, clock, digests=digests)
         before = await database.read(_everything)

@@ -5,26 +5,26 @@ from datetime import timedelta
 
 import pytest
 
+from app.domain.export import ListTurn
 from app.store.database.engine import Database
 from app.store.exports.exports import Exports
-from app.store.exports.list_turns import Turn
 from tests.factories import ACCOUNT, HOUR, LIST, NOON, SECOND, Clock
 from tests.store.conftest import Running
 
 LEASE_FOR = 45 * SECOND
-OURS, OTHERS = Turn(is_ours=True, is_ready=False), Turn(is_ours=False, is_ready=False)
-READY = Turn(is_ours=False, is_ready=True)
+OURS, OTHERS = ListTurn(is_ours=True, is_ready=False), ListTurn(is_ours=False, is_ready=False)
+READY = ListTurn(is_ours=False, is_ready=True)
 
 
 @pytest.fixture
 async def missing(exports: Exports) -> Exports:
     """An export has a name, and its list is not there yet."""
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
-    await exports.name(export.id, "Spring Buyers")
+    await exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     return exports
 
 
-async def take(exports: Exports, lease: int, *, is_again: bool = False, account: str = ACCOUNT) -> Turn:
+async def take(exports: Exports, lease: int, *, is_again: bool = False, account: str = ACCOUNT) -> ListTurn:
     return await exports.take_turn(account, LIST, lease=lease, lease_for=LEASE_FOR, is_again=is_again)
 
 
@@ -105,7 +105,7 @@ async def test_nobody_makes_a_list_that_no_export_keeps(missing: Exports, runnin
 async def test_the_turns_of_lists_are_apart(missing: Exports, database: Database, clock: Clock) -> None:
     other = Exports(database, clock)
     export = await other.start("B", audience_slug="b", account=ACCOUNT)
-    await other.name(export.id, "Autumn Buyers")
+    await other.name(export.id, "Autumn Buyers", "Lytics Autumn Buyers")
     await take(missing, 1)
 
     assert await other.take_turn(ACCOUNT, "Lytics Autumn Buyers", lease=2, lease_for=LEASE_FOR, is_again=False) == OURS

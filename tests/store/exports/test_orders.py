@@ -255,7 +255,7 @@ class TestAnAudienceThatWasMadeAgain:
         await members.keep([enter(ADA), enter(GRACE, lytics_id=GRACE_ID)])
         await tell_all(members)
         started = await exports.start("A2", audience_slug="a", account=ACCOUNT)
-        await exports.name(started.id, "A")
+        await exports.name(started.id, "A", "Lytics A")
         await members.keep(
             [
                 enter(ADA, at=10, export_id=started.id),
