@@ -94,7 +94,7 @@ class Backfiller:
         except (NotFound, CallFailed) as error:
             return await self._after_failure(backfill, error, failures, lease)
         if is_loop(backfill, page.next):
-            why = "Lytics named a page as the next one that was read before, so the scan would never end."
+            why = "Lytics named a page as the next one that was read already, so the scan would never end."
             return await self._restart(backfill, why, lease)
         kept = await self._backfills.keep(backfill, self._page_of(page, backfill, export), lease=lease)
         if kept is None:

@@ -59,7 +59,7 @@ def erase(membership: Membership, erasure: str, tally: Tally, *, leaves: bool) -
 
     Args:
         erasure: digest of the erased address.
-        leaves: the member leaves the list, unless it is confirmed *out* or was never sent.
+        leaves: the member leaves the list unless it is confirmed *out*. One that was never sent is read first.
     """
     if membership.erasure is None:
         pending = membership.revision - membership.confirmed_revision

@@ -107,7 +107,7 @@ def _narrowed(kept: Kept, others: int) -> tuple[int, int]:
 
 
 _HAPPENED: Mapping[ListChange, str] = {
-    ListChange.GONE: "The list {name!r} no longer exists in Sailthru, so flows built on it have lost their entry.",
+    ListChange.GONE: "The list {name!r} is gone from Sailthru, so flows built on it have lost their entry.",
     ListChange.REPLACED: "Another list in Sailthru is now called {name!r}. The former one was deleted or renamed.",
     ListChange.COUNT: "The list {name!r} changed by {jump:+,} people within an hour, and not by this service.",
 }

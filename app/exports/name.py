@@ -94,7 +94,7 @@ class ExportNamer:
         try:
             await list_maker.ensure(export.list_name)
         except CallFailed as error:
-            await self._explain(export, f"Its list could not be made yet. The service tries again. {error}")
+            await self._explain(export, f"Its list could not be made yet and is tried again. {error}")
             return False
         log.info("list ready", export=export.id, list=export.list_name)
         return True

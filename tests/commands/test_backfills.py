@@ -209,7 +209,9 @@ class TestBackfill:
         number = export_of(service, audience)["id"]
 
         assert (unasked.code, refused.code) == (2, 1)
-        assert f"For export {number} a dry run is under way" in refused.err
+        assert f"Export {number} has a dry run under way" in refused.err
+        assert f"lytics-sailthru export backfill {number} --cancel" in refused.err
+        assert "DELETE" not in refused.err
         assert len(service.http.get(f"/exports/{number}/backfills").json()["items"]) == 1
 
     def test_one_that_fails_says_why(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:

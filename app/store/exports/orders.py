@@ -191,7 +191,7 @@ def adopt(connection: Connection, export_id: int, audience: Audience, chosen: Fi
             state=ExportState.STOPPED,
             audience_id=f"merged-{other.id}",
             merged_into=export_id,
-            reason=f"Export {export_id} adopted its audience.",
+            reason=f"Export {export_id} took its audience over.",
         )
     return _set(
         connection,
