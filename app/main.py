@@ -40,6 +40,7 @@ from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
 from app.sailthru.rate_limit import RateLimitedClient, learn_from_headers
+from app.sailthru.rules import RULES
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
 from app.store.backfills.backfills import Backfills
 from app.store.database.engine import Database
@@ -171,8 +172,8 @@ class Service:
             else None
         )
         list_makers = {label: ListMaker(label, each, self.exports, timeout=timeout) for label, each in lists.items()}
-        self._naming = ExportNamer(self.exports, self.lytics, list_makers)
-        self.starting = ExportStarter(self.exports, self.lytics, accounts.keys())
+        self._naming = ExportNamer(self.exports, self.lytics, list_makers, RULES)
+        self.starting = ExportStarter(self.exports, self.lytics, accounts.keys(), RULES)
         hours = settings.silent_after_hours
         chores = Chores(self.database, clock)
         self.watch = ListMonitor(

@@ -16,13 +16,11 @@ from app.domain.erasure import Erased
 from app.domain.export import Export
 from app.domain.field import ProfileField
 from app.domain.fields import FieldMapping
+from app.domain.report import ExportReport, MembershipReport, Unexported
 from app.exports.start import Order, Plan
-from app.store.exports.exports import Unexported
-from app.store.exports.reports import ExportReport
 from app.store.history.journal import Line
 from app.store.history.rejected import RejectedEvent
 from app.store.members.dead_letters import DeadLetter, Filter, Place, Redriven
-from app.store.members.members import MembershipReport
 
 
 class Exports(Protocol):
@@ -36,7 +34,7 @@ class Exports(Protocol):
         """Exports with their counts."""
         ...
 
-    async def name(self, export_id: int, audience_name: str) -> Export:
+    async def name(self, export_id: int, audience_name: str, list_name: str) -> Export:
         """Give a nameless export its name."""
         ...
 

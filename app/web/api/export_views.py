@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from app.domain.export import ExportState
-from app.store.exports.reports import ExportReport, Freshness
+from app.domain.report import ExportReport, Freshness
 
 
 class AudienceView(BaseModel):

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Depends, Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.errors import NotFound
+from app.sailthru.list_names import list_name
 from app.web.api.export_views import ExportView, export_view
 from app.web.dependencies import Dependencies, Injected, require_admin
 from app.web.problems import declared
@@ -86,7 +87,7 @@ async def show_export(doors: Injected, export_id: ExportId) -> ExportView:
 async def change_export(doors: Injected, export_id: ExportId, patch: Annotated[ExportPatch, Body()]) -> ExportView:
     """A name is given first, then fields, then the state; what was resumed or named is told at once."""
     if patch.name is not None:
-        await doors.exports.name(export_id, patch.name)
+        await doors.exports.name(export_id, patch.name, list_name(patch.name))
     if patch.fields is not None:
         chosen = await doors.starting.check_fields(patch.fields)
         await doors.exports.set_fields(export_id, chosen)

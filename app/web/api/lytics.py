@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 from app.domain.audience import Audience
 from app.domain.errors import NoLyticsToken
 from app.domain.field import ProfileField
-from app.domain.fields import BOOKKEEPING, is_sendable, legal_var
+from app.domain.fields import BOOKKEEPING, is_sendable
+from app.sailthru.vars import legal_var
 from app.web.dependencies import Injected, Lytics, require_admin
 from app.web.problems import declared
 

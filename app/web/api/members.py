@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from app.domain.membership import Confirmed
+from app.domain.report import MembershipReport
 from app.store.history.journal import Line
-from app.store.members.members import MembershipReport
 from app.web.api.addresses import Email, known_as
 from app.web.api.dead_letters import ExplanationView
 from app.web.dependencies import Injected, require_admin

@@ -111,7 +111,7 @@ def _answer(status: int, view: BaseModel) -> Response:
 
 def _plan_view(plan: Plan) -> PlanView:
     return PlanView(
-        would=plan.would,
+        would=plan.action,
         export_id=None if plan.export is None else plan.export.id,
         audience=AudienceView(id=plan.audience.id, slug=plan.audience.slug, name=plan.audience.name),
         authorization=plan.account,
