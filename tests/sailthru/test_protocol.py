@@ -177,7 +177,7 @@ def test_both_ways_to_say_invalid_email_read_the_same() -> None:
             read_answer(400, answer(code, f"Invalid email: {ADDRESS}"))
         texts.append(str(caught.value))
 
-    assert all("does not take this address as valid" in text for text in texts)
+    assert all("does not accept this e-mail address as valid" in text for text in texts)
 
 
 def test_limit_reached_tells_when_the_window_ends() -> None:

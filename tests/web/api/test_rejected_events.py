@@ -10,7 +10,7 @@ from app.explain.codes import explain
 from app.sandbox import webhooks
 from app.web.api import rejected_events
 from tests.service import HOOK, Running, running
-from tests.web.webhook.test_webhooks import ADA, NOW, counts, enter, with_event, without
+from tests.web.webhook.messages import ADA, NOW, counts, enter, with_event, without
 
 VALUE = "Zyzzyva-of-Sampleton"
 

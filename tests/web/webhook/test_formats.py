@@ -12,7 +12,7 @@ import pytest
 
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from tests.service import API_KEY, LIST, Running, running, until
-from tests.web.webhook.test_webhooks import ADA, counts, enter
+from tests.web.webhook.messages import ADA, counts, enter
 
 COMPOSED = Path(__file__).parents[2] / "fixtures" / "lytics" / "composed"
 LAPSED = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Lapsed Buyers", "lapsed_buyers")
