@@ -57,25 +57,6 @@ async def test_enter_is_delivered_and_shown(service: Running) -> None:
     assert 'lytics_sailthru_changes{export="1",state="delivered"} 1.0' in metrics
 
 
-async def test_export_without_a_name_waits_until_it_is_named(tmp_path: Path) -> None:
-    async with running(tmp_path, lytics_api_token=None) as service:
-        await service.webhook(enter())
-        waiting = await newest_export(service, state="needs_name", pending=1)
-        await until(lambda: has_reason(service, "LYTICS_API_TOKEN"))
-        held = await get(service, f"/members/{ADA}")
-        bad = await service.admin("/exports/1", method="PATCH", json={"name": " "})
-        named = await service.admin("/exports/1", method="PATCH", json={"name": "Spring Buyers"})
-        await delivered(service)
-        again = await service.admin("/exports/1", method="PATCH", json={"name": "Other"})
-
-    assert waiting["counts"]["pending"] == 1
-    assert held["memberships"][0]["state"] == "held"
-    assert bad.status_code == 422
-    assert named.json()["state"] == "running"
-    assert again.status_code == 409
-    assert service.on_list() == {ADA}
-
-
 async def has_reason(service: Running, words: str) -> bool:
     exports = await service.exports()
     return bool(exports) and words in (exports[-1]["reason"] or "")
@@ -158,16 +139,6 @@ async def test_each_configured_admin_token_is_accepted(tmp_path: Path) -> None:
         ]
 
     assert [answer.status_code for answer in answers] == [200, 200, 401]
-
-
-async def test_metrics_token_is_accepted_for_metrics_only(tmp_path: Path) -> None:
-    async with running(tmp_path, metrics_tokens="metrics-token-of-the-tests") as service:
-        token = {"Authorization": "Bearer metrics-token-of-the-tests"}
-        answers = [(await service.http.get(path, headers=token)).status_code for path in ("/metrics", "/exports")]
-        admin = await service.admin("/metrics")
-
-    assert answers == [200, 401]
-    assert admin.status_code == 401
 
 
 async def test_unknown_member_has_no_memberships(service: Running) -> None:
