@@ -21,7 +21,7 @@ class RejectedEvent:
 
     Args:
         at: when it arrived.
-        reason: a fixed word; `app.domain.rejection` has its sentences.
+        reason: a fixed word; `app.explain.rejections` has its sentences.
         happened: what is wrong and where, without any value.
         body_bytes: of the whole request as far as it was read.
         body: a sketch, at most 4 KB.
