@@ -21,7 +21,7 @@ class RejectedEvent:
 
     Args:
         at: time of arrival.
-        reason: a fixed word; `app.domain.rejection` explains each.
+        reason: a fixed word; `app.explain.rejections` explains each.
         happened: what is wrong and where, without any value.
         body_bytes: size of the whole request as far as it was read.
         body: a sketch of at most 4 KB.
