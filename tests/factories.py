@@ -11,7 +11,7 @@ from typing import Any
 
 from app.domain.account import Capacity
 from app.domain.call import Call, Claim, Pending, plan
-from app.domain.change import Kind, MembershipChange, Move
+from app.domain.change import AudienceEvent, Kind, MembershipChange, Move
 from app.domain.export import Export, ExportState
 from app.domain.membership import Membership
 from app.domain.settlement import Settlement
@@ -29,6 +29,7 @@ GRACE_ID = "15000000000000000002"
 
 EXPORT = 1
 ACCOUNT = "default"
+AUDIENCE = "0a1b2c3d"
 LIST = "Lytics Spring Buyers"
 
 
@@ -125,10 +126,24 @@ def change(
     )
 
 
+def event(kind: Kind = Kind.ENTER, **different: Any) -> AudienceEvent:
+    """An event of Ada at noon, with an address that needs cleaning."""
+    values: dict[str, Any] = {
+        "kind": kind,
+        "audience_id": AUDIENCE,
+        "audience_slug": "spring_buyers",
+        "lytics_id": ADA_ID,
+        "moved_at_ns": None if kind is Kind.CHANGE else ns(0),
+        "message_at_ns": ns(1),
+        "profile": {"email": " Ada@Example.com ", "city": "Turin", "age": None},
+    }
+    return AudienceEvent(**values | different)
+
+
 def export(**different: Any) -> Export:
     values: dict[str, Any] = {
         "id": EXPORT,
-        "audience_id": "0a1b2c3d",
+        "audience_id": AUDIENCE,
         "audience_slug": "spring_buyers",
         "audience_name": "Spring Buyers",
         "account": ACCOUNT,
@@ -174,7 +189,6 @@ def claim(*ones: Pending, **different: Any) -> Claim:
         "leased_until": NOON + MINUTE,
         "attempts": 1,
         "pending": tuple(replace(one, membership=replace(one.membership)) for one in held),
-        "call": plan(held),
     }
     return Claim(**values | different)
 

@@ -29,7 +29,7 @@ class Lytics(Protocol):
 class Exports(Protocol):
     """Where exports are kept."""
 
-    def of_audience(self, audience_id: str) -> tuple[Export, ...]:
+    async def of_audience(self, audience_id: str) -> tuple[Export, ...]:
         """The exports of an audience."""
         ...
 
@@ -148,8 +148,9 @@ class ExportStarter:
                 reason="unknown_authorization",
             )
         known, unasked = await self._audiences(order)
-        audience = self._audience(order, known)
-        own = next((one for one in self._exports.of_audience(audience.id) if one.account == order.account), None)
+        audience = await self._audience(order, known)
+        held = await self._exports.of_audience(audience.id)
+        own = next((one for one in held if one.account == order.account), None)
         export = own if order.adopt is None else await self._adopted(order, order.adopt, audience, known)
         email_field = _email_field(order, export)
         chosen = await self._fields(order, export, email_field)
@@ -202,7 +203,7 @@ class ExportStarter:
 
     async def _audiences(self, order: Order) -> tuple[list[Audience] | None, tuple[str, ...]]:
         """The audiences in Lytics, and a note; None where it can't be asked and is not needed."""
-        needs_none = order.name is not None or bool(self._exports.of_audience(order.audience))
+        needs_none = order.name is not None or bool(await self._exports.of_audience(order.audience))
         if self._lytics is None:
             if needs_none:
                 return None, ("No LYTICS_API_TOKEN is set, so neither the audience nor the fields were checked.",)
@@ -218,10 +219,10 @@ class ExportStarter:
                 raise
             return None, (f"The audience was not checked, since Lytics could not be asked. {failed}",)
 
-    def _audience(self, order: Order, known: list[Audience] | None) -> Audience:
+    async def _audience(self, order: Order, known: list[Audience] | None) -> Audience:
         if known is not None:
             return choose(order.audience, known)
-        held = self._exports.of_audience(order.audience)
+        held = await self._exports.of_audience(order.audience)
         name = order.name or (held[0].audience_name if held else None) or order.audience
         return Audience(order.audience, held[0].audience_slug if held else "", name)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.call import Claim, Pending
+from app.domain.call import Call, Claim, Pending
 from app.domain.change import Kind, MembershipChange
 from app.domain.counts import Tally
 from app.domain.ledger import Entry, Ledger, Verdict
@@ -132,7 +132,7 @@ class World:
     """Users who share addresses, and a worker who calls for them, with every write put on record before it leaves."""
 
     ledger: Ledger = field(default_factory=lambda: Ledger(NOON))
-    in_flight: dict[str, Claim] = field(default_factory=dict)
+    in_flight: dict[str, tuple[Claim, Call]] = field(default_factory=dict)
 
     @property
     def tally(self) -> Tally:
@@ -143,19 +143,18 @@ class World:
         if membership is None or not membership.is_pending or address in self.in_flight:
             return
         held = claim(Pending(LIST, list_ready=True, membership=membership))
-        if held.call.is_read:
-            held = replace(held, call=after_read(held))
-        if held.call.join or held.call.leave:
+        call = after_read(held) if held.call.is_read else held.call
+        if call.join or call.leave:
             membership.confirmed = Confirmed.UNKNOWN
-        if held.call.is_write:
+        if call.is_write:
             membership.confirmed_vars = None
-        self.in_flight[address] = held
+        self.in_flight[address] = held, call
 
     def end(self, address: str, effect: Effect, *, is_given_up: bool) -> None:
-        held = self.in_flight.pop(address, None)
-        if held is not None:
+        if address in self.in_flight:
+            held, call = self.in_flight.pop(address)
             dead = {1: "11"} if is_given_up and effect is not Effect.TOLD else {}
-            ended = settlement(held, effect, dead=dead, is_spent=effect is not Effect.TOLD)
+            ended = settlement(held, effect, call=call, dead=dead, is_spent=effect is not Effect.TOLD)
             settle_attempt(ended, self.ledger.memberships[1, address], NOON, self.tally)
 
     def check(self) -> None:

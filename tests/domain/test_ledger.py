@@ -195,9 +195,9 @@ def attempt(
     if newer:
         now = replace(now, desired=False, revision=2)
     call = Call(join=("Lytics X",), covers={1: Confirmed.IN})
-    claim = Claim(1, "default", ADA, 7, NOON, 1, (Pending("Lytics X", True, claimed),), call)
+    claim = Claim(1, "default", ADA, 7, NOON, 1, (Pending("Lytics X", True, claimed),))
     tally = Tally()
-    ended = settlement(claim, effect, is_spent=spent, dead={1: "11"} if dead else {})
+    ended = settlement(claim, effect, call=call, is_spent=spent, dead={1: "11"} if dead else {})
     settle_attempt(ended, now, NOON, tally)
     return now, tally
 

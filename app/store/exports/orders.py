@@ -104,7 +104,7 @@ def resume(connection: Connection, export_id: int) -> Export:
     """Tell what waits, and all that comes.
 
     Resumed after its list was changed, it takes the list as it is now. If it is another list than before, or has to be
-    made, nobody is taken for being on it any more: see `app.store.members.batches.doubt`.
+    made, nobody is taken for being on it any more: see `app.store.members.batches.mark_unconfirmed`.
 
     Raises:
         Conflict: it has no name yet, or is stopped.

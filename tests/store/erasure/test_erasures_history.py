@@ -114,7 +114,7 @@ class World:
             )
 
         await self.database.write(turn)
-        while await self.members.next_slice(export_id, size=2):
+        while await self.members.next_batch(export_id, size=2):
             pass
 
     async def wait(self) -> None:
@@ -126,7 +126,7 @@ class World:
         run = text("update exports set state = 'running', waking_from = 0")
         await self.database.write(lambda connection: connection.execute(run))
         for export_id in range(1, EXPORTS + 1):
-            await self.members.next_slice(export_id)
+            await self.members.next_batch(export_id)
         for _ in range(4):
             self.clock.advance(LEASE)
             await tell(self.members)

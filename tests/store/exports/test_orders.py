@@ -50,7 +50,7 @@ async def counts_of(exports: Exports, export_id: int) -> dict[str, int]:
 
 async def carry_out(exports: Exports, members: Members, *, size: int = 2) -> None:
     for export_id in await exports.unfinished():
-        while await members.next_slice(export_id, size=size):
+        while await members.next_batch(export_id, size=size):
             pass
 
 
@@ -102,7 +102,7 @@ async def test_opened_by_hand_it_has_its_list_at_once(exports: Exports) -> None:
     assert (is_new, is_new_again) == (True, False)
     assert again == opened
     assert runs.state is ExportState.RUNNING
-    assert [one.id for one in exports.of_audience("A")] == [opened.id]
+    assert [one.id for one in await exports.of_audience("A")] == [opened.id]
 
 
 async def test_only_who_has_a_list_can_be_paused(exports: Exports) -> None:
@@ -242,8 +242,8 @@ class TestAnAudienceThatWasMadeAgain:
         adopted = await self.adopted(exports, running)
 
         assert (adopted.audience_id, adopted.list_name, adopted.fields) == ("A2", "Lytics A", {"x": "y"})
-        assert [one.id for one in exports.of_audience("A2")] == [adopted.id]
-        assert exports.of_audience("A") == ()
+        assert [one.id for one in await exports.of_audience("A2")] == [adopted.id]
+        assert await exports.of_audience("A") == ()
 
     async def test_what_its_own_events_had_started_is_taken_over(
         self, exports: Exports, members: Members, running: Running

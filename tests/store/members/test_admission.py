@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection
 
 from app.domain.change import MembershipChange
-from app.domain.ledger import Kept, Verdict
+from app.domain.ledger import BatchResult, Verdict
 from app.store.database.engine import Database
 from app.store.erasure.erasures import Erasures
 from app.store.exports.exports import Exports
@@ -145,10 +145,10 @@ async def test_an_enter_and_an_erasure_at_one_moment_do_not_slip_past_each_other
     """Whichever statement of the erasure it comes at: the person is gone in the end, and the counts add up."""
     await running("A")
     loop = asyncio.get_running_loop()
-    coming: list[asyncio.Task[list[Kept]]] = []
+    coming: list[asyncio.Task[list[BatchResult]]] = []
     address, statements_left = "", 0
 
-    async def come() -> list[Kept]:
+    async def come() -> list[BatchResult]:
         return await asyncio.gather(*(members.keep([enter(address, at=at, lytics_id=address)]) for at in range(3)))
 
     async def begin_to_come(*, is_waited_for: bool) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, text, update
@@ -256,9 +255,8 @@ async def test_a_change_during_the_call_stays_pending(
     await members.keep([exit_(at=2)])
     settled = await members.settle(settlement(claim, effect))
     following = await claim_one(members)
-    if following.call.is_read:
-        following = await claim_read(members, following)
-    await members.settle(settlement(following))
+    call = await begin_write_after_read(members, following) if following.call.is_read else following.call
+    await members.settle(settlement(following, call=call))
     await assert_all_adds_up(database, exports)
 
     assert settled.due_at == NOON
@@ -266,11 +264,11 @@ async def test_a_change_during_the_call_stays_pending(
     assert (await counts(exports))["delivered"] == (2 if effect is Effect.TOLD else 1)
 
 
-async def claim_read(members: Members, claim: Claim) -> Claim:
-    """The claim with the write that follows its read, which found a stranger."""
+async def begin_write_after_read(members: Members, claim: Claim) -> Call:
+    """Return the write that follows the read of a claim, which found no profile."""
     call = after_read(claim)
     assert await members.begin(claim, call, until=claim.leased_until)
-    return replace(claim, call=call)
+    return call
 
 
 async def test_a_failed_call_puts_back_what_was_told(members: Members, running: Running) -> None:
@@ -439,7 +437,7 @@ async def test_a_member_in_a_workers_hands_is_not_woken(members: Members, export
     await members.keep([enter(export_id=1), enter(export_id=other.id)])
     claim = await claim_one(members)
     await exports.name(other.id, "B")
-    is_more = await members.next_slice(other.id)
+    is_more = await members.next_batch(other.id)
     meanwhile = await claims(members)
     settled = await members.settle(settlement(claim))
 

@@ -70,8 +70,8 @@ async def test_who_is_due_too_far_ahead_is_brought_back(
         priority = BACKFILL if address.startswith("backfill") else LIVE
         change = update(members_table).where(members_table.c.address == address).values(due_at=at, priority=priority)
         await database.write(partial(_execute, statement=change))
-    others = await members.bring_back(["other"], longest_wait=HOUR, lease_for=MINUTE)
-    brought = await members.bring_back([ACCOUNT], longest_wait=HOUR, lease_for=MINUTE)
+    others = await members.correct_due_times(["other"], longest_wait=HOUR, lease_for=MINUTE)
+    brought = await members.correct_due_times([ACCOUNT], longest_wait=HOUR, lease_for=MINUTE)
     rows = await database.rows(select(members_table.c.address, members_table.c.due_at))
 
     assert (others, brought) == (0, 2)

@@ -36,7 +36,7 @@ class Store:
         named = await self.exports.name(export.id, name)
         if ready and named.list_name:
             await self.exports.list_is_ready("default", named.list_name, "list-id")
-        while await self.members.next_slice(named.id):
+        while await self.members.next_batch(named.id):
             pass
         return named
 
@@ -188,11 +188,11 @@ async def test_nobody_is_due_for_an_export_that_does_not_run(store: Store) -> No
     (held,) = await store.members.of_address(people[0])
     await store.exports.name(export.id, "Spring Buyers")
     waking = await store.exports.unfinished()
-    slices = [await store.members.next_slice(export.id, size=2)]
+    slices = [await store.members.next_batch(export.id, size=2)]
     # A restart in the middle: how far it came is in the database.
     members = Members(store.database, store.clock)
     while slices[-1]:
-        slices.append(await members.next_slice(export.id, size=2))
+        slices.append(await members.next_batch(export.id, size=2))
     claims = await store.claim()
 
     assert before == []
@@ -201,7 +201,7 @@ async def test_nobody_is_due_for_an_export_that_does_not_run(store: Store) -> No
     assert slices == [True, True, False]
     assert {claim.address for claim in claims} == set(people)
     assert await store.exports.unfinished() == []
-    assert not await store.members.next_slice(99)
+    assert not await store.members.next_batch(99)
 
 
 async def test_members_that_have_nothing_to_tell_are_given_back(store: Store, database: Database) -> None:
