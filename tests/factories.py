@@ -1,6 +1,6 @@
-"""One valid object each; say in keywords what shall differ.
+"""Factories of valid objects; keywords say what differs.
 
-Times of changes are given in seconds after noon. A message is made one second after what it tells of.
+Times of changes are given in seconds after noon. A message is made one second after its event.
 """
 
 from collections.abc import Mapping
@@ -34,15 +34,15 @@ LIST = "Lytics Spring Buyers"
 
 
 class Effect(StrEnum):
-    """What a request did at Sailthru, as far as can be known."""
+    """What is known of the effect of a request at Sailthru."""
 
-    TOLD = "confirmed"
+    CONFIRMED = "confirmed"
     NONE = "none"
     UNKNOWN = "unknown"
 
 
 class Clock:
-    """Stands still until told otherwise."""
+    """A clock that stands still until it is advanced."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now
@@ -55,7 +55,7 @@ class Clock:
 
 
 def ns(seconds: float) -> int:
-    """Seconds after noon as nanoseconds since 1970."""
+    """Return seconds after noon as nanoseconds since 1970."""
     return (int(NOON.timestamp()) * 1_000_000 + round(seconds * 1_000_000)) * 1000
 
 
@@ -160,7 +160,7 @@ def export(**different: Any) -> Export:
 
 
 def membership(**different: Any) -> Membership:
-    """Entered, and not told yet."""
+    """Return a membership that has entered and is not confirmed."""
     values: dict[str, Any] = {
         "export_id": EXPORT,
         "address": ADA,
@@ -179,7 +179,7 @@ def pending(list_name: str = LIST, *, list_ready: bool = True, **different: Any)
 
 
 def claim(*ones: Pending, **different: Any) -> Claim:
-    """A claim of what is pending, with the request that is planned for it."""
+    """Return a claim of what is pending."""
     held = ones or (pending(),)
     values: dict[str, Any] = {
         "member_id": 1,
@@ -194,13 +194,18 @@ def claim(*ones: Pending, **different: Any) -> Claim:
 
 
 def settlement(
-    held: Claim, effect: Effect = Effect.TOLD, *, call: Call | None = None, is_spent: bool = False, **different: Any
+    held: Claim,
+    effect: Effect = Effect.CONFIRMED,
+    *,
+    call: Call | None = None,
+    is_spent: bool = False,
+    **different: Any,
 ) -> Settlement:
-    """How the first request of a claim ended, or the one given."""
+    """Return how the first request of a claim, or the one given, ended."""
     covers = (call or held.call).covers
     values: dict[str, Any] = {
-        "outcome": "ok" if effect is Effect.TOLD else "503",
-        "confirmed": dict(covers) if effect is Effect.TOLD else {},
+        "outcome": "ok" if effect is Effect.CONFIRMED else "503",
+        "confirmed": dict(covers) if effect is Effect.CONFIRMED else {},
         "unknown": frozenset(covers) if effect is Effect.UNKNOWN else frozenset(),
         "spent_at": NOON if is_spent else None,
     }
@@ -214,5 +219,5 @@ def room(
 
 
 def after_read(held: Claim, lists: frozenset[str] | None = None) -> Call:
-    """What is written once Sailthru has said which lists the person is on; None for a stranger."""
+    """Return the write that follows a read with this result; None for no profile."""
     return plan(held.pending, lists, was_read=True)

@@ -103,7 +103,7 @@ class Membership(Confirmation):
 
     @property
     def need(self) -> Need:
-        """What Sailthru must be asked or told so that the confirmed state becomes the desired one."""
+        """The request that Sailthru must get so that the confirmed state becomes the desired one."""
         if not self.desired:
             return _NEED_OUTSIDE[self.confirmed]
         if self.confirmed is Confirmed.IN:

@@ -77,7 +77,7 @@ class World:
             if not await self.members.begin(claim, call, until=self.clock() + LEASE):
                 return
         effect = self.dice.choice([*Effect, None])
-        if effect is Effect.TOLD or (effect is not Effect.NONE and self.dice.random() < 0.5):
+        if effect is Effect.CONFIRMED or (effect is not Effect.NONE and self.dice.random() < 0.5):
             self.on_list |= {(claim.address, name) for name in call.join}
             self.on_list -= {(claim.address, name) for name in call.leave}
         if effect is not None:

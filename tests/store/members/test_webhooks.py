@@ -23,6 +23,7 @@ from tests.factories import ACCOUNT, ADA, AUDIENCE, GRACE, GRACE_ID, MINUTE, Clo
 from tests.places import opened
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, held
+from tests.store.watching import watching
 
 NO_ADDRESS = Rejection(Reason.NO_USABLE_ADDRESS, "data.email holds no usable e-mail address.")
 GRACE_PROFILE = {"email": GRACE}
@@ -243,3 +244,14 @@ async def test_webhook_is_not_split_by_an_order(
 
     assert len(kept) == received.accepted
     assert received.accepted in {0, 50}
+
+
+async def test_exports_of_a_batch_are_read_once(members: Members, running: Running, database: Database) -> None:
+    """One statement for all audiences that its webhooks name."""
+    audiences = [AUDIENCE, "B", "C", "unknown"]
+    for audience in audiences[:3]:
+        await running(audience)
+    with watching(database) as sight:
+        await asyncio.gather(*(members.receive([event(audience_id=one)] * 2) for one in audiences))
+
+    assert len([statement for statement in sight.statements if "FROM exports" in statement]) == 1
