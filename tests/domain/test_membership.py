@@ -40,8 +40,8 @@ NONE: dict[str, object] = {}
 def test_need_follows_from_desired_and_confirmed(
     desired: bool, confirmed: Confirmed, vars_: dict[str, object], confirmed_vars: str | None, need: Need
 ) -> None:
-    """A join leaves only if it is not confirmed; an exit without a confirmed join needs a read. After an unknown outcome
-    a join needs a read, and a leave is sent again.
+    """A join leaves only if it is not confirmed, and an exit without a confirmed join needs a read. After an unknown
+    outcome a join needs a read, and a leave is sent again.
     """
     assert membership(desired=desired, confirmed=confirmed, vars=vars_, confirmed_vars=confirmed_vars).need is need
 
