@@ -20,7 +20,7 @@ from app.store.database.unavailable import cause_of
 from app.store.exports.exports import Exports
 from app.store.members.members import Members
 from app.store.migrate import _config, differences, migrate, revision_of, steps_after
-from app.store.moving.target import number_on
+from app.store.moving.target import continue_numbering
 from app.store.schema import Moment, metadata
 from tests.factories import ACCOUNT, MINUTE, Clock, enter, room
 from tests.places import opened
@@ -67,7 +67,7 @@ def fill(connection: Connection, tables: Mapping[str, TableClause]) -> None:
         ]
         connection.execute(each.insert(), rows)
         if connection.dialect.name == "postgresql":
-            number_on(connection, known)
+            continue_numbering(connection, known)
 
 
 def _value(of: Column[Any], n: int) -> object:

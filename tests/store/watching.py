@@ -18,8 +18,8 @@ from sqlalchemy import Connection, Engine, event, insert, text
 from sqlalchemy.util.concurrency import await_, in_greenlet
 
 from app.store.database.engine import Database
-from app.store.database.postgresql import Pool
-from app.store.database.sqlite import OneWriter
+from app.store.database.postgresql import PostgresqlTransactions
+from app.store.database.sqlite import SqliteTransactions
 from app.store.schema import identities, members, memberships
 from tests.factories import ACCOUNT, NOON
 
@@ -41,9 +41,9 @@ def meanwhile(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
 def engines(database: Database) -> list[Engine]:
     """What an event has to be listened for on, to hear of all statements that SQLAlchemy executes."""
     match database._transactions:
-        case OneWriter() as one:
+        case SqliteTransactions() as one:
             return [one._read, one._write]
-        case Pool() as pool:
+        case PostgresqlTransactions() as pool:
             return [pool._engine.sync_engine]
     raise TypeError(type(database._transactions))
 
@@ -126,14 +126,14 @@ class Sight:
 def watching(database: Database) -> Iterator[Sight]:
     """Collects what is run until its end."""
     sight = Sight()
-    if isinstance(database._transactions, Pool):
+    if isinstance(database._transactions, PostgresqlTransactions):
         with _explained(database._transactions, sight):
             yield sight
     else:
         traced: list[str] = []
         with _traced(database, traced):
             yield sight
-        assert isinstance(database._transactions, OneWriter)
+        assert isinstance(database._transactions, SqliteTransactions)
         with database._transactions._read.begin() as connection:
             # A plan alone does not look whether the schema it remembers is still the schema.
             connection.exec_driver_sql("select count(*) from sqlite_master").scalar()
@@ -164,7 +164,7 @@ def _seen_by_sqlite(connection: Connection, statement: str) -> Seen:
 
 
 @contextmanager
-def _explained(pool: Pool, sight: Sight) -> Iterator[None]:
+def _explained(pool: PostgresqlTransactions, sight: Sight) -> Iterator[None]:
     listened: set[Any] = set()
 
     def hear(_: object, message: Any) -> None:

@@ -12,7 +12,7 @@ from app.domain.export import Export
 from app.domain.freshness import quantile
 from app.domain.list_check import Confirmed as ConfirmedCount
 from app.domain.membership import Confirmed
-from app.store.database.dialect import whole_tables
+from app.store.database.dialect import allow_table_scans
 from app.store.exports.rows import export_of
 from app.store.schema import exports, memberships, minute_latencies, totals
 
@@ -106,7 +106,7 @@ def confirmed_counts(connection: Connection) -> dict[int, ConfirmedCount]:
     """By export, how many people Sailthru was told to be on its list. It counts through all memberships, so it is for a
     look an hour.
     """
-    whole_tables(connection)
+    allow_table_scans(connection)
     statement = (
         select(memberships.c.export_id, memberships.c.confirmed, func.count().label("people"))
         .where(memberships.c.confirmed.in_([Confirmed.IN, Confirmed.UNKNOWN]))

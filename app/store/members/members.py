@@ -69,12 +69,6 @@ class MembershipReport:
         return "retrying" if self.membership.first_failed_at is not None else "pending"
 
 
-def _people_of(webhook: Webhook) -> set[tuple[int, str, bool]]:
-    # A time that is only that of the arrival, and a `change` of somebody unknown, need what came before to be there.
-    users = {(c.export_id, c.lytics_id, True) for c in webhook.changes if c.lytics_id is not None}
-    return users | {(c.export_id, c.address, False) for c in webhook.changes if c.address is not None}
-
-
 class Members:
     """The state of all members; the queue is that state.
 
@@ -99,14 +93,12 @@ class Members:
             most=MOST_CHANGES,
             size_of=lambda one: len(one.changes),
             on_commit=lambda size: on_commit("keep", size),
-            at_once=database.at_once,
-            keys_of=_people_of if database.at_once > 1 else lambda _: (),
         )
         self._begin: GroupCommit[queue.Begun, bool] = GroupCommit(
-            self._begin_all, on_commit=lambda size: on_commit("begin", size), at_once=database.at_once
+            self._begin_all, on_commit=lambda size: on_commit("begin", size)
         )
         self._settle: GroupCommit[Settlement, Settled] = GroupCommit(
-            self._settle_all, on_commit=lambda size: on_commit("settle", size), at_once=database.at_once
+            self._settle_all, on_commit=lambda size: on_commit("settle", size)
         )
 
     async def keep(self, changes: Sequence[MembershipChange]) -> Kept:

@@ -69,7 +69,7 @@ async def test_all_files_are_the_owners_alone(database: Database, tmp_path: Path
 async def test_a_second_process_is_refused_until_the_first_has_closed(database: Database, tmp_path: Path) -> None:
     """In one sentence that says what to do."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    with pytest.raises(BadSettings, match="belongs to one process, so stop that one first"):
+    with pytest.raises(BadSettings, match="only one process can use an SQLite file, so stop the other one first"):
         Database.open(url)
     await database.close()
     again = Database.open(url)
@@ -89,14 +89,14 @@ async def test_a_broken_rule_is_not_taken_for_a_store_that_is_away(database: Dat
     [
         ("sqlite:///:memory:", "names no file"),
         ("sqlite://", "names no file"),
-        ("mysql://user@localhost/db", "starts with 'mysql', which can't be opened"),
+        ("mysql://user@localhost/db", "starts with 'mysql', which is not supported"),
         ("postgresql://user:sesame@localhost", "names no database on its server"),
         ("postgresql://user:sesame@localhost/", "names no database on its server"),
         ("postgresql://user:sesame@localhost/db?sslmode=require&pool=5&a=1", r"has \['a', 'pool'\] after the '\?'"),
-        ("postgresql://user:sesame@localhost:port/db", "can't be read as the URL of a database"),
+        ("postgresql://user:sesame@localhost:port/db", "is not the URL of a database"),
         ("mysql://user:sesame@localhost/db", "use sqlite:///FILE or postgresql://USER"),
-        ("sesame", "can't be read as the URL of a database"),
-        ("data/store.db", "can't be read as the URL of a database"),
+        ("sesame", "is not the URL of a database"),
+        ("data/store.db", "is not the URL of a database"),
         ("sqlite:////proc/nowhere/store.db", "can't be written"),
     ],
 )

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.store.database.group_commit import REST_SECONDS, WORTH_SHARING, GroupCommit
+from app.store.database.group_commit import REST_SECONDS, GroupCommit
 from tests.virtual_time import run
 
 
@@ -148,62 +148,6 @@ async def test_items_share_a_transaction_up_to_its_size() -> None:
 
     assert results == [4, 6, 1, 99, 5, 5, 5]
     assert batches == [[4, 6], [1], [99], [5, 5], [5]]
-
-
-async def test_two_transactions_side_by_side_have_equal_shares() -> None:
-    """Whoever comes while both run waits for the first to end; a flush waits for all."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate, at_once=2)
-    items = range(100, 100 + 4 * WORTH_SHARING)
-    early = [asyncio.create_task(group.submit(n)) for n in items]
-    await gate.begun(2)
-    late = asyncio.create_task(group.submit(1000))
-    await turns()
-    were_begun = len(gate.batches)
-    flush = asyncio.create_task(group.flush())
-    gate.opened.release()
-    await gate.begun(3)
-    gate.opened.release()
-    await turns()
-    was_flushed = flush.done()
-    gate.opened.release()
-    await flush
-
-    assert were_begun == 2
-    assert not was_flushed
-    assert gate.batches == [list(items[: len(items) // 2]), list(items[len(items) // 2 :]), [1000]]
-    assert [await one for one in [*early, late]] == [-n for n in [*items, 1000]]
-
-
-async def test_what_is_about_the_same_is_stored_in_the_order_in_which_it_came() -> None:
-    """It waits for what is under way, and nothing that comes later passes it; others do."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate, at_once=2, keys_of=lambda n: {n % 10, n % 100})
-    first = asyncio.create_task(group.submit(101))
-    await gate.begun(1)
-    later = [asyncio.create_task(group.submit(n)) for n in (211, 302, 411)]
-    await gate.begun(2)
-    await turns()
-    were_begun = list(gate.batches)
-    gate.opened.release()
-    await first
-    await gate.begun(3)
-    for _ in range(2):
-        gate.opened.release()
-    await asyncio.gather(*later)
-
-    assert were_begun == [[101], [302]]
-    assert gate.batches == [[101], [302], [211, 411]]
-
-
-async def test_a_few_share_one_transaction_although_two_could_run() -> None:
-    """One sync to disk is enough for them."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate, at_once=2)
-    gate.opened.release()
-    await asyncio.gather(*(group.submit(n) for n in range(100, 100 + WORTH_SHARING)))
-
-    assert gate.batches == [list(range(100, 100 + WORTH_SHARING))]
 
 
 def test_those_who_were_answered_together_share_the_next_transaction() -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from app.domain.errors import StoreUnavailable
 from app.store.database.engine import Database
-from app.store.database.postgresql import Pool
+from app.store.database.postgresql import PostgresqlTransactions
 from app.store.database.prepared import Prepared, Statement
 from app.store.database.statements import among, insert_or_nothing, upsert, upsert_adding
 from app.store.exports.exports import Exports
@@ -280,7 +280,7 @@ async def test_many_rows_at_once_do_what_one_by_one_does(
     rows = await database.rows(select(case.table).order_by(*case.table.primary_key))
 
     assert [tuple(row) for row in rows] == case.after
-    if isinstance(database._transactions, Pool):
+    if isinstance(database._transactions, PostgresqlTransactions):
         # The last of them is the one in question.
         assert ("unnest" in sight.statements[-1]) is not is_ordered
 

@@ -72,9 +72,9 @@ def kind() -> str:
     return "sqlite"
 
 
-def writer_of(database: Database) -> sqlite.OneWriter:
+def writer_of(database: Database) -> sqlite.SqliteTransactions:
     """What runs its transactions."""
-    assert isinstance(database._transactions, sqlite.OneWriter)
+    assert isinstance(database._transactions, sqlite.SqliteTransactions)
     return database._transactions
 
 
@@ -129,7 +129,7 @@ class TestTurns:
         time.now += WAIT_SECONDS
         for one in held:
             one.let_go()
-        with pytest.raises(StoreUnavailable, match="waited for it for too long"):
+        with pytest.raises(StoreUnavailable, match="waited too long"):
             await late
         await asyncio.gather(in_time, *first)
 

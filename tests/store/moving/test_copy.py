@@ -17,15 +17,15 @@ import pytest
 from sqlalchemy import JSON, Column, LargeBinary, MetaData, Table, select
 
 from app.domain.errors import BadSettings, StoreUnavailable
-from app.store.database.dialect import TRY_TO_SHARE
+from app.store.database.dialect import TRY_TO_SHARE_DATABASE
 from app.store.database.engine import Database
 from app.store.exports.exports import Exports
 from app.store.members.members import Members
 from app.store.migrate import filled_tables, migrate
 from app.store.moving import copy as copying
-from app.store.moving.copy import Copied, Source, copy
+from app.store.moving.copy import Copied, copy
 from app.store.moving.inspection import UnusableStore
-from app.store.moving.target import as_poured
+from app.store.moving.source import Source, conversions_of
 from app.store.schema import metadata
 from tests import postgresql
 from tests.factories import ACCOUNT, ADA, GRACE, GRACE_ID, MINUTE, Clock, enter, exit_, room, settlement
@@ -202,12 +202,12 @@ class TestEverything:
     def test_every_type_of_column_can_be_brought_over(self) -> None:
         """One that nobody has thought of is a mistake of ours, seen here rather than by an operator."""
         for table in TABLES:
-            as_poured(table)
+            conversions_of(table)
             assert table.primary_key.columns, table.name
         unknown = Table("unknown", MetaData(), Column("what", LargeBinary), Column("text", JSON))
 
         with pytest.raises(TypeError, match=r"unknown\.what"):
-            as_poured(unknown)
+            conversions_of(unknown)
 
     def test_the_migrations_fill_only_what_they_say(self) -> None:
         assert filled_tables() <= {"versions"}
@@ -369,7 +369,7 @@ class TestUnfinished:
         shutil.copyfile(path, other)
         with closing(sqlite3.connect(other)) as connection, connection:
             connection.execute("DELETE FROM unexported")
-        with pytest.raises(BadSettings, match=rf"{path} .* not finished, and {other} is another one"):
+        with pytest.raises(BadSettings, match=rf"{path} .* not finished, and {other} is another file"):
             await copy(f"sqlite:///{other}", empty_url)
         await copy(source_url, empty_url)
 
@@ -389,14 +389,14 @@ class TestUnfinished:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE totals SET last_event_at = 1")
 
-        with pytest.raises(BadSettings, match="changed since then"):
+        with pytest.raises(BadSettings, match="has changed since"):
             await copy(source_url, empty_url)
 
     async def test_one_that_another_version_began_is_refused(self, source_url: str, empty_url: str) -> None:
         await half(source_url, empty_url)
         await postgresql.execute(empty_url, "UPDATE copying SET table_name = 'old' WHERE table_name = 'members'")
 
-        with pytest.raises(BadSettings, match="begun with another version"):
+        with pytest.raises(BadSettings, match="Another version of this program began"):
             await copy(source_url, empty_url)
 
     async def test_what_somebody_else_has_written_meanwhile_is_seen(self, source_url: str, empty_url: str) -> None:
@@ -404,7 +404,7 @@ class TestUnfinished:
         await half(source_url, empty_url)
         await postgresql.execute(empty_url, "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)")
 
-        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, and 3 were to be copied"):
+        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, but the copy wrote 3"):
             await copy(source_url, empty_url)
 
 
@@ -417,7 +417,7 @@ class TestMismatch:
             if what == "verifying":
                 postgresql.apart(postgresql.execute(empty_url, add))
 
-        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, and 3 were to be copied"):
+        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, but the copy wrote 3"):
             await copy(source_url, empty_url, show)
 
         assert await ask(empty_url, "SELECT to_regclass('copying') IS NOT NULL")
@@ -453,7 +453,7 @@ class TestMismatch:
         """SQLite looks at that only where it is told to. The mark stays."""
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(statement)
-        with pytest.raises(StoreUnavailable, match=rf"table {table} refer to others .* foreign_key_check"):
+        with pytest.raises(StoreUnavailable, match=rf"table {table} refer to rows that .* foreign_key_check"):
             await copy(source_url, empty_url)
 
         assert await ask(empty_url, "SELECT to_regclass('copying') IS NOT NULL")
@@ -470,7 +470,7 @@ class TestSource:
         assert await ask(empty_url, "SELECT count(*) FROM pg_class WHERE relname = 'exports'") == 0
 
     @pytest.mark.parametrize(
-        ("revision", "words"), [("0001", "of an older version: bring it up to date first"), ("9999", "newer version")]
+        ("revision", "words"), [("0001", "of an older version: upgrade it first"), ("9999", "newer version")]
     )
     async def test_one_of_another_version_is_refused(
         self, path: Path, source_url: str, empty_url: str, revision: str, words: str
@@ -505,7 +505,7 @@ class TestSource:
         assert all("--from" in each for each in said)
 
     def test_what_was_not_looked_at_can_not_be_read(self, path: Path) -> None:
-        with Source(path) as source, pytest.raises(ValueError, match="not looked at"):
+        with Source(path) as source, pytest.raises(ValueError, match="not inspected"):
             source.rows_after(TABLES[0], None)
 
 
@@ -530,7 +530,7 @@ class TestTarget:
     async def test_one_that_a_replica_runs_on_is_refused(self, source_url: str, database_url: str) -> None:
         """Whether or not it has written anything yet."""
         async with session(database_url) as replica:
-            assert await replica.fetchval(TRY_TO_SHARE)
+            assert await replica.fetchval(TRY_TO_SHARE_DATABASE)
             with pytest.raises(BadSettings, match="a replica of the service runs on it"):
                 await copy(source_url, database_url)
         found = await copy(source_url, database_url)
@@ -555,16 +555,16 @@ class TestTarget:
     async def test_a_second_copy_waits_for_a_moment_and_is_refused(
         self, source_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("app.store.moving.target._SETTLE_IN", ("SET lock_timeout = '10ms'",))
+        monkeypatch.setattr("app.store.moving.target._SESSION_SETTINGS", ("SET lock_timeout = '10ms'",))
         async with session(database_url) as other:
-            await other.execute(TRY_TO_SHARE.replace("_shared", ""))
+            await other.execute(TRY_TO_SHARE_DATABASE.replace("_shared", ""))
             with pytest.raises(BadSettings, match="or another copy"):
                 await copy(source_url, database_url)
 
     async def test_one_of_another_program_is_refused(self, source_url: str, empty_url: str) -> None:
         await postgresql.execute(empty_url, "CREATE TABLE orders (id integer)")
 
-        with pytest.raises(UnusableStore, match=r"tables of another program\. Name a database of its own in --to"):
+        with pytest.raises(UnusableStore, match=r"tables of another program\. Name another database in --to"):
             await copy(source_url, empty_url)
 
     async def test_one_of_a_newer_version_is_refused(self, source_url: str, database_url: str) -> None:
@@ -585,7 +585,7 @@ class TestTarget:
             if what == "memberships":
                 postgresql.apart(postgresql.execute(empty_url, end))
 
-        with pytest.raises(StoreUnavailable, match=r"could not be used any more .* the same command again"):
+        with pytest.raises(StoreUnavailable, match=r"connection to .* was lost .* the same command again"):
             await copy(source_url, empty_url, show)
         await copy(source_url, empty_url)
 
@@ -593,7 +593,7 @@ class TestTarget:
 
 
 async def _share(url: str) -> object:
-    return await ask(url, TRY_TO_SHARE)
+    return await ask(url, TRY_TO_SHARE_DATABASE)
 
 
 @pytest.mark.parametrize(
@@ -604,8 +604,8 @@ async def _share(url: str) -> object:
         ("postgresql://me:{password}@host/a", "sqlite:///{path}", "from an SQLite file to PostgreSQL"),
         ("sqlite://", "postgresql://me:{password}@host/b", "--from names no file"),
         ("sqlite:///{path}", "mysql://me:{password}@host/b", "--to starts with 'mysql'"),
-        ("sqlite:///{path}", "{password}", "--to can't be read as the URL"),
-        ("sqlite:///{path}", "postgresql://me:{password}@127.0.0.1:1/b", "Nothing takes connections at 127.0.0.1:1"),
+        ("sqlite:///{path}", "{password}", "--to is not the URL"),
+        ("sqlite:///{path}", "postgresql://me:{password}@127.0.0.1:1/b", "Nothing listens at 127.0.0.1:1"),
     ],
 )
 async def test_nothing_else_is_copied(path: Path, source: str, target: str, words: str) -> None:

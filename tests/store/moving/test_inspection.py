@@ -236,7 +236,7 @@ class TestFindsWhatIsWrong:
     def test_a_full_disk(self, path: Path, tmp_path: Path) -> None:
         before = snapshot(tmp_path)
         with no_room():
-            self.assert_unusable(path, f"no room left at {tmp_path}")
+            self.assert_unusable(path, f"no space left at {tmp_path}")
 
         assert snapshot(tmp_path) == before
 

@@ -17,7 +17,7 @@ from app.domain.erasure import Digests
 from app.domain.errors import BadSettings
 from app.store import migrate as module
 from app.store.database import postgresql as pool
-from app.store.database.dialect import TRY_TO_SHARE
+from app.store.database.dialect import TRY_TO_SHARE_DATABASE
 from app.store.database.engine import Database
 from app.store.database.unavailable import why_unreachable
 from app.store.erasure.erasures import Erasures
@@ -175,7 +175,7 @@ class TestStanding:
         replicas = [await asyncpg.connect(url) for _ in range(2)]
         elsewhere = await asyncpg.connect(postgresql.named(url, "postgres"))
         for each in (*replicas, elsewhere):
-            await each.execute(TRY_TO_SHARE)
+            await each.execute(TRY_TO_SHARE_DATABASE)
         found = await inspect_server(url, None)
         for each in (*replicas, elsewhere):
             await each.close()
@@ -209,7 +209,7 @@ class TestStanding:
         )
 
         assert (await inspect_server(as_guest(url), None)).revision == NEWEST
-        with pytest.raises(UnusableStore, match="may not make tables"):
+        with pytest.raises(UnusableStore, match="may not create tables"):
             await inspect_server(as_guest(url), None, is_changed=True)
         await run(url, f"GRANT CREATE ON SCHEMA public TO {GUEST}")
         with pytest.raises(UnusableStore, match="can't change the tables"):
@@ -218,19 +218,19 @@ class TestStanding:
 
 class TestUnreachable:
     async def test_a_wrong_password(self, url: str) -> None:
-        refused = await refusal(as_guest(url, "wrong"), f"does not take the password of the user {GUEST}")
+        refused = await refusal(as_guest(url, "wrong"), f"rejects the password of the user {GUEST}")
 
         assert "%40" in refused.next_step
 
     async def test_no_password(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PGPASSWORD", raising=False)
 
-        await refusal(url.replace("tests@", f"{GUEST}@"), "does not take the password", "DATABASE_URL")
+        await refusal(url.replace("tests@", f"{GUEST}@"), "rejects the password", "DATABASE_URL")
 
     async def test_a_user_that_is_not_let_in(self, server: postgresql.Server) -> None:
         refused = as_guest(postgresql.named(server.url, "refused"))
 
-        await refusal(refused, f"does not let the user {GUEST} in from here", "pg_hba.conf")
+        await refusal(refused, f"does not let the user {GUEST} connect from this machine", "pg_hba.conf")
 
     async def test_a_database_that_is_not_there(self, server: postgresql.Server) -> None:
         await refusal(postgresql.named(server.url, "nowhere"), "has no database nowhere", "CREATE DATABASE")
@@ -244,7 +244,7 @@ class TestUnreachable:
     async def test_no_connection_is_left(self, url: str) -> None:
         await run(url, f"ALTER DATABASE {make_url(url).database} CONNECTION LIMIT 0")
 
-        await refusal(as_guest(url), "no connection left", "max_connections")
+        await refusal(as_guest(url), "no free connection", "max_connections")
 
     async def test_no_tls(self, url: str) -> None:
         await refusal(f"{as_guest(url)}?sslmode=require", "rejected SSL", "sslmode")
@@ -257,28 +257,28 @@ class TestUnreachable:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
 
-        await refusal(f"postgresql://u:{PASSWORD}@127.0.0.1:{port}/d", f"Nothing takes connections at 127.0.0.1:{port}")
+        await refusal(f"postgresql://u:{PASSWORD}@127.0.0.1:{port}/d", f"Nothing listens at 127.0.0.1:{port}")
 
     async def test_silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is waited for, and not for ever."""
         monkeypatch.setattr(pool, "WAIT_SECONDS", 0.2)
         async with answering(None) as silent:
-            await refusal(silent, "Nothing answers at 127.0.0.1", "firewall")
+            await refusal(silent, "There was no answer from 127.0.0.1", "firewall")
 
     @pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
     async def test_what_is_no_postgresql(self, words: bytes) -> None:
         async with answering(words) as other:
-            await refusal(other, "What answers at 127.0.0.1", "speaks no PostgreSQL", "host, port")
+            await refusal(other, "The server at 127.0.0.1", "is not PostgreSQL", "host, port")
 
     @pytest.mark.parametrize(
         ("error", "words"),
         [
-            (socket.gaierror(-2, "Name or service not known"), "The name db.invalid can't be looked up"),
-            (ssl.SSLCertVerificationError("self-signed certificate"), "No TLS that can be trusted"),
+            (socket.gaierror(-2, "Name or service not known"), "The name db.invalid can't be resolved"),
+            (ssl.SSLCertVerificationError("self-signed certificate"), "offers no trusted TLS connection"),
             (OSError(113, "No route to host"), "db.invalid:5432 can't be reached (No route to host)"),
-            (asyncpg.CannotConnectNowError("starting up"), "starts or stops just now"),
+            (asyncpg.CannotConnectNowError("starting up"), "is starting or stopping"),
             (asyncpg.DiskFullError(f"secret {PASSWORD}"), "refuses the connection (DiskFullError)"),
-            (asyncpg.InternalClientError("got result for unknown protocol state"), "speaks no PostgreSQL"),
+            (asyncpg.InternalClientError("got result for unknown protocol state"), "is not PostgreSQL"),
         ],
     )
     def test_what_this_machine_can_not_show(self, error: Exception, words: str) -> None:
@@ -292,7 +292,7 @@ class TestUnreachable:
     def test_without_a_host_it_is_on_this_machine(self) -> None:
         happened, _ = why_unreachable(ConnectionRefusedError(), make_url("postgresql:///store"), "--to")
 
-        assert happened == "Nothing takes connections at the local socket."
+        assert happened == "Nothing listens at the local socket."
 
 
 class TestFindsWhatIsWrong:
@@ -300,7 +300,7 @@ class TestFindsWhatIsWrong:
         """As every user but the owner meets it since PostgreSQL 15."""
         await refusal(
             as_guest(url),
-            f"The user {GUEST} may not make tables in the schema public",
+            f"The user {GUEST} may not create tables in the schema public",
             f"GRANT USAGE, CREATE ON SCHEMA public TO {GUEST}",
         )
         await run(url, f"GRANT USAGE, CREATE ON SCHEMA public TO {GUEST}")
@@ -310,7 +310,7 @@ class TestFindsWhatIsWrong:
     async def test_no_schema(self, url: str) -> None:
         await run(url, f"ALTER DATABASE {make_url(url).database} SET search_path = ''")
 
-        await refusal(url, "finds no schema")
+        await refusal(url, "may use no schema")
 
     async def test_tables_that_may_not_be_used(self, url: str) -> None:
         """Any of the four rights on any of them is missed, and that on the numbers of new rows."""
@@ -338,7 +338,7 @@ class TestFindsWhatIsWrong:
         await make(url)
         await run(url, f"ALTER DATABASE {make_url(url).database} SET default_transaction_read_only = on")
 
-        await refusal(url, "takes no writes", "primary server")
+        await refusal(url, "does not accept writes", "primary server")
 
     async def test_one_of_a_newer_version(self, url: str) -> None:
         """Where it says that this one can't work with it any more."""
@@ -354,7 +354,7 @@ class TestFindsWhatIsWrong:
     async def test_one_of_another_program(self, url: str) -> None:
         await run(url, "CREATE TABLE orders (id integer)")
 
-        await refusal(url, "holds the tables of another program", "a database of its own")
+        await refusal(url, "holds the tables of another program", "Name another database")
 
     async def test_a_server_that_is_too_old(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server_inspection, "OLDEST_SERVER", 99)
@@ -367,7 +367,7 @@ class TestFindsWhatIsWrong:
 
         monkeypatch.setattr(server_inspection, "try_to_write", lost)
 
-        await refusal(url, "could not be used (", "See the server's log")
+        await refusal(url, "could not be used (", "Read the server's log")
 
     @pytest.mark.parametrize("given", ["postgresql://me:sesame-open@host", "sesame-open", "mysql://me:sesame-open@h/d"])
     async def test_a_url_that_can_not_be_understood(self, given: str) -> None:
