@@ -1,5 +1,6 @@
 """Statements that SQLite and PostgreSQL word differently, or that take many values at once."""
 
+import typing
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Self, TypeVar
@@ -121,8 +122,7 @@ def in_bulk(statement: Write, names: Sequence[str], types: Sequence[TypeEngine[A
     def replace(element: object, **_: object) -> object:
         return each.c[element.key] if isinstance(element, BindParameter) and element.key in names else None
 
-    replaced: Write = replacement_traverse(statement, {}, replace)  # type: ignore[type-var]  # it is typed for one kind
-    return replaced
+    return typing.cast("Write", replacement_traverse(statement, {}, replace))
 
 
 def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
