@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import Connection, Table, bindparam, null, select, update
+from sqlalchemy import Connection, Table, bindparam, literal_column, null, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from app.domain.errors import StoreUnavailable
@@ -54,8 +54,8 @@ async def test_names_may_have_another_order_than_in_the_sql(database: Database) 
     """Constants of the statement keep their values."""
     turned = Prepared(
         update(members)
-        .where(members.c.address == bindparam("b_address"), members.c.account == "default")
-        .values(due_at=bindparam("b_due"), priority=bindparam("b_priority"), attempts=7),
+        .where(members.c.address == bindparam("b_address"), members.c.account == literal_column("'default'"))
+        .values(due_at=bindparam("b_due"), priority=bindparam("b_priority"), attempts=literal_column("7")),
         "b_address",
         "b_priority",
         "b_due",
@@ -220,7 +220,7 @@ CASES = {
     "update": Case(
         lambda _: (
             update(memberships)
-            .where(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == 1)
+            .where(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == literal_column("1"))
             .values(
                 vars=bindparam("b_vars"),
                 confirmed_at=bindparam("b_at"),

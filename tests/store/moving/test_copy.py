@@ -322,9 +322,7 @@ class TestKilled:
         assert f"{copied:,} of them before" in said
         assert await rows_of(empty_url) == await rows_of(source_url)
 
-    async def test_before_the_progress_table_goes(
-        self, source_url: str, empty_url: str, process: Process
-    ) -> None:
+    async def test_before_the_progress_table_goes(self, source_url: str, empty_url: str, process: Process) -> None:
         """All rows are copied, and only the progress table is left to drop."""
         async with self.begun(process, empty_url) as first, session(empty_url) as second:
             await second.execute("BEGIN; LOCK TABLE copying IN ACCESS SHARE MODE")

@@ -273,7 +273,7 @@ class TestUnreachable:
     @pytest.mark.parametrize(
         ("error", "words"),
         [
-            (socket.gaierror(-2, "Name or service not known"), "The name db.invalid can't be resolved"),
+            (socket.gaierror(-2, "Name or service not known"), "The host name db.invalid can't be resolved"),
             (ssl.SSLCertVerificationError("self-signed certificate"), "offers no trusted TLS connection"),
             (OSError(113, "No route to host"), "db.invalid:5432 can't be reached (No route to host)"),
             (asyncpg.CannotConnectNowError("starting up"), "is starting or stopping"),
