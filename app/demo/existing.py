@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from app.demo.stage import PATIENCE_SECONDS, Stage
-from app.sandbox.people import address_of
+from app.sandbox.lytics.people import address_of
 
 AUDIENCE, AUDIENCE_ID = "Autumn Buyers", "f0e1d2c3b4a5968778695a4b3c2d1e0f"
 LIST = f"Lytics {AUDIENCE}"

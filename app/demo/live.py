@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.demo.stage import PATIENCE_SECONDS, Stage
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS
 
 LIST = f"Lytics {SPRING_BUYERS.name}"
 NAMES = ("Ada", "Ben", "Cora", "Dan", "Eve", "Finn", "Gia", "Hal", "Ida", "Jon", "Kim", "Leo")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.__main__ import main
-from app.sandbox import webhooks
-from app.sandbox.audiences import Audience
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import Audience
 from app.settings import Settings
 from tests.promises.processes import ADMIN_TOKEN, Sandbox, Service, running, until
 

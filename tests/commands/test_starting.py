@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import Audience
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import Audience
 from tests.commands.conftest import Run, export_of, list_of
 from tests.promises.processes import Sandbox, Service, until
 

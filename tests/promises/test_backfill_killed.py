@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from app.sandbox.audiences import SPRING_BUYERS
 from app.sandbox.lytics import SCAN
-from app.sandbox.people import address_of
+from app.sandbox.lytics.audiences import SPRING_BUYERS
+from app.sandbox.lytics.people import address_of
 from tests.promises.processes import Service, running, until
 
 KILLS = int(os.environ.get("BACKFILL_KILLS", "2"))

@@ -73,7 +73,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 async def until_held(sandbox: SailthruSandbox, held: int, *, abandoned: int = 0) -> None:
     """Waits until so many calls are held, and the clients of so many of them have gone."""
-    await until(lambda: (sandbox.behaviour.held, sandbox.behaviour.held_abandoned) == (held, abandoned))
+    await until(lambda: (sandbox.executor.held, sandbox.executor.held_abandoned) == (held, abandoned))
 
 
 def account_state(sandbox: SailthruSandbox, key: str = KEY) -> Any:

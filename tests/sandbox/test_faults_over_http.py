@@ -99,7 +99,7 @@ async def test_a_call_hangs_until_its_client_hangs_up(fault: Hang, at_once: bool
         assert not answer.done()
 
         writer.transport.abort()
-        await until(lambda: not server.sailthru._under_way)
+        await until(lambda: not server.sailthru._tasks)
 
         assert (ADA in server.sailthru.members("Spring")) is in_the_end
         assert await answer == b""
@@ -110,14 +110,14 @@ async def test_a_call_hangs_until_its_client_hangs_up(fault: Hang, at_once: bool
 async def test_what_waits_does_not_keep_the_server_from_stopping(fault: AnyFault) -> None:
     """The connection is reset, and nothing goes on behind."""
     async with running() as server, asked(server, fault) as (reader, _):
-        await until(lambda: bool(server.sailthru._under_way))
+        await until(lambda: bool(server.sailthru._tasks))
         server.task.cancel()
         with pytest.raises(ConnectionResetError):
             await reader.read()
         with pytest.raises(asyncio.CancelledError):
             await server.task
 
-        assert not server.sailthru._under_way
+        assert not server.sailthru._tasks
         assert server.sailthru.members("Spring") == set()
 
 

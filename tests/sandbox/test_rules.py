@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.sandbox.calls import ENDPOINTS, METHODS
 from app.sandbox.faults import KINDS, Empty, Error, Fault, Half, Hang, Html, Reset, Slow
-from app.sandbox.rules import USUAL, Faults, Mix, Rule, Target, Wish, as_json, read_wish
+from app.sandbox.rules import MIXED_FAULTS, FaultMix, Faults, FaultSettings, Rule, Target, as_json, read_fault_settings
+from app.sandbox.sailthru.calls import ENDPOINTS, METHODS
 
 from .caller import ADA, GRACE, KEY
 
@@ -47,7 +47,7 @@ def test_a_call_fits_in_every_respect(rule: Rule, fits: tuple[bool, bool]) -> No
     """In those that the rule leaves open every call fits. Addresses are compared in any case, names of lists are
     not.
     """
-    assert fits == (rule.fits(JOIN), rule.fits(READ))
+    assert fits == (rule.matches(JOIN), rule.matches(READ))
 
 
 def test_so_many_calls_after_so_many() -> None:
@@ -79,7 +79,7 @@ def test_the_same_seed_rolls_the_same() -> None:
 
 def test_a_mix_has_its_chance_and_weights() -> None:
     """Of 20,000 calls, a fifth meets something, and three times as many an error as a reset."""
-    faults = faults_by(Mix(chance=0.2, weights={"error": 3, "reset": 1, "slow": 0}).rules(), seed=1)
+    faults = faults_by(FaultMix(chance=0.2, weights={"error": 3, "reset": 1, "slow": 0}).rules(), seed=1)
     counts = Counter(met(faults, *[JOIN] * 20_000))
 
     assert set(counts) == {None, "error", "reset"}
@@ -89,11 +89,11 @@ def test_a_mix_has_its_chance_and_weights() -> None:
 
 def test_a_mix_has_every_kind_in_every_variety() -> None:
     """Unless it is told otherwise; at a chance of 1, no call goes unharmed."""
-    faults = faults_by(Mix(chance=1).rules(), seed=1)
+    faults = faults_by(FaultMix(chance=1).rules(), seed=1)
     found = [faults.meet(JOIN) for _ in range(5000)]
 
-    assert set(KINDS) == set(USUAL)
-    assert {fault for variety in USUAL.values() for fault in variety} == set(found)
+    assert set(KINDS) == set(MIXED_FAULTS)
+    assert {fault for variety in MIXED_FAULTS.values() for fault in variety} == set(found)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_a_wish_is_read_from_json() -> None:
         "mix": {"chance": 0.1, "weights": {"half": 1}},
         "seed": 7
     }"""
-    wish = read_wish(text.encode())
+    wish = read_fault_settings(text.encode())
 
-    assert wish == Wish(
+    assert wish == FaultSettings(
         (
             Rule(
                 Error(status=429, code=43, text="Slow down", with_rate_headers=False),
@@ -141,7 +141,7 @@ def test_a_wish_is_read_from_json() -> None:
             ),
             Rule(Hang(apply_after=20)),
         ),
-        Mix(chance=0.1, weights={"half": 1}),
+        FaultMix(chance=0.1, weights={"half": 1}),
         seed=7,
     )
     assert [rule.fault for rule in wish.all_rules()[2:]] == [Half(), Half(applied=False)]
@@ -149,9 +149,9 @@ def test_a_wish_is_read_from_json() -> None:
 
 def test_rules_are_written_as_they_are_read() -> None:
     """So that a test can post the rules that it made."""
-    rules = (*Mix(chance=0.5).rules(), Rule(Slow(seconds=3), ids=frozenset({ADA, GRACE}), times=1))
+    rules = (*FaultMix(chance=0.5).rules(), Rule(Slow(seconds=3), ids=frozenset({ADA, GRACE}), times=1))
 
-    assert read_wish(json.dumps({"rules": as_json(rules)}).encode()) == Wish(rules)
+    assert read_fault_settings(json.dumps({"rules": as_json(rules)}).encode()) == FaultSettings(rules)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_rules_are_written_as_they_are_read() -> None:
 def test_a_wish_not_understood_is_told_where(wish: Any, confirmed: str) -> None:
     """By its place in the JSON, in one line."""
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
-        read_wish(json.dumps(wish).encode())
+        read_fault_settings(json.dumps(wish).encode())
 
     assert confirmed in str(error.value)
 

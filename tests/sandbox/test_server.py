@@ -74,13 +74,13 @@ async def test_a_client_killed_while_held(then: str, expected: set[str]) -> None
         writer.write(b"POST /user HTTP/1.1\r\nHost: sandbox\r\n")
         writer.write(b"Content-Type: application/x-www-form-urlencoded\r\n")
         writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-        await until(lambda: server.sailthru.behaviour.held == 2)
+        await until(lambda: server.sailthru.executor.held == 2)
         writer.transport.abort()
-        await until(lambda: server.sailthru.behaviour.held_abandoned == 1)
+        await until(lambda: server.sailthru.executor.held_abandoned == 1)
 
         assert (await http.post("/_sandbox/release")).json()["released"] == 2
         assert (await stays).status_code == 200
-        await until(lambda: server.sailthru.behaviour.held == 0)
+        await until(lambda: server.sailthru.executor.held == 0)
 
         assert server.sailthru.members("Spring") == expected
 
@@ -103,7 +103,7 @@ async def test_stops_on_signals(number: signal.Signals) -> None:
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         await http.post("/_sandbox/hold")
         held = asyncio.create_task(join(http, ADA, "Spring"))
-        await until(lambda: server.sailthru.behaviour.held == 1)
+        await until(lambda: server.sailthru.executor.held == 1)
         os.kill(os.getpid(), number)
         await server.task
 

@@ -17,9 +17,8 @@ from app.lytics.webhook import WebhookToken
 from app.main import Environment, create_app
 from app.metrics import Metrics
 from app.receive import Receipt
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS, Audience
-from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.lytics import LyticsSandbox, webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.sailthru import SailthruSandbox
 from app.settings import Settings
 from app.web.webhook.route import WebhookDoor

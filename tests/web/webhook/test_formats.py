@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.sandbox.audiences import SPRING_BUYERS, Audience
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from tests.service import API_KEY, LIST, Running, running, until
 from tests.web.webhook.test_webhooks import ADA, counts, enter
 

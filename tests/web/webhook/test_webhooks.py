@@ -14,8 +14,8 @@ from app.domain.change import AudienceEvent
 from app.domain.errors import StoreUnavailable
 from app.lytics.webhook import WebhookToken
 from app.receive import Receipt
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS, Audience
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.store.history.rejected import RejectedEvent
 from app.web.webhook.route import WebhookDoor
 from tests.factories import Clock

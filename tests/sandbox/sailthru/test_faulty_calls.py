@@ -1,0 +1,124 @@
+"""Which calls meet the faults that a sandbox was told, and what it then tells of them."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from app.sandbox.faults import Error, Html
+from app.sandbox.rules import FaultMix, Rule
+from app.sandbox.sailthru import Access, SailthruSandbox
+from tests.sandbox.caller import ADA, GRACE, KEY, SECRET, account_state, behind, call, join, leave
+
+
+async def test_rules_tell_calls_apart(http: httpx.AsyncClient) -> None:
+    """By method, endpoint, person under any key, list, and key; set through the door as JSON."""
+    await call(http, "POST", "/user", {"id": ADA})
+    sid = (await call(http, "GET", "/user", {"id": ADA})).json()["keys"]["sid"]
+    fault = {"kind": "error"}
+
+    async def struck(rule: dict[str, object]) -> list[str]:
+        await http.post("/_sandbox/faults", json={"rules": [{"fault": fault, **rule}]})
+        answers = {
+            "join": await join(http, ADA.upper(), "Spring"),
+            "leave": await call(http, "POST", "/user", {"id": sid, "key": "sid", "lists": {"Summer": 0}}),
+            "read": await call(http, "GET", "/user", {"id": GRACE}),
+            "list": await call(http, "POST", "/list", {"list": "Spring"}),
+            "index": await call(http, "GET", "/list", {}),
+        }
+        return [name for name, answer in answers.items() if answer.status_code == 500]
+
+    assert await struck({}) == ["join", "leave", "read", "list", "index"]
+    assert await struck({"methods": ["GET"]}) == ["read", "index"]
+    assert await struck({"endpoints": ["/list"]}) == ["list", "index"]
+    assert await struck({"ids": [ADA.title()]}) == ["join", "leave"]
+    assert await struck({"ids": [GRACE]}) == ["read"]
+    assert await struck({"lists": ["Spring"]}) == ["join", "list"]
+    assert await struck({"lists": ["Summer"], "ids": [ADA]}) == ["leave"]
+    assert await struck({"api_keys": [KEY]}) == ["join", "leave", "read", "list", "index"]
+    assert await struck({"api_keys": ["another"]}) == []
+    assert await struck({"times": 2, "after": 1}) == ["leave", "read"]
+
+
+async def test_one_key_of_an_account_is_revoked() -> None:
+    """At run time, while the other goes on; then it is good again."""
+    sandbox = SailthruSandbox({KEY: SECRET, "spare": Access("spare-secret", KEY)})
+    sandbox.faults.set([Rule(Error(status=401, code=3, text="Invalid API key"), api_keys=frozenset({KEY}))])
+    async with behind(sandbox) as http:
+        refused = await join(http, ADA, "Spring")
+        by_spare = await call(http, "GET", "/list", {}, key="spare", secret="spare-secret")
+        sandbox.faults.set([])
+        healed = await join(http, ADA, "Spring")
+
+    assert (refused.status_code, refused.json()) == (401, {"error": 3, "errormsg": "Invalid API key"})
+    assert (by_spare.status_code, healed.status_code) == (200, 200)
+
+
+async def test_who_is_refused_at_the_door_meets_no_fault() -> None:
+    """Faults come after the signature and the limit, so that such calls do not use them up."""
+    sandbox = SailthruSandbox({KEY: SECRET}, limits={("GET", "/list"): 1})
+    sandbox.faults.set([Rule(Error(), times=2)])
+    async with behind(sandbox) as http:
+        answers = [
+            await call(http, "GET", "/list", {}, secret="wrong"),
+            await call(http, "GET", "/list", {}),
+            await call(http, "GET", "/list", {}),
+            await join(http, ADA, "Spring"),
+            await join(http, ADA, "Spring"),
+        ]
+
+    assert [answer.status_code for answer in answers] == [401, 500, 429, 500, 200]
+    assert account_state(sandbox)["over_limit"] == {"GET /list": 1}
+    assert account_state(sandbox)["most_in_a_minute"] == {"GET /list": 2, "POST /user": 2}
+
+
+async def test_joins_of_members_are_counted(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """For each list; also where the client heard nothing of the first join."""
+    sandbox.faults.set([Rule(Html(applied=True), times=1)])
+    await join(http, ADA, "Spring", "Summer")
+    await join(http, ADA, "Spring")
+    await join(http, GRACE, "Spring")
+    await leave(http, ADA, "Summer")
+    await join(http, ADA, "Summer")
+
+    assert account_state(sandbox)["rejoins"] == {"Spring": 1}
+
+
+async def test_the_door_shows_the_rules_in_force(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """With how many calls met each; an empty wish heals, as a reset does."""
+    wish = {"rules": [{"fault": {"kind": "html", "status": 503}, "ids": [ADA.upper()], "times": 1}], "seed": 7}
+    confirmed = (await http.post("/_sandbox/faults", json=wish)).json()
+    await join(http, ADA, "Spring")
+    shown = (await http.get("/_sandbox/faults")).json()
+    rule = shown["rules"][0]
+
+    assert confirmed["rules"][0]["met"] == 0
+    assert (shown["seed"], rule["met"], rule["ids"], rule["times"]) == (7, 1, [ADA], 1)
+    assert rule["fault"]["status"] == 503
+
+    assert (await http.post("/_sandbox/faults", json={})).json() == {"seed": 0, "rules": []}
+    sandbox.faults.set(FaultMix(chance=1).rules())
+    sandbox.reset()
+    assert sandbox.faults.rules == ()
+
+
+@pytest.mark.parametrize(
+    ("wish", "confirmed"),
+    [
+        ([], "The body is not a JSON object."),
+        ({"rules": [{"fault": {"kind": "flood"}}]}, "rules.0.fault"),
+        (
+            {"rules": [{"fault": {"kind": "hang"}, "methods": ["PATCH"]}]},
+            "No such method: PATCH. There are DELETE, GET",
+        ),
+        ({"rules": [{"fault": {"kind": "hang"}, "endpoints": ["user"]}]}, "No such endpoint: user. There are /list"),
+    ],
+)
+async def test_a_wish_not_understood_changes_nothing(http: httpx.AsyncClient, wish: Any, confirmed: str) -> None:
+    """It is refused with what is wrong, and the rules before it stay in force."""
+    await http.post("/_sandbox/faults", json={"rules": [{"fault": {"kind": "empty"}}]})
+    answer = await http.post("/_sandbox/faults", json=wish)
+
+    assert answer.status_code == 400
+    assert confirmed in answer.json()["error"]
+    assert (await join(http, ADA, "Spring")).text == ""
