@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     admin_tokens: Tokens = SecretStr("")
     # The tokens for /metrics. If empty, /metrics takes the admin tokens.
     metrics_tokens: Tokens = SecretStr("")
-    # The key of the digests by which erased people are recognised. Without it nobody can be erased.
+    # The key of the digests by which erased people are recognised. Without it no one can be erased.
     erasure_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
 
     # The token to read audiences, fields and members. Without it exports are named by hand.

@@ -206,12 +206,12 @@ def test_control_characters_are_replaced(value: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("confirmed", "shown"),
+    ("given", "shown"),
     [
         (None, "-"),
         ("2026-11-25T12:00:03.123456Z", "2026-11-25 12:00:03"),
         ("2026-11-25T14:00:03+02:00", "2026-11-25 12:00:03"),
     ],
 )
-def test_moment_is_in_utc(confirmed: str | None, shown: str) -> None:
-    assert moment(confirmed) == shown
+def test_moment_is_in_utc(given: str | None, shown: str) -> None:
+    assert moment(given) == shown

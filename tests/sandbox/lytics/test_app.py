@@ -1,4 +1,4 @@
-"""The Lytics sandbox answers in the shapes of the API, and as it is told to."""
+"""The Lytics sandbox answers in the documented form."""
 
 import json
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ async def http(lytics: LyticsSandbox) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def shape(value: Any) -> Any:
-    """Names and JSON types, without the values; of an array the shapes of its elements, each once."""
+    """Return names and JSON types without the values. The elements of an array are reduced to their distinct shapes."""
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -51,7 +51,7 @@ def shape(value: Any) -> Any:
     ],
 )
 async def test_answers_have_the_documented_shape(http: httpx.AsyncClient, path: str, status: int, fixture: str) -> None:
-    """Same names, same types; of optional parts, those that every example has."""
+    """Names and types are the same; optional parts count if every example has them."""
     expected = json.loads((FIXTURES / f"{fixture}.json").read_text())
     if isinstance(expected.get("data"), list):
         expected["data"] = expected["data"][:1]
@@ -61,8 +61,8 @@ async def test_answers_have_the_documented_shape(http: httpx.AsyncClient, path: 
     assert shape(expected) == shape(answer.json())
 
 
-async def test_an_audience_by_id_or_slug(http: httpx.AsyncClient) -> None:
-    """The size comes only where it is asked for."""
+async def test_audience_is_found_by_id_and_slug(http: httpx.AsyncClient) -> None:
+    """The size is only sent on request."""
     by_id = (await http.get(f"/v2/segment/{LAPSED.id}")).json()["data"]
     by_slug = (await http.get("/v2/segment/lapsed_buyers?sizes=true")).json()["data"]
 
@@ -81,14 +81,14 @@ async def test_an_audience_by_id_or_slug(http: httpx.AsyncClient) -> None:
         ("?table=content", set()),
     ],
 )
-async def test_the_index_is_filtered(http: httpx.AsyncClient, query: str, names: set[str]) -> None:
+async def test_audiences_are_filtered(http: httpx.AsyncClient, query: str, names: set[str]) -> None:
     answer = await http.get(f"/v2/segment{query}")
 
     assert {one["name"] for one in answer.json()["data"]} == names
 
 
 async def test_fields_are_filtered_by_type(http: httpx.AsyncClient) -> None:
-    """Scalars, and the rest; both together are all."""
+    """Scalar and nonscalar fields together are all fields."""
     names = {}
     for wanted in ("scalar", "nonscalar", "all"):
         answer = await http.get(f"/v2/schema/user/field?filter={wanted}")
@@ -99,8 +99,8 @@ async def test_fields_are_filtered_by_type(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("header", [None, "", "another", f"Bearer {TOKEN}"])
-async def test_the_token_stands_alone_in_its_header(lytics: LyticsSandbox, header: str | None) -> None:
-    """None, a wrong one, or the right one behind `Bearer`: refused in the older API's shape."""
+async def test_missing_or_malformed_token_is_refused(lytics: LyticsSandbox, header: str | None) -> None:
+    """Also the right token after `Bearer`. The error has the form of the older API."""
     async with behind(lytics) as http:
         answer = await http.get("/v2/segment", headers={} if header is None else {"Authorization": header})
 
@@ -108,8 +108,7 @@ async def test_the_token_stands_alone_in_its_header(lytics: LyticsSandbox, heade
     assert json.loads((FIXTURES / "error_401_not_authorized.json").read_text()) == answer.json()
 
 
-async def test_an_expired_token_says_so(http: httpx.AsyncClient) -> None:
-    """Until it is told to be good again."""
+async def test_expired_token_is_refused_with_its_own_text(http: httpx.AsyncClient) -> None:
     await http.post("/_sandbox/availability", json={"token_expired": True})
     expired = await http.get("/v2/segment")
     await http.post("/_sandbox/availability", json={"token_expired": False})
@@ -119,8 +118,8 @@ async def test_an_expired_token_says_so(http: httpx.AsyncClient) -> None:
     assert (await http.get("/v2/segment")).status_code == 200
 
 
-async def test_not_to_be_reached(lytics: LyticsSandbox, http: httpx.AsyncClient) -> None:
-    """503 for everything but the doors; the calls count all the same, and a reset ends it."""
+async def test_unavailable_lytics_answers_503_until_reset(lytics: LyticsSandbox, http: httpx.AsyncClient) -> None:
+    """The control routes still answer, and calls are still counted."""
     await http.post("/_sandbox/availability", json={"unreachable": True})
     answers = [await http.get("/v2/segment"), await http.get("/v2/segment/spring_buyers")]
     state = (await http.get("/_sandbox/state")).json()
@@ -134,7 +133,7 @@ async def test_not_to_be_reached(lytics: LyticsSandbox, http: httpx.AsyncClient)
 
 
 async def test_audiences_are_added_and_renamed(http: httpx.AsyncClient) -> None:
-    """The id stays; without a slug a new one gets one from its name, a known one keeps its own."""
+    """The id stays. The slug defaults to the known one, or is derived from the name."""
     added = {"audiences": [{"id": "new", "name": "Autumn Buyers"}, {"id": "slugged", "name": "X", "slug": "y"}]}
     await http.post("/_sandbox/audiences", json=added)
     await http.post("/_sandbox/audiences", json={"id": SPRING_BUYERS.id, "name": "Fans of spring"})
@@ -152,13 +151,13 @@ async def test_audiences_are_added_and_renamed(http: httpx.AsyncClient) -> None:
     assert (await http.get("/v2/segment/spring_buyers")).json()["data"]["name"] == "Fans of spring"
 
 
-@pytest.mark.parametrize("wish", [{"id": "a"}, {"id": 1, "name": "A"}, {"audiences": "a"}, {"audiences": ["a"]}])
-async def test_an_audience_needs_id_and_name(http: httpx.AsyncClient, wish: Any) -> None:
-    assert (await http.post("/_sandbox/audiences", json=wish)).status_code == 400
+@pytest.mark.parametrize("body", [{"id": "a"}, {"id": 1, "name": "A"}, {"audiences": "a"}, {"audiences": ["a"]}])
+async def test_audience_needs_id_and_name(http: httpx.AsyncClient, body: Any) -> None:
+    assert (await http.post("/_sandbox/audiences", json=body)).status_code == 400
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v2/segment"), ("GET", "/v2/nowhere"), ("GET", "/")])
-async def test_other_paths_are_not_found(http: httpx.AsyncClient, method: str, path: str) -> None:
+async def test_unknown_paths_are_not_found(http: httpx.AsyncClient, method: str, path: str) -> None:
     answer = await http.request(method, path)
 
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (404, "NOTFOUND-003")

@@ -1,4 +1,4 @@
-"""What can go wrong with a reading from the Lytics sandbox."""
+"""Faults of the Lytics sandbox."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,10 +40,10 @@ async def http(lytics: LyticsSandbox) -> AsyncIterator[httpx.AsyncClient]:
         (Slow(seconds=0), 200, '"name":"Lapsed Buyers"'),
     ],
 )
-async def test_what_is_answered_in_place_of_the_answer(
+async def test_fault_replaces_the_answer(
     lytics: LyticsSandbox, http: httpx.AsyncClient, fault: AnyFault, status: int, content: str
 ) -> None:
-    """By the rules of the Sailthru sandbox; a rule's ids are those of audiences, or their slugs."""
+    """The `ids` of a rule are ids or slugs of audiences."""
     lytics.faults.set([Rule(fault, ids=frozenset({"lapsed_buyers"}), times=1)])
     other = await http.get("/v2/segment/spring_buyers")
     struck = await http.get("/v2/segment/lapsed_buyers")
@@ -57,7 +57,7 @@ async def test_what_is_answered_in_place_of_the_answer(
 
 
 @pytest.mark.parametrize("fault", [Reset(), Half()])
-async def test_a_connection_that_breaks(lytics: LyticsSandbox, http: httpx.AsyncClient, fault: AnyFault) -> None:
+async def test_reset_ends_the_connection(lytics: LyticsSandbox, http: httpx.AsyncClient, fault: AnyFault) -> None:
     lytics.faults.set([Rule(fault)])
 
     with pytest.raises(ConnectionResetError):
@@ -65,8 +65,7 @@ async def test_a_connection_that_breaks(lytics: LyticsSandbox, http: httpx.Async
 
 
 @pytest.mark.parametrize(("fault", "seconds"), [(Slow(seconds=3), 3), (Error(seconds=7), 7), (Hang(), 60)])
-def test_an_answer_comes_late_or_never(fault: AnyFault, seconds: float) -> None:
-    """Until a shutdown hangs up on those who wait for nothing."""
+def test_slow_answer_is_late_and_hang_lasts_until_shutdown(fault: AnyFault, seconds: float) -> None:
 
     async def scene() -> None:
         lytics = LyticsSandbox(TOKEN)
@@ -82,8 +81,8 @@ def test_an_answer_comes_late_or_never(fault: AnyFault, seconds: float) -> None:
     run(scene())
 
 
-async def test_rules_are_set_and_shown_at_the_door(http: httpx.AsyncClient) -> None:
-    """As at the other sandbox's, with endpoints of its own; a reset heals."""
+async def test_rules_are_set_and_shown_by_control_routes(http: httpx.AsyncClient) -> None:
+    """A reset removes them."""
     rule = {"fault": {"kind": "error", "status": 403}, "endpoints": ["/v2/schema/user/field"]}
     await http.post("/_sandbox/faults", json={"rules": [rule]})
     answers = [await http.get(path) for path in ("/v2/schema/user/field", "/v2/segment")]

@@ -1,4 +1,4 @@
-"""Webhook bodies look as Lytics' own."""
+"""Webhook bodies are as documented."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -24,7 +24,7 @@ def nanoseconds(text: str, nanoseconds: int) -> int:
 
 
 def test_enter_is_as_documented() -> None:
-    """To the letter, with chosen fields and nine digits of a second."""
+    """With chosen fields and nine digits after the second."""
     body = enter(
         ADA,
         at=nanoseconds("2026-04-11T17:40:35Z", 104772310),
@@ -37,7 +37,7 @@ def test_enter_is_as_documented() -> None:
 
 
 def test_exit_is_as_documented() -> None:
-    """To the letter, but for zeros at the end of a time."""
+    """Except for trailing zeros of times."""
     expected = fixture("webhook_exit_selected_fields")
     expected["data"]["segment_events"][0]["exit"] = "2026-04-20T08:01:12.000451000Z"
     body = exit_(
@@ -63,21 +63,21 @@ def test_change_is_as_documented() -> None:
     assert body == fixture("webhook_field_change")
 
 
-def test_what_is_not_told_is_made_up() -> None:
-    """The message comes a second after the event; the id follows from the address; there may be no address."""
+def test_defaults() -> None:
+    """The message is one second later than the event. The id is derived from the address, which may be missing."""
     noon = datetime(2026, 4, 11, 12, tzinfo=UTC)
     audience = Audience("abc", "Autumn", "autumn")
     one: Any = enter(ADA, audience, at=noon)
     same: Any = exit_(ADA.upper(), audience, at=noon)
-    nobody: Any = enter(None, audience, at=noon)
+    without_address: Any = enter(None, audience, at=noon)
 
-    assert one["id"] == same["id"] != nobody["id"]
+    assert one["id"] == same["id"] != without_address["id"]
     assert one["id"].isdigit()
     assert one["meta"]["timestamp"] == "2026-04-11T12:00:01.000000000Z"
     assert one["data"]["segment_events"] == [
         {"id": "abc", "event": "enter", "slug": "autumn", "enter": "2026-04-11T12:00:00.000000000Z"}
     ]
-    assert "email" not in nobody["data"]
+    assert "email" not in without_address["data"]
 
 
 @pytest.mark.parametrize(

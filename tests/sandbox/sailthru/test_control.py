@@ -1,4 +1,4 @@
-"""The doors: the state, holding calls open, latency, switches, reset."""
+"""Control routes of the Sailthru sandbox: state, hold, latency, switches, reset."""
 
 import asyncio
 import random
@@ -29,8 +29,7 @@ from tests.sandbox.caller import (
 )
 
 
-async def test_state_tells_all(http: httpx.AsyncClient) -> None:
-    """Lists with their addresses, flows started, people, calls by kind, and the calls themselves."""
+async def test_state_has_lists_flows_people_and_calls(http: httpx.AsyncClient) -> None:
     await join(http, GRACE, "Spring", "Summer")
     await join(http, ADA, "Spring")
     await leave(http, GRACE, "Summer")
@@ -78,8 +77,8 @@ async def test_state_without_the_log(http: httpx.AsyncClient) -> None:
     assert "calls_log" not in state["accounts"][KEY]
 
 
-def test_the_log_forgets_the_oldest() -> None:
-    """Counts go on where the log ends."""
+def test_log_drops_the_oldest_calls() -> None:
+    """The counts are kept."""
     seen = call_log.CallLog()
     for _ in range(call_log.LONGEST_LOG + 1):
         seen.answered(seen.arrived("GET", "/user", NOON), 200)
@@ -88,7 +87,7 @@ def test_the_log_forgets_the_oldest() -> None:
     assert seen.calls["GET /user"] == seen.answers["GET /user"][200] == call_log.LONGEST_LOG + 1
 
 
-async def test_reset_starts_anew(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+async def test_reset_forgets_everything(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
     """People, lists, flows, counts and rate windows."""
     before = sandbox.state()
     await join(http, ADA, "Spring")
@@ -111,7 +110,7 @@ async def test_switches_are_set_by_name(sandbox: SailthruSandbox, http: httpx.As
 
 
 @pytest.mark.parametrize(
-    ("door", "wish"),
+    ("route", "body"),
     [
         ("hold", {"after": "dinner"}),
         ("hold", {"then": "cry"}),
@@ -127,18 +126,17 @@ async def test_switches_are_set_by_name(sandbox: SailthruSandbox, http: httpx.As
         ("latency", [1]),
     ],
 )
-async def test_a_wish_not_understood_is_refused(
-    sandbox: SailthruSandbox, http: httpx.AsyncClient, door: str, wish: Any
+async def test_invalid_control_request_is_refused_without_effect(
+    sandbox: SailthruSandbox, http: httpx.AsyncClient, route: str, body: Any
 ) -> None:
-    """With a sentence, and without any effect."""
-    answer = await http.post(f"/_sandbox/{door}", json=wish)
+    answer = await http.post(f"/_sandbox/{route}", json=body)
 
     assert answer.status_code == 400
     assert answer.json()["error"]
     assert sandbox.switches == Switches()
 
 
-async def test_a_wish_that_is_not_json_is_refused(http: httpx.AsyncClient) -> None:
+async def test_control_request_that_is_not_json_is_refused(http: httpx.AsyncClient) -> None:
     answer = await http.post("/_sandbox/hold", content=b"{")
 
     assert (answer.status_code, answer.json()) == (400, {"error": "The body is not JSON."})
@@ -148,7 +146,7 @@ async def test_a_wish_that_is_not_json_is_refused(http: httpx.AsyncClient) -> No
 async def test_held_calls_wait_for_the_release(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, after: str, is_applied: bool
 ) -> None:
-    """Applied already, or not yet; without an answer either way, until the release."""
+    """Whether they are held before or after they are applied."""
     await http.post("/_sandbox/hold", json={"after": after})
     waiting = asyncio.create_task(join(http, ADA, "Spring"))
     await until(lambda: sandbox.executor.held == 1)
@@ -164,8 +162,8 @@ async def test_held_calls_wait_for_the_release(
     assert sandbox.state()["held"] == 0
 
 
-async def test_only_the_calls_covered_are_held(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """By method and by endpoint; a call that Sailthru refuses at the door is never held."""
+async def test_only_covered_calls_are_held(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """By method and endpoint. A refused call is never held."""
     await http.post("/_sandbox/hold", json={"methods": ["POST"], "endpoints": ["/user"]})
 
     assert (await call(http, "POST", "/list", {"list": "Spring"})).status_code == 200
@@ -182,10 +180,10 @@ async def test_only_the_calls_covered_are_held(sandbox: SailthruSandbox, http: h
     ("after", "then", "is_applied"),
     [("before", "apply", True), ("before", "drop", False), ("apply", "drop", True), ("apply", "apply", True)],
 )
-async def test_a_held_call_whose_client_has_gone(
+async def test_abandoned_held_call_is_applied_late_or_dropped(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, after: str, then: str, is_applied: bool
 ) -> None:
-    """Is applied late, or dropped, as chosen; one that was applied already stays so."""
+    """A call that was applied already stays applied."""
     await http.post("/_sandbox/hold", json={"after": after, "then": then})
     gone = asyncio.create_task(join(http, ADA, "Spring"))
     stays = asyncio.create_task(join(http, GRACE, "Spring"))
@@ -202,8 +200,8 @@ async def test_a_held_call_whose_client_has_gone(
     assert GRACE in sandbox.members("Spring")
 
 
-async def test_reset_lets_held_calls_end_in_the_past(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """They are answered, and the new state knows nothing of them."""
+async def test_reset_ends_held_calls_in_the_former_state(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """They are answered, and the new state does not contain them."""
     sandbox.hold(Hold(after="before"))
     waiting = asyncio.create_task(join(http, ADA, "Spring"))
     await until(lambda: sandbox.executor.held == 1)
@@ -214,7 +212,7 @@ async def test_reset_lets_held_calls_end_in_the_past(sandbox: SailthruSandbox, h
 
 
 async def test_most_at_once_per_person(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """Different people at once are one each; the same person under another case, or by sid, counts together."""
+    """The same person counts together under another case or by sid."""
     await call(http, "POST", "/user", {"id": ADA})
     sid = (await call(http, "GET", "/user", {"id": ADA})).json()["keys"]["sid"]
     sandbox.hold(Hold())
@@ -233,26 +231,24 @@ async def test_most_at_once_per_person(sandbox: SailthruSandbox, http: httpx.Asy
     assert account_state(sandbox)["most_at_once_per_person"] == 3
 
 
-async def test_who_has_hung_up_is_no_longer_in_flight(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """A client that gave up and calls again has one call in flight, though the first is still being worked on. Calls
-    without a person count for nobody.
-    """
+async def test_abandoned_call_is_not_in_flight(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """A client that gave up and calls again has one call in flight. Calls without a person do not count."""
     sandbox.hold(Hold(after="before"))
     for n in range(3):
         given_up = asyncio.create_task(join(http, ADA, "Spring"))
         await until_held(sandbox, n + 1, abandoned=n)
         given_up.cancel()
         await until_held(sandbox, n + 1, abandoned=n + 1)
-    nobody = [asyncio.create_task(call(http, "POST", "/user", {"id": [], "key": 1})) for _ in range(2)]
+    without_person = [asyncio.create_task(call(http, "POST", "/user", {"id": [], "key": 1})) for _ in range(2)]
     await until_held(sandbox, 5, abandoned=3)
     sandbox.release()
-    await asyncio.gather(*nobody)
+    await asyncio.gather(*without_person)
 
     assert account_state(sandbox)["most_at_once_per_person"] == 1
 
 
-async def test_calls_take_as_long_as_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of it before the call is applied, half after; the dice decide within the spread."""
+async def test_latency_is_spent_half_before_and_half_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It varies within the spread."""
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
@@ -271,8 +267,8 @@ async def test_calls_take_as_long_as_they_are_told(monkeypatch: pytest.MonkeyPat
     assert pauses == pytest.approx([expected, expected, 1.0, 1.0])
 
 
-async def test_behaviour_is_asked_about_every_call(sandbox: SailthruSandbox) -> None:
-    """The seam for more ways to misbehave: it may answer in place of the call, and sees what the call was."""
+async def test_executor_decides_about_every_call(sandbox: SailthruSandbox) -> None:
+    """It may answer instead of the call, and knows what the call is."""
 
     class Moody(Executor):
         async def execute(self, call: Call, apply: Callable[[], Answer]) -> Answer | None:

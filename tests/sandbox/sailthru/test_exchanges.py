@@ -1,4 +1,4 @@
-"""Scripts of exchanges, replayed in order: one of ours, and a recording of the real API where it lies at hand."""
+"""Replays scripts of exchanges: our own, and a recording of the real API if it is available."""
 
 import json
 import re
@@ -28,15 +28,13 @@ def script(request: pytest.FixtureRequest) -> Any:
     return json.loads(path.read_text())
 
 
-async def test_replays_as_written(script: Any) -> None:
-    """Every answer of the script is given again: status, body, times, rate limits; ids and cookies are the sandbox's
-    own.
-    """
+async def test_script_is_replayed(script: Any) -> None:
+    """Status, body, times and rate limits are the same. Ids and cookies are the sandbox's own."""
     await replay(script)
 
 
-async def test_replays_with_other_people_and_lists(script: Any) -> None:
-    """Nothing is keyed to the names in a script: replaced by others throughout, it replays the same."""
+async def test_script_is_replayed_with_other_names(script: Any) -> None:
+    """The sandbox knows none of the names in a script."""
     other = with_other_names(script)
 
     assert not addresses(script) & addresses(other)
@@ -77,7 +75,7 @@ async def replay(script: Any) -> None:
 
 
 class Names:
-    """Which id of the sandbox stands for which of the script: as they appear, and one for one."""
+    """Maps ids of the script to ids of the sandbox, one to one."""
 
     def __init__(self) -> None:
         self._ours: dict[str, str] = {}
@@ -105,7 +103,7 @@ class Names:
 
 
 def same_types(one: Any, other: Any) -> bool:
-    """Told apart from equality because 1 == True == 1.0 in Python."""
+    """Compare types as well, because 1 == True == 1.0 in Python."""
     if isinstance(one, dict):
         return all(same_types(one[name], other[name]) for name in one)
     return type(one) is type(other)
@@ -116,7 +114,7 @@ def addresses(script: Any) -> set[str]:
 
 
 def with_other_names(script: Any) -> Any:
-    """The script with every address, list and text variable replaced, at other hours of another day."""
+    """Return the script with other addresses, lists and text vars, on another day."""
     people = sorted({address.lower() for address in addresses(script)})
     lists: set[str] = set()
     texts: set[str] = set()

@@ -1,4 +1,4 @@
-"""Every kind of fault, as a client in the same process meets it: hours pass in moments."""
+"""Every kind of fault, for a client in this process, in virtual time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ Scene = Callable[[SailthruSandbox, httpx.AsyncClient], Awaitable[None]]
 
 
 def play(scene: Scene, **different: Any) -> None:
-    """Runs a scene with a sandbox of its own, whose clock is that of a loop of virtual time."""
+    """Run a scene with its own sandbox, whose clock is the loop's virtual time."""
 
     async def main() -> None:
         sandbox = SailthruSandbox({KEY: SECRET}, clock=LoopClock(NOON), **different)
@@ -49,10 +49,10 @@ XML_ERROR = (
         (Empty(status=200), 200, "text/html", ""),
     ],
 )
-async def test_what_is_answered_in_place_of_the_answer(
+async def test_fault_replaces_the_answer(
     fault: Error | Xml | Html | Empty, status: int, content_type: str, content: str
 ) -> None:
-    """Whether or not the call is applied. It counts, and tells the rate, as any other."""
+    """Whether the call is applied or not. The call counts against the rate limit."""
     for applied in (True, False):
         sandbox = SailthruSandbox({KEY: SECRET})
         sandbox.faults.set([Rule(replace(fault, applied=applied), times=1)])
@@ -72,9 +72,7 @@ async def test_what_is_answered_in_place_of_the_answer(
 
 
 @pytest.mark.parametrize("fault", [Error(), Xml(), Html(), Empty(), Slow(seconds=0)])
-async def test_an_answer_without_rate_headers(
-    sandbox: SailthruSandbox, http: httpx.AsyncClient, fault: AnyFault
-) -> None:
+async def test_answer_without_rate_headers(sandbox: SailthruSandbox, http: httpx.AsyncClient, fault: AnyFault) -> None:
     sandbox.faults.set([Rule(replace(fault, with_rate_headers=False))])
     answer = await join(http, ADA, "Spring")
 
@@ -83,10 +81,10 @@ async def test_an_answer_without_rate_headers(
 
 @pytest.mark.parametrize("kind", [Half, Reset])
 @pytest.mark.parametrize("applied", [False, True])
-async def test_a_connection_that_breaks(
+async def test_reset_fails_the_call(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, kind: type[Half | Reset], applied: bool
 ) -> None:
-    """In one process there is no connection, so that the call itself fails; the next one is well."""
+    """The next call works."""
     sandbox.faults.set([Rule(kind(applied=applied), times=1)])
 
     with pytest.raises(ConnectionResetError):
@@ -97,8 +95,8 @@ async def test_a_connection_that_breaks(
     assert (await join(http, GRACE, "Spring")).status_code == 200
 
 
-async def test_a_half_answer_ends_in_the_middle(sandbox: SailthruSandbox) -> None:
-    """Of the right answer, and where the call is not applied, of "ok"."""
+async def test_half_answer_ends_in_the_middle(sandbox: SailthruSandbox) -> None:
+    """If the call is not applied, it is half of "ok"."""
     sandbox.faults.set([Rule(Half(), methods=frozenset({"POST"})), Rule(Half(applied=False))])
     transport = httpx.ASGITransport(sandbox, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as http:
@@ -116,8 +114,8 @@ async def test_a_half_answer_ends_in_the_middle(sandbox: SailthruSandbox) -> Non
         (Hang(apply_after=20), False, True),
     ],
 )
-def test_a_call_that_hangs(fault: Hang, at_15: bool, at_25: bool) -> None:
-    """However long its client waits. It may be applied before, never, or after the client has given up."""
+def test_hanging_call_gets_no_answer(fault: Hang, at_15: bool, at_25: bool) -> None:
+    """It may be applied before the client gives up, afterwards, or never."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(fault, ids=frozenset({ADA}))])
@@ -141,10 +139,10 @@ def test_a_call_that_hangs(fault: Hang, at_15: bool, at_25: bool) -> None:
 
 @pytest.mark.parametrize(("fault", "is_applied"), [(Hang(), True), (Hang(apply_after=3600), False)])
 @pytest.mark.parametrize("end", [SailthruSandbox.reset, SailthruSandbox.shut_down])
-def test_what_hangs_is_hung_up_on_in_the_end(
+def test_reset_and_shutdown_end_hanging_calls(
     fault: Hang, is_applied: bool, end: Callable[[SailthruSandbox], None]
 ) -> None:
-    """When the sandbox is reset or shut down. What was yet to be applied never is."""
+    """A call that was not applied yet never is."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(fault)])
@@ -175,8 +173,8 @@ def test_what_hangs_is_hung_up_on_in_the_end(
         (Error(seconds=5), None, 5, 500),
     ],
 )
-def test_an_answer_that_comes_late(fault: AnyFault, applied_at: float | None, answered_at: float, status: int) -> None:
-    """The right one or a wrong one; beside the latency that all calls have."""
+def test_slow_answer_is_late(fault: AnyFault, applied_at: float | None, answered_at: float, status: int) -> None:
+    """Also an error may be late. The latency of all calls is added."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(fault)])
@@ -190,8 +188,8 @@ def test_an_answer_that_comes_late(fault: AnyFault, applied_at: float | None, an
     play(scene, latency=(2, 0))
 
 
-def test_the_most_in_a_minute() -> None:
-    """Of calendar minutes, those that went over the limit included, whatever the faults they met."""
+def test_most_in_a_minute_counts_calendar_minutes() -> None:
+    """Calls over the limit and calls with faults count too."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(Error(status=429, code=43), times=1)])
@@ -208,8 +206,7 @@ def test_the_most_in_a_minute() -> None:
     play(scene, limits={("GET", "/list"): 3})
 
 
-def test_a_random_run_repeats_itself() -> None:
-    """The same seed and the same calls: the same fates, to the second."""
+def test_same_seed_repeats_a_random_run() -> None:
     fates = []
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:

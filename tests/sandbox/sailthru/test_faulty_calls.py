@@ -1,4 +1,4 @@
-"""Which calls meet the faults that a sandbox was told, and what it then tells of them."""
+"""Which calls meet the faults, and what the state shows of them."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from app.sandbox.sailthru import Access, SailthruSandbox
 from tests.sandbox.caller import ADA, GRACE, KEY, SECRET, account_state, behind, call, join, leave
 
 
-async def test_rules_tell_calls_apart(http: httpx.AsyncClient) -> None:
-    """By method, endpoint, person under any key, list, and key; set through the door as JSON."""
+async def test_rules_match_by_method_endpoint_person_list_and_key(http: httpx.AsyncClient) -> None:
+    """A person matches under every key."""
     await call(http, "POST", "/user", {"id": ADA})
     sid = (await call(http, "GET", "/user", {"id": ADA})).json()["keys"]["sid"]
     fault = {"kind": "error"}
@@ -40,8 +40,7 @@ async def test_rules_tell_calls_apart(http: httpx.AsyncClient) -> None:
     assert await struck({"times": 2, "after": 1}) == ["leave", "read"]
 
 
-async def test_one_key_of_an_account_is_revoked() -> None:
-    """At run time, while the other goes on; then it is good again."""
+async def test_one_key_of_an_account_is_revoked_and_restored() -> None:
     sandbox = SailthruSandbox({KEY: SECRET, "spare": Access("spare-secret", KEY)})
     sandbox.faults.set([Rule(Error(status=401, code=3, text="Invalid API key"), api_keys=frozenset({KEY}))])
     async with behind(sandbox) as http:
@@ -54,8 +53,8 @@ async def test_one_key_of_an_account_is_revoked() -> None:
     assert (by_spare.status_code, healed.status_code) == (200, 200)
 
 
-async def test_who_is_refused_at_the_door_meets_no_fault() -> None:
-    """Faults come after the signature and the limit, so that such calls do not use them up."""
+async def test_refused_call_does_not_use_up_a_fault() -> None:
+    """Faults come after the checks of signature and limit."""
     sandbox = SailthruSandbox({KEY: SECRET}, limits={("GET", "/list"): 1})
     sandbox.faults.set([Rule(Error(), times=2)])
     async with behind(sandbox) as http:
@@ -73,7 +72,7 @@ async def test_who_is_refused_at_the_door_meets_no_fault() -> None:
 
 
 async def test_joins_of_members_are_counted(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """For each list; also where the client heard nothing of the first join."""
+    """Per list, also if the client got no answer to the first join."""
     sandbox.faults.set([Rule(Html(applied=True), times=1)])
     await join(http, ADA, "Spring", "Summer")
     await join(http, ADA, "Spring")
@@ -84,15 +83,15 @@ async def test_joins_of_members_are_counted(sandbox: SailthruSandbox, http: http
     assert account_state(sandbox)["rejoins"] == {"Spring": 1}
 
 
-async def test_the_door_shows_the_rules_in_force(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """With how many calls met each; an empty wish heals, as a reset does."""
-    wish = {"rules": [{"fault": {"kind": "html", "status": 503}, "ids": [ADA.upper()], "times": 1}], "seed": 7}
-    confirmed = (await http.post("/_sandbox/faults", json=wish)).json()
+async def test_control_route_shows_rules_and_counts(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """An empty object removes the rules, as a reset does."""
+    body = {"rules": [{"fault": {"kind": "html", "status": 503}, "ids": [ADA.upper()], "times": 1}], "seed": 7}
+    expected = (await http.post("/_sandbox/faults", json=body)).json()
     await join(http, ADA, "Spring")
     shown = (await http.get("/_sandbox/faults")).json()
     rule = shown["rules"][0]
 
-    assert confirmed["rules"][0]["met"] == 0
+    assert expected["rules"][0]["met"] == 0
     assert (shown["seed"], rule["met"], rule["ids"], rule["times"]) == (7, 1, [ADA], 1)
     assert rule["fault"]["status"] == 503
 
@@ -103,7 +102,7 @@ async def test_the_door_shows_the_rules_in_force(sandbox: SailthruSandbox, http:
 
 
 @pytest.mark.parametrize(
-    ("wish", "confirmed"),
+    ("body", "expected"),
     [
         ([], "The body is not a JSON object."),
         ({"rules": [{"fault": {"kind": "flood"}}]}, "rules.0.fault"),
@@ -114,11 +113,11 @@ async def test_the_door_shows_the_rules_in_force(sandbox: SailthruSandbox, http:
         ({"rules": [{"fault": {"kind": "hang"}, "endpoints": ["user"]}]}, "No such endpoint: user. There are /list"),
     ],
 )
-async def test_a_wish_not_understood_changes_nothing(http: httpx.AsyncClient, wish: Any, confirmed: str) -> None:
-    """It is refused with what is wrong, and the rules before it stay in force."""
+async def test_invalid_fault_settings_change_nothing(http: httpx.AsyncClient, body: Any, expected: str) -> None:
+    """The error says what is wrong."""
     await http.post("/_sandbox/faults", json={"rules": [{"fault": {"kind": "empty"}}]})
-    answer = await http.post("/_sandbox/faults", json=wish)
+    answer = await http.post("/_sandbox/faults", json=body)
 
     assert answer.status_code == 400
-    assert confirmed in answer.json()["error"]
+    assert expected in answer.json()["error"]
     assert (await join(http, ADA, "Spring")).text == ""

@@ -1,4 +1,4 @@
-"""Rate windows, and what the headers say of them."""
+"""Rate limits, and their headers."""
 
 from datetime import timedelta
 
@@ -29,15 +29,15 @@ def rate(answer: httpx.Response) -> tuple[int, int, int]:
     ],
 )
 async def test_limits_are_the_documented_ones(http: httpx.AsyncClient, method: str, endpoint: str, limit: int) -> None:
-    """Each method and endpoint counts for itself, from the limit less one."""
+    """Each method and endpoint counts separately."""
     for remaining in (limit - 1, limit - 2):
         answer = await call(http, method, endpoint, {"id": ADA, "list": "Spring"})
 
         assert (limit, remaining, NEXT_MINUTE) == rate(answer)
 
 
-async def test_the_limit_ends_with_the_calendar_minute(clock: Clock) -> None:
-    """Two calls fit in; the third is 43 in a 429 and changes nothing, to the last second; then the count is fresh."""
+async def test_limit_ends_with_the_calendar_minute(clock: Clock) -> None:
+    """A call over the limit gets error 43 with status 429 and changes nothing."""
     sandbox = SailthruSandbox({KEY: SECRET}, limits={("POST", "/user"): 2}, clock=clock)
     clock.advance(42 * SECOND)
     async with behind(sandbox) as http:
@@ -58,8 +58,8 @@ async def test_the_limit_ends_with_the_calendar_minute(clock: Clock) -> None:
     assert account_state(sandbox)["answers"]["POST /user"] == {"200": 3, "429": 1}
 
 
-async def test_every_reply_tells_the_rate(http: httpx.AsyncClient) -> None:
-    """Errors too. What is refused before it counts leaves the count as it is."""
+async def test_every_answer_has_rate_headers(http: httpx.AsyncClient) -> None:
+    """Also errors. A call that is refused earlier does not count."""
     unsigned = {**signed({"id": ADA}), "sig": "0"}
     counted = [await call(http, "GET", "/user", {"id": ADA}) for _ in range(2)]
     stranger = await http.get("/user")

@@ -1,4 +1,4 @@
-"""`/list`, beyond what the scripts of exchanges show."""
+"""`/list`, beyond the scripts of exchanges."""
 
 import asyncio
 from typing import Any
@@ -18,8 +18,8 @@ async def test_index_of_primary_lists(http: httpx.AsyncClient) -> None:
     assert [entry["name"] for entry in index] == ["Main"]
 
 
-async def test_a_list_keeps_its_vars(http: httpx.AsyncClient) -> None:
-    """A change adds to them; they are shown when asked for."""
+async def test_list_keeps_its_vars(http: httpx.AsyncClient) -> None:
+    """A change adds vars. They are shown on request."""
     await call(http, "POST", "/list", {"list": "Spring", "type": "smart", "vars": {"a": 1}})
     created = await call(http, "POST", "/list", {"list": "Spring", "type": "smart", "vars": {"b": 2}})
     found = await call(http, "GET", "/list", {"list": "Spring", "fields": {"vars": 1}})
@@ -36,20 +36,20 @@ async def test_a_list_keeps_its_vars(http: httpx.AsyncClient) -> None:
         ("DELETE", {}),
     ],
 )
-async def test_a_list_needs_a_name(http: httpx.AsyncClient, method: str, payload: Any) -> None:
+async def test_list_needs_a_name(http: httpx.AsyncClient, method: str, payload: Any) -> None:
     answer = await call(http, method, "/list", payload)
 
     assert (answer.status_code, answer.json()) == (400, {"error": 2, "errormsg": "Missing required parameter: list"})
 
 
-async def test_an_unknown_type_is_refused(http: httpx.AsyncClient) -> None:
+async def test_unknown_type_is_refused(http: httpx.AsyncClient) -> None:
     answer = await call(http, "POST", "/list", {"list": "Spring", "type": "dumb"})
 
     assert (answer.status_code, answer.json()["error"]) == (400, 99)
 
 
-async def test_an_account_has_room_for_so_many_lists(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However they come into being; those there are can still be changed and joined."""
+async def test_number_of_lists_is_limited(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Existing lists can still be changed and joined."""
     monkeypatch.setattr(lists, "MOST_LISTS", 2)
     made = [await join(http, ADA, "Spring"), await call(http, "POST", "/list", {"list": "Summer"})]
     too_many = [await join(http, ADA, "Autumn"), await call(http, "POST", "/list", {"list": "Autumn"})]
@@ -60,12 +60,8 @@ async def test_an_account_has_room_for_so_many_lists(http: httpx.AsyncClient, mo
 
 
 @pytest.mark.parametrize("has_race", [True, False])
-async def test_calls_that_meet_a_new_list_together_may_double_it(
-    sandbox: SailthruSandbox, http: httpx.AsyncClient, has_race: bool
-) -> None:
-    """With the switch, calls under way together each make the list they did not find; a later call finds one and does
-    not make another. Leaving works from whichever.
-    """
+async def test_race_creates_a_list_twice(sandbox: SailthruSandbox, http: httpx.AsyncClient, has_race: bool) -> None:
+    """Only with the switch, and only for concurrent calls. A leave works for either list."""
     sandbox.switches.duplicate_list_race = has_race
     sandbox.set_latency(0.01, 0)
     await asyncio.gather(

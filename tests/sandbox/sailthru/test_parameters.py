@@ -1,4 +1,4 @@
-"""Who is let in: signature, order of the checks, form of the errors."""
+"""Signature, order of the checks, and form of the errors."""
 
 import json
 from pathlib import Path
@@ -25,16 +25,14 @@ def flat_vectors() -> list[Any]:
 
 
 @pytest.mark.parametrize("vector", flat_vectors())
-def test_signature_is_the_published_one(vector: Any) -> None:
-    """Published and computed examples by other clients."""
+def test_signature_matches_published_examples(vector: Any) -> None:
     assert vector["sig"] == signature(vector["secret"], vector["params"].values())
 
 
 @pytest.mark.parametrize(("method", "endpoint"), ENDPOINTS)
-async def test_a_signature_wrong_in_any_place_is_refused(
+async def test_signature_with_one_wrong_character_is_refused(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, method: str, endpoint: str
 ) -> None:
-    """One character of the signature changed, at each of its places."""
     parameters = signed({"id": ADA, "list": "Spring"})
     sig = parameters["sig"]
     for place in range(len(sig)):
@@ -49,8 +47,8 @@ async def test_a_signature_wrong_in_any_place_is_refused(
 
 
 @pytest.mark.parametrize("sig", ["", None, "upper", "longer"])
-async def test_a_signature_of_another_form_is_refused(http: httpx.AsyncClient, sig: str | None) -> None:
-    """None at all, empty, in upper case, with something behind it."""
+async def test_malformed_signature_is_refused(http: httpx.AsyncClient, sig: str | None) -> None:
+    """Missing, empty, in upper case, or with a suffix."""
     parameters = signed({"id": ADA})
     right = parameters.pop("sig")
     if sig is not None:
@@ -59,8 +57,8 @@ async def test_a_signature_of_another_form_is_refused(http: httpx.AsyncClient, s
     assert (await send(http, "POST", "/user", parameters)).status_code == 401
 
 
-async def test_one_byte_of_the_json_changed_is_refused(http: httpx.AsyncClient) -> None:
-    """What is signed is the text as received; also a change that means the same, a space, breaks the seal."""
+async def test_changed_json_is_refused(http: httpx.AsyncClient) -> None:
+    """The text is signed as received, so even an added space breaks the signature."""
     parameters = signed({"id": ADA, "lists": {"Spring": 1}})
     text = parameters["json"]
     for other in [text[:place] + "~" + text[place + 1 :] for place in range(len(text))] + [text + " "]:
@@ -71,8 +69,8 @@ async def test_one_byte_of_the_json_changed_is_refused(http: httpx.AsyncClient) 
     assert (await send(http, "POST", "/user", parameters)).status_code == 200
 
 
-async def test_a_parameter_added_after_signing_is_refused(http: httpx.AsyncClient) -> None:
-    """The signature covers every parameter but itself, whatever its name."""
+async def test_added_parameter_is_refused(http: httpx.AsyncClient) -> None:
+    """The signature covers every parameter but itself."""
     answer = await send(http, "POST", "/user", {**signed({"id": ADA}), "extra": "1"})
 
     assert answer.json()["error"] == 5
@@ -82,10 +80,10 @@ async def test_a_parameter_added_after_signing_is_refused(http: httpx.AsyncClien
     ("text", "separators"), [("žluť & 'quotes' + 100 %", (",", ":")), ("ñ😀", (", ", ": "))], ids=["compact", "spaced"]
 )
 @pytest.mark.parametrize("is_ascii", [True, False])
-async def test_any_spelling_of_the_json_may_be_signed(
+async def test_any_form_of_the_json_may_be_signed(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, text: str, separators: tuple[str, str], is_ascii: bool
 ) -> None:
-    """Escaped or raw, with or without spaces; in the query as in the form."""
+    """Escaped or raw, with or without spaces, in the query or in the form."""
     payload = json.dumps({"id": ADA, "vars": {"name": text}}, ensure_ascii=is_ascii, separators=separators)
     parameters = {"api_key": KEY, "format": "json", "json": payload}
     parameters["sig"] = signature(SECRET, parameters.values())
@@ -94,8 +92,8 @@ async def test_any_spelling_of_the_json_may_be_signed(
     assert text == (await send(http, "GET", "/user", parameters)).json()["vars"]["name"]
 
 
-async def test_checks_come_in_sailthrus_order(sandbox: SailthruSandbox) -> None:
-    """Path, method, key present, key known, host, signature, parameters: what is wrong first is what is told."""
+async def test_checks_run_in_sailthrus_order(sandbox: SailthruSandbox) -> None:
+    """Path, method, key present, key known, host, signature, parameters."""
     sandbox.allowed_hosts = {"192.0.2.1"}
     wrong: dict[str, str] = {"format": "json", "json": "nonsense", "sig": "0"}
     async with behind(sandbox) as http:
@@ -120,8 +118,8 @@ async def test_checks_come_in_sailthrus_order(sandbox: SailthruSandbox) -> None:
     assert account_state(sandbox)["calls"] == {"GET /user": 4}
 
 
-async def test_errors_are_xml_unless_json_is_asked_for(http: httpx.AsyncClient) -> None:
-    """Byte for byte as seen; the Accept header has no say."""
+async def test_errors_are_xml_unless_json_is_requested(http: httpx.AsyncClient) -> None:
+    """As recorded. The Accept header does not matter."""
     answer = await http.get("/user", headers={"Accept": "application/json"})
 
     assert answer.status_code == 400
@@ -132,15 +130,15 @@ async def test_errors_are_xml_unless_json_is_asked_for(http: httpx.AsyncClient) 
     )
 
 
-async def test_xml_escapes_what_it_quotes(http: httpx.AsyncClient) -> None:
+async def test_xml_is_escaped(http: httpx.AsyncClient) -> None:
     parameters = {"api_key": KEY, "format": "xml", "json": '{"list": "R&D <new>"}'}
     answer = await send(http, "GET", "/list", {**parameters, "sig": signature(SECRET, parameters.values())})
 
     assert "<errormsg>Unknown list: R&amp;D &lt;new&gt;</errormsg>" in answer.text
 
 
-async def test_a_post_is_a_form(http: httpx.AsyncClient) -> None:
-    """A JSON body holds no parameters, nor does the query of a POST."""
+async def test_post_must_be_a_form(http: httpx.AsyncClient) -> None:
+    """A JSON body and the query of a POST hold no parameters."""
     in_body = await http.post("/user", json=signed({"id": ADA}))
     in_query = await http.post("/user", params=signed({"id": ADA}))
 
@@ -148,21 +146,21 @@ async def test_a_post_is_a_form(http: httpx.AsyncClient) -> None:
     assert "<error>2</error>" in in_query.text
 
 
-async def test_text_that_is_not_utf_8_is_refused(http: httpx.AsyncClient) -> None:
+async def test_invalid_utf_8_is_refused(http: httpx.AsyncClient) -> None:
     answer = await http.get("/user?api_key=%ff&format=json")
 
     assert answer.status_code == 400
     assert "<error>6</error>" in answer.text
 
 
-def test_an_empty_array_is_an_empty_object() -> None:
-    """As PHP writes it. No text at all is the same."""
+def test_empty_array_is_an_empty_object() -> None:
+    """PHP encodes it like this. An empty text means the same."""
     assert Parameters((("json", "[]"),)).payload() == {}
     assert Parameters().payload() == {}
 
 
-async def test_each_key_has_an_account_of_its_own() -> None:
-    """Unless several are given the same one; each with its own secret either way."""
+async def test_each_key_has_its_own_account_unless_shared() -> None:
+    """Each key has its own secret."""
     sandbox = SailthruSandbox(
         {"one": "secret-1", "two": Access("secret-2", "one"), "three": "secret-3"}, limits={("GET", "/user"): 2}
     )

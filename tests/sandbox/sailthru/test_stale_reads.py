@@ -1,4 +1,4 @@
-"""Reads that lag behind: for some time they show a person as before."""
+"""Stale reads: for some time they show the former state of a person."""
 
 from datetime import timedelta
 from typing import Any
@@ -18,15 +18,15 @@ def lag(sandbox: SailthruSandbox) -> None:
 
 
 async def read(http: httpx.AsyncClient, email: str = ADA) -> Any:
-    """Vars, and the names of lists; the words of the error where there is one."""
+    """Return vars and names of lists, or the text of the error."""
     answer = (await call(http, "GET", "/user", {"id": email, "fields": {"vars": 1, "lists": 1}})).json()
     return answer.get("errormsg") or (answer["vars"], list(answer["lists"] or {}))
 
 
-async def test_a_new_person_is_unknown_at_first(
+async def test_new_person_is_unknown_to_reads_at_first(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock
 ) -> None:
-    """To reads; the list has the member at once."""
+    """The list has the member at once."""
     await call(http, "POST", "/user", {"id": ADA, "lists": {"Spring": 1}, "vars": {"city": "Turin"}})
     clock.advance(9.999 * SECOND)
     early = await read(http)
@@ -37,10 +37,8 @@ async def test_a_new_person_is_unknown_at_first(
     assert sandbox.members("Spring") == {ADA}
 
 
-async def test_each_change_is_seen_in_its_time(http: httpx.AsyncClient, clock: Clock) -> None:
-    """In the order they were made, each as long after it was made as the others; the answers to changes are never
-    stale.
-    """
+async def test_each_change_appears_after_the_delay(http: httpx.AsyncClient, clock: Clock) -> None:
+    """In the order of the changes. Answers to changes are never stale."""
     seen = []
     for list_name in ("Spring", "Summer", "Autumn"):
         payload = {"id": ADA, "lists": {list_name: 1}, "vars": {"last": list_name}, "fields": {"vars": 1}}
@@ -64,8 +62,8 @@ async def test_each_change_is_seen_in_its_time(http: httpx.AsyncClient, clock: C
     ]
 
 
-async def test_who_has_left_seems_to_be_there(http: httpx.AsyncClient, clock: Clock) -> None:
-    """Until the time is over, whoever else changes; or until reads are told to be fresh again."""
+async def test_leave_is_hidden_until_the_delay_is_over(http: httpx.AsyncClient, clock: Clock) -> None:
+    """Or until stale reads are switched off."""
     await join(http, ADA, "Spring")
     clock.advance(60 * SECOND)
     await leave(http, ADA, "Spring")
@@ -80,8 +78,7 @@ async def test_who_has_left_seems_to_be_there(http: httpx.AsyncClient, clock: Cl
     assert await read(http, GRACE) == (None, ["Spring"])
 
 
-async def test_changes_made_before_are_not_hidden(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """The sandbox remembers the past only while somebody may have to see it."""
+async def test_changes_before_the_switch_are_not_hidden(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
     sandbox.switches.stale_read_seconds = 0
     await join(http, ADA, "Spring")
     sandbox.switches.stale_read_seconds = 3600

@@ -1,4 +1,4 @@
-"""`/user`, beyond what the scripts of exchanges show."""
+"""`/user`, beyond the scripts of exchanges."""
 
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,6 @@ def entries(sandbox: SailthruSandbox) -> list[tuple[str, str, str | None]]:
 
 
 async def test_flows_start_on_transitions_only(sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock) -> None:
-    """Joining, joining again, leaving, leaving again, leaving what does not exist, joining anew."""
     await join(http, ADA, "Spring", "Summer")
     await join(http, ADA, "Spring")
     await leave(http, ADA, "Spring", "Nowhere")
@@ -35,8 +34,10 @@ async def test_flows_start_on_transitions_only(sandbox: SailthruSandbox, http: h
     assert {"Spring", "Summer"} == sandbox.account(KEY).list_names()
 
 
-async def test_a_join_again_may_fire_again(sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock) -> None:
-    """Not published, so a switch. The time of joining stays the first one either way."""
+async def test_second_join_fires_only_with_the_switch(
+    sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock
+) -> None:
+    """Sailthru does not document it. The time of joining stays the first one."""
     await join(http, ADA, "Spring")
     sandbox.switches.rejoin_fires = True
     clock.advance(HOUR)
@@ -63,10 +64,10 @@ async def test_a_join_again_may_fire_again(sandbox: SailthruSandbox, http: httpx
         ({"id": ADA, "lists": {"Spring": 1}, "optout_email": "blast"}, 400, 99),
     ],
 )
-async def test_a_refused_change_changes_nothing(
+async def test_refused_change_changes_nothing(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, payload: Any, status: int, code: int
 ) -> None:
-    """All or nothing: no profile, no list is left behind."""
+    """No profile and no list is created."""
     answer = await call(http, "POST", "/user", payload)
 
     assert (status, code) == (answer.status_code, answer.json()["error"])
@@ -74,15 +75,14 @@ async def test_a_refused_change_changes_nothing(
     assert sandbox.account(KEY).lists == []
 
 
-async def test_names_of_vars_are_made_legal(http: httpx.AsyncClient) -> None:
+async def test_names_of_vars_are_normalized(http: httpx.AsyncClient) -> None:
     """Special characters are dropped, a space becomes an underscore."""
     await call(http, "POST", "/user", {"id": ADA, "vars": {"first name": "Ada", "a.b-c$d%e": 1}})
 
     assert (await call(http, "GET", "/user", {"id": ADA})).json()["vars"] == {"first_name": "Ada", "abcde": 1}
 
 
-async def test_who_has_nothing_has_null(http: httpx.AsyncClient) -> None:
-    """No vars and no lists read null."""
+async def test_missing_vars_and_lists_are_null(http: httpx.AsyncClient) -> None:
     await call(http, "POST", "/user", {"id": ADA})
     answer = (await call(http, "GET", "/user", {"id": ADA})).json()
 
@@ -94,15 +94,15 @@ async def test_who_has_nothing_has_null(http: httpx.AsyncClient) -> None:
     )
 
 
-async def test_fields_not_known_are_left_out(http: httpx.AsyncClient) -> None:
+async def test_unknown_fields_are_left_out(http: httpx.AsyncClient) -> None:
     answer = await call(http, "POST", "/user", {"id": ADA, "fields": {"activity": 1, "nonsense": 1, "keys": 0}})
 
     created = "Sat, 11 Apr 2026 05:00:00 -0700"
     assert {"activity": {"create_time": created, "signup_time": created}, "ok": True} == answer.json()
 
 
-async def test_opting_out_is_kept_and_leaves_lists_alone(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """A later change that does not name the opt-out does not touch it."""
+async def test_opt_out_is_kept_and_does_not_touch_lists(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """A later change without an opt-out does not change it."""
     await join(http, ADA, "Spring")
     await call(http, "POST", "/user", {"id": ADA, "optout_email": "all"})
     await join(http, ADA, "Summer")
@@ -112,8 +112,8 @@ async def test_opting_out_is_kept_and_leaves_lists_alone(sandbox: SailthruSandbo
     assert {ADA} == sandbox.members("Spring") == sandbox.members("Summer")
 
 
-async def test_a_person_without_address(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """An extid alone makes a profile; it stands on lists under its sid, and has no address to show."""
+async def test_person_without_address(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """An extid alone makes a profile. Lists show its sid."""
     await call(http, "POST", "/user", {"id": "crm-1", "key": "extid", "lists": {"Spring": 1}})
     found = (await call(http, "GET", "/user", {"id": "crm-1", "key": "extid"})).json()
 
@@ -122,10 +122,10 @@ async def test_a_person_without_address(sandbox: SailthruSandbox, http: httpx.As
     assert account_state(sandbox)["profiles"] == {"count": 1, "addresses": []}
 
 
-async def test_merging_keeps_the_earlier_join_and_starts_no_flow(
+async def test_merge_keeps_the_earlier_join_and_starts_no_flow(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock
 ) -> None:
-    """The record of the new address survives, takes what it lacks, the extid included, and keeps what it has."""
+    """The profile of the new address survives and takes what it lacks."""
     await call(http, "POST", "/user", {"id": "crm-1", "key": "extid", "keys": {"email": ADA}, "lists": {"Spring": 1}})
     clock.advance(HOUR)
     await join(http, GRACE, "Spring")
@@ -138,10 +138,8 @@ async def test_merging_keeps_the_earlier_join_and_starts_no_flow(
     assert len(entries(sandbox)) == 2
 
 
-async def test_keys_in_conflict_are_refused_unless_to_be_merged(
-    sandbox: SailthruSandbox, http: httpx.AsyncClient
-) -> None:
-    """Also for somebody who would be new: nobody is made."""
+async def test_conflicting_keys_are_refused_unless_merged(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """A refused call creates no profile."""
     await join(http, GRACE, "Spring")
     answer = await call(http, "POST", "/user", {"id": ADA, "keys": {"email": GRACE}})
 
@@ -149,8 +147,8 @@ async def test_keys_in_conflict_are_refused_unless_to_be_merged(
     assert account_state(sandbox)["profiles"]["addresses"] == [GRACE]
 
 
-async def test_who_is_deleted_is_off_every_list(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """Under another case of the address too; and comes back as somebody new."""
+async def test_deleted_person_is_on_no_list(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
+    """A later join creates a new profile."""
     await join(http, ADA, "Spring")
     sid = (await call(http, "GET", "/user", {"id": ADA})).json()["keys"]["sid"]
     await call(http, "DELETE", "/user", {"id": ADA.upper()})
