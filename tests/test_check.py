@@ -101,8 +101,13 @@ class Scene:
         )
         return without_secrets(Ended(done.returncode, done.stdout, done.stderr))
 
-    def check(self, *, as_process: bool = False, **different: str) -> Checked:
-        done = self.run_process(**different) if as_process else self.run(**different)
+    def check(self, **different: str) -> Checked:
+        return self._read(self.run(**different))
+
+    def check_process(self, **different: str) -> Checked:
+        return self._read(self.run_process(**different))
+
+    def _read(self, done: Ended) -> Checked:
         assert done.err == ""
         lines = {}
         for line in done.out.splitlines():
@@ -148,7 +153,7 @@ def closed_port() -> int:
 def test_everything_right_exits_with_0_and_only_reads(scene: Scene) -> None:
     """Sailthru gets two reads and nothing else."""
     before = scene.sandbox.account()["calls"]
-    found = scene.check(as_process=True)
+    found = scene.check_process()
     after = scene.sandbox.account()
 
     assert found.code == 0
@@ -209,7 +214,7 @@ def test_wrong_setting_is_named_and_the_rest_is_ok(
     port = str(scene.sandbox.port)
     looks_up_names = ".invalid" in str(different)
     settings = {name: value.replace("{port}", port) for name, value in different.items()}
-    found = scene.check(as_process=looks_up_names, **settings)
+    found = scene.check_process(**settings) if looks_up_names else scene.check(**settings)
 
     assert found.code == 1
     assert found.lines[about].startswith(f"✗ {about}")

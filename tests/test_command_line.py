@@ -20,7 +20,7 @@ from app.store.database.engine import Database
 from app.store.erasure.erasures import Erasures
 from app.store.schema import metadata
 from tests import postgresql
-from tests.command_line import CommandLine
+from tests.command_line import API_CALL, CommandLine
 from tests.promises.processes import ROOT, UNMEASURED
 from tests.store.filling import fill
 
@@ -46,7 +46,7 @@ def migrated(migrated_file: Path, tmp_path: Path) -> Path:
 
 
 def process(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "app", *words],
         cwd=folder,
         env={**UNMEASURED, "PYTHONPATH": str(ROOT), **env},
@@ -55,6 +55,8 @@ def process(folder: Path, *words: str, **env: str) -> subprocess.CompletedProces
         timeout=90,
         check=False,
     )
+    assert not API_CALL.search(result.stdout + result.stderr)
+    return result
 
 
 def test_version(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import respx
 
 from app.commands import backfills
 from app.sandbox.lytics.audiences import Audience
-from tests.commands.conftest import Ended, Run, export_of, list_of
+from tests.command_line import Ended
+from tests.commands.conftest import Run, export_of, list_of
 from tests.promises.processes import ADMIN_TOKEN, Sandbox, Service, until
 from tests.test_terminal import on_a_terminal
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 import respx
 
-from tests.commands.conftest import Ended, Run
+from tests.command_line import Ended
+from tests.commands.conftest import Run
 from tests.promises.processes import ADMIN_TOKEN
 
 URL = "https://lists.example.com"
