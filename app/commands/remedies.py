@@ -14,22 +14,22 @@ PROSE = frozenset({"detail", "rule", "reason", "waiting_for", "notes", "happened
 The fields of the service's answers that hold sentences.
 """
 
-CALL = re.compile(r"\b(?:GET|HEAD|POST|PUT|PATCH|DELETE) /(?:[^\s,;:]*[^\s,;:.!?)])?(?: \{.*?\})?")
+CALL = re.compile(r"`?\b(?:GET|HEAD|POST|PUT|PATCH|DELETE) /(?:[^\s,;:`]*[^\s,;:.!?)`])?(?:(?: with)? \{.*?\})?`?")
 _ID = r"(?P<id>\d+)"
-_BODY = r"(?: \{.*?\})?"
+_BODY = r"(?:(?: with)? \{.*?\})?"
 _END = r"(?![\w/])"
 _COMMANDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(rf"{call}{_END}"), command)
+    (re.compile(rf"`?\b{call}{_END}`?"), command)
     for call, command in (
-        (rf'PATCH /exports/{_ID} \{{"name": .*?\}}', r"export name \g<id> NAME"),
-        (rf'PATCH /exports/{_ID} \{{"state": "running"\}}', r"export resume \g<id>"),
-        (rf'PATCH /exports/{_ID} \{{"state": "paused"\}}', r"export pause \g<id>"),
+        (rf'PATCH /exports/{_ID}(?: with)? \{{"name": .*?\}}', r"export name \g<id> NAME"),
+        (rf'PATCH /exports/{_ID}(?: with)? \{{"state": "running"\}}', r"export resume \g<id>"),
+        (rf'PATCH /exports/{_ID}(?: with)? \{{"state": "paused"\}}', r"export pause \g<id>"),
         (rf"DELETE /exports/{_ID}/backfills/\d+", r"export backfill \g<id> --cancel"),
         (rf"(?:GET|POST) /exports/{_ID}/backfills(?:/\d+)?{_BODY}", r"export backfill \g<id>"),
         (rf"GET /exports/{_ID}", r"export show \g<id>"),
         (rf"DELETE /exports/{_ID}", r"export stop \g<id>"),
         (r"GET /exports", r"export list"),
-        (rf"POST /exports(?: with its audience)?{_BODY}", r"export start AUDIENCE"),
+        (rf"POST /exports(?: with (?:its|this|the|the same) audience)?{_BODY}", r"export start AUDIENCE"),
         (r"GET /members/(?P<email>[^\s/,;]*[^\s/,;.])", r"member \g<email>"),
         (rf"POST /dead-letters/redrive{_BODY}", r"redrive --all"),
         (r"GET /dead-letters", r"redrive --all --preview"),
@@ -38,8 +38,8 @@ _COMMANDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 # These calls have no command, so the text names another place that answers the question.
 _PLACES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(rf"GET /lytics/audiences{_END}"), "the page Audiences in Lytics"),
-    (re.compile(rf"GET /lytics/fields{_END}"), "the schema of user fields in Lytics"),
+    (re.compile(rf"`?\bGET /lytics/audiences{_END}`?"), "the page Audiences in Lytics"),
+    (re.compile(rf"`?\bGET /lytics/fields{_END}`?"), "the schema of user fields in Lytics"),
     (CALL, "the service's API"),
 )
 

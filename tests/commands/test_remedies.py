@@ -51,6 +51,14 @@ OTHERS = ("commands", "sandbox", "demo")
         ),
         ("Look at GET /health/ready and at the log.", "Look at `lytics-sailthru check` and at the log."),
         ("Undo it with DELETE /erasures/ada@example.com.", "Undo it with the service's API."),
+        (
+            'Call `PATCH /exports/2 with {"state": "running"}`, or `DELETE /exports/2`.',
+            "Call `lytics-sailthru export resume 2`, or `lytics-sailthru export stop 2`.",
+        ),
+        (
+            "Call `POST /exports` with the same audience.",
+            "Call `lytics-sailthru export start AUDIENCE` with the same audience.",
+        ),
         ("POST /user was refused.", "The service's API was refused."),
         ("Nothing to GET here; POST it / PATCH it.", "Nothing to GET here; POST it / PATCH it."),
     ],
