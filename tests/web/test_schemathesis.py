@@ -21,7 +21,7 @@ def test_every_call_ends_as_it_is_declared(tmp_path: Path) -> None:
     """Whatever is sent: no server error, no status and no body that the description does not know."""
     with running(tmp_path, ERASURE_KEY="a-key-that-is-kept-elsewhere") as (service, _):
         service.send_all([webhooks.enter("ada@example.com", at=datetime.now(UTC))])
-        service.wait_until_told()
+        service.wait_until_delivered()
         paths = service.http.get("/openapi.json").raise_for_status().json()["paths"]
         (tmp_path / "schemathesis.toml").write_text('[parameters]\n"path.export_id" = 1\n')
         done = subprocess.run(
