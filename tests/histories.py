@@ -32,7 +32,7 @@ MessageValues = tuple[Kind, int, int, int | None, int, int, str | None]
 
 LAPSED = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Lapsed Buyers", "lapsed_buyers")
 AUDIENCES = (SPRING_BUYERS, LAPSED)
-# Each export has one field. The two names differ, so each value belongs to one audience.
+# Each export has one field with its own name, so each var has one newest value.
 FIELDS = ("first_name", "city")
 PEOPLE = range(4)
 LIMIT, SHARE = 40, 0.8
@@ -42,28 +42,28 @@ LONGEST_CALL = 35
 TOLERANCE_NS = 600 * NS
 
 # One fault for each way in which a call can fail. Only the first one makes a member a dead letter.
-ANSWERS: dict[str, AnyFault] = {
+FAULTS: dict[str, AnyFault] = {
     "invalid address": Error(status=400, code=11, text="Invalid email"),
     "500 with 9": Error(),
-    "500 with 9, done": Error(applied=True),
+    "500 with 9, applied": Error(applied=True),
     "200 with an error": Error(status=200, code=99, text="Other"),
     "429": Error(status=429, code=43, text="Too many"),
     "429 without headers": Error(status=429, code=43, text="Too many", with_rate_headers=False),
     "HTML 502": Html(with_rate_headers=False),
-    "HTML 200, done": Html(status=200, applied=True),
+    "HTML 200, applied": Html(status=200, applied=True),
     "empty": Empty(status=200),
-    "half, done": Half(),
-    "timeout, done": Hang(),
+    "half, applied": Half(),
+    "timeout, applied": Hang(),
     "timeout, lost": Hang(applied=False),
     "late": Hang(apply_after=25),
-    "reset, done": Reset(),
+    "reset, applied": Reset(),
     "reset, lost": Reset(applied=False),
     "slow": Slow(seconds=12),
     "key revoked": Error(status=401, code=3, text="Invalid API key"),
     "list unknown": Error(status=404, code=15, text="Unknown list"),
 }
-# Faults of a whole account: temporary, so every call may meet them.
-ACCOUNT_FAULTS = ("500 with 9", "HTML 502", "timeout, lost", "timeout, done", "key revoked", "429", "reset, lost")
+# Temporary faults, which all calls of the account may meet at once.
+ACCOUNT_FAULTS = ("500 with 9", "HTML 502", "timeout, lost", "timeout, applied", "key revoked", "429", "reset, lost")
 
 
 class Counts(NamedTuple):
@@ -107,7 +107,7 @@ class Message:
 
 
 def steps() -> st.SearchStrategy[Step]:
-    """Return the next step: mostly a webhook or a wait, sometimes a fault."""
+    """Return a strategy for one step: mostly a webhook or a wait, sometimes a fault."""
     message = st.tuples(
         st.sampled_from([Kind.ENTER, Kind.ENTER, Kind.EXIT, Kind.CHANGE]),
         st.sampled_from(PEOPLE),
@@ -117,12 +117,12 @@ def steps() -> st.SearchStrategy[Step]:
         st.sampled_from([NS // 10, NS, 5 * NS]),
         st.sampled_from([None, "a", "b", "c"]),
     )
-    some_answers = st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=6)
-    wrong: list[st.SearchStrategy[Step]] = [
-        _step("answer_with", some_answers, st.sampled_from([0.2, 0.6])),
-        _step("answer_with", some_answers, st.sampled_from([0.2, 0.6])),
-        _step("answer_all_with", st.sampled_from(ACCOUNT_FAULTS)),
-        _step("fail_for", st.sampled_from(PEOPLE), st.sampled_from(sorted(ANSWERS))),
+    some_faults = st.lists(st.sampled_from(sorted(FAULTS)), min_size=1, max_size=6)
+    problems: list[st.SearchStrategy[Step]] = [
+        _step("fail_some_with", some_faults, st.sampled_from([0.2, 0.6])),
+        _step("fail_some_with", some_faults, st.sampled_from([0.2, 0.6])),
+        _step("fail_all_with", st.sampled_from(ACCOUNT_FAULTS)),
+        _step("fail_for", st.sampled_from(PEOPLE), st.sampled_from(sorted(FAULTS))),
         _step("heal"),
         _step("delay_reads", st.sampled_from([0.0, 2.0])),
         _step("die"),
@@ -136,7 +136,7 @@ def steps() -> st.SearchStrategy[Step]:
     send, wait = _step("send", message), _step("wait", st.sampled_from([0.1, 1, 4, 16, 61, 600]))
     again, array = _step("send_again", st.integers(0, 1000)), _step("send_array", st.lists(message, max_size=5))
     # Chosen in two steps, because one_of flattens nested choices and would lose the weights.
-    kinds = [*[send] * 8, array, *[again] * 2, *[wait] * 5, *[st.one_of(wrong)] * 4]
+    kinds = [*[send] * 8, array, *[again] * 2, *[wait] * 5, *[st.one_of(problems)] * 4]
     return st.sampled_from(kinds).flatmap(lambda kind: kind)
 
 
@@ -217,17 +217,17 @@ class Histories(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.live(lambda: self.world.sleep(seconds))
 
-    def answer_with(self, names: list[str], chance: float) -> None:
+    def fail_some_with(self, names: list[str], chance: float) -> None:
         """Answer some calls with one of these faults from now on, chosen at random."""
-        rules = [Rule(ANSWERS[name], endpoints=frozenset({"/user"}), chance=chance / len(names)) for name in names]
+        rules = [Rule(FAULTS[name], endpoints=frozenset({"/user"}), chance=chance / len(names)) for name in names]
         self.world.sailthru.faults.set(rules, seed=self.seed)
 
-    def answer_all_with(self, name: str) -> None:
-        self.world.sailthru.faults.set([Rule(ANSWERS[name])], seed=self.seed)
+    def fail_all_with(self, name: str) -> None:
+        self.world.sailthru.faults.set([Rule(FAULTS[name])], seed=self.seed)
 
     def fail_for(self, person: int, name: str) -> None:
         addresses = frozenset({_address(person, 0) or "", _address(person, 1) or ""})
-        self.world.sailthru.faults.set([Rule(ANSWERS[name], ids=addresses)], seed=self.seed)
+        self.world.sailthru.faults.set([Rule(FAULTS[name], ids=addresses)], seed=self.seed)
 
     def lose_store(self, chance: float) -> None:
         """Let some database calls fail from now on. Some of them are carried out all the same."""

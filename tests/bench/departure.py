@@ -23,7 +23,7 @@ def from_accepted_to_call(folder: Path, log: Log) -> Measured:
         log(f"  p50 {middles[-1]:.1f} ms, p95 {slowest[-1]:.1f} ms")
     p50, p95 = median(middles), median(slowest)
     return Measured(
-        f"accepted → call arrives, at {PER_SECOND}/s",
+        f"from the answer 200 to the arrival of the call, at {PER_SECOND} webhooks/s",
         "p50 ≤ 6 ms, p95 ≤ 20 ms",
         f"{p50:.1f} ms, {p95:.1f} ms",
         f"p50 {spread(middles, 'ms')}, p95 {spread(slowest, 'ms')}",

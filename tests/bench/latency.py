@@ -31,7 +31,7 @@ def _slowest_answers(folder: Path, log: Log, *, rate: int, target: float) -> Mea
         for port in (ports.service, ports.baseline):
             p99(port)
         return ratio_of_rounds(
-            f"p99 of the durable answer ÷ the baseline's, at {rate:,}/s",
+            f"p99 of the durable answers ÷ of the baseline's answers, at {rate:,}/s",
             f"≤ {target:g}",
             lambda _: p99(ports.service),
             lambda _: p99(ports.baseline),

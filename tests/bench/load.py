@@ -84,7 +84,7 @@ class LoadResult:
 
 
 class _Connection:
-    """One request at a time."""
+    """A connection with at most one request in flight."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))

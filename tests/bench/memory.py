@@ -38,7 +38,7 @@ def peak_of_a_backfill(folder: Path, log: Log) -> Measured:
             return int(found[1]) / 1024
 
     return ratio_of_rounds(
-        f"peak memory of a backfill of {MANY:,} ÷ {FEW:,}",
+        f"peak memory of a backfill of {MANY:,} people ÷ of {FEW:,}",
         "≤ 1.2",
         lambda _: peak(MANY),
         lambda _: peak(FEW),

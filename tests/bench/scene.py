@@ -28,7 +28,7 @@ class BenchSandbox(Sandbox):
         super().__init__(folder)
 
     def program(self, log: Path, latency: float) -> Process:
-        """Return the sandbox of the bench, which ignores the latency."""
+        """Return the sandbox of the bench, whose latency is fixed."""
         ports = [str(self.port), str(self.lytics_port)]
         return Process([*ports, str(self._limit), MAIN, OTHER], {}, log, module="tests.bench.sandbox")
 

@@ -34,7 +34,7 @@ def use_of_our_share(folder: Path, log: Log) -> Measured:
     calls, refused = account["calls"]["POST /user"], sum(account["over_limit"].values())
     least = min(used) / ours
     return Measured(
-        f"use of our share of {LIMIT:,} calls a minute, with a backlog; 429s",
+        f"use of our share of {LIMIT:,} calls a minute with a backlog; calls answered with 429",
         "≥ 97 %; ≤ 1 in 100,000",
         f"{least:.1%}; {refused} in {calls:,}",
         f"{' and '.join(f'{n:,}' for n in used)} of {ours:,.0f} calls in whole minutes",

@@ -347,7 +347,7 @@ async def s33_key_revoked(world: World) -> set[str]:
     world.sailthru.faults.set([Rule(Error(status=401, code=3, text="Invalid API key"))])
     await send(world, enter(world), enter(world, BOB, BOB_ID))
     await world.sleep(2 * 3600)
-    assert (await world.admin("/health/ready"))["accounts"] == {"default": "send_refused"}
+    assert (await world.admin("/health/ready"))["accounts"] == {"default": "refused"}
     assert (await world.admin("/dead-letters"))["items"] == []
     world.sailthru.faults.set([])
     return {ADA, BOB}

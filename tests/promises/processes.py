@@ -32,10 +32,10 @@ TIMEOUT_SECONDS = 1.0
 
 
 def until(read: Callable[[], T], holds: Callable[[T], object], *, patience: float = PATIENCE_SECONDS) -> T:
-    """Call `read` until its value holds, and return the value.
+    """Call `read` until `holds` accepts its value, and return the value.
 
     Raises:
-        AssertionError: the value did not hold within `patience` seconds.
+        AssertionError: no value was accepted within `patience` seconds.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @dataclass
 class Process:
-    """One command of the program as a process."""
+    """One command as a process, by default of the service's program."""
 
     words: list[str]
     env: Mapping[str, str]
@@ -180,11 +180,11 @@ class Service:
         return self
 
     def wait_until_ready(self) -> None:
-        def look() -> bool:
+        def is_ready() -> bool:
             assert self.process.is_running, self.log.read_text()
             return is_up(self.http, "/health/ready")
 
-        until(look, bool)
+        until(is_ready, bool)
 
     def send(self, body: object, **more: Any) -> httpx.Response:
         return self.http.post("/webhooks/lytics", json=body, headers={"Authorization": WEBHOOK_TOKEN}, **more)

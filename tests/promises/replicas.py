@@ -28,7 +28,7 @@ LIMIT, SHARE = 3000, 0.8
 
 
 class LimitedSandbox(Sandbox):
-    """A Sailthru whose rate limit is reached."""
+    """A Sailthru with a low rate limit, which the service reaches."""
 
     def program(self, log: Path, latency: float) -> Process:
         ports = [str(self.port), str(self.lytics_port)]
@@ -67,11 +67,11 @@ class Replica:
         return self.http.post("/webhooks/lytics", json=body, headers={"Authorization": WEBHOOK_TOKEN})
 
     def wait(self) -> None:
-        def look() -> bool:
+        def is_ready() -> bool:
             assert self.process.is_running, self.log.read_text()[-3000:]
             return is_up(self.http, "/health/ready")
 
-        until(look, bool)
+        until(is_ready, bool)
 
     def close(self) -> None:
         self.http.close()
@@ -130,7 +130,7 @@ class Cluster:
 def running_cluster(folder: Path, *roles: tuple[str, ...]) -> Iterator[Cluster]:
     """Start one replica for each role, which is a command line; an empty one means `serve`.
 
-    The clocks of neighbours differ by an hour, and their average is right.
+    The clock of each replica is an hour ahead of the one before it, and their average is right.
     """
     with ExitStack() as stack:
         server = stack.enter_context(postgresql.server())

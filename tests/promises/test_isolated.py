@@ -1,4 +1,4 @@
-"""isolated: a failing member never delays others, a failing account never slows another, an outage costs no retries.
+"""isolated: a failing member delays no other, a failing account slows no other, an outage uses up no retry window.
 
 The tests run in virtual time: days pass in seconds, and latencies are exact.
 """

@@ -49,10 +49,10 @@ def test_receiver_notifies_the_worker(tmp_path: Path) -> None:
         wait_until_on_list(cluster, *map(address_of, range(BROUGHT_OVER)), name=f"Lytics {AUDIENCES[1].name}")
         receiver.process.kill()
         states = {path: worker.http.get(path).status_code for path in ("/health/live", "/health/ready", "/metrics")}
-        nothing = [worker.send(enter("third@example.com")).status_code, worker.http.get("/exports").status_code]
+        refused = [worker.send(enter("third@example.com")).status_code, worker.http.get("/exports").status_code]
 
         assert set(states.values()) == {httpx.codes.OK}
-        assert nothing == [httpx.codes.NOT_FOUND] * 2
+        assert refused == [httpx.codes.NOT_FOUND] * 2
 
 
 def test_stopped_worker_settles_its_calls(tmp_path: Path) -> None:
