@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.main import Environment, Service, create_app
+from app.main import Environment, create_app
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import SailthruSandbox
+from app.service import Service
 from app.settings import Settings
 from tests.places import PLACE
 

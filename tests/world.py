@@ -28,11 +28,13 @@ from sqlalchemy import Connection
 
 from app import main
 from app.backfills import loop as backfill_loop
+from app.delivery import chores
 from app.domain.errors import StoreUnavailable
-from app.main import Environment, Service, create_app
+from app.main import Environment, create_app
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import Access, SailthruSandbox
+from app.service import Service
 from app.store.database import sqlite
 from app.store.database.engine import Database
 from tests.factories import NOON
@@ -259,7 +261,7 @@ class World:
         return {
             "exports": [(e["state"], e["reason"], e["counts"]) for e in (await self.admin("/exports"))["items"]],
             "accounts": (await self.admin("/authorizations"))["items"],
-            "gates": [vars(gate) for gate in self.service._gates.values()],
+            "breakers": [vars(account.breaker) for account in self.service.accounts.values()],
             "sailthru": {name: seen[name] for name in ("calls", "answers", "faults", "over_limit")},
             "tasks": whereabouts(asyncio.get_running_loop()),
         }
@@ -385,8 +387,9 @@ def _patches() -> Iterator[None]:
         mock.patch.object(Database, "change", _change_while_alive),
         mock.patch.object(Database, "read", _read_while_alive),
         mock.patch.object(Database, "close", _close_in_time_that_stands),
-        # There is one replica at a time, so nobody has to look for what another one left.
-        mock.patch.multiple(main, LOOK_FOR_DUE=SELDOM, LOOK_FOR_ORDERS=SELDOM, LOOK_AT_ACCOUNTS=SELDOM),
+        # There is one replica at a time, so there is nothing to find that another replica did.
+        mock.patch.multiple(main, LOOK_FOR_DUE=SELDOM, LOOK_FOR_ORDERS=SELDOM),
+        mock.patch.object(chores, "LOOK_AT_BREAKERS", SELDOM),
         mock.patch.object(backfill_loop, "LOOK_EVERY", SELDOM),
         # It listens at all times, and its connection knows no virtual time.
         mock.patch.object(Database, "notifications", return_value=None),

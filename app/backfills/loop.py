@@ -15,6 +15,7 @@ import structlog
 from app.backfills.scan import Step
 from app.domain.backfill import Backfill
 from app.domain.errors import StoreUnavailable
+from app.repeat import Repeat
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,7 @@ class Steps(Protocol):
         ...
 
 
-class BackfillLoop:
+class BackfillLoop(Repeat):
     """All backfills of this process.
 
     Args:
@@ -64,48 +65,39 @@ class BackfillLoop:
     def __init__(
         self, backfills: Backfills, steps: Steps, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
+        super().__init__("backfills", self._claim, retry_after=LOOK_EVERY)
         self._backfills = backfills
         self._steps = steps
         self._sleep = sleep
-        self._woken = asyncio.Event()
-        self._stopping = False
+        self._lease = secrets.randbits(62)
         self._running: set[asyncio.Task[None]] = set()
-
-    def wake(self) -> None:
-        """A backfill was started."""
-        self._woken.set()
 
     def stop(self) -> None:
         """Begin no further page."""
-        self._stopping = True
-        self._woken.set()
+        super().stop()
         for task in self._running:
             task.cancel()
 
     async def run(self) -> None:
-        """Until stopped; returns once all are given back."""
-        lease = secrets.randbits(62)
-        while not self._stopping:
-            self._woken.clear()
-            try:
-                most = MOST_AT_ONCE - len(self._running)
-                claimed = await self._backfills.claim(lease=lease, lease_for=LEASE, most=most) if most else []
-                for backfill in claimed:
-                    task = asyncio.create_task(self._go_on(backfill, lease))
-                    self._running.add(task)
-                    task.add_done_callback(self._ended)
-                if not self._running:
-                    while await self._backfills.forget_dry_runs():
-                        pass
-            except StoreUnavailable as error:
-                log.warning("store unavailable, backfills wait", why=str(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), LOOK_EVERY.total_seconds())
+        """Return once the loop is stopped and every backfill is released."""
+        await super().run()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _claim(self) -> timedelta:
+        most = MOST_AT_ONCE - len(self._running)
+        claimed = await self._backfills.claim(lease=self._lease, lease_for=LEASE, most=most) if most else []
+        for backfill in claimed:
+            task = asyncio.create_task(self._go_on(backfill, self._lease))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+        if not self._running:
+            while await self._backfills.forget_dry_runs():
+                pass
+        return LOOK_EVERY
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._woken.set()
+        self.wake()
 
     async def _go_on(self, backfill: Backfill, lease: int) -> None:
         heartbeat = asyncio.create_task(self._hold(backfill.id, lease))
@@ -124,7 +116,7 @@ class BackfillLoop:
         failures = 0
         current: Backfill | None = backfill
         with suppress(asyncio.CancelledError):
-            while current is not None and current.is_active and not self._stopping:
+            while current is not None and current.is_active and not self.is_stopped:
                 try:
                     step = await self._steps.step(current, lease=lease, failures=failures)
                 except StoreUnavailable as error:

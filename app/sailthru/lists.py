@@ -53,7 +53,7 @@ class Lists:
         list_id = answer.get("list_id")
         return list_id if isinstance(list_id, str) and list_id else None
 
-    async def tell(
+    async def update_member(
         self,
         address: str,
         *,

@@ -173,7 +173,7 @@ class Status(Protocol):
         """True after start-up and until draining."""
         ...
 
-    def accounts(self) -> dict[str, str]:
+    def account_states(self) -> dict[str, str]:
         """The state of each Sailthru account."""
         ...
 

@@ -481,11 +481,11 @@ async def s45_two_workers_believe_to_own_a_member(world: World) -> set[str]:
     service = world.service
     await hear(world, webhooks.enter(ADA, at=world.clock()))
     world.step = timedelta(0)
-    (claim,) = await service.members.claim("default", room=Capacity(1, 1), lease_for=timedelta(seconds=1))
+    (claim,) = await service.stores.members.claim("default", room=Capacity(1, 1), lease_for=timedelta(seconds=1))
     await world.sleep(60)
     await is_told(world)
     calls = await posts(world)
-    delivered = await service.deliverers["default"].deliver(claim)
+    delivered = await service.accounts["default"].deliverer.deliver(claim)
     assert delivered.due_at is None
     assert await posts(world) == calls
     return {ADA, BOB}

@@ -73,7 +73,7 @@ async def test_an_answer_without_an_id_is_enough() -> None:
 
 
 async def test_one_call_tells_joins_leaves_and_vars(lists: Lists, sailthru: SailthruSandbox) -> None:
-    await lists.tell(ADA, join=[SPRING], leave=[LAPSED], vars={"first_name": "Ada"})
+    await lists.update_member(ADA, join=[SPRING], leave=[LAPSED], vars={"first_name": "Ada"})
 
     assert calls(sailthru) == [
         (
@@ -96,7 +96,7 @@ async def test_one_call_tells_joins_leaves_and_vars(lists: Lists, sailthru: Sail
 async def test_what_is_empty_is_left_out(
     lists: Lists, sailthru: SailthruSandbox, words: dict[str, Any], sent: dict[str, Any]
 ) -> None:
-    await lists.tell(ADA, **words)
+    await lists.update_member(ADA, **words)
 
     assert calls(sailthru) == [("POST", "/user", {"id": ADA, "key": "email", **sent})]
 
@@ -105,20 +105,20 @@ async def test_what_is_empty_is_left_out(
 async def test_a_call_without_sense_is_not_made(lists: Lists, sailthru: SailthruSandbox, words: dict[str, Any]) -> None:
     """A bare call would make a profile that can be mailed."""
     with pytest.raises(ValueError, match=r"list|nothing"):
-        await lists.tell(ADA, **words)
+        await lists.update_member(ADA, **words)
 
     assert calls(sailthru) == []
 
 
 async def test_the_lists_of_a_person_are_read(lists: Lists, sailthru: SailthruSandbox) -> None:
-    await lists.tell(ADA, join=[SPRING, LAPSED])
+    await lists.update_member(ADA, join=[SPRING, LAPSED])
 
     assert await lists.lists_of(ADA) == frozenset({SPRING, LAPSED})
     assert calls(sailthru)[-1] == ("GET", "/user", {"id": ADA, "key": "email", "fields": {"lists": 1}})
 
 
 async def test_a_person_on_no_list_is_known_all_the_same(lists: Lists) -> None:
-    await lists.tell(ADA, vars={"first_name": "Ada"})
+    await lists.update_member(ADA, vars={"first_name": "Ada"})
 
     assert await lists.lists_of(ADA) == frozenset()
 

@@ -43,14 +43,14 @@ async def list_authorizations(doors: Injected) -> AuthorizationsView:
 
 
 def _view(report: AccountReport) -> AuthorizationView:
-    standing = report.standing
-    said = None if standing.code is None else explain(standing.code)
+    breaker = report.breaker
+    said = None if breaker.code is None else explain(breaker.code)
     return AuthorizationView(
         label=report.label,
-        state="running" if standing.pause is None else standing.pause.value,
-        code=standing.code,
+        state="running" if breaker.open_reason is None else breaker.open_reason.value,
+        code=breaker.code,
         reason=None if said is None else f"{said.happened} {said.next_step}",
-        paused_at=standing.paused_at,
+        paused_at=breaker.opened_at,
         base_url=report.base_url,
         limits=dict(report.calls_left),
     )

@@ -38,7 +38,7 @@ async def ready(doors: Injected) -> Response:
         status="ready" if is_ready else "not ready",
         version=doors.version,
         store=await doors.status.store_state(),
-        accounts=doors.status.accounts(),
+        accounts=doors.status.account_states(),
     )
     return JSONResponse(view.model_dump(), 200 if is_ready else 503)
 
