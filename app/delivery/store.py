@@ -1,7 +1,6 @@
 """What delivery needs of the store: see `app.store.members.members` and `app.store.replicas.accounts`.
 
-Every call may raise `StoreUnavailable`. Methods raise `NotImplementedError` here, so that a test fake defines only
-what it needs.
+Every call may raise `StoreUnavailable`.
 """
 
 from datetime import datetime, timedelta
@@ -17,27 +16,27 @@ class MemberQueue(Protocol):
 
     async def claim(self, account: str, *, room: Capacity, lease_for: timedelta) -> list[Claim]:
         """Claim due members, up to the capacity."""
-        raise NotImplementedError
+        ...
 
     async def next_due_at(self, account: str) -> datetime | None:
         """Return when the next member is due; None if none is pending."""
-        raise NotImplementedError
+        ...
 
     async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:
         """Record a request and renew the lease; False if the lease was lost."""
-        raise NotImplementedError
+        ...
 
     async def settle(self, settlement: Settlement) -> Settled:
         """Record the outcome of an attempt."""
-        raise NotImplementedError
+        ...
 
     async def next_slice(self, export_id: int) -> bool:
         """Carry out an operator's order for the next batch of an export's members; True while there are more."""
-        raise NotImplementedError
+        ...
 
     async def flush(self) -> None:
         """Wait for transactions that are under way."""
-        raise NotImplementedError
+        ...
 
 
 class BreakerStore(Protocol):
@@ -45,14 +44,14 @@ class BreakerStore(Protocol):
 
     async def load(self, account: str) -> BreakerState:
         """Return the state that was saved last; closed if none was."""
-        raise NotImplementedError
+        ...
 
     async def save(
         self, account: str, before: BreakerState, after: BreakerState, now: datetime
     ) -> tuple[BreakerState, BreakerState]:
         """Store a finding. Returns the state that was stored before, and the one that is stored now."""
-        raise NotImplementedError
+        ...
 
     async def take_probe(self, account: str, now: datetime, until: datetime) -> BreakerState | None:
         """Reserve the probe that is due; None if no probe is due, or another replica has it."""
-        raise NotImplementedError
+        ...

@@ -1,7 +1,6 @@
 """The port to an e-mail service: one account of it, as delivery and exports use it.
 
-Every call may raise a `CallFailed`. Methods raise `NotImplementedError` here, so that a test fake defines only what
-it needs.
+Every call may raise a `CallFailed`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,23 +23,23 @@ class Destination(Protocol):
         is_backfill: bool,
     ) -> None:
         """Add a member to lists, remove it from lists and set its vars, in one call."""
-        raise NotImplementedError
+        ...
 
     async def lists_of(self, address: str, *, is_backfill: bool) -> frozenset[str] | None:
         """Return the names of the member's lists; None if the service has no such profile."""
-        raise NotImplementedError
+        ...
 
     async def find_or_make(self, name: str) -> str | None:
         """Return the id of a list, which is created if it was missing; None if the service tells no id."""
-        raise NotImplementedError
+        ...
 
     async def find(self, name: str) -> ListSeen | None:
         """Return a list; None if there is none of that name."""
-        raise NotImplementedError
+        ...
 
     async def index(self) -> Mapping[str, list[ListSeen]]:
         """Return all lists by name."""
-        raise NotImplementedError
+        ...
 
 
 class ListMaker(Protocol):
@@ -52,7 +51,7 @@ class ListMaker(Protocol):
         Args:
             is_again: the list existed, and the service does not know it any more.
         """
-        raise NotImplementedError
+        ...
 
 
 class Throttle(Protocol):
@@ -64,12 +63,12 @@ class Throttle(Protocol):
         Raises:
             StoreUnavailable: the share is not known.
         """
-        raise NotImplementedError
+        ...
 
     def room(self, *, backfill: bool = False) -> int:
         """Return how many calls may leave now."""
-        raise NotImplementedError
+        ...
 
     def opens_at(self) -> datetime:
         """Return when to ask for room again."""
-        raise NotImplementedError
+        ...

@@ -9,9 +9,7 @@ import pytest
 from app.delivery.attempt import LIMIT_JITTER, READS_LAG, WINDOW_OVER
 from app.delivery.circuit_breaker import CircuitBreaker
 from app.delivery.deliver import Delivered, Deliverer
-from app.delivery.store import MemberQueue
 from app.domain.call import Call, Claim
-from app.domain.destination import Destination, ListMaker
 from app.domain.errors import (
     CallFailed,
     CredentialsRefused,
@@ -27,6 +25,7 @@ from app.domain.membership import Confirmed
 from app.domain.retry import RetryPolicy
 from app.domain.settlement import Settled, Settlement
 from app.metrics import Metrics
+from tests.delivery.unused import UnusedLists, UnusedQueue
 from tests.factories import ADA, EXPORT, HOUR, LIST, NOON, SECOND, Clock, claim, pending
 
 TIMEOUT = timedelta(seconds=15)
@@ -35,7 +34,7 @@ OPEN_FOR = timedelta(hours=5)
 AUTUMN = "Lytics Autumn Buyers"
 
 
-class World(Destination, ListMaker, MemberQueue):
+class World(UnusedQueue, UnusedLists):
     """Sailthru and the store in one. It records the order of all calls."""
 
     def __init__(self, clock: Clock) -> None:

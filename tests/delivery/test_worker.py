@@ -12,19 +12,19 @@ from app.alarms import Alarms
 from app.delivery.circuit_breaker import MOST_PLACES, CircuitBreaker
 from app.delivery.deliver import Delivered, Deliverer
 from app.delivery.loop import AccountLoop
-from app.delivery.store import BreakerStore, MemberQueue
 from app.delivery.worker import Worker
 from app.domain.account import FIRST_PROBE_WAIT, BreakerState, Capacity, OpenReason, merged
 from app.domain.call import Claim
 from app.domain.destination import Throttle
 from app.domain.errors import CallFailed, CredentialsRefused, OutcomeUnknown, StoreUnavailable
 from app.signals import EXPORTS_CHANGED, Signals, members_due
+from tests.delivery.unused import UnusedQueue
 from tests.factories import ACCOUNT, MINUTE, NOON, SECOND, Clock, claim
 from tests.service import until
 from tests.virtual_time import LoopClock, run
 
 
-class World(Deliverer, MemberQueue, BreakerStore):
+class World(UnusedQueue, Deliverer):
     """A queue of due members, and a deliverer. The test decides when calls end and how."""
 
     lease_for, timeout = timedelta(seconds=32), timedelta(seconds=15)
