@@ -100,7 +100,7 @@ def serve(
     """Run the service: the doors and the worker. Brings the database up to date first."""
     from app.main import Role
 
-    _serve(Role.ALL if has_worker else Role.DOORS)
+    _serve(Role.ALL if has_worker else Role.WEB)
 
 
 @app.command()

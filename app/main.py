@@ -79,7 +79,7 @@ class Role(StrEnum):
     """What a process does: everything, only the HTTP routes, or only the background work."""
 
     ALL = "all"
-    DOORS = "doors"
+    WEB = "web"
     WORKER = "worker"
 
 
@@ -158,13 +158,13 @@ def build(settings: Settings, environment: Environment | None = None, role: Role
         common.stores.exports, lytics, {label: account.list_maker for label, account in accounts.items()}
     )
     notifications = database.notifications(partial(_hear, common.signals))
-    if notifications is not None and role is Role.DOORS:
+    if notifications is not None and role is Role.WEB:
         common.signals.forward_to(notifications.ring)
     return Service(
         database,
         common.stores,
         accounts,
-        _worker(common, accounts, namer, lytics, has_worker=role is not Role.DOORS),
+        _worker(common, accounts, namer, lytics, has_worker=role is not Role.WEB),
         namer,
         database_url=settings.database_url,
         clock=clock,
@@ -340,7 +340,7 @@ def create_app(settings: Settings, environment: Environment | None = None, role:
 
     # The page /docs would load scripts from another host, and /openapi.json needs a token: see the routes. Telemetry
     # would contain paths, and a path may contain an address.
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "title": "lytics-sailthru",
         "version": __version__,
         "lifespan": lifespan,
@@ -350,7 +350,11 @@ def create_app(settings: Settings, environment: Environment | None = None, role:
         "telemetry": {"tracing": False, "metrics": False, "logs": False},
     }
     stores = service.stores
-    app = FastAPI(**how) if role is Role.WORKER else webhooks.WebhooksFirst(_webhook_door(service, settings), **how)
+    app = (
+        FastAPI(**options)
+        if role is Role.WORKER
+        else webhooks.WebhooksFirst(_webhook_door(service, settings), **options)
+    )
     app.state.service = service
     app.state.doors = Dependencies(
         exports=stores.exports,
@@ -367,8 +371,8 @@ def create_app(settings: Settings, environment: Environment | None = None, role:
         admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
         metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
     )
-    of_all = (health_routes, openapi_routes)
-    of_doors = (
+    common_routes = (health_routes, openapi_routes)
+    web_routes = (
         export_routes,
         starting_routes,
         backfill_routes,
@@ -379,7 +383,7 @@ def create_app(settings: Settings, environment: Environment | None = None, role:
         lytics_routes,
         authorization_routes,
     )
-    for routes in of_all if role is Role.WORKER else (*of_doors, *of_all):
+    for routes in common_routes if role is Role.WORKER else (*web_routes, *common_routes):
         app.include_router(routes.router)
     problems.install(app)
     app.add_middleware(AccessLog)
