@@ -38,7 +38,7 @@ from app.receive import Receiver
 from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
-from app.sailthru.rate_limit import RateLimitedClient, teach
+from app.sailthru.rate_limit import RateLimitedClient, learn_from_headers
 from app.service import Service, Stores
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
 from app.signals import BACKFILL_QUEUED, Signals, members_due
@@ -215,14 +215,14 @@ def _account(label: str, credentials: Credentials, common: Common) -> Account:
         lanes=MOST_PLACES * settings.sailthru_concurrency,
         timeout=common.timeout,
         transport=partial(environment.sailthru, label) if environment.sailthru is not None else None,
-        on_rate_limit=teach(limiter, clock),
+        on_rate_limit=learn_from_headers(limiter, clock),
     )
     limited = RateLimitedClient(
         client,
         limiter,
         clock=clock,
         on_end=partial(common.metrics.called, label),
-        tokens=(SharedLimits(common.database), label) if is_shared else None,
+        shares=(SharedLimits(common.database), label) if is_shared else None,
     )
     lists = Lists(limited, limited.for_backfills())
     list_maker = ListMaker(label, lists, common.stores.exports, timeout=common.timeout)
@@ -249,7 +249,7 @@ def _account(label: str, credentials: Credentials, common: Common) -> Account:
     longest_sleep = LOOK_FOR_DUE if is_shared else LONGEST_SLEEP
     loop = AccountLoop(label, common.stores.members, deliverer, breaker, clock, longest_sleep=longest_sleep)
     return Account(
-        label, credentials.base_url, lists, list_maker, breaker, deliverer, loop, limited.budget_left, client.aclose
+        label, credentials.base_url, lists, list_maker, breaker, deliverer, loop, limited.room_left, client.aclose
     )
 
 

@@ -1,5 +1,7 @@
 """Signals: which subscribers a topic reaches, here and in other processes."""
 
+from functools import partial
+
 from app.signals import BACKFILL_QUEUED, EXPORTS_CHANGED, Signals, members_due
 
 
@@ -10,7 +12,7 @@ class Ears:
         self.signals = Signals()
         self.heard: list[str] = []
         for topic in (EXPORTS_CHANGED, BACKFILL_QUEUED, members_due("default")):
-            self.signals.subscribe(topic, lambda topic=topic: self.heard.append(topic))
+            self.signals.subscribe(topic, partial(self.heard.append, topic))
 
 
 def test_topic_reaches_its_subscribers_only() -> None:
