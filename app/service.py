@@ -200,11 +200,7 @@ class Service:
             self.clock(),
         )
         for label, account in self.accounts.items():
-            subject = Subject("account", label)
-            is_open = any(
-                self.alarms.is_raised(name, subject) for name in (AlarmName.ACCOUNT_REFUSED, AlarmName.ACCOUNT_OUTAGE)
-            )
-            self.meter.set_account(label, is_open=is_open, calls_left=account.calls_left())
+            self.meter.set_account(label, is_open=account.breaker.is_open, calls_left=account.calls_left())
         return self.meter.render()
 
     async def _migrate_and_wait(self) -> list[str]:
