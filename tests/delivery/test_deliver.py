@@ -308,7 +308,7 @@ class TestLease:
 
 class TestReadFirst:
     @pytest.mark.parametrize(
-        ("wanted", "confirmed", "lists", "write"),
+        ("desired", "confirmed", "lists", "write"),
         [
             (True, Confirmed.UNKNOWN, frozenset({LIST}), None),
             (True, Confirmed.UNKNOWN, frozenset({AUTUMN}), ((LIST,), (), {})),
@@ -319,16 +319,16 @@ class TestReadFirst:
         ],
     )
     async def test_only_what_is_missing_is_written_after_read(
-        self, world: World, wanted: bool, confirmed: Confirmed, lists: frozenset[str] | None, write: Any
+        self, world: World, desired: bool, confirmed: Confirmed, lists: frozenset[str] | None, write: Any
     ) -> None:
         """The second request is recorded before it leaves. There is none if nothing is missing."""
         world.lists = lists
-        await deliver(world, claim(pending(desired=wanted, confirmed=confirmed)))
+        await deliver(world, claim(pending(desired=desired, confirmed=confirmed)))
 
         assert world.steps == (["read", "settle"] if write is None else ["read", "begin", "write", "settle"])
         assert world.written == ([] if write is None else [write])
-        assert world.settlement.confirmed == {EXPORT: Confirmed.IN if wanted else Confirmed.OUT}
-        assert world.repeated_joins == int(wanted and write is not None)
+        assert world.settlement.confirmed == {EXPORT: Confirmed.IN if desired else Confirmed.OUT}
+        assert world.repeated_joins == int(desired and write is not None)
 
     async def test_failed_read_leaves_nothing_unknown(self, world: World) -> None:
         world.read_error = OutcomeUnknown("timeout", "No answer.")

@@ -238,9 +238,8 @@ async def test_a_second_audience_of_a_name_waits_as_name_taken(service: Service)
     assert service.sailthru.members("Lytics Spring Buyers B") == {"ben@example.com"}
 
 
-async def test_lytics_that_is_away_is_asked_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lytics_that_is_away_is_asked_again(service: Service) -> None:
     """The name comes as soon as it answers; the reason is told meanwhile."""
-    monkeypatch.setattr("app.delivery.worker.FIRST_PAUSE", timedelta(milliseconds=20))
     service.lytics.availability.unreachable = True
     await service.send(webhooks.enter("ada@example.com", at=NOON))
     waiting = await service.export(lambda export: "PATCH /exports" in (export["reason"] or ""))
