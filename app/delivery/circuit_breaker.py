@@ -28,7 +28,7 @@ MEANINGS = {
     OpenReason.OUTAGE: "Sailthru does not answer the calls of this account. Only probes leave.",
 }
 NEXT_STEPS = {
-    OpenReason.REFUSED: "Check the API key, its secret and its permissions. Delivery continues once a probe succeeds.",
+    OpenReason.REFUSED: "Correct the API key, its secret or the allow list. Delivery continues once a probe succeeds.",
     OpenReason.OUTAGE: "Check Sailthru's status and the network. Delivery continues once a probe succeeds.",
 }
 
