@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any
 
 import httpx
 from fastapi import FastAPI
@@ -39,6 +38,7 @@ from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
 from app.sailthru.rate_limit import RateLimitedClient, learn_from_headers
+from app.sailthru.rules import RULES
 from app.service import Service, Stores
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
 from app.signals import BACKFILL_QUEUED, Signals, members_due
@@ -69,7 +69,8 @@ from app.web.api import openapi as openapi_routes
 from app.web.api import rejected_events as rejected_event_routes
 from app.web.api import starting as starting_routes
 from app.web.dependencies import Dependencies
-from app.web.webhook import route as webhooks
+from app.web.webhook import route as webhook_routes
+from app.web.webhook.intake import WebhookIntake
 
 # How often a replica looks for what other replicas did, without a notification.
 LOOK_FOR_DUE, LOOK_FOR_ORDERS = timedelta(seconds=15), timedelta(seconds=30)
@@ -154,9 +155,8 @@ def build(settings: Settings, environment: Environment | None = None, role: Role
     )
     accounts = {label: _account(label, credentials, common) for label, credentials in _credentials(settings).items()}
     lytics = _lytics(settings, environment, metrics, clock)
-    namer = ExportNamer(
-        common.stores.exports, lytics, {label: account.list_maker for label, account in accounts.items()}
-    )
+    list_makers = {label: account.list_maker for label, account in accounts.items()}
+    namer = ExportNamer(common.stores.exports, lytics, list_makers, RULES)
     notifications = database.notifications(partial(_hear, common.signals))
     if notifications is not None and role is Role.WEB:
         common.signals.forward_to(notifications.ring)
@@ -340,39 +340,22 @@ def create_app(settings: Settings, environment: Environment | None = None, role:
 
     # The page /docs would load scripts from another host, and /openapi.json needs a token: see the routes. Telemetry
     # would contain paths, and a path may contain an address.
-    options: dict[str, Any] = {
-        "title": "lytics-sailthru",
-        "version": __version__,
-        "lifespan": lifespan,
-        "docs_url": None,
-        "redoc_url": None,
-        "openapi_url": None,
-        "telemetry": {"tracing": False, "metrics": False, "logs": False},
-    }
-    stores = service.stores
-    app = (
-        FastAPI(**options)
-        if role is Role.WORKER
-        else webhooks.WebhooksFirst(_webhook_door(service, settings), **options)
+    app = FastAPI(
+        title="lytics-sailthru",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
-    app.state.doors = Dependencies(
-        exports=stores.exports,
-        starting=ExportStarter(stores.exports, service.lytics, service.accounts.keys()),
-        backfills=stores.backfills,
-        members=stores.members,
-        journal=stores.journal,
-        dead_letters=stores.dead_letters,
-        rejected_events=stores.rejected_events,
-        erasures=stores.erasures,
-        lytics=service.lytics,
-        status=service,
-        version=__version__,
-        admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
-        metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
-    )
+    app.state.webhooks = _webhook_intake(service, settings)
+    app.state.dependencies = _dependencies(service, settings)
     common_routes = (health_routes, openapi_routes)
+    # Webhooks come first: the router tries its routes in order, and they are most of the traffic.
     web_routes = (
+        webhook_routes,
         export_routes,
         starting_routes,
         backfill_routes,
@@ -390,7 +373,7 @@ def create_app(settings: Settings, environment: Environment | None = None, role:
     return app
 
 
-def _webhook_door(service: Service, settings: Settings) -> webhooks.WebhookDoor:
+def _webhook_intake(service: Service, settings: Settings) -> WebhookIntake:
     receiver = Receiver(
         service.stores.exports,
         service.stores.members,
@@ -400,11 +383,38 @@ def _webhook_door(service: Service, settings: Settings) -> webhooks.WebhookDoor:
         on_new_export=service.exports_changed,
     )
     tokens = parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS")
-    return webhooks.WebhookDoor(
-        receiver,
-        service.stores.rejected_events,
+    return WebhookIntake(
+        receiver.receive,
+        service.stores.rejected_events.record,
         [WebhookToken(label, token) for label, token in tokens.items()],
         service.meter,
         is_draining=lambda: service.is_draining,
         clock=service.clock,
+    )
+
+
+def _dependencies(service: Service, settings: Settings) -> Dependencies:
+    stores = service.stores
+    return Dependencies(
+        database=service.database,
+        exports=stores.exports,
+        starter=ExportStarter(stores.exports, service.lytics, service.accounts.keys(), RULES),
+        backfills=stores.backfills,
+        members=stores.members,
+        journal=stores.journal,
+        dead_letters=stores.dead_letters,
+        rejected_events=stores.rejected_events,
+        erasures=stores.erasures,
+        lytics=service.lytics,
+        is_ready=lambda: service.is_ready,
+        clock=service.clock,
+        authorizations=service.authorizations,
+        is_silent=service.is_silent,
+        make_list=service.make_list,
+        exports_changed=service.exports_changed,
+        backfill_started=service.backfill_started,
+        wake=service.wake,
+        metrics=service.metrics,
+        admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
+        metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
     )

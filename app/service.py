@@ -163,10 +163,6 @@ class Service:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._namer.make_list(export), LIST_PATIENCE.total_seconds())
 
-    def account_states(self) -> dict[str, str]:
-        """Return `running`, `refused` or `outage` for each account."""
-        return {label: account.state for label, account in self.accounts.items()}
-
     def authorizations(self) -> list[AccountReport]:
         """Return all accounts, in the order of the settings."""
         return [account.report() for account in self.accounts.values()]
@@ -174,14 +170,6 @@ class Service:
     def is_silent(self, export_id: int) -> bool:
         """True while an export that had webhooks has none."""
         return self.alarms.is_raised(AlarmName.SILENT, Subject("export", export_id))
-
-    async def store_state(self) -> str:
-        """`ok` or `unavailable`."""
-        try:
-            await self.database.ping()
-        except StoreUnavailable:
-            return "unavailable"
-        return "ok"
 
     async def metrics(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

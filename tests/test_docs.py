@@ -20,7 +20,7 @@ from app.web.api import (
     openapi,
     rejected_events,
 )
-from app.web.webhook import route as webhooks
+from app.web.webhook import route as webhook
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -43,7 +43,7 @@ ROUTERS = tuple(
         openapi,
     )
 )
-PATHS = [webhooks.PATH, *(str(getattr(route, "path_format", "")) for router in ROUTERS for route in router.routes)]
+PATHS = [webhook.PATH, *(str(getattr(route, "path_format", "")) for router in ROUTERS for route in router.routes)]
 
 COMMANDS = [
     *(command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands),
