@@ -24,6 +24,7 @@ from app.delivery.worker import Worker
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings
 from app.domain.rate_limit.limiter import RateLimiter
+from app.domain.resolve import Resolver
 from app.domain.retry import RetryPolicy
 from app.exports.lists import ListMaker
 from app.exports.monitor import ListMonitor
@@ -159,7 +160,7 @@ def build(settings: Settings, environment: Environment | None = None, role: Role
     namer = ExportNamer(common.stores.exports, lytics, list_makers, RULES)
     notifications = database.notifications(partial(_hear, common.signals))
     if notifications is not None and role is Role.WEB:
-        common.signals.forward_to(notifications.ring)
+        common.signals.forward_to(notifications.notify)
     return Service(
         database,
         common.stores,
@@ -187,9 +188,10 @@ def _hear(signals: Signals, topic: str) -> None:
 def _stores(database: Database, clock: Callable[[], datetime], settings: Settings, metrics: Metrics) -> Stores:
     key = settings.erasure_key
     digests = Digests(key.get_secret_value()) if key is not None else None
+    resolver = Resolver(usable_address, auto_export=DEFAULT_ACCOUNT if settings.auto_export else None)
     return Stores(
         exports=Exports(database, clock),
-        members=Members(database, clock, digests=digests, on_commit=metrics.committed),
+        members=Members(database, clock, resolver=resolver, digests=digests, on_commit=metrics.committed),
         backfills=Backfills(database, clock, digests=digests),
         journal=Journal(database),
         dead_letters=DeadLetters(database, clock),
@@ -294,7 +296,7 @@ def _worker(
         chores["breakers"] = partial(read_breakers, accounts.values())
     if has_worker:
         chores["retention"] = retention.prune
-        chores["clock"] = partial(correct_due_times, accounts.values(), common.policy, stores.members.bring_back)
+        chores["clock"] = partial(correct_due_times, accounts.values(), common.policy, stores.members.correct_due_times)
     backfills: BackfillLoop | None = None
     if has_worker:
         backfiller = Backfiller(
@@ -374,14 +376,7 @@ def create_app(settings: Settings, environment: Environment | None = None, role:
 
 
 def _webhook_intake(service: Service, settings: Settings) -> WebhookIntake:
-    receiver = Receiver(
-        service.stores.exports,
-        service.stores.members,
-        usable_address=usable_address,
-        auto_export=DEFAULT_ACCOUNT if settings.auto_export else None,
-        wake=service.wake,
-        on_new_export=service.exports_changed,
-    )
+    receiver = Receiver(service.stores.members.receive, wake=service.wake, on_new_export=service.exports_changed)
     tokens = parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS")
     return WebhookIntake(
         receiver.receive,

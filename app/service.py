@@ -117,7 +117,6 @@ class Service:
         if steps:
             log.info("database migrated", steps=steps)
         await self._check_erasure_key()
-        await self.exports.refresh()
         if self._notifications is not None:
             self._listening = asyncio.create_task(self._notifications.run())
         self._worker.start()

@@ -30,7 +30,7 @@ class MemberQueue(Protocol):
         """Record the outcome of an attempt."""
         ...
 
-    async def next_slice(self, export_id: int) -> bool:
+    async def next_batch(self, export_id: int) -> bool:
         """Carry out an operator's order for the next batch of an export's members; True while there are more."""
         ...
 

@@ -86,7 +86,7 @@ class Worker:
 
     async def _carry_out_orders(self) -> timedelta | None:
         for export_id in await self._unfinished_exports():
-            while await self._queue.next_slice(export_id) and not self._orders.is_stopped:
+            while await self._queue.next_batch(export_id) and not self._orders.is_stopped:
                 self._wake_loops()
         self._wake_loops()
         if await self._unfinished_exports():

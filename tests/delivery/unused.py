@@ -22,8 +22,8 @@ class UnusedQueue:
     async def settle(self, settlement: Settlement) -> Settled:
         raise AssertionError("settle")
 
-    async def next_slice(self, export_id: int) -> bool:
-        raise AssertionError("next_slice")
+    async def next_batch(self, export_id: int) -> bool:
+        raise AssertionError("next_batch")
 
     async def flush(self) -> None:
         raise AssertionError("flush")
