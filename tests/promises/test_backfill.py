@@ -362,7 +362,7 @@ class TestItIsHeldUp:
         """Neither has to wait for the end of the other, and live changes for none of them."""
         many = size(750, 3000)
         # A third of the audience at most is waiting for its calls, as in the full size with the real bound of 1,000.
-        monkeypatch.setattr("app.backfills.scan.MOST_WAITING", many // 3)
+        monkeypatch.setattr("app.backfills.scan.MOST_PENDING", many // 3)
         limits = {("POST", "/user"): 2 * many // 5}
         with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), limits=limits, confirmed=[]) as world:
 
