@@ -98,7 +98,7 @@ def serve(
     """Run the service: its HTTP routes and the worker. Migrates the database first."""
     from app.main import Role
 
-    _serve(Role.ALL if has_worker else Role.DOORS)
+    _serve(Role.ALL if has_worker else Role.WEB)
 
 
 @app.command()

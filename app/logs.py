@@ -1,4 +1,4 @@
-"""One JSON line for each thing that happened, on standard error; no address and no secret in any of them."""
+"""One JSON line for each event, on standard error. No line contains an address or a secret."""
 
 import json
 import logging
@@ -8,10 +8,10 @@ from typing import Any
 
 import structlog
 
-# Last line of defence: nobody logs an address on purpose, but an exception of a library may quote one.
+# The last line of defence. Our own code logs no address, but the exception of a library may quote one.
 ADDRESS = re.compile(r"""[^\s@"'<>(){}\[\],;:=?&/]+(?:@|%40)[^\s@"'<>(){}\[\],;:?&/\\]+""")
 
-# They log whole URLs: a GET to Sailthru has the address and the signature in it.
+# These loggers write whole URLs. A GET request to Sailthru has the address and the signature in its URL.
 QUIET_LOGGERS = ("httpx", "httpcore", "hpack", "sqlalchemy.engine", "sqlalchemy.pool", "alembic")
 
 
@@ -50,6 +50,6 @@ def configure_logs(level: str = "INFO") -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def masked_json(event: object, **options: Any) -> str:  # noqa: ANN401 - handed on to json.dumps
-    """A log line, with whatever looks like an e-mail address replaced, wherever in it."""
+def masked_json(event: object, **options: Any) -> str:  # noqa: ANN401 - passed on to json.dumps
+    """Return the event as JSON, with everything that looks like an e-mail address replaced."""
     return ADDRESS.sub("(address)", json.dumps(event, **options))

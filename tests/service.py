@@ -1,4 +1,4 @@
-"""The whole service in this process, with the sandboxes as its outside: real store, real worker, no sockets."""
+"""The whole service in this process, between the two sandboxes: real store, real worker, no sockets."""
 
 import asyncio
 import time
@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.main import Environment, Service, create_app
+from app.main import Environment, create_app
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.sailthru import SailthruSandbox
+from app.service import Service
 from app.settings import Settings
 from tests.places import PLACE
 
@@ -27,19 +28,19 @@ PATIENCE_SECONDS = 10
 
 
 async def until(condition: Callable[[], object] | Callable[[], Awaitable[object]]) -> None:
-    """Returns once the condition holds; fails if that takes too long."""
+    """Return once the condition holds; fail if that takes too long."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         held = condition()
         if await held if isinstance(held, Awaitable) else held:
             return
         if time.monotonic() > deadline:
-            raise AssertionError(f"This did not come to hold within {PATIENCE_SECONDS} seconds.")
+            raise AssertionError(f"The condition did not hold within {PATIENCE_SECONDS} seconds.")
         await asyncio.sleep(0.005)
 
 
 def settings(folder: Path, **different: Any) -> Settings:
-    """Settings that serve, on a database of their own; nothing is read from a `.env` file."""
+    """Complete settings, with a database of their own."""
     values: dict[str, Any] = {
         "database_url": PLACE.url(folder),
         "webhook_tokens": WEBHOOK_TOKEN,
@@ -50,13 +51,13 @@ def settings(folder: Path, **different: Any) -> Settings:
         "lytics_api_token": LYTICS_TOKEN,
         "lytics_base_url": "https://lytics.test",
     }
-    # A test must not read the .env of whoever runs it.
+    # A test must not read the developer's .env file.
     return Settings(**values | {"_env_file": None} | different)
 
 
 @dataclass
 class Running:
-    """A service that runs, and everything around it."""
+    """A running service and everything around it."""
 
     app: FastAPI
     http: httpx.AsyncClient
@@ -77,7 +78,7 @@ class Running:
         method: str = "POST",
         url: str = HOOK,
     ) -> httpx.Response:
-        """Send a webhook, with a token unless other headers are given; a body that is not bytes becomes JSON."""
+        """Send a webhook, with the token unless other headers are given. A body that is not bytes becomes JSON."""
         sent = self.token if headers is None else headers
         if isinstance(body, bytes):
             return await self.http.request(method, url, content=body, headers=dict(sent))
@@ -91,12 +92,11 @@ class Running:
         return await self.http.request(method, path, json=json, headers=headers)
 
     async def exports(self) -> list[dict[str, Any]]:
-        """The exports as the API shows them."""
         items: list[dict[str, Any]] = (await self.admin("/exports")).json()["items"]
         return items
 
     def on_list(self, name: str = LIST) -> set[str]:
-        """Who is on a list at Sailthru."""
+        """Return the members of a list in Sailthru."""
         return self.sailthru.members(name)
 
 
@@ -104,14 +104,14 @@ class Running:
 async def running(
     folder: Path, *, audiences: Iterable[Audience] = (SPRING_BUYERS,), **different: Any
 ) -> AsyncIterator[Running]:
-    """A service on a fresh database; settings in keywords differ from those of `settings`."""
+    """Run a service on a new database. Keywords replace settings of `settings`."""
     sailthru = SailthruSandbox({API_KEY: API_SECRET})
     lytics = LyticsSandbox(LYTICS_TOKEN, audiences)
-    outside = Environment(
+    environment = Environment(
         sailthru=lambda _: httpx.ASGITransport(sailthru),
         lytics=httpx.ASGITransport(lytics),
     )
-    app = create_app(settings(folder, **different), outside)
+    app = create_app(settings(folder, **different), environment)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

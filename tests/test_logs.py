@@ -1,4 +1,4 @@
-"""The log: one JSON line for each thing, without an address, a secret or a query."""
+"""The log: one JSON line for each event, without an address, a secret or a query."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ ADA = "ada@example.com"
 
 @pytest.fixture(autouse=True)
 def put_back() -> Iterator[None]:
-    """Logging belongs to the whole process: as it was, once a test is over."""
+    """Restore the logging of the process after each test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -37,8 +37,8 @@ async def nothing() -> dict[str, str]:
     return {}
 
 
-def test_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """What happened, when, how bad, who says so, and the facts as values of their own."""
+def test_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has the event, time, level and logger, and each fact as a value of its own."""
     configure_logs()
     structlog.get_logger("app.tests").warning("list not made yet", export=7, why="away")
 
@@ -53,8 +53,7 @@ def test_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
-    """LOG_LEVEL counts for our own lines and for those of libraries."""
+def test_log_level_applies_to_our_lines_and_to_libraries(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("WARNING")
     structlog.get_logger("app.tests").info("not shown")
     logging.getLogger("library").info("not shown")
@@ -63,8 +62,8 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line["event"] for line in lines(capsys)] == ["shown"]
 
 
-def test_no_address_gets_out(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither from our own words, nor from a library's, nor from a trace."""
+def test_addresses_are_masked_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """In our own lines, in those of libraries, and in tracebacks."""
     configure_logs()
     log, words = structlog.get_logger("app.tests"), f"told {ADA}"
     log.info(words, person="Ada.L+x@Example.co.uk", url="https://x.test/user?id=ada%40example.com&y=1")
@@ -81,8 +80,7 @@ def test_no_address_gets_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert [json.loads(line)["level"] for line in written.splitlines()] == ["info", "warning", "error", "error"]
 
 
-def test_what_is_no_address_stays() -> None:
-    """Other values are as they were."""
+def test_other_values_are_not_changed() -> None:
     event = {"event": "ready", "at": "12:00", "number": 7, "text": "a @ b"}
 
     assert json.loads(masked_json(event)) == event
@@ -101,16 +99,16 @@ def test_what_is_no_address_stays() -> None:
         "<ada@example.com>, (ada+tag@example.com)",
     ],
 )
-def test_an_address_is_masked_wherever_it_stands(value: object) -> None:
-    """In lists, in foreign alphabets, beside line ends; the line stays JSON."""
+def test_address_is_masked_in_any_value(value: object) -> None:
+    """In lists, in foreign alphabets, beside line ends. The line stays JSON."""
     line = masked_json({"value": value}, ensure_ascii=False)
 
     assert "(address)" in json.dumps(json.loads(line))
     assert not any(part in line for part in ("ada", "ller@", "mple.com"))
 
 
-async def test_httpx_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its lines would hold whole URLs, with address and signature."""
+async def test_httpx_logs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its lines would contain whole URLs, with address and signature."""
     configure_logs("DEBUG")
     transport = httpx.MockTransport(lambda _: httpx.Response(200))
     async with httpx.AsyncClient(transport=transport) as http:
@@ -119,10 +117,8 @@ async def test_httpx_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line for line in lines(capsys) if line["logger"].startswith("http")] == []
 
 
-async def test_the_access_log_names_the_route_and_not_the_path(capsys: pytest.CaptureFixture[str]) -> None:
-    """The template, never what stands in its place, and nothing of the query; webhooks and health checks are left
-    out.
-    """
+async def test_access_log_has_route_template_instead_of_path(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line never contains the path's values or the query. Webhooks and health checks have no line."""
     configure_logs()
     app = FastAPI()
     for path in ("/members/{email}", "/webhooks/lytics", "/health/live"):

@@ -1,4 +1,4 @@
-"""An event loop whose time jumps to the next timer as soon as nothing else is ready: hours pass in moments."""
+"""An event loop with virtual time: it jumps to the next timer as soon as no task is ready."""
 
 import asyncio
 import selectors
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# Turns of the loop at one moment; the busiest that was seen has some hundreds.
+# Turns of the loop at one moment. The most that a test needed is some hundreds.
 MOST_TURNS = 100_000
 
 
 class StandsStill(Exception):
-    """Something goes round without end."""
+    """Tasks keep each other busy without end."""
 
 
 class _Selector(selectors.SelectSelector):
-    """Sleeps by moving the loop's time; but while something outside is waited for, which takes real time, it waits."""
+    """Sleeps by moving the virtual time. While the loop waits for something outside of it, real time passes."""
 
     slept = 0.0
     waits_for = 0
@@ -28,7 +28,7 @@ class _Selector(selectors.SelectSelector):
         ready = super().select(0)
         self.turns += 1
         if self.turns > MOST_TURNS:
-            raise StandsStill("Tasks keep each other busy, and time does not go on.")
+            raise StandsStill("Tasks keep each other busy, and no time passes.")
         if not ready and self.waits_for:
             return super().select(None if timeout is None or timeout > 0 else 0)
         if not ready:
@@ -41,10 +41,10 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Its time begins at 0. Nothing in it may wait for a thread or another process, but within `outside`.
+    """Its time begins at 0. Tasks may wait for threads and other processes only within `outside`.
 
     Raises:
-        StandsStill: tasks keep each other busy for good at one moment; its note says where each of them is.
+        StandsStill: tasks keep each other busy at one moment. Its note says where each task is.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Time stands still while something outside of the loop is waited for."""
+        """Virtual time stands still in this context."""
         self._sleeper.waits_for += 1
         try:
             yield
@@ -72,19 +72,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def whereabouts(loop: asyncio.AbstractEventLoop) -> list[str]:
-    """Where each task stands, to be told when something went wrong."""
+    """Return the line at which each task waits, for error messages."""
     frames = [frame for task in asyncio.all_tasks(loop) for frame in task.get_stack()]
     return sorted(f"{Path(f.f_code.co_filename).name}:{f.f_lineno} {f.f_code.co_name}" for f in frames)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of the work."""
+    """Run the work in virtual time and return its result."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(work)
 
 
 class LoopClock:
-    """The wall clock of such a loop: shows `start` when the loop's time is 0."""
+    """The wall clock of a virtual loop. It shows `start` at the loop's time 0."""
 
     def __init__(self, start: datetime) -> None:
         self.start = start

@@ -1,9 +1,9 @@
-"""The whole service in a time that jumps: real doors, store, worker and client, both sandboxes at the other ends.
+"""The whole service in virtual time: real routes, store, worker and client, between the two sandboxes.
 
-Everything runs on one event loop in one thread, so that hours pass in moments and, on SQLite, a run is repeatable: its
-calls are made on the loop itself, not on the driver's thread. While PostgreSQL works, time stands. A process can die
-between any two commits: all its objects are thrown away, what it had sent goes on at the other end, and the next
-process opens what is left.
+Everything runs on one event loop in one thread, so hours pass in moments. On SQLite a run is repeatable: statements
+run on the loop itself instead of the driver's thread. Time stands still while PostgreSQL works. A process can die
+between any two commits: its objects are dropped, its requests continue at the sandbox, and the next process opens what
+is stored.
 """
 
 import asyncio
@@ -28,11 +28,13 @@ from sqlalchemy import Connection
 
 from app import main
 from app.backfills import loop as backfill_loop
+from app.delivery import chores
 from app.domain.errors import StoreUnavailable
-from app.main import Environment, Service, create_app
+from app.main import Environment, create_app
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.sailthru import Access, SailthruSandbox
+from app.service import Service
 from app.store.database import sqlite
 from app.store.database.engine import Database
 from tests.factories import NOON
@@ -50,7 +52,7 @@ class Died(Exception):
 
 
 class _OnTheLoop(Executor):
-    """In place of the store's threads: what is handed in is done at once, and the result comes with a later turn."""
+    """Replaces the store's threads: work is done at once, and its result arrives in a later turn of the loop."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -58,13 +60,13 @@ class _OnTheLoop(Executor):
         done: Future[T] = Future()
         try:
             done.set_result(work(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - whatever it was belongs to the caller
+        except Exception as error:  # noqa: BLE001 - the caller handles every error
             done.set_exception(error)
         return done
 
 
 class _Life:
-    """One process: from its start to its end, which may be after any commit."""
+    """One process. It may end after any commit."""
 
     def __init__(self, loses_store: Callable[[], bool]) -> None:
         self.loses_store = loses_store
@@ -73,7 +75,7 @@ class _Life:
         self.transactions: set[asyncio.Task[Any]] = set()
 
     async def in_time_that_stands(self, transaction: Coroutine[Any, Any, T]) -> T:
-        """Its result; the other end of a database's connection knows no virtual time."""
+        """Return the result. A database server does not know virtual time."""
         task = asyncio.create_task(_outside(transaction))
         self.transactions.add(task)
         task.add_done_callback(self.transactions.discard)
@@ -84,9 +86,7 @@ class _Life:
             raise asyncio.CancelledError
 
     def reach_store(self) -> None:
-        """Raises:
-        StoreUnavailable: this time it can't be reached; or its answer is lost, where it was asked before.
-        """
+        """Raise `StoreUnavailable` if the test cuts the connection. After a commit, only the answer is lost."""
         if self.loses_store():
             raise StoreUnavailable("The test has cut the connection.")
 
@@ -98,7 +98,7 @@ class _Life:
         self.check()
 
     async def end(self) -> None:
-        """Every task stops where it is."""
+        """Cancel every task where it is."""
         self.over.set()
         await self._transactions_end()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and not _is_sandbox(task)]
@@ -107,7 +107,7 @@ class _Life:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _transactions_end(self) -> None:
-        """What the database has begun it ends by itself, whoever has died; nobody hears of it."""
+        """Wait for statements that a database server finishes although the process died."""
         while under_way := [transaction for transaction in self.transactions if not transaction.done()]:
             await asyncio.wait(under_way)
 
@@ -118,18 +118,18 @@ class World:
 
     Args:
         folder: where the database lies.
-        different: settings that differ from those of `tests.service.settings`.
+        different: replaces settings of `tests.service.settings`.
         limits, latency: of the Sailthru sandbox.
-        keys: of further accounts there, with their secrets.
-        seed: of all dice: the service's, the sandbox's.
-        told: a list to write down each POST to `/user` that leaves, in order.
-        is_quiet: logs nothing.
+        keys: the keys of further accounts, with their secrets.
+        seed: of all random numbers, of the service and the sandbox.
+        confirmed: a list that receives the body of each POST to `/user`, in order; None to record nothing.
+        is_quiet: log nothing.
 
     Attributes:
-        store_lost: which part of all questions to the database goes wrong, from now on.
-        told_at: when each of `told` left.
-        signatures: of all calls that left, with `told`.
-        errors: the bodies of all answers that are no success.
+        store_lost: the fraction of all database calls that fail from now on.
+        confirmed_at: when each call of `confirmed` left.
+        signatures: of all calls, if `confirmed` is a list.
+        errors: the bodies of all answers that are not successful.
     """
 
     folder: Path
@@ -150,7 +150,7 @@ class World:
     errors: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        # Made while everything is as it is.
+        # Create the database before anything is patched.
         PLACE.url(self.folder)
         self._patches = _patches()
         self._patches.__enter__()
@@ -171,7 +171,7 @@ class World:
             self._patches.__exit__(None, None, None)
 
     def account(self) -> dict[str, Any]:
-        """What Sailthru has seen, without the single calls."""
+        """Return what Sailthru has seen, without the single calls."""
         state: Any = self.sailthru.state(with_log=False)
         account: dict[str, Any] = state["accounts"][API_KEY]
         return account
@@ -180,24 +180,23 @@ class World:
         """Let time pass.
 
         Raises:
-            Died: the process ended in it.
+            Died: the process ended meanwhile.
         """
         await self._alive(asyncio.sleep(seconds))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of the work, in no time."""
         return self._runner.run(work)
 
     def real_clock(self) -> datetime:
-        """The time as it is."""
+        """The right time."""
         return NOON + timedelta(seconds=self._runner.get_loop().time())
 
     def clock(self) -> datetime:
-        """The service's clock, which `step` sets wrong."""
+        """The service's clock, which is wrong by `step`."""
         return self.real_clock() + self.step
 
     async def send(self, body: object) -> httpx.Response:
-        """A webhook's answer.
+        """Send a webhook and return the answer.
 
         Raises:
             Died: the process ended before it answered.
@@ -205,30 +204,29 @@ class World:
         return await self._alive(self.http.post(HOOK, json=body, headers={"Authorization": WEBHOOK_TOKEN}))
 
     async def admin(self, path: str, *, method: str = "GET", json: object = None) -> Any:
-        """What our own API answers to an operator."""
+        """Call the service's API as an operator and return the answer."""
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         answer = await self._alive(self.http.request(method, path, headers=headers, json=json))
         assert answer.is_success, answer.text
         return answer.json()
 
     async def metrics(self) -> str:
-        """Prometheus' text."""
         answer = await self.http.get("/metrics", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
         return answer.text
 
     async def export(self, fields: dict[str, str]) -> None:
-        """Start the export of the first audience before anybody has entered it, and wait for its list."""
+        """Start the export of the first audience before it has members, and wait for its list."""
         audience = self.audiences[0]
         await self.service.exports.start(audience.id, audience_slug=audience.slug, account="default", fields=fields)
         self.service.exports_changed()
         await self.work_until_told()
 
     async def look(self, work: Callable[[Connection], T]) -> T:
-        """What is stored, also of a process that has died."""
+        """Read from the database, also after the process died."""
         return await _outside(_read(self.service.database, work))
 
     async def counts(self) -> dict[str, int]:
-        """The counts of all exports together."""
+        """Return the counts of all exports, added up."""
         total: dict[str, int] = {}
         for export in (await self.admin("/exports"))["items"]:
             for name, count in export["counts"].items():
@@ -236,12 +234,12 @@ class World:
         return total
 
     async def work_until(self, holds: Callable[[], Coroutine[Any, Any, bool]], *, patience: timedelta) -> None:
-        """Let time pass until something holds."""
+        """Let time pass until the condition holds."""
         ends = self.real_clock() + patience
         pause = 1.0
         while not await holds():
             if self.real_clock() >= ends:
-                raise AssertionError(f"This did not come to hold. {await self._how_it_stands()}")
+                raise AssertionError(f"The condition did not hold. {await self._state()}")
             await self.sleep(pause)
             pause = min(2 * pause, 600.0)
 
@@ -254,24 +252,24 @@ class World:
 
         await self.work_until(is_told, patience=patience)
 
-    async def _how_it_stands(self) -> dict[str, Any]:
+    async def _state(self) -> dict[str, Any]:
         seen = self.account()
         return {
             "exports": [(e["state"], e["reason"], e["counts"]) for e in (await self.admin("/exports"))["items"]],
             "accounts": (await self.admin("/authorizations"))["items"],
-            "gates": [vars(gate) for gate in self.service._gates.values()],
+            "breakers": [vars(account.breaker) for account in self.service.accounts.values()],
             "sailthru": {name: seen[name] for name in ("calls", "answers", "faults", "over_limit")},
             "tasks": whereabouts(asyncio.get_running_loop()),
         }
 
     async def die(self) -> None:
-        """Kill -9 now, and start the next process."""
+        """Kill the process now, and start the next one."""
         await self.start_again()
 
     async def start_again(self) -> None:
-        """Throw away what is left of a process that died, and start the next on what it had committed."""
+        """Drop what is left of a dead process, and start the next one on what was committed."""
         self.deaths += 1
-        # A process that does not find it at its start is started again.
+        # A process that finds no database at its start would only be started again.
         self.store_lost = 0
         self.note()
         await self.life.end()
@@ -306,13 +304,13 @@ class World:
 
     async def _start(self) -> None:
         self.life = _Life(lambda: self.store_lost > 0 and self.dice.random() < self.store_lost)
-        outside = Environment(
+        environment = Environment(
             clock=self.clock,
             draw=self.dice.random,
             sailthru=lambda _: _Tap(self),
             lytics=httpx.ASGITransport(self.lytics),
         )
-        self.app: FastAPI = create_app(settings(self.folder, **self.different), outside)
+        self.app: FastAPI = create_app(settings(self.folder, **self.different), environment)
         self.service: Service = self.app.state.service
         _LIVES[self.service.database] = self.life
         await self.service.start()
@@ -333,7 +331,7 @@ class World:
         self.sailthru.reset()
 
     def note(self) -> None:
-        """Take over what the process counted, which dies with it."""
+        """Keep what the process counted, before its metrics are gone."""
         name = "lytics_sailthru_joins_repeated_after_unknown_total"
         value = self.service.meter.registry.get_sample_value(name, {"account": "default"})
         self.joins_repeated += value or 0
@@ -385,17 +383,18 @@ def _patches() -> Iterator[None]:
         mock.patch.object(Database, "change", _change_while_alive),
         mock.patch.object(Database, "read", _read_while_alive),
         mock.patch.object(Database, "close", _close_in_time_that_stands),
-        # There is one replica at a time, so nobody has to look for what another one left.
-        mock.patch.multiple(main, LOOK_FOR_DUE=SELDOM, LOOK_FOR_ORDERS=SELDOM, LOOK_AT_ACCOUNTS=SELDOM),
+        # There is one replica at a time, so there is nothing to find that another replica did.
+        mock.patch.multiple(main, LOOK_FOR_DUE=SELDOM, LOOK_FOR_ORDERS=SELDOM),
+        mock.patch.object(chores, "LOOK_AT_BREAKERS", SELDOM),
         mock.patch.object(backfill_loop, "LOOK_EVERY", SELDOM),
-        # It listens at all times, and its connection knows no virtual time.
+        # Its connection would wait in real time.
         mock.patch.object(Database, "notifications", return_value=None),
     ):
         yield
 
 
 class _Tap(httpx.ASGITransport):
-    """Writes down what is told of people."""
+    """Records the calls to Sailthru."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.sailthru)

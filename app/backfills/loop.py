@@ -16,6 +16,7 @@ from app.backfills.needs import Backfills
 from app.backfills.scan import Backfiller
 from app.domain.backfill import Backfill, BackfillClaim
 from app.domain.errors import StoreUnavailable
+from app.repeat import Repeat
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +28,7 @@ STORE_PAUSE = timedelta(seconds=2)
 LOOK_EVERY = timedelta(seconds=30)
 
 
-class BackfillLoop:
+class BackfillLoop(Repeat):
     """All backfills of this process."""
 
     def __init__(
@@ -37,39 +38,31 @@ class BackfillLoop:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        super().__init__("backfills", self._claim, retry_after=LOOK_EVERY)
         self._backfills = backfills
         self._backfiller = backfiller
         self._sleep = sleep
-        self._woken = asyncio.Event()
-        self._stopping = False
         self._running: dict[int, asyncio.Task[None]] = {}
-
-    def wake(self) -> None:
-        self._woken.set()
 
     def stop(self) -> None:
         """Begin no further page."""
-        self._stopping = True
-        self._woken.set()
+        super().stop()
         for task in self._running.values():
             task.cancel()
 
     async def run(self) -> None:
         """Run until stopped; returns once every backfill is released."""
-        while not self._stopping:
-            self._woken.clear()
-            try:
-                await self._claim()
-                if not self._running:
-                    while await self._backfills.forget_dry_runs():
-                        pass
-            except StoreUnavailable as error:
-                log.warning("store unavailable, backfills wait", why=str(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), LOOK_EVERY.total_seconds())
+        await super().run()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _claim(self) -> None:
+    async def _claim(self) -> timedelta:
+        await self._claim_free_ones()
+        if not self._running:
+            while await self._backfills.forget_dry_runs():
+                pass
+        return LOOK_EVERY
+
+    async def _claim_free_ones(self) -> None:
         most = MOST_AT_ONCE - len(self._running)
         if not most:
             return
@@ -81,7 +74,7 @@ class BackfillLoop:
 
     def _ended(self, backfill_id: int, _: asyncio.Task[None]) -> None:
         del self._running[backfill_id]
-        self._woken.set()
+        self.wake()
 
     async def _run_claim(self, claim: BackfillClaim) -> None:
         backfill_id = claim.backfill.id
@@ -101,7 +94,7 @@ class BackfillLoop:
         failures = 0
         current: Backfill | None = claim.backfill
         with suppress(asyncio.CancelledError):
-            while current is not None and current.is_active and not self._stopping:
+            while current is not None and current.is_active and not self.is_stopped:
                 try:
                     step = await self._backfiller.step(current, lease=claim.lease, failures=failures)
                 except StoreUnavailable as error:

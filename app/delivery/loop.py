@@ -1,234 +1,142 @@
-"""TODO."""
+"""Claims and delivers the due members of one account, as many at once as the circuit breaker allows."""
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import Protocol
 
 import structlog
 
-from app.delivery.deliver import Delivered
+from app.delivery.circuit_breaker import CircuitBreaker
+from app.delivery.deliver import Deliverer
+from app.delivery.store import MemberQueue
 from app.domain.account import Capacity
 from app.domain.call import Claim
 from app.domain.errors import StoreUnavailable
+from app.repeat import Repeat
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE = timedelta(seconds=5)
+# Until a replica looks again after another replica has taken the probe.
+PROBE_ELSEWHERE_PAUSE = timedelta(seconds=5)
 STORE_PAUSE = timedelta(seconds=1)
 HELD_BACK_PAUSE = timedelta(seconds=1)
-# Somebody is due whom a claim did not get, since another transaction holds the row. Not for longer: a claim that only
-# let those go who had nothing to tell returns nobody as well, and many may be in line behind them.
+# Poll every 10 ms while due rows are locked. Not less often: a claim also returns nothing if it only released members
+# without anything to send, and many more may be due behind them.
 LOCKED_PAUSE = timedelta(milliseconds=10)
-# One look a minute even if nothing wakes us: a clock that was set back must not put a member to sleep for good.
+# One look a minute without any wake-up: a clock that was set back must not put a member to sleep for good.
 LONGEST_SLEEP = timedelta(minutes=1)
-# A call that takes longer, while calls that left after it are answered, is slow by itself and holds nobody back.
+# A call that takes longer, while calls that left after it are answered, is slow by itself and keeps no place.
 SLOW_CALL = timedelta(seconds=2)
 
-Clock = Callable[[], datetime]
 
-
-class Members(Protocol):
-    """Who is due."""
-
-    async def claim(self, account: str, *, room: Capacity, lease_for: timedelta) -> list[Claim]:
-        """Take members that are due."""
-        ...
-
-    async def next_due_at(self, account: str) -> datetime | None:
-        """When the next one is due."""
-        ...
-
-    async def next_batch(self, export_id: int) -> bool:
-        """Do the next slice of what was ordered of an export for each of its members; true while there is more."""
-        ...
-
-    async def flush(self) -> None:
-        """Wait for transactions under way."""
-        ...
-
-
-class Deliveries(Protocol):
-    """Verb 2 for one account."""
-
-    @property
-    def lease_for(self) -> timedelta:
-        """How long a claim is held."""
-        ...
-
-    @property
-    def timeout(self) -> timedelta:
-        """How long Sailthru may take for a request: for as long after we hung up it may still carry it out."""
-        ...
-
-    async def deliver(self, claim: Claim, *, is_probe: bool = False) -> Delivered:
-        """Bring one member up to date."""
-        ...
-
-
-class CircuitBreaker(Protocol):
-    """Whether calls of one account may leave."""
-
-    async def open(self) -> None:
-        """Go on from what was kept."""
-        ...
-
-    async def prepare(self, in_flight: int, *, has_backlog: bool, is_backfill: bool) -> None:
-        """Find out, before `room`, what depends on other replicas."""
-        ...
-
-    def room(self, in_flight: int, *, overtaken: int = 0) -> Capacity:
-        """How many calls may leave now, beside those in flight."""
-        ...
-
-    async def may_probe(self) -> bool:
-        """Whether a probe that there is room for is ours."""
-        ...
-
-    async def leave_probe(self) -> None:
-        """Let somebody else make the probe that was ours."""
-        ...
-
-    def opens_at(self) -> datetime | None:
-        """When there may be room again although no call ends."""
-        ...
-
-
-class AccountLoop:
-    """Claims and delivers for one account: one call for each member, as many at once as its gate has room for.
+class AccountLoop(Repeat):
+    """Delivers for one account until it is stopped. Waiting is event-driven: an idle loop does not query the store.
 
     Args:
-        longest_sleep: until it looks again although nobody woke it.
+        longest_sleep: until it looks again without a wake-up.
     """
 
     def __init__(
         self,
         account: str,
-        members: Members,
-        deliveries: Deliveries,
-        gate: CircuitBreaker,
-        clock: Clock,
+        queue: MemberQueue,
+        deliverer: Deliverer,
+        breaker: CircuitBreaker,
+        clock: Callable[[], datetime],
         *,
         longest_sleep: timedelta = LONGEST_SLEEP,
     ) -> None:
+        super().__init__(f"deliver {account}", self._round, retry_after=STORE_PAUSE)
         self._longest_sleep = longest_sleep
         self._account = account
-        self._members = members
-        self._deliveries = deliveries
-        self._gate = gate
+        self._queue = queue
+        self._deliverer = deliverer
+        self._breaker = breaker
         self._clock = clock
-        # With the time at which each left by the loop's clock, the oldest first.
+        self._is_restored = False
+        # Each with the time at which it left, by the event loop's clock; the oldest first.
         self._calls: dict[asyncio.Task[None], float] = {}
-        # By a call that is under way, or that may still be carried out.
+        # Members with a call in flight, or with a call that Sailthru may still carry out.
         self._called: set[int] = set()
         self._newest_answered = float("-inf")
-        self._woken = asyncio.Event()
-        self._stopping = False
-        # There was no room for all, so the next call that ends has to wake the loop.
-        self._wants_room = False
-        # The last claim found as many as there was room for: in all, or for those of backfills.
+        # There was no capacity for all due members, so the next call that ends wakes the loop.
+        self._wants_capacity = False
+        # The last claim used the whole capacity: in all, or for backfills.
         self._has_backlog = self._has_backfills = False
 
-    def wake(self) -> None:
-        """Look again: somebody is due, or a place has become free."""
-        self._woken.set()
-
-    def stop(self) -> None:
-        """Claim nobody any more."""
-        self._stopping = True
-        self._woken.set()
-
     async def drain(self, *, patience: timedelta) -> None:
-        """Wait until the calls in flight have been settled; what takes longer is cut off and settled by its lease."""
+        """Wait until the calls in flight are settled. Cancel those that take longer: their leases end by themselves."""
         if self._calls:
             _, late = await asyncio.wait(self._calls, timeout=patience.total_seconds())
             for call in late:
                 call.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def run(self) -> None:
-        """Until stopped."""
-        is_open = False
-        while not self._stopping:
-            # Before anything is waited for: whoever wakes or stops us from here on is not missed.
-            self._woken.clear()
-            try:
-                if not is_open:
-                    await self._gate.open()
-                    is_open = True
-                    # It may have been stopped meanwhile.
-                    continue
-                wait = await self._round()
-            except StoreUnavailable as error:
-                log.warning("store unavailable, deliveries wait", account=self._account, why=str(error))
-                wait = STORE_PAUSE
-            except Exception:
-                # A mistake of ours must not end the loop: everybody behind the culprit waits for it.
-                log.exception("claiming failed", account=self._account)
-                wait = STORE_PAUSE
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), wait.total_seconds())
-
     async def _round(self) -> timedelta:
-        """Claim what can be called for now; returns how long nothing more can be done unless somebody wakes us."""
-        await self._gate.prepare(
+        """Call for as many members as possible. Returns how long nothing more can be done without a wake-up."""
+        if not self._is_restored:
+            await self._breaker.restore()
+            self._is_restored = True
+        if self.is_stopped:
+            return timedelta(0)
+        await self._breaker.prepare(
             len(self._calls),
             has_backlog=self._has_backlog or self._has_backfills,
             is_backfill=not self._has_backlog,
         )
-        room = self._gate.room(len(self._calls), overtaken=self._overtaken())
-        if room.is_probe and room.calls and not await self._gate.may_probe():
-            return FIRST_PAUSE
-        self._wants_room = room.calls <= 0
-        if self._wants_room:
-            return self._until_there_is_room()
+        capacity = self._breaker.capacity(len(self._calls), overtaken=self._overtaken())
+        if capacity.is_probe and capacity.calls and not await self._breaker.may_probe():
+            return PROBE_ELSEWHERE_PAUSE
+        self._wants_capacity = capacity.calls <= 0
+        if self._wants_capacity:
+            return self._until_capacity()
+        return await self._claim_and_call(capacity)
+
+    async def _claim_and_call(self, capacity: Capacity) -> timedelta:
         claims: list[Claim] = []
-        # It may have been stopped while it asked for room.
-        if not self._stopping:
-            claims = await self._members.claim(self._account, room=room, lease_for=self._deliveries.lease_for)
-        if not self._call_for(claims, is_probe=room.is_probe):
-            if room.is_probe:
-                await self._gate.leave_probe()
+        # The loop may have been stopped while it asked for capacity.
+        if not self.is_stopped:
+            claims = await self._queue.claim(self._account, room=capacity, lease_for=self._deliverer.lease_for)
+        if not self._start_calls(claims, is_probe=capacity.is_probe):
+            if capacity.is_probe:
+                await self._breaker.release_probe()
             if claims:
-                # Others may be due.
+                # Other members may be due.
                 return timedelta(0)
-        self._wants_room = len(claims) >= room.calls
-        self._has_backlog = self._wants_room and not any(claim.is_backfill for claim in claims)
-        self._has_backfills = len(claims) >= room.backfill_calls
-        if self._wants_room:
-            # The calls that were just claimed take their room only when they leave.
-            return self._until_there_is_room()
-        # Members that only a backfill made due may have to wait for room although there is some for others.
-        is_held_back = len(claims) >= room.backfill_calls
-        due_at = await self._members.next_due_at(self._account)
+        # Backfill members may have to wait for capacity although live members need not.
+        self._has_backfills = is_held_back = len(claims) >= capacity.backfill_calls
+        self._wants_capacity = len(claims) >= capacity.calls
+        self._has_backlog = self._wants_capacity and not any(claim.is_backfill for claim in claims)
+        if self._wants_capacity:
+            # The calls that were just claimed take their places only when they leave.
+            return self._until_capacity()
+        due_at = await self._queue.next_due_at(self._account)
         if due_at is not None and is_held_back:
-            opens_at = self._gate.opens_at()
-            due_at = max(due_at, opens_at or self._clock() + HELD_BACK_PAUSE)
+            due_at = max(due_at, self._breaker.next_capacity_at() or self._clock() + HELD_BACK_PAUSE)
         wait = self._until(due_at)
         return wait if claims else max(wait, LOCKED_PAUSE)
 
-    def _call_for(self, claims: list[Claim], *, is_probe: bool) -> int:
-        """Begin a call for each of them; returns how many there are."""
-        begun = 0
+    def _start_calls(self, claims: list[Claim], *, is_probe: bool) -> int:
+        """Start one call for each claim. Returns how many were started."""
+        started = 0
         for claim in claims:
             if claim.member_id in self._called:
-                # Our clock was set forward, so that the lease of the call under way, or the rest after it, seemed over.
-                # What that call does is found out when the lease of this claim is over.
+                # Our clock was set forward, so the lease of the call in flight, or the rest after it, seemed over. The
+                # lease of this claim ends by itself, and the member is claimed again then.
                 log.warning("claimed again during a call", account=self._account, member=claim.member_id)
                 continue
             self._called.add(claim.member_id)
             call = asyncio.create_task(self._deliver(claim, is_probe=is_probe))
             self._calls[call] = asyncio.get_running_loop().time()
             call.add_done_callback(self._ended)
-            begun += 1
-        return begun
+            started += 1
+        return started
 
-    def _until_there_is_room(self) -> timedelta:
-        # Calls under way that turn out to be slow make room too.
+    def _until_capacity(self) -> timedelta:
+        # A call in flight that turns out to be slow gives its place back.
         longest = SLOW_CALL if self._calls else self._longest_sleep
-        return min(self._until(self._gate.opens_at()), longest)
+        return min(self._until(self._breaker.next_capacity_at()), longest)
 
     def _until(self, moment: datetime | None) -> timedelta:
         if moment is None:
@@ -236,35 +144,35 @@ class AccountLoop:
         return max(min(moment - self._clock(), self._longest_sleep), timedelta(0))
 
     def _overtaken(self) -> int:
-        """How many calls take long although Sailthru answered calls that left after them."""
+        """Count the calls that take long although Sailthru answered calls that left after them."""
         slow_since = asyncio.get_running_loop().time() - SLOW_CALL.total_seconds()
         limit = min(slow_since, self._newest_answered)
         return sum(1 for _ in takewhile(lambda left_at: left_at < limit, self._calls.values()))
 
     def _ended(self, call: asyncio.Task[None]) -> None:
         self._calls.pop(call, None)
-        if self._wants_room:
+        if self._wants_capacity:
             self.wake()
 
     async def _deliver(self, claim: Claim, *, is_probe: bool) -> None:
-        running = asyncio.get_running_loop()
-        left_at = running.time()
-        # Unless we are told that it is over.
+        event_loop = asyncio.get_running_loop()
+        left_at = event_loop.time()
+        # Until the delivery says otherwise.
         may_go_on = True
         try:
-            delivered = await self._deliveries.deliver(claim, is_probe=is_probe)
+            delivered = await self._deliverer.deliver(claim, is_probe=is_probe)
             may_go_on = delivered.may_go_on
         except StoreUnavailable as error:
             log.warning("outcome not recorded, the lease decides", account=self._account, why=str(error))
             return
         except Exception:
-            # A mistake of ours must not end the loop; the member comes again when its lease ends.
+            # An unexpected error must not end the loop. The member is claimed again when its lease ends.
             log.exception("delivery failed", account=self._account, member=claim.member_id)
             return
         finally:
             if may_go_on:
-                # By the loop's clock, which nobody sets.
-                running.call_later(self._deliveries.timeout.total_seconds(), self._called.discard, claim.member_id)
+                # By the event loop's clock, which cannot be set.
+                event_loop.call_later(self._deliverer.timeout.total_seconds(), self._called.discard, claim.member_id)
             else:
                 self._called.discard(claim.member_id)
         if delivered.error is None:

@@ -1,7 +1,8 @@
-"""Account: whether calls of one Sailthru account may leave, and what its failures mean for those who waited.
+"""The circuit breaker of one Sailthru account, as pure decisions: when it opens, when it closes, what failures mean.
 
-A refused key or an outage is nobody's fault: the account pauses, one call at a time probes whether Sailthru answers
-again, and neither attempts nor the retry window of anybody are spent meanwhile.
+The breaker is *closed* while calls may leave. A refused key or an outage *opens* it. While it is open, one call at a
+time, the *probe*, finds out whether Sailthru answers again; during the probe the breaker is *half-open*. While it is
+not closed, no member spends attempts or time of its retry window.
 """
 
 from collections.abc import Mapping
@@ -19,16 +20,15 @@ from app.domain.errors import (
 )
 
 FIRST_PROBE_WAIT, LONGEST_PROBE_WAIT = timedelta(seconds=5), timedelta(seconds=60)
-OUTAGE_FAILURES, OUTAGE_PEOPLE = 5, 3
-# Replicas look at their clocks a moment before they see what another one has put down, and their clocks are not quite
-# the same.
+OUTAGE_FAILURES, OUTAGE_MEMBERS = 5, 3
+# A replica reads its clock before it sees what another one has stored, and the clocks of two replicas differ.
 CLOCKS_DIFFER = timedelta(seconds=10)
-# Members that failed are remembered so that those who can't work are told from an outage; a flood of them must not be.
+# Failing members are remembered to tell them from an outage. The limit bounds the memory in a flood of failures.
 MOST_FAILING = 10_000
 
 
 class OpenReason(StrEnum):
-    """Why no call of an account leaves but probes."""
+    """Why the circuit breaker is open."""
 
     REFUSED = "refused"
     OUTAGE = "outage"
@@ -36,60 +36,71 @@ class OpenReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """How an account stands; kept over restarts.
+    """The state of a circuit breaker. It is stored, so that it survives restarts.
 
     Args:
-        pause: None while calls may leave.
-        code, reason: of the failure that paused it, or that the newest probe met.
-        probes: failed so far in this pause; `probe_at` is when the next may leave.
-        paused_for: how long all earlier pauses were.
+        open_reason: None while the breaker is closed.
+        code, message: of the failure that opened it, or of the newest failed probe.
+        failed_probes: since it opened; `probe_at` is when the next probe may leave.
+        was_open_for: the sum of all earlier periods in which it was open.
     """
 
-    pause: OpenReason | None = None
+    open_reason: OpenReason | None = None
     code: str | None = None
-    reason: str | None = None
-    paused_at: datetime | None = None
-    probes: int = 0
+    message: str | None = None
+    opened_at: datetime | None = None
+    failed_probes: int = 0
     probe_at: datetime | None = None
-    paused_for: timedelta = timedelta(0)
+    was_open_for: timedelta = timedelta(0)
 
-    def running_at(self, now: datetime) -> datetime:
-        """The account's running clock, which stands still during pauses: retry windows are measured by it."""
-        stands_at = now if self.paused_at is None else min(now, self.paused_at)
-        return stands_at - self.paused_for
+    @property
+    def is_open(self) -> bool:
+        """True while only probes may leave."""
+        return self.open_reason is not None
 
-    def probes_at(self, now: datetime) -> datetime:
-        """When the next probe may leave; now where that lies further ahead than any wait, since our clock was set
-        back.
+    def retry_clock(self, now: datetime) -> datetime:
+        """The clock that measures retry windows. It stands still while the breaker is open."""
+        stands_at = now if self.opened_at is None else min(now, self.opened_at)
+        return stands_at - self.was_open_for
+
+    def next_probe_at(self, now: datetime) -> datetime:
+        """When the next probe may leave.
+
+        This is now if the stored time is further ahead than any wait: then a clock was wrong and has been set back.
         """
         if self.probe_at is None or not now < self.probe_at <= now + LONGEST_PROBE_WAIT + CLOCKS_DIFFER:
             return now
         return self.probe_at
 
-    def paused(self, pause: OpenReason, error: CallFailed, now: datetime) -> "BreakerState":
-        """From now on only probes leave. A pause that turns out to have another reason goes on as one."""
-        began_at = self.paused_at if self.paused_at is not None else now
-        return BreakerState(pause, str(error.code), str(error), began_at, 0, now + FIRST_PROBE_WAIT, self.paused_for)
+    def opened(self, reason: OpenReason, error: CallFailed, now: datetime) -> "BreakerState":
+        """Open, or stay open since the same time for another reason."""
+        opened_at = self.opened_at if self.opened_at is not None else now
+        return BreakerState(
+            reason, str(error.code), str(error), opened_at, 0, now + FIRST_PROBE_WAIT, self.was_open_for
+        )
 
-    def probed_in_vain(self, error: CallFailed, now: datetime) -> "BreakerState":
-        """The next probe leaves after twice the wait."""
-        probes = self.probes + 1
-        wait = min(FIRST_PROBE_WAIT * (1 << min(probes, 16)), LONGEST_PROBE_WAIT)
-        return replace(self, code=str(error.code), reason=str(error), probes=probes, probe_at=now + wait)
+    def probe_failed(self, error: CallFailed, now: datetime) -> "BreakerState":
+        """Stay open. The next probe leaves after twice the wait."""
+        failed = self.failed_probes + 1
+        wait = min(FIRST_PROBE_WAIT * (1 << min(failed, 16)), LONGEST_PROBE_WAIT)
+        return replace(self, code=str(error.code), message=str(error), failed_probes=failed, probe_at=now + wait)
 
-    def resumed(self, now: datetime) -> "BreakerState":
-        """Calls may leave again; the pause is added to those before."""
-        if self.paused_at is None:
+    def closed(self, now: datetime) -> "BreakerState":
+        """Close, and add the time since it opened to `was_open_for`."""
+        if self.opened_at is None:
             return self
-        return BreakerState(paused_for=self.paused_for + max(now - self.paused_at, timedelta(0)))
+        return BreakerState(was_open_for=self.was_open_for + max(now - self.opened_at, timedelta(0)))
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many calls may leave: in all, and of those for members that only a backfill made due. A probe is one call.
+    """How many calls may leave now.
 
     Args:
-        failing: for a probe, the members whose newest call failed: it is somebody else, as long as there is one.
+        calls: in all.
+        backfill_calls: of those, for members that only a backfill made due.
+        is_probe: the breaker is open, and the one call is the probe.
+        failing: for a probe, the members whose newest call failed. The probe prefers another member.
     """
 
     calls: int
@@ -100,58 +111,58 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class AccountReport:
-    """One account of the settings, without its secrets, and how it stands.
+    """One account of the settings, without its secrets.
 
     Args:
-        base_url: where its Sailthru answers.
-        calls_left: how many calls may leave now within our share of the limit, by names such as `POST user`.
+        base_url: the address of its Sailthru API.
+        calls_left: calls that may leave now within our share of the limit, by names such as `POST user`.
     """
 
     label: str
     base_url: str
-    standing: BreakerState
+    breaker: BreakerState
     calls_left: Mapping[str, int]
 
 
 class Streak:
-    """Failures in a row, which tell an outage from people whose own calls fail."""
+    """Counts failures in a row, and tells an outage from members whose own calls fail."""
 
     def __init__(self) -> None:
         self._failures = 0
-        self._people: set[int] = set()
+        self._members: set[int] = set()
         self._successes = 0
-        # Whose newest call failed, each with the successes of others until then.
+        # Members whose newest call failed, each with the number of successes of other members until then.
         self._failing: dict[int, int] = {}
 
     @property
     def failing(self) -> frozenset[int]:
-        """Whose newest call failed, as far as is remembered."""
+        """The members whose newest call failed, up to `MOST_FAILING` of them."""
         return frozenset(self._failing)
 
     def succeeded(self, member_id: int) -> None:
-        """Sailthru answered for somebody."""
+        """Count an answer that was understood."""
         self._failures = 0
-        self._people.clear()
+        self._members.clear()
         self._successes += 1
         self._failing.pop(member_id, None)
 
     def failed(self, member_id: int) -> bool:
-        """True if this failure makes it an outage.
+        """Count a failure. Returns True if it establishes an outage.
 
-        Who failed before, and fails again although Sailthru has answered for others since, fails alone, which says
-        nothing of others. Only the first time after such an answer: else those who failed in one outage could not show
-        the next.
+        A member that failed before, and fails again after Sailthru has answered for others, fails alone: its failure
+        says nothing about the account. This holds only for the first failure after such an answer. Otherwise members
+        that failed in one outage could not show the next one.
         """
         fails_alone = self._failing.get(member_id, self._successes) < self._successes
         self.noted(member_id)
         if fails_alone:
             return False
         self._failures += 1
-        self._people.add(member_id)
-        return self._failures >= OUTAGE_FAILURES and len(self._people) >= OUTAGE_PEOPLE
+        self._members.add(member_id)
+        return self._failures >= OUTAGE_FAILURES and len(self._members) >= OUTAGE_MEMBERS
 
     def noted(self, member_id: int) -> None:
-        """Remember a failure that is no news, since the account is paused."""
+        """Remember that a member fails, without counting the failure: the breaker is open already."""
         if member_id in self._failing or len(self._failing) < MOST_FAILING:
             self._failing[member_id] = self._successes
 
@@ -161,16 +172,16 @@ class Judgement:
     """What the end of one call means.
 
     Args:
-        standing: of the account from now on.
+        breaker: the state from now on.
         is_spent: the attempt counts against the member's retry window.
     """
 
-    standing: BreakerState
+    breaker: BreakerState
     is_spent: bool
 
 
 def judge(
-    standing: BreakerState,
+    breaker: BreakerState,
     streak: Streak,
     member_id: int,
     error: CallFailed | None,
@@ -178,49 +189,52 @@ def judge(
     is_probe: bool,
     now: datetime,
 ) -> Judgement:
-    """How the account stands after a call has ended, and whether its failure is the member's own.
+    """Decide the breaker's next state after a call, and whether the failure is the member's own.
 
-    A call that had left before the pause began says nothing about its end; only a probe does. Every answer that was
-    understood, also a refusal of this one record, shows that Sailthru answers.
+    Only a probe closes the breaker: a call that left before it opened says nothing about the present. Every answer
+    that was understood shows that Sailthru answers, also the refusal of one record.
     """
     if isinstance(error, ShareUsedUp):
-        return Judgement(standing, is_spent=False)
+        return Judgement(breaker, is_spent=False)
     if isinstance(error, CredentialsRefused):
         if is_probe:
             streak.noted(member_id)
-        return _failed_in(OpenReason.REFUSED, standing, error, is_probe=is_probe, now=now)
+        return _failed_in(OpenReason.REFUSED, breaker, error, is_probe=is_probe, now=now)
     if not isinstance(error, Transient | OutcomeUnknown):
         streak.succeeded(member_id)
-        # A list that stays unknown although it was just made is the member's own failure.
-        return Judgement(standing.resumed(now) if is_probe else standing, is_spent=isinstance(error, UnknownList))
-    if standing.pause is not None:
+        # A list that stays unknown after it was created is the member's own failure.
+        return Judgement(breaker.closed(now) if is_probe else breaker, is_spent=isinstance(error, UnknownList))
+    if breaker.open_reason is not None:
         streak.noted(member_id)
-        return _failed_in(standing.pause, standing, error, is_probe=is_probe, now=now)
+        return _failed_in(breaker.open_reason, breaker, error, is_probe=is_probe, now=now)
     if streak.failed(member_id):
-        return _failed_in(OpenReason.OUTAGE, standing, error, is_probe=is_probe, now=now)
-    return Judgement(standing, is_spent=True)
+        return _failed_in(OpenReason.OUTAGE, breaker, error, is_probe=is_probe, now=now)
+    return Judgement(breaker, is_spent=True)
 
 
-def reconciled(stored: BreakerState, before: BreakerState, after: BreakerState, now: datetime) -> BreakerState:
-    """How an account stands after what one replica has found, `after` in place of `before`, where another may have
-    stored something else meanwhile.
+def merged(stored: BreakerState, before: BreakerState, after: BreakerState, now: datetime) -> BreakerState:
+    """Merge what this replica found with what another replica may have stored meanwhile.
+
+    Args:
+        stored: what the store holds now.
+        before, after: this replica's state before and after its finding.
     """
-    if after.pause is None and before.pause is None:
-        # A pause of ours that could not be stored is over; what another one has found is not.
-        return replace(stored, paused_for=max(stored.paused_for, after.paused_for))
-    if after.pause is None:
-        return stored.resumed(now)
-    if stored.pause is None:
-        # Paused by us; or another one's probe worked while ours was under way.
-        return replace(after, paused_for=stored.paused_for) if before.pause is None else stored
-    if before.pause is None and after.pause is stored.pause:
+    if not after.is_open and not before.is_open:
+        # This replica opened and closed while it could not store. That does not end what another replica found.
+        return replace(stored, was_open_for=max(stored.was_open_for, after.was_open_for))
+    if not after.is_open:
+        return stored.closed(now)
+    if not stored.is_open:
+        # This replica opened it; or another replica's probe succeeded while ours was in flight.
+        return stored if before.is_open else replace(after, was_open_for=stored.was_open_for)
+    if not before.is_open and after.open_reason is stored.open_reason:
         return stored
-    return replace(after, paused_at=stored.paused_at, paused_for=stored.paused_for)
+    return replace(after, opened_at=stored.opened_at, was_open_for=stored.was_open_for)
 
 
 def _failed_in(
-    pause: OpenReason, standing: BreakerState, error: CallFailed, *, is_probe: bool, now: datetime
+    reason: OpenReason, breaker: BreakerState, error: CallFailed, *, is_probe: bool, now: datetime
 ) -> Judgement:
-    if standing.pause is not pause:
-        return Judgement(standing.paused(pause, error, now), is_spent=False)
-    return Judgement(standing.probed_in_vain(error, now) if is_probe else standing, is_spent=False)
+    if breaker.open_reason is not reason:
+        return Judgement(breaker.opened(reason, error, now), is_spent=False)
+    return Judgement(breaker.probe_failed(error, now) if is_probe else breaker, is_spent=False)

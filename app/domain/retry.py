@@ -9,8 +9,9 @@ SHORTEST_WINDOW = timedelta(seconds=1)
 
 
 def window_ends_at(resets_at: datetime | None, now: datetime) -> datetime:
-    """When a used-up limit is whole again: as the answer says, but within a minute, whatever the two clocks make of
-    it.
+    """When a used-up rate limit resets.
+
+    The result is at least one second and at most one minute ahead, however much the two clocks differ.
     """
     latest = now + LONGEST_WINDOW
     return latest if resets_at is None else min(max(resets_at, now + SHORTEST_WINDOW), latest)
@@ -18,28 +19,26 @@ def window_ends_at(resets_at: datetime | None, now: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Waits that double from `first_wait` up to `longest_wait`, for as long as `window` after the first failed
-    attempt.
-    """
+    """Waits double from `first_wait` up to `longest_wait`. Retries end `window` after the first failed attempt."""
 
     first_wait: timedelta = timedelta(seconds=5)
     longest_wait: timedelta = timedelta(hours=1)
     window: timedelta = timedelta(hours=76)
 
     def next_attempt_at(self, *, attempts: int, failed_at: datetime, draw: float) -> datetime:
-        """When to call for a member again.
+        """When to call again for a member.
 
-        Doubles from `first_wait` up to `longest_wait`, less up to a quarter at random, so that members that failed
-        together do not return together.
+        Each wait is shortened at random by up to a quarter, so that members that failed together do not return
+        together.
 
         Args:
-            attempts: made so far, the failed one included; 1 or more.
-            failed_at, draw: the clock (aware, UTC) and the dice (0 to 1), passed in so that a test is exact.
+            attempts: made so far, including the failed one; 1 or more.
+            draw: a random number from 0 to 1.
         """
         doublings = min(attempts - 1, 32)
         wait = min(self.first_wait * (1 << doublings), self.longest_wait)
         return failed_at + wait * (1 - draw / 4)
 
     def is_over(self, *, first_failed_at: datetime | None, now: datetime) -> bool:
-        """True once a change has been failing for the whole window, counted from its first failed attempt."""
+        """True if the change has failed for the whole window since its first failed attempt."""
         return first_failed_at is not None and now - first_failed_at >= self.window

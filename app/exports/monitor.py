@@ -1,13 +1,11 @@
-"""Watches what nobody calls about: a list that somebody changed in Sailthru, and an audience that fell silent.
-
-Each alarm is told once when it begins and once when it is over; a restart tells again what still holds.
-"""
+"""Monitors exports: raises an alarm if a list was changed in Sailthru, or if an audience sends no more webhooks."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
+from app.alarms import Alarm, AlarmName, Alarms, Subject
 from app.domain.errors import CallFailed
 from app.domain.export import Export, ExportState
 from app.domain.list_check import Confirmed, Kept, ListSeen, judge, reason
@@ -18,18 +16,19 @@ log = structlog.get_logger(__name__)
 
 LOOK_AT_LISTS_EVERY = timedelta(hours=1)
 LOOK_EVERY = timedelta(minutes=15)
-# Their lists are looked after; a paused one may have a flow built on it.
+# A flow may be built on the list of a paused export.
 WATCHED = frozenset({ExportState.RUNNING, ExportState.PAUSED})
-CHANGED, SILENT = "list changed", "silent"
+SILENT_MEANING = "No webhook has come for a long time, although there were some."
+SILENT_NEXT_STEP = "Check in Lytics that the job is running. A job that failed stays so until you restart it."
 
 
 class ListMonitor:
-    """Looks at lists once an hour, one call for each account, and at what is silent every quarter of an hour.
+    """Compares list sizes once an hour, with one call for each account. Updates the alarms every 15 minutes.
 
     Args:
         lists: the Sailthru accounts by label.
-        silent_after: how long an audience that had webhooks may have none; None for ever.
-        may_look_at_lists: whether it is our turn, which comes once in so long; None where nobody else takes one.
+        silent_after: how long an audience that had webhooks may have none; None for no limit.
+        may_look_at_lists: takes the turn of this replica, once in the given time; None without other replicas.
     """
 
     def __init__(
@@ -37,6 +36,7 @@ class ListMonitor:
         exports: Exports,
         lists: Mapping[str, Lists],
         clock: Callable[[], datetime],
+        alarms: Alarms,
         *,
         silent_after: timedelta | None,
         may_look_at_lists: Callable[[timedelta], Awaitable[bool]] | None = None,
@@ -47,25 +47,21 @@ class ListMonitor:
         self._clock = clock
         self._silent_after = silent_after
         self._lists_at: datetime | None = None
-        self._alarms: dict[tuple[int, str], str] = {}
-
-    def is_silent(self, export_id: int) -> bool:
-        """True while no webhook comes for an export that had some."""
-        return (export_id, SILENT) in self._alarms
+        self._alarms = alarms
 
     async def look(self) -> timedelta:
-        """Look at what is due; returns when to look again.
+        """Do what is due. Returns when to look again.
 
         Raises:
             StoreUnavailable: the exports could not be read or written.
         """
         now = self._clock()
-        # A clock that was set back must not put the next look off.
+        # A clock that was set back must not delay the next look.
         if self._lists_at is None or not timedelta(0) <= now - self._lists_at < LOOK_AT_LISTS_EVERY:
             if self._may_look_at_lists is None or await self._may_look_at_lists(LOOK_AT_LISTS_EVERY):
                 await self._look_at_lists()
             self._lists_at = now
-        self._tell(await self._exports.standings())
+        self._update_alarms(await self._exports.standings())
         return LOOK_EVERY
 
     async def _look_at_lists(self) -> None:
@@ -83,7 +79,7 @@ class ListMonitor:
                             lists, index, confirmed.get(one.export.id, Confirmed()), before[one.export.id], one
                         )
             except CallFailed as failed:
-                # Whether calls work at all is told by those that deliver; the next hour looks again.
+                # Delivery raises the alarm if no calls work. The lists are looked at again in an hour.
                 log.info("lists were not looked at", account=account, why=str(failed))
 
     async def _look_at(
@@ -116,24 +112,17 @@ class ListMonitor:
         elif (found.others, found.others_in_doubt) != (export.list_others, export.list_others_in_doubt):
             await self._exports.looked(export.id, list_others=found.others, in_doubt=found.others_in_doubt)
 
-    def _tell(self, reports: Sequence[ExportReport]) -> None:
+    def _update_alarms(self, reports: Sequence[ExportReport]) -> None:
         now = self._clock()
-        alarms: dict[tuple[int, str], str] = {}
+        alarms: list[Alarm] = []
         for one in reports:
-            export = one.export
+            export, subject = one.export, Subject("export", one.export.id)
             if export.state is ExportState.LIST_CHANGED:
-                alarms[export.id, CHANGED] = export.reason or ""
+                meaning = "The list was changed in Sailthru, and the export has stopped."
+                alarms.append(Alarm(AlarmName.LIST_CHANGED, subject, now, meaning, export.reason or ""))
             if self._has_fallen_silent(one, now):
-                alarms[export.id, SILENT] = (
-                    "No webhook came for long, although there were some: see whether the job still runs in Lytics, "
-                    "since one that has failed stays so until somebody restarts it."
-                )
-        for (export_id, alarm), why in alarms.items():
-            if (export_id, alarm) not in self._alarms:
-                log.error("alarm", alarm=alarm, export=export_id, next_step=why)
-        for export_id, alarm in self._alarms.keys() - alarms.keys():
-            log.info("alarm is over", alarm=alarm, export=export_id)
-        self._alarms = alarms
+                alarms.append(Alarm(AlarmName.SILENT, subject, now, SILENT_MEANING, SILENT_NEXT_STEP))
+        self._alarms.replace({AlarmName.LIST_CHANGED, AlarmName.SILENT}, alarms)
 
     def _has_fallen_silent(self, report: ExportReport, now: datetime) -> bool:
         if self._silent_after is None or report.last_event_at is None or report.export.state not in WATCHED:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import structlog
 
+from app.domain.destination import ListMaker
 from app.domain.destination_rules import DestinationRules
 from app.domain.errors import CallFailed, Conflict, NotFound
 from app.domain.export import Export, ExportState
-from app.exports.lists import ListMaker
 from app.exports.needs import Exports, Lytics
 
 log = structlog.get_logger(__name__)

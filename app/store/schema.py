@@ -173,7 +173,7 @@ memberships = Table(
     Column("told_at", Moment, key="confirmed_at"),
     Column("dead_code", String(64)),
     Column("dead_at", Moment),
-    # By the account's own clock, which stops while the circuit breaker is open; see `accounts`.
+    # By the account's retry clock, which stands still while the circuit breaker is open; see `accounts`.
     Column("first_failed_at", Moment),
     Column("accepted_at", Moment),
     # The digest of the erased address. The row waits for its last call only, and no count includes it.
@@ -267,16 +267,16 @@ accounts = Table(
     "accounts",
     metadata,
     Column("account", String(64), primary_key=True),
-    # Why the circuit breaker is open: credentials refused, or an outage; null while it is closed.
-    Column("pause", String(16)),
+    # Why the circuit breaker is open; null while it is closed.
+    Column("pause", String(16), key="open_reason"),
     Column("code", String(64)),
-    Column("reason", Text),
-    Column("paused_at", Moment),
-    # Failed probes since the circuit breaker opened, and when the next probe is due.
-    Column("probes", Integer, nullable=False, server_default="0"),
+    Column("reason", Text, key="message"),
+    Column("paused_at", Moment, key="opened_at"),
+    # Since it opened. `probe_at` is when the next probe is due.
+    Column("probes", Integer, key="failed_probes", nullable=False, server_default="0"),
     Column("probe_at", Moment),
-    # The total time that it was open before, in microseconds: the account's own clock lags by it.
-    Column("paused_for_us", BigInteger, nullable=False, server_default="0"),
+    # The sum of all earlier open periods, in microseconds: the retry clock lags behind by this.
+    Column("paused_for_us", BigInteger, key="was_open_for_us", nullable=False, server_default="0"),
     CheckConstraint("pause is null or pause in ('refused', 'outage')", name="pause"),
     CheckConstraint("(pause is null) = (paused_at is null)", name="pause_is_whole"),
 )

@@ -1,4 +1,4 @@
-"""The gate of one account where several replicas call for it: what they find out together, and who tells it."""
+"""The circuit breaker of one account that several replicas call: what they share, and which one raises the alarm."""
 
 from collections.abc import Iterator, MutableMapping
 from dataclasses import replace
@@ -8,45 +8,44 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from app.alarms import Alarms
 from app.delivery.circuit_breaker import LOOK_EVERY, CircuitBreaker
-from app.domain.account import FIRST_PROBE_WAIT, LONGEST_PROBE_WAIT, BreakerState, OpenReason, reconciled
+from app.delivery.store import BreakerStore
+from app.domain.account import FIRST_PROBE_WAIT, LONGEST_PROBE_WAIT, BreakerState, OpenReason, merged
 from app.domain.errors import CredentialsRefused, StoreUnavailable
 from tests.factories import ACCOUNT, HOUR, MINUTE, NOON, Clock
 
 REFUSED = CredentialsRefused(5, "Wrong signature.")
-PAUSED, RESUMED, FOUND = (
-    "the account is paused",
-    "the account runs again",
-    "another replica found how the account stands",
-)
+RAISED, RESOLVED, FOUND = "alarm raised", "alarm resolved", "another replica changed the circuit breaker"
+NOT_SAVED = "the circuit breaker could not be saved"
 
 
-class Store:
-    """How the account stands, in memory."""
+class Store(BreakerStore):
+    """One state, in memory."""
 
     def __init__(self) -> None:
-        self.standing = BreakerState()
+        self.state = BreakerState()
         self.looks = 0
         self.is_away = False
 
     async def load(self, account: str) -> BreakerState:
         self._reached(account)
         self.looks += 1
-        return self.standing
+        return self.state
 
     async def save(
         self, account: str, before: BreakerState, after: BreakerState, now: datetime
     ) -> tuple[BreakerState, BreakerState]:
         self._reached(account)
-        stored, self.standing = self.standing, reconciled(self.standing, before, after, now)
-        return stored, self.standing
+        stored, self.state = self.state, merged(self.state, before, after, now)
+        return stored, self.state
 
     async def take_probe(self, account: str, now: datetime, until: datetime) -> BreakerState | None:
         self._reached(account)
-        if self.standing.pause is None or self.standing.probes_at(now) > now:
+        if not self.state.is_open or self.state.next_probe_at(now) > now:
             return None
-        self.standing = replace(self.standing, probe_at=until)
-        return self.standing
+        self.state = replace(self.state, probe_at=until)
+        return self.state
 
     def _reached(self, account: str) -> None:
         assert account == ACCOUNT
@@ -55,19 +54,18 @@ class Store:
 
 
 class World:
-    """Two replicas."""
+    """Two replicas of one account."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.store = clock, Store()
         self.first, self.second = (
-            CircuitBreaker(ACCOUNT, self.store, clock, concurrency=4, is_shared=True) for _ in range(2)
+            CircuitBreaker(ACCOUNT, self.store, clock, Alarms(), concurrency=4, is_shared=True) for _ in range(2)
         )
 
     async def look(self, *, after: timedelta = LOOK_EVERY) -> None:
-        """Both look again."""
         self.clock.advance(after)
-        for gate in (self.first, self.second):
-            await gate.prepare(0, has_backlog=False, is_backfill=False)
+        for breaker in (self.first, self.second):
+            await breaker.prepare(0, has_backlog=False, is_backfill=False)
 
 
 @pytest.fixture
@@ -77,7 +75,6 @@ def world(clock: Clock) -> World:
 
 @pytest.fixture
 def log() -> Iterator[list[MutableMapping[str, Any]]]:
-    """What was logged, in its order."""
     with capture_logs() as lines:
         yield lines
 
@@ -86,63 +83,62 @@ def events(log: list[MutableMapping[str, Any]]) -> list[str]:
     return [line["event"] for line in log]
 
 
-async def test_others_findings_are_looked_at_once_a_second(world: World) -> None:
-    """However often the loop goes round."""
+async def test_shared_state_is_read_once_a_second(world: World) -> None:
     for _ in range(10):
         await world.look(after=LOOK_EVERY / 5)
 
     assert world.store.looks == 2 * 2
 
 
-async def test_a_clock_that_is_set_back_does_not_put_the_next_look_off(world: World) -> None:
+async def test_clock_set_back_does_not_delay_next_read(world: World) -> None:
     await world.look()
     await world.look(after=-HOUR)
 
     assert world.store.looks == 2 * 2
 
 
-async def test_an_account_that_nobody_shares_is_not_looked_at(clock: Clock) -> None:
+async def test_unshared_state_is_not_read(clock: Clock) -> None:
     store = Store()
-    gate = CircuitBreaker(ACCOUNT, store, clock, concurrency=4)
-    await gate.prepare(0, has_backlog=False, is_backfill=False)
+    breaker = CircuitBreaker(ACCOUNT, store, clock, Alarms(), concurrency=4)
+    await breaker.prepare(0, has_backlog=False, is_backfill=False)
 
-    assert await gate.may_probe()
+    assert await breaker.may_probe()
     assert store.looks == 0
 
 
-async def test_what_one_finds_counts_for_all(world: World, log: list[MutableMapping[str, Any]]) -> None:
-    """Who found it raises the alarm, and whoever ended it tells that; the other one only notes it."""
+async def test_finding_of_one_replica_counts_for_all(world: World, log: list[MutableMapping[str, Any]]) -> None:
+    """The replica that opens the breaker raises the alarm, the one that closes it resolves it. The others only log."""
     await world.first.judge(1, REFUSED, is_probe=False)
     await world.look()
-    paused = [gate.room(0).is_probe for gate in (world.first, world.second)]
+    is_probe = [breaker.capacity(0).is_probe for breaker in (world.first, world.second)]
     world.clock.advance(FIRST_PROBE_WAIT)
     assert await world.second.may_probe()
     await world.second.judge(1, None, is_probe=True)
     await world.look()
 
-    assert paused == [True, True]
-    assert [gate.room(0).calls for gate in (world.first, world.second)] == [4, 4]
-    assert events(log) == [PAUSED, FOUND, RESUMED, FOUND]
+    assert is_probe == [True, True]
+    assert [breaker.capacity(0).calls for breaker in (world.first, world.second)] == [4, 4]
+    assert events(log) == [RAISED, FOUND, RESOLVED, FOUND]
 
 
-async def test_what_two_find_at_the_same_time_is_one_alarm(world: World, log: list[MutableMapping[str, Any]]) -> None:
+async def test_same_finding_of_two_replicas_is_one_alarm(world: World, log: list[MutableMapping[str, Any]]) -> None:
     await world.first.judge(1, REFUSED, is_probe=False)
     await world.second.judge(2, REFUSED, is_probe=False)
     await world.look()
 
-    assert events(log) == [PAUSED]
-    assert world.first.standing == world.second.standing == BreakerState().paused(OpenReason.REFUSED, REFUSED, NOON)
+    assert events(log) == [RAISED]
+    assert world.first.state == world.second.state == BreakerState().opened(OpenReason.REFUSED, REFUSED, NOON)
 
 
-async def test_one_of_all_replicas_makes_the_probe(world: World) -> None:
-    """It is held for as long as the longest wait, should its replica die."""
+async def test_one_replica_makes_probe(world: World) -> None:
+    """The reservation ends after the longest wait, in case the replica dies."""
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
     await world.look(after=timedelta(0))
-    is_due = [gate.room(0).calls for gate in (world.first, world.second)]
+    is_due = [breaker.capacity(0).calls for breaker in (world.first, world.second)]
     probes = [await world.first.may_probe(), await world.second.may_probe()]
     await world.second.prepare(0, has_backlog=False, is_backfill=False)
-    is_due_elsewhere, opens_at = world.second.room(0).calls, world.second.opens_at()
+    is_due_elsewhere, opens_at = world.second.capacity(0).calls, world.second.next_capacity_at()
     await world.look(after=LONGEST_PROBE_WAIT)
 
     assert is_due == [1, 1]
@@ -151,79 +147,79 @@ async def test_one_of_all_replicas_makes_the_probe(world: World) -> None:
     assert await world.second.may_probe()
 
 
-async def test_a_probe_in_vain_puts_the_next_one_off_for_all(world: World) -> None:
+async def test_failed_probe_delays_next_probe_of_all_replicas(world: World) -> None:
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
     assert await world.first.may_probe()
     await world.first.judge(1, REFUSED, is_probe=True)
     await world.look()
 
-    assert world.second.opens_at() == NOON + FIRST_PROBE_WAIT + 2 * FIRST_PROBE_WAIT
+    assert world.second.next_capacity_at() == NOON + FIRST_PROBE_WAIT + 2 * FIRST_PROBE_WAIT
     assert not await world.second.may_probe()
 
 
-async def test_a_probe_that_is_left_may_be_made_by_another_replica(world: World) -> None:
-    """The one that took it has nobody to call for."""
+async def test_released_probe_may_be_made_by_another_replica(world: World) -> None:
+    """The replica that took it has no due member."""
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
     assert await world.first.may_probe()
-    await world.first.leave_probe()
+    await world.first.release_probe()
 
     assert await world.second.may_probe()
 
 
-async def test_a_probe_is_not_left_in_a_pause_that_is_over(world: World) -> None:
-    """A call of another replica has ended it meanwhile."""
+async def test_releasing_probe_does_not_reopen_closed_breaker(world: World) -> None:
+    """A call of another replica closed it meanwhile."""
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
     assert await world.first.may_probe()
-    await world.second.open()
+    await world.second.restore()
     await world.second.judge(1, None, is_probe=True)
-    await world.first.leave_probe()
+    await world.first.release_probe()
 
-    assert world.store.standing == BreakerState(paused_for=FIRST_PROBE_WAIT)
-    assert not world.first.is_paused
+    assert world.store.state == BreakerState(was_open_for=FIRST_PROBE_WAIT)
+    assert not world.first.is_open
 
 
-async def test_a_standing_that_could_not_be_saved_is_saved_later(
+async def test_state_that_could_not_be_saved_is_saved_with_next_read(
     world: World, log: list[MutableMapping[str, Any]]
 ) -> None:
-    """With the next look: no call may be left whose end would save it, and a probe of a pause that is not stored is
-    nobody's. The alarm is told at once, and once.
+    """Perhaps no call is in flight whose end would save it, and a probe needs the stored state. The alarm is raised at
+    once, and only once.
     """
     world.store.is_away = True
     await world.first.judge(1, REFUSED, is_probe=False)
     await world.first.look()
-    confirmed = events(log)
-    is_paused, unsaved = world.first.is_paused, world.store.standing
+    logged = events(log)
+    is_open, unsaved = world.first.is_open, world.store.state
     world.store.is_away = False
     await world.look()
     await world.look()
 
-    assert confirmed == [
-        "the account's standing could not be saved",
-        PAUSED,
-        "the account's standing could not be saved",
+    assert logged == [
+        NOT_SAVED,
+        RAISED,
+        NOT_SAVED,
     ]
-    assert (is_paused, unsaved) == (True, BreakerState())
-    assert world.store.standing == world.second.standing == BreakerState().paused(OpenReason.REFUSED, REFUSED, NOON)
+    assert (is_open, unsaved) == (True, BreakerState())
+    assert world.store.state == world.second.state == BreakerState().opened(OpenReason.REFUSED, REFUSED, NOON)
     assert events(log)[3:] == [FOUND]
     world.clock.advance(FIRST_PROBE_WAIT)
     assert await world.first.may_probe()
 
 
-async def test_what_could_not_be_saved_is_saved_with_the_next_call_that_ends(world: World) -> None:
-    """Also where nobody looks before."""
+async def test_state_that_could_not_be_saved_is_saved_with_next_call(world: World) -> None:
+    """This needs no read before."""
     world.store.is_away = True
     await world.first.judge(1, REFUSED, is_probe=False)
     world.store.is_away = False
     await world.first.judge(2, REFUSED, is_probe=False)
 
-    assert world.store.standing == BreakerState().paused(OpenReason.REFUSED, REFUSED, NOON)
+    assert world.store.state == BreakerState().opened(OpenReason.REFUSED, REFUSED, NOON)
 
 
-async def test_what_could_not_be_saved_does_not_undo_what_others_found(world: World) -> None:
-    """A pause that was over before the store was back counts for the running clock, and ends no other."""
+async def test_late_save_does_not_undo_findings_of_others(world: World) -> None:
+    """An opening that ended while the store was away counts for the retry clock, and closes no other opening."""
     world.store.is_away = True
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(MINUTE)
@@ -232,25 +228,22 @@ async def test_what_could_not_be_saved_does_not_undo_what_others_found(world: Wo
     await world.second.judge(2, REFUSED, is_probe=False)
     await world.first.judge(3, None, is_probe=False)
 
-    paused = BreakerState().paused(OpenReason.REFUSED, REFUSED, NOON + MINUTE)
-    assert world.store.standing == world.first.standing == replace(paused, paused_for=MINUTE)
+    opened = BreakerState().opened(OpenReason.REFUSED, REFUSED, NOON + MINUTE)
+    assert world.store.state == world.first.state == replace(opened, was_open_for=MINUTE)
 
 
-async def test_a_replica_that_starts_lets_a_paused_account_be_probed_at_once(
-    world: World, log: list[MutableMapping[str, Any]]
-) -> None:
-    """By whichever is first."""
+async def test_open_breaker_is_probed_at_once_after_a_start(world: World, log: list[MutableMapping[str, Any]]) -> None:
+    """The first replica makes the probe, and the start raises the alarm again."""
     await world.first.judge(1, REFUSED, is_probe=False)
-    await world.second.open()
+    await world.second.restore()
     await world.look()
 
-    assert [gate.room(0).calls for gate in (world.first, world.second)] == [1, 1]
+    assert [breaker.capacity(0).calls for breaker in (world.first, world.second)] == [1, 1]
     assert [await world.first.may_probe(), await world.second.may_probe()] == [True, False]
-    assert events(log) == [PAUSED, "the account is still paused, as before the restart"]
+    assert events(log) == [RAISED, RAISED]
 
 
-async def test_without_the_store_nobody_knows_how_the_account_stands(world: World) -> None:
-    """So no call leaves."""
+async def test_without_store_no_call_leaves(world: World) -> None:
     world.store.is_away = True
 
     with pytest.raises(StoreUnavailable):

@@ -1,27 +1,31 @@
-"""The worker: when it claims, how many at once, when it pauses, and how it ends."""
+"""The worker: when it claims, how many at once, when it waits, and how it stops."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from app.delivery.circuit_breaker import MOST_PLACES, CircuitBreaker, Pace
-from app.delivery.deliver import Delivered
+from app.alarms import Alarms
+from app.delivery.circuit_breaker import MOST_PLACES, CircuitBreaker
+from app.delivery.deliver import Delivered, Deliverer
 from app.delivery.loop import AccountLoop
 from app.delivery.worker import Worker
-from app.domain.account import FIRST_PROBE_WAIT, BreakerState, Capacity, OpenReason, reconciled
+from app.domain.account import FIRST_PROBE_WAIT, BreakerState, Capacity, OpenReason, merged
 from app.domain.call import Claim
+from app.domain.destination import Throttle
 from app.domain.errors import CallFailed, CredentialsRefused, OutcomeUnknown, StoreUnavailable
+from app.signals import EXPORTS_CHANGED, Signals, members_due
+from tests.delivery.unused import UnusedQueue
 from tests.factories import ACCOUNT, MINUTE, NOON, SECOND, Clock, claim
 from tests.service import until
 from tests.virtual_time import LoopClock, run
 
 
-class World:
-    """A queue of members that are due, and a delivery that is held or fails as a test says."""
+class World(UnusedQueue, Deliverer):
+    """A queue of due members, and a deliverer. The test decides when calls end and how."""
 
     lease_for, timeout = timedelta(seconds=32), timedelta(seconds=15)
 
@@ -33,8 +37,8 @@ class World:
         self.due_at: datetime | None = None
         self.delivered: list[int] = []
         self.errors: list[Exception] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.in_flight = self.most_in_flight = 0
         self.rounds_of_naming = 0
         self.naming: list[Exception | bool] = []
@@ -49,7 +53,7 @@ class World:
 
     def state(self) -> str | None:
         assert self.account is not None
-        return None if self.account.pause is None else self.account.pause.value
+        return None if self.account.state.open_reason is None else self.account.state.open_reason.value
 
     async def load(self, account: str) -> BreakerState:
         return self.kept
@@ -57,12 +61,12 @@ class World:
     async def save(
         self, account: str, before: BreakerState, after: BreakerState, now: datetime
     ) -> tuple[BreakerState, BreakerState]:
-        stored, self.kept = self.kept, reconciled(self.kept, before, after, now)
+        stored, self.kept = self.kept, merged(self.kept, before, after, now)
         return stored, self.kept
 
     async def take_probe(self, account: str, now: datetime, until: datetime) -> BreakerState | None:
         self.probes_asked += 1
-        if self.probe_is_elsewhere or self.kept.pause is None or self.kept.probes_at(now) > now:
+        if self.probe_is_elsewhere or not self.kept.is_open or self.kept.next_probe_at(now) > now:
             return None
         self.kept = replace(self.kept, probe_at=until)
         return self.kept
@@ -100,7 +104,7 @@ class World:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            await self.gate.wait()
+            await self.may_answer.wait()
         finally:
             self.in_flight -= 1
         error = self.errors.pop(0) if self.errors else None
@@ -115,8 +119,8 @@ class World:
         return Delivered(None, None)
 
 
-class RateLimiter:
-    """Room for as many calls as a test says."""
+class FakeThrottle(Throttle):
+    """Room for `left` calls."""
 
     def __init__(self, clock: Clock) -> None:
         self.left = 0
@@ -135,24 +139,52 @@ class RateLimiter:
         return self._clock() + timedelta(milliseconds=5)
 
 
+@dataclass(frozen=True)
+class Working:
+    """A worker that runs, and the signals that wake it."""
+
+    worker: Worker
+    signals: Signals
+
+    def wake(self, account: str) -> None:
+        self.signals.publish(members_due(account))
+
+    def exports_changed(self) -> None:
+        self.signals.publish(EXPORTS_CHANGED)
+
+    async def stop(self) -> None:
+        await self.worker.stop()
+
+
 @asynccontextmanager
 async def working(
     world: World,
     *,
     concurrency: int = 4,
     patience: timedelta = 10 * SECOND,
-    pace: Pace | None = None,
+    throttle: Throttle | None = None,
     is_shared: bool = False,
     looks_every: timedelta | None = None,
-) -> AsyncIterator[Worker]:
-    world.account = CircuitBreaker(ACCOUNT, world, world.clock, concurrency=concurrency, pace=pace, is_shared=is_shared)
+) -> AsyncIterator[Working]:
+    world.account = CircuitBreaker(
+        ACCOUNT, world, world.clock, Alarms(), concurrency=concurrency, throttle=throttle, is_shared=is_shared
+    )
     loop = AccountLoop(ACCOUNT, world, world, world.account, world.clock)
-    worker = Worker(world, world, {ACCOUNT: loop}, world.name_exports, drain_patience=patience, looks_every=looks_every)
+    signals = Signals()
+    worker = Worker(
+        world,
+        {ACCOUNT: loop},
+        signals,
+        unfinished_exports=world.unfinished,
+        name_exports=world.name_exports,
+        drain_patience=patience,
+        looks_every=looks_every,
+    )
     worker.start()
     try:
-        yield worker
+        yield Working(worker, signals)
     finally:
-        world.gate.set()
+        world.may_answer.set()
         await worker.stop()
 
 
@@ -168,8 +200,8 @@ def world(clock: Clock) -> World:
 
 
 class TestClaiming:
-    async def test_an_idle_service_does_not_claim(self, world: World) -> None:
-        """After the first look nobody asks the store until somebody wakes the loop."""
+    async def test_idle_worker_does_not_claim(self, world: World) -> None:
+        """After the first look, the store is not queried without a wake-up."""
         async with working(world) as worker:
             await settled()
             before = len(world.claims)
@@ -181,8 +213,8 @@ class TestClaiming:
 
         assert before == after <= 2
 
-    async def test_an_account_that_is_not_set_is_not_woken(self, world: World) -> None:
-        """The store may hold members of an account that was taken out of the settings."""
+    async def test_signal_for_unknown_account_is_ignored(self, world: World) -> None:
+        """The store may hold members of an account that was removed from the settings."""
         async with working(world) as worker:
             await settled()
             before = len(world.claims)
@@ -191,22 +223,22 @@ class TestClaiming:
 
         assert len(world.claims) == before
 
-    async def test_no_more_than_allowed_at_once(self, clock: Clock) -> None:
-        """Places that become free are taken again until nobody is due."""
+    async def test_concurrency_is_never_exceeded(self, clock: Clock) -> None:
+        """Free places are used until no member is due."""
         world = World(clock, due=50)
-        world.gate.clear()
+        world.may_answer.clear()
         async with working(world, concurrency=4):
             await until(lambda: world.in_flight == 4)
             await settled()
             held = world.in_flight
-            world.gate.set()
+            world.may_answer.set()
             await until(lambda: len(world.delivered) == 50)
 
         assert (held, world.most_in_flight) == (4, 4)
         assert max(world.claims) == 4
 
-    async def test_who_is_due_later_is_called_for_then(self, world: World) -> None:
-        """The next due time wakes the loop by itself."""
+    async def test_member_due_later_is_called_then(self, world: World) -> None:
+        """The next due time wakes the loop."""
         world.due_at = NOON + timedelta(milliseconds=20)
         async with working(world):
             await until(lambda: world.claims)
@@ -215,8 +247,8 @@ class TestClaiming:
 
         assert world.delivered == [1]
 
-    async def test_those_who_waited_for_a_name_are_made_due_slice_by_slice(self, world: World) -> None:
-        """An export that begins to run brings its waiting members until none are left."""
+    async def test_orders_are_carried_out_batch_by_batch(self, world: World) -> None:
+        """An export that starts makes its waiting members due until none are left."""
         async with working(world) as worker:
             await settled()
             world.to_wake, world.slices = [7, 8], [True, True, False]
@@ -225,8 +257,8 @@ class TestClaiming:
 
         assert world.woken == [7, 7, 7, 8]
 
-    async def test_they_do_not_wait_while_others_are_named(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Each name or list that nobody answers for takes a whole timeout."""
+    async def test_orders_do_not_wait_for_names(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each name or list without an answer takes a whole timeout."""
         hangs = asyncio.Event()
 
         async def name_exports() -> bool:
@@ -246,9 +278,9 @@ class TestClaiming:
         assert world.woken == [7, 8]
 
 
-class TestPausing:
-    async def test_refused_credentials_pause_the_account(self, clock: Clock) -> None:
-        """Nobody is claimed during the pause; then one member's own call is the probe, and the next pause is longer."""
+class TestCircuitBreaker:
+    async def test_refused_credentials_open_breaker(self, clock: Clock) -> None:
+        """No member is claimed until the probe. A failed probe doubles the wait."""
         world = World(clock, due=3)
         world.errors = [CredentialsRefused(5, "Wrong signature.") for _ in range(4)]
         async with working(world, concurrency=3) as worker:
@@ -277,11 +309,11 @@ class TestPausing:
         assert probe == [1]
         assert (still, end) == ("refused", None)
 
-    async def test_a_pause_outlives_a_restart_and_begins_with_a_probe(self, clock: Clock) -> None:
-        """Nobody has to wait for the next probe's time, which another process had set."""
+    async def test_open_breaker_survives_restart_and_is_probed_at_once(self, clock: Clock) -> None:
+        """The probe does not wait for the time that the process before had set."""
         world = World(clock, due=3)
         refused = CredentialsRefused(5, "Wrong signature.")
-        world.kept = BreakerState().paused(OpenReason.REFUSED, refused, NOON - SECOND)
+        world.kept = BreakerState().opened(OpenReason.REFUSED, refused, NOON - SECOND)
         world.errors = [refused]
         async with working(world) as worker:
             await until(lambda: not world.errors)
@@ -292,63 +324,61 @@ class TestPausing:
             await until(lambda: len(world.delivered) == 3)
 
         assert (still, claims) == ("refused", [1])
-        assert world.kept == BreakerState(paused_for=2 * FIRST_PROBE_WAIT + SECOND)
+        assert world.kept == BreakerState(was_open_for=2 * FIRST_PROBE_WAIT + SECOND)
 
-    async def test_without_room_nobody_is_claimed(self, clock: Clock) -> None:
-        """The loop asks again when the budget says so, by itself."""
+    async def test_without_capacity_no_member_is_claimed(self, clock: Clock) -> None:
+        """The loop asks again when the rate limiter has room."""
         world = World(clock, due=3)
-        pace = RateLimiter(clock)
-        async with working(world, pace=pace):
-            await until(lambda: pace.asked)
+        throttle = FakeThrottle(clock)
+        async with working(world, throttle=throttle):
+            await until(lambda: throttle.asked)
             await settled()
             before = list(world.claims)
-            pace.left = 2
+            throttle.left = 2
             await until(lambda: len(world.delivered) == 3)
 
         assert before == []
         assert max(world.claims) == 2
 
-    async def test_room_is_asked_for_as_it_is_needed(self, clock: Clock) -> None:
-        """For one call as long as nobody is due, which leaves the rest to other replicas; with a backlog for all
-        places.
-        """
-        world, pace = World(clock), RateLimiter(clock)
-        pace.left = 100
-        async with working(world, pace=pace) as worker:
+    async def test_share_is_requested_as_needed(self, clock: Clock) -> None:
+        """One call while no member is due, which leaves the rest to other replicas. All places with a backlog."""
+        world, throttle = World(clock), FakeThrottle(clock)
+        throttle.left = 100
+        async with working(world, throttle=throttle) as worker:
             await until(lambda: world.claims)
             await settled()
             world.due = [claim(member_id=number) for number in range(20)]
             worker.wake(ACCOUNT)
             await until(lambda: len(world.delivered) == 20)
             await settled()
-            busy = len(pace.prepared)
+            busy = len(throttle.prepared)
             worker.wake(ACCOUNT)
             await settled()
 
-        assert set(pace.prepared[:2]) == {(1, False)}
-        assert (4, False) in pace.prepared[2:busy]
-        assert pace.prepared[busy:] == [(1, False)]
+        assert set(throttle.prepared[:2]) == {(1, False)}
+        assert (4, False) in throttle.prepared[2:busy]
+        assert throttle.prepared[busy:] == [(1, False)]
 
-    async def test_a_probe_that_another_replica_makes_is_not_made_here(self, clock: Clock) -> None:
-        """Nobody is claimed; once it was found that Sailthru answers, all go on."""
+    async def test_probe_of_another_replica_is_not_repeated(self, clock: Clock) -> None:
+        """No member is claimed. Once the other replica has closed the breaker, delivery continues."""
         world = World(clock, due=3)
-        world.kept = BreakerState().paused(OpenReason.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
+        world.kept = BreakerState().opened(OpenReason.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
         world.probe_is_elsewhere = True
         async with working(world, is_shared=True) as worker:
             await until(lambda: world.probes_asked)
             await settled()
             during = list(world.claims)
-            world.kept = world.kept.resumed(NOON)
+            world.kept = world.kept.closed(NOON)
             clock.advance(SECOND)
             worker.wake(ACCOUNT)
             await until(lambda: len(world.delivered) == 3)
 
         assert during == []
 
-    async def test_a_probe_without_anybody_to_call_for_is_left_to_others(self, clock: Clock) -> None:
-        """Or to us, as soon as somebody is due: nobody waits for as long as a probe is held."""
+    async def test_probe_without_due_member_is_released(self, clock: Clock) -> None:
+        """Any replica may make it as soon as a member is due."""
         world = World(clock)
-        world.kept = BreakerState().paused(OpenReason.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
+        world.kept = BreakerState().opened(OpenReason.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
         async with working(world, is_shared=True) as worker:
             await until(lambda: world.claims)
             await settled()
@@ -362,16 +392,16 @@ class TestPausing:
 
 
 class TestStopping:
-    async def test_calls_in_flight_are_finished(self, clock: Clock) -> None:
-        """Draining claims nobody any more, waits for the calls under way, and for what they write."""
+    async def test_stop_waits_for_calls_in_flight(self, clock: Clock) -> None:
+        """No more members are claimed. The calls in flight end and are written."""
         world = World(clock, due=10)
-        world.gate.clear()
+        world.may_answer.clear()
         async with working(world, concurrency=2) as worker:
             await until(lambda: world.in_flight == 2)
             stopping = asyncio.create_task(worker.stop())
             await settled()
             waits = not stopping.done()
-            world.gate.set()
+            world.may_answer.set()
             await stopping
             flushed = world.flushed
 
@@ -379,11 +409,9 @@ class TestStopping:
         assert (len(world.delivered), flushed) == (2, 1)
         assert len(world.due) == 8
 
-    @pytest.mark.parametrize("within", ["open", "prepare"])
-    async def test_before_it_has_claimed_anybody(
-        self, clock: Clock, monkeypatch: pytest.MonkeyPatch, within: str
-    ) -> None:
-        """It claims nobody, and does not wait for somebody to wake it."""
+    @pytest.mark.parametrize("within", ["restore", "prepare"])
+    async def test_stop_before_first_claim(self, clock: Clock, monkeypatch: pytest.MonkeyPatch, within: str) -> None:
+        """It claims no member, and needs no wake-up."""
         world = World(clock, due=3)
         waiting, goes_on = asyncio.Event(), asyncio.Event()
 
@@ -402,10 +430,10 @@ class TestStopping:
             assert stopping.done()
             assert world.claims == []
 
-    async def test_a_call_that_takes_too_long_is_cut_off(self, clock: Clock) -> None:
-        """Its lease decides what comes next."""
+    async def test_stop_cancels_call_that_takes_too_long(self, clock: Clock) -> None:
+        """Its lease ends by itself."""
         world = World(clock, due=1)
-        world.gate.clear()
+        world.may_answer.clear()
         async with working(world, patience=timedelta(milliseconds=10)) as worker:
             await until(lambda: world.in_flight == 1)
             await worker.stop()
@@ -414,9 +442,9 @@ class TestStopping:
         assert (left, world.delivered) == (0, [])
 
 
-class TestMistakes:
-    async def test_a_store_that_is_away(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The loop tries again a little later."""
+class TestErrors:
+    async def test_loop_survives_unavailable_store(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It tries again a little later."""
         monkeypatch.setattr("app.delivery.loop.STORE_PAUSE", timedelta(milliseconds=5))
         world.claim_errors, world.due = [StoreUnavailable("The disk is full.") for _ in range(3)], [claim()]
         async with working(world):
@@ -424,9 +452,8 @@ class TestMistakes:
 
         assert not world.claim_errors
 
-    @pytest.mark.parametrize("error", [StoreUnavailable("The disk is full."), RuntimeError("a mistake")])
-    async def test_a_delivery_that_breaks(self, clock: Clock, error: Exception) -> None:
-        """One member's trouble does not keep the others waiting."""
+    @pytest.mark.parametrize("error", [StoreUnavailable("The disk is full."), RuntimeError("a bug")])
+    async def test_failed_delivery_does_not_delay_others(self, clock: Clock, error: Exception) -> None:
         world = World(clock, due=5)
         world.errors = [error]
         async with working(world, concurrency=1):
@@ -434,11 +461,10 @@ class TestMistakes:
 
         assert world.delivered == [1, 2, 3, 4]
 
-    async def test_a_claim_that_breaks(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A mistake of ours while claiming does not end the loop."""
+    async def test_loop_survives_failed_claim(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("app.delivery.loop.STORE_PAUSE", timedelta(milliseconds=5))
         monkeypatch.setattr("tests.service.PATIENCE_SECONDS", 1)
-        world.claim_errors, world.due = [RuntimeError("a mistake")], [claim()]
+        world.claim_errors, world.due = [RuntimeError("a bug")], [claim()]
         async with working(world) as worker:
             await settled()
             worker.wake(ACCOUNT)
@@ -446,11 +472,11 @@ class TestMistakes:
 
         assert world.delivered == [1]
 
-    @pytest.mark.parametrize("trouble", [StoreUnavailable("The disk is full."), RuntimeError("a mistake"), True])
-    async def test_naming_that_breaks(
+    @pytest.mark.parametrize("trouble", [StoreUnavailable("The disk is full."), RuntimeError("a bug"), True])
+    async def test_unfinished_naming_is_repeated(
         self, world: World, monkeypatch: pytest.MonkeyPatch, trouble: Exception | bool
     ) -> None:
-        """Names are asked for again a little later, by itself; once all is named, not any more."""
+        """Names are asked for again a little later, until all exports have one."""
         monkeypatch.setattr("app.delivery.worker.FIRST_PAUSE", timedelta(milliseconds=5))
         world.naming = [trouble, trouble]
         async with working(world):
@@ -460,14 +486,14 @@ class TestMistakes:
         assert world.rounds_of_naming == 3
 
 
-async def test_exports_are_looked_after_although_nobody_told_of_a_change(world: World) -> None:
-    """Where another replica may have changed one."""
+async def test_exports_are_looked_at_without_signal(world: World) -> None:
+    """Another replica may have changed one."""
     async with working(world, looks_every=timedelta(milliseconds=5)):
         await until(lambda: world.rounds_of_naming > 3)
 
 
-class Answers:
-    """Deliveries that take as long as a test says, by member."""
+class Answers(Deliverer):
+    """Deliveries that take the given seconds, by member."""
 
     lease_for, timeout = timedelta(seconds=32), timedelta(seconds=15)
 
@@ -485,13 +511,15 @@ class Answers:
 
 
 def departures(seconds: dict[int, float], *, places: int) -> dict[int, float]:
-    """When each member's call left, all of them due from the beginning."""
+    """When each member's call left. All members are due from the start."""
 
     async def work() -> dict[int, float]:
         clock = LoopClock(NOON)
         world = World(Clock(), due=len(seconds))
         answers = Answers(seconds)
-        loop = AccountLoop(ACCOUNT, world, answers, CircuitBreaker(ACCOUNT, world, clock, concurrency=places), clock)
+        loop = AccountLoop(
+            ACCOUNT, world, answers, CircuitBreaker(ACCOUNT, world, clock, Alarms(), concurrency=places), clock
+        )
         task = asyncio.create_task(loop.run())
         await answers.all_left.wait()
         loop.stop()
@@ -502,23 +530,23 @@ def departures(seconds: dict[int, float], *, places: int) -> dict[int, float]:
     return run(work())
 
 
-def test_slow_calls_that_others_overtake_hold_nobody_back() -> None:
-    """Three of four places are taken by calls that last half a minute; what comes behind them goes on at once after the
-    two seconds that tell a slow call.
+def test_overtaken_slow_calls_do_not_delay_others() -> None:
+    """Three of four places are taken by calls that last half a minute. After two seconds they count as slow, and their
+    places are free again.
     """
     left = departures({0: 30, 1: 30, 2: 30, **dict.fromkeys(range(3, 103), 0.1)}, places=4)
 
     assert left[102] == pytest.approx(2 + (100 - 20) * 0.1 / 4, abs=0.2)
 
 
-def test_when_nobody_is_answered_no_further_calls_leave() -> None:
-    """All calls hang: each of them is one whose outcome will not be known, so there shall not be more of them."""
+def test_without_any_answer_no_further_calls_leave() -> None:
+    """All calls hang, and each will have an unknown outcome. So there must not be more of them."""
     left = departures(dict.fromkeys(range(12), 15.0), places=4)
 
     assert [n for n, at in left.items() if at < 15] == [0, 1, 2, 3]
 
 
-def test_overtaken_calls_are_out_eight_times_the_places_at_most() -> None:
+def test_calls_in_flight_are_at_most_eight_times_the_places() -> None:
     seconds = {n: 0.1 if n % 9 else 1000.0 for n in range(200)}
     left = departures(seconds, places=3)
     at_once = max(sum(left[n] <= at < left[n] + seconds[n] for n in left) for at in left.values())
@@ -531,16 +559,14 @@ def test_overtaken_calls_are_out_eight_times_the_places_at_most() -> None:
     [(OutcomeUnknown("timeout", "No answer."), [1, 1, 2]), (CallFailed("unreadable", "An error page."), [2, 2, 2])],
     ids=["unknown", "known"],
 )
-def test_nobody_is_called_while_a_call_that_was_given_up_may_still_be_carried_out(
-    error: CallFailed, calls: list[int]
-) -> None:
-    """Also where a clock that was set forward makes them due at once. The timeout is one of 15 seconds."""
+def test_member_is_not_called_while_lost_call_may_be_carried_out(error: CallFailed, calls: list[int]) -> None:
+    """This holds although a clock that was set forward makes the member due at once. The timeout is 15 seconds."""
 
     async def work() -> list[int]:
         clock = LoopClock(NOON)
         world = World(Clock(), due=1)
         world.errors = [error]
-        loop = AccountLoop(ACCOUNT, world, world, CircuitBreaker(ACCOUNT, world, clock, concurrency=4), clock)
+        loop = AccountLoop(ACCOUNT, world, world, CircuitBreaker(ACCOUNT, world, clock, Alarms(), concurrency=4), clock)
         task = asyncio.create_task(loop.run())
         found = []
         for seconds in (1, 13, 2):
@@ -557,16 +583,16 @@ def test_nobody_is_called_while_a_call_that_was_given_up_may_still_be_carried_ou
     assert run(work()) == calls
 
 
-def test_whoever_rests_after_a_call_keeps_nobody_waiting() -> None:
-    """The only place is for somebody who may not be called for yet, since our clock was set forward: the next one
-    is.
+def test_resting_member_does_not_take_the_place_of_others() -> None:
+    """A member that may not be called yet is claimed for the only place, because our clock was set forward. The next
+    member is called.
     """
 
     async def work() -> list[int]:
         clock = LoopClock(NOON)
         world = World(Clock(), due=1)
         world.errors = [OutcomeUnknown("timeout", "No answer.")]
-        loop = AccountLoop(ACCOUNT, world, world, CircuitBreaker(ACCOUNT, world, clock, concurrency=1), clock)
+        loop = AccountLoop(ACCOUNT, world, world, CircuitBreaker(ACCOUNT, world, clock, Alarms(), concurrency=1), clock)
         task = asyncio.create_task(loop.run())
         await asyncio.sleep(1)
         world.due = [claim(member_id=0), claim(member_id=1)]
@@ -579,14 +605,14 @@ def test_whoever_rests_after_a_call_keeps_nobody_waiting() -> None:
     assert run(work()) == [1]
 
 
-def test_whoever_is_due_and_locked_is_looked_for_without_a_spin() -> None:
-    """A claim leaves out whose row another transaction holds: the loop does not go round without a pause meanwhile."""
+def test_locked_due_member_is_polled_every_10_ms() -> None:
+    """A claim skips rows that another transaction holds. The loop does not spin meanwhile."""
 
     async def work() -> int:
         clock = LoopClock(NOON)
         world = World(Clock())
         world.due_at = NOON
-        loop = AccountLoop(ACCOUNT, world, world, CircuitBreaker(ACCOUNT, world, clock, concurrency=4), clock)
+        loop = AccountLoop(ACCOUNT, world, world, CircuitBreaker(ACCOUNT, world, clock, Alarms(), concurrency=4), clock)
         task = asyncio.create_task(loop.run())
         await asyncio.sleep(1)
         claims = len(world.claims)
@@ -597,14 +623,14 @@ def test_whoever_is_due_and_locked_is_looked_for_without_a_spin() -> None:
     assert run(work()) == pytest.approx(100, abs=1)
 
 
-async def test_a_chore_has_its_turn_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the start and each time that it wants it, also if it failed; a stop does not wait for the next."""
+async def test_chore_repeats_also_after_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs at the start and after each interval. A stop does not wait for the next time."""
     monkeypatch.setattr("app.delivery.worker.CHORE_PAUSE", timedelta(milliseconds=1))
     turns: list[timedelta | Exception] = [
         timedelta(0),
         timedelta(milliseconds=1),
         StoreUnavailable("away"),
-        RuntimeError("a mistake"),
+        RuntimeError("a bug"),
         timedelta(hours=1),
     ]
 
@@ -615,7 +641,15 @@ async def test_a_chore_has_its_turn_again_and_again(monkeypatch: pytest.MonkeyPa
         return turn
 
     world = World(Clock())
-    worker = Worker(world, world, {}, world.name_exports, drain_patience=MINUTE, chores={"a chore": chore})
+    worker = Worker(
+        world,
+        {},
+        Signals(),
+        unfinished_exports=world.unfinished,
+        name_exports=world.name_exports,
+        drain_patience=MINUTE,
+        chores={"a chore": chore},
+    )
     worker.start()
     await until(lambda: not turns)
     await worker.stop()

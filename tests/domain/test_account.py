@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain.account import FIRST_PROBE_WAIT, BreakerState, Judgement, OpenReason, Streak, judge, reconciled
+from app.domain.account import FIRST_PROBE_WAIT, BreakerState, Judgement, OpenReason, Streak, judge, merged
 from app.domain.errors import (
     CallFailed,
     CredentialsRefused,
@@ -23,16 +23,16 @@ LOST = OutcomeUnknown("timeout", "No answer came.")
 
 
 class Account:
-    """An account whose calls end as a test says."""
+    """An account. The test decides how its calls end."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.standing = BreakerState()
+        self.breaker = BreakerState()
         self.streak = Streak()
 
     def ends(self, member: int, error: CallFailed | None, *, is_probe: bool = False) -> Judgement:
-        judgement = judge(self.standing, self.streak, member, error, is_probe=is_probe, now=self.clock())
-        self.standing = judgement.standing
+        judgement = judge(self.breaker, self.streak, member, error, is_probe=is_probe, now=self.clock())
+        self.breaker = judgement.breaker
         return judgement
 
     def break_down(self) -> None:
@@ -50,7 +50,7 @@ def account() -> Account:
 
 
 @pytest.mark.parametrize(
-    ("members", "pause"),
+    ("members", "open_reason"),
     [
         ([1, 2, 3, 4], None),
         ([1, 2, 1, 2, 1, 2, 1, 2], None),
@@ -58,27 +58,27 @@ def account() -> Account:
         ([1, 2, 3, 1, 2], OpenReason.OUTAGE),
         ([1, 1, 1, 1, 2, 3], OpenReason.OUTAGE),
     ],
-    ids=["four failures", "two people", "one person", "five failures of three people", "a third person at last"],
+    ids=["four failures", "two members", "one member", "five failures of three members", "third member last"],
 )
-@pytest.mark.parametrize("error", [DOWN, LOST, NotSent("not_reached", "Nobody is there.")], ids=lambda e: e.code)
-def test_an_outage_is_five_failures_in_a_row_of_three_people(
-    account: Account, members: list[int], pause: OpenReason | None, error: CallFailed
+@pytest.mark.parametrize("error", [DOWN, LOST, NotSent("not_reached", "Not reached.")], ids=lambda e: e.code)
+def test_five_failures_in_a_row_of_three_members_are_an_outage(
+    account: Account, members: list[int], open_reason: OpenReason | None, error: CallFailed
 ) -> None:
     for member in members:
         account.ends(member, error)
 
-    assert account.standing.pause is pause
+    assert account.breaker.open_reason is open_reason
 
 
 @pytest.mark.parametrize("error", [None, Permanent(11, "Invalid email."), UnknownList(15, "No such list.")])
-def test_an_answer_that_was_understood_begins_the_count_anew(account: Account, error: CallFailed | None) -> None:
+def test_understood_answer_resets_failure_count(account: Account, error: CallFailed | None) -> None:
     for member in range(4):
         account.ends(member, DOWN)
     account.ends(4, error)
     for member in range(4):
         account.ends(member, DOWN)
 
-    assert account.standing.pause is None
+    assert account.breaker.open_reason is None
 
 
 @pytest.mark.parametrize(
@@ -95,141 +95,137 @@ def test_an_answer_that_was_understood_begins_the_count_anew(account: Account, e
     ],
     ids=lambda value: getattr(value, "code", None),
 )
-def test_attempts_are_spent_only_on_failures_of_ones_own(
-    account: Account, error: CallFailed | None, *, is_spent: bool
-) -> None:
+def test_only_own_failures_spend_attempts(account: Account, error: CallFailed | None, *, is_spent: bool) -> None:
     assert account.ends(1, error).is_spent is is_spent
 
 
-def test_the_failure_that_shows_the_outage_spends_no_attempt(account: Account) -> None:
+def test_failure_that_establishes_outage_spends_no_attempt(account: Account) -> None:
     spent = [account.ends(member, DOWN).is_spent for member in range(6)]
 
     assert spent == [True, True, True, True, False, False]
 
 
-def test_one_refused_call_pauses(account: Account) -> None:
+def test_one_refused_call_opens_breaker(account: Account) -> None:
     account.ends(1, REFUSED)
 
-    assert account.standing.pause is OpenReason.REFUSED
-    assert account.standing.code == "5"
-    assert account.standing.probe_at == NOON + 5 * SECOND
+    assert account.breaker.open_reason is OpenReason.REFUSED
+    assert account.breaker.code == "5"
+    assert account.breaker.probe_at == NOON + 5 * SECOND
 
 
 @pytest.mark.parametrize("begin", [lambda account: account.break_down(), lambda account: account.ends(1, REFUSED)])
-def test_probes_wait_twice_as_long_each_time_up_to_a_minute(
-    account: Account, begin: Callable[[Account], object]
-) -> None:
+def test_probe_wait_doubles_up_to_one_minute(account: Account, begin: Callable[[Account], object]) -> None:
     begin(account)
-    error = REFUSED if account.standing.pause is OpenReason.REFUSED else DOWN
+    error = REFUSED if account.breaker.open_reason is OpenReason.REFUSED else DOWN
     waits = []
     for member in range(100):
-        assert account.standing.probe_at is not None
-        waits.append(account.standing.probe_at - account.clock())
-        account.clock.now = account.standing.probe_at
+        assert account.breaker.probe_at is not None
+        waits.append(account.breaker.probe_at - account.clock())
+        account.clock.now = account.breaker.probe_at
         account.ends(member, error, is_probe=True)
 
     assert [wait / SECOND for wait in waits[:6]] == [5, 10, 20, 40, 60, 60]
     assert waits[-1] == MINUTE
 
 
-def test_a_probe_does_not_wait_for_a_clock_that_was_wrong(account: Account) -> None:
-    """What lies further ahead than the longest wait was set by a clock that has been set back since."""
+def test_probe_does_not_wait_for_time_set_by_wrong_clock(account: Account) -> None:
+    """A time further ahead than the longest wait was set by a clock that has been set back since."""
     account.break_down()
-    probe_at = account.standing.probe_at
+    probe_at = account.breaker.probe_at
     early, late = NOON - 30 * SECOND, NOON - HOUR
 
-    assert account.standing.probes_at(NOON) == account.standing.probes_at(early) == probe_at
-    assert account.standing.probes_at(late) == late
-    assert account.standing.probes_at(NOON + HOUR) == NOON + HOUR
+    assert account.breaker.next_probe_at(NOON) == account.breaker.next_probe_at(early) == probe_at
+    assert account.breaker.next_probe_at(late) == late
+    assert account.breaker.next_probe_at(NOON + HOUR) == NOON + HOUR
 
 
-def test_calls_that_left_before_the_pause_neither_end_nor_lengthen_it(account: Account) -> None:
+def test_calls_from_before_opening_do_not_change_breaker(account: Account) -> None:
     account.break_down()
-    paused = account.standing
+    opened = account.breaker
     account.clock.advance(SECOND)
     account.ends(7, None)
     account.ends(8, DOWN)
 
-    assert account.standing == paused
+    assert account.breaker == opened
 
 
 @pytest.mark.parametrize("error", [None, Permanent(11, "Invalid email.")])
-def test_a_probe_that_is_answered_ends_the_pause(account: Account, error: CallFailed | None) -> None:
+def test_answered_probe_closes_breaker(account: Account, error: CallFailed | None) -> None:
     account.break_down()
     account.clock.advance(HOUR)
     account.ends(9, error, is_probe=True)
 
-    assert account.standing == BreakerState(paused_for=HOUR)
+    assert account.breaker == BreakerState(was_open_for=HOUR)
 
 
-def test_an_outage_that_turns_out_to_be_a_refused_key_is_one_pause(account: Account) -> None:
+def test_outage_that_becomes_refused_key_is_one_open_period(account: Account) -> None:
     account.break_down()
     account.clock.advance(MINUTE)
     account.ends(9, REFUSED, is_probe=True)
-    began_as_outage = account.standing
+    while_refused = account.breaker
     account.clock.advance(MINUTE)
     account.ends(9, None, is_probe=True)
 
-    assert began_as_outage.pause is OpenReason.REFUSED
-    assert account.standing.paused_for == 2 * MINUTE
+    assert while_refused.open_reason is OpenReason.REFUSED
+    assert account.breaker.was_open_for == 2 * MINUTE
 
 
-def test_the_running_clock_stands_still_in_pauses(account: Account) -> None:
-    readings = [account.standing.running_at(account.clock())]
+def test_retry_clock_stands_still_while_open(account: Account) -> None:
+    readings = [account.breaker.retry_clock(account.clock())]
     for _ in range(2):
         account.break_down()
         account.clock.advance(80 * HOUR)
-        readings.append(account.standing.running_at(account.clock()))
+        readings.append(account.breaker.retry_clock(account.clock()))
         account.ends(9, None, is_probe=True)
         account.recover()
         account.clock.advance(HOUR)
-        readings.append(account.standing.running_at(account.clock()))
+        readings.append(account.breaker.retry_clock(account.clock()))
 
     assert readings == [NOON, NOON, NOON + HOUR, NOON + HOUR, NOON + 2 * HOUR]
 
 
-def test_a_clock_set_back_in_a_pause_does_not_shorten_the_running_clock(account: Account) -> None:
+def test_clock_set_back_while_open_does_not_change_retry_clock(account: Account) -> None:
     account.break_down()
     account.clock.advance(-HOUR)
     account.ends(9, None, is_probe=True)
 
-    assert account.standing.paused_for == 0 * SECOND
+    assert account.breaker.was_open_for == 0 * SECOND
 
 
-def test_who_failed_as_a_probe_fails_alone_once(account: Account) -> None:
-    """Three poison people who were probed in the outage can't make the next one by themselves at once; they can when
-    they go on failing and nobody else succeeds.
+def test_member_that_failed_as_probe_fails_alone_once(account: Account) -> None:
+    """Members that were probed in an outage do not make the next one at once. They do if they keep failing and no
+    other member succeeds.
     """
     account.break_down()
     for member in (1, 2, 3, 4, 5):
         account.ends(member, DOWN, is_probe=True)
     account.ends(9, None, is_probe=True)
     first = [account.ends(member, DOWN) for member in (1, 2, 3, 4, 5)]
-    after_first = account.standing.pause
+    after_first = account.breaker.open_reason
     for member in (1, 2, 3, 4, 5):
         account.ends(member, DOWN)
 
     assert all(judgement.is_spent for judgement in first)
     assert after_first is None
-    assert account.standing.pause is OpenReason.OUTAGE
+    assert account.breaker.open_reason is OpenReason.OUTAGE
 
 
-def test_who_goes_on_failing_while_others_succeed_never_makes_an_outage(account: Account) -> None:
-    """However many they are, once each of them has failed."""
+def test_members_failing_while_others_succeed_never_make_outage(account: Account) -> None:
+    """This holds for any number of members, once each of them has failed."""
     account.break_down()
     account.ends(9, None, is_probe=True)
-    pauses = []
+    reasons = []
     for _ in range(20):
         for member in range(5):
             account.ends(member, DOWN)
-        pauses.append(account.standing.pause)
+        reasons.append(account.breaker.open_reason)
         account.ends(9, None)
 
-    assert pauses == [None] * 20
+    assert reasons == [None] * 20
 
 
-def test_whose_newest_call_failed_is_remembered(account: Account) -> None:
-    """So that somebody else probes: in a pause of either kind, until a call of theirs is understood."""
+def test_members_whose_newest_call_failed_are_remembered(account: Account) -> None:
+    """The probe prefers other members. A member is forgotten when one of its calls is understood."""
     account.break_down()
     account.ends(7, DOWN)
     account.ends(8, REFUSED, is_probe=True)
@@ -239,57 +235,57 @@ def test_whose_newest_call_failed_is_remembered(account: Account) -> None:
     assert account.streak.failing == {0, 1, 2, 7, 8}
 
 
-RUNS = BreakerState(paused_for=HOUR)
-OUTAGE = RUNS.paused(OpenReason.OUTAGE, DOWN, NOON)
-REFUSAL = RUNS.paused(OpenReason.REFUSED, REFUSED, NOON + SECOND)
+RUNS = BreakerState(was_open_for=HOUR)
+OUTAGE = RUNS.opened(OpenReason.OUTAGE, DOWN, NOON)
+REFUSAL = RUNS.opened(OpenReason.REFUSED, REFUSED, NOON + SECOND)
 LATER = NOON + MINUTE
-REFUSAL_PROBED = replace(OUTAGE.probed_in_vain(DOWN, LATER), paused_at=NOON + SECOND)
+REFUSAL_PROBED = replace(OUTAGE.probe_failed(DOWN, LATER), opened_at=NOON + SECOND)
 
 
 @pytest.mark.parametrize(
-    ("stored", "before", "after", "now_stands"),
+    ("stored", "before", "after", "expected"),
     [
-        # Nobody else has found anything.
+        # No other replica found anything.
         (RUNS, RUNS, OUTAGE, OUTAGE),
-        (OUTAGE, OUTAGE, OUTAGE.probed_in_vain(DOWN, LATER), OUTAGE.probed_in_vain(DOWN, LATER)),
-        (OUTAGE, OUTAGE, OUTAGE.resumed(LATER), OUTAGE.resumed(LATER)),
+        (OUTAGE, OUTAGE, OUTAGE.probe_failed(DOWN, LATER), OUTAGE.probe_failed(DOWN, LATER)),
+        (OUTAGE, OUTAGE, OUTAGE.closed(LATER), OUTAGE.closed(LATER)),
         (
             OUTAGE,
             OUTAGE,
-            OUTAGE.paused(OpenReason.REFUSED, REFUSED, LATER),
-            OUTAGE.paused(OpenReason.REFUSED, REFUSED, LATER),
+            OUTAGE.opened(OpenReason.REFUSED, REFUSED, LATER),
+            OUTAGE.opened(OpenReason.REFUSED, REFUSED, LATER),
         ),
-        # Two found the same: the pause is as long as the first found it, and its probes go on.
+        # Both found the same: the opening time and the probes of the first stay.
         (
-            OUTAGE.probed_in_vain(DOWN, LATER),
+            OUTAGE.probe_failed(DOWN, LATER),
             RUNS,
-            RUNS.paused(OpenReason.OUTAGE, LOST, LATER),
-            OUTAGE.probed_in_vain(DOWN, LATER),
+            RUNS.opened(OpenReason.OUTAGE, LOST, LATER),
+            OUTAGE.probe_failed(DOWN, LATER),
         ),
-        # Found differently: one pause, from the beginning of the first.
-        (OUTAGE, RUNS, REFUSAL, replace(REFUSAL, paused_at=NOON)),
-        (REFUSAL, OUTAGE, OUTAGE.probed_in_vain(DOWN, LATER), REFUSAL_PROBED),
-        # Another one's probe has worked meanwhile: what ours found before that is no news.
-        (OUTAGE.resumed(LATER), OUTAGE, OUTAGE.probed_in_vain(DOWN, LATER), OUTAGE.resumed(LATER)),
-        (OUTAGE.resumed(LATER), OUTAGE, OUTAGE.resumed(LATER + SECOND), OUTAGE.resumed(LATER)),
-        # It ran again, and is paused by us: earlier pauses of others are counted.
-        (OUTAGE.resumed(LATER), RUNS, OUTAGE, replace(OUTAGE, paused_for=HOUR + MINUTE)),
-        # Our probe has worked: also what others found meanwhile is over, from its beginning.
-        (REFUSAL, OUTAGE, OUTAGE.resumed(LATER), REFUSAL.resumed(LATER)),
-        # A pause of ours that nobody could be told of is over: it counts, and ends nobody else's.
-        (RUNS, RUNS, OUTAGE.resumed(LATER), OUTAGE.resumed(LATER)),
-        (REFUSAL, RUNS, OUTAGE.resumed(LATER), replace(REFUSAL, paused_for=HOUR + MINUTE)),
+        # They found different reasons: one open period, since the first opening.
+        (OUTAGE, RUNS, REFUSAL, replace(REFUSAL, opened_at=NOON)),
+        (REFUSAL, OUTAGE, OUTAGE.probe_failed(DOWN, LATER), REFUSAL_PROBED),
+        # The other replica's probe succeeded meanwhile: what ours found before does not count.
+        (OUTAGE.closed(LATER), OUTAGE, OUTAGE.probe_failed(DOWN, LATER), OUTAGE.closed(LATER)),
+        (OUTAGE.closed(LATER), OUTAGE, OUTAGE.closed(LATER + SECOND), OUTAGE.closed(LATER)),
+        # It was closed, and we opened it: earlier open periods of others count.
+        (OUTAGE.closed(LATER), RUNS, OUTAGE, replace(OUTAGE, was_open_for=HOUR + MINUTE)),
+        # Our probe succeeded: what others found meanwhile is over too, since its beginning.
+        (REFUSAL, OUTAGE, OUTAGE.closed(LATER), REFUSAL.closed(LATER)),
+        # Our breaker opened and closed while the store was away: that counts, and closes no other opening.
+        (RUNS, RUNS, OUTAGE.closed(LATER), OUTAGE.closed(LATER)),
+        (REFUSAL, RUNS, OUTAGE.closed(LATER), replace(REFUSAL, was_open_for=HOUR + MINUTE)),
     ],
 )
-def test_what_two_replicas_found_is_one_standing(
-    stored: BreakerState, before: BreakerState, after: BreakerState, now_stands: BreakerState
+def test_findings_of_two_replicas_merge(
+    stored: BreakerState, before: BreakerState, after: BreakerState, expected: BreakerState
 ) -> None:
-    assert reconciled(stored, before, after, LATER) == now_stands
+    assert merged(stored, before, after, LATER) == expected
 
 
-def test_the_same_found_twice_lengthens_no_pause() -> None:
-    """Saved once more, since nobody knows whether the first time was written."""
-    once = reconciled(RUNS, RUNS, OUTAGE, NOON)
+def test_merging_a_finding_twice_changes_nothing() -> None:
+    """A replica saves again if it does not know whether the first write arrived."""
+    once = merged(RUNS, RUNS, OUTAGE, NOON)
 
-    assert reconciled(once, RUNS, OUTAGE, LATER) == once
+    assert merged(once, RUNS, OUTAGE, LATER) == once
     assert once.probe_at == NOON + FIRST_PROBE_WAIT

@@ -23,15 +23,14 @@ POLICY = RetryPolicy()
         (10_000, 0.0, 3600),
     ],
 )
-def test_waits_double_up_to_the_longest_less_up_to_a_quarter(attempts: int, draw: float, seconds: float) -> None:
+def test_wait_doubles_up_to_longest_less_up_to_a_quarter(attempts: int, draw: float, seconds: float) -> None:
     """Members that failed together do not return together."""
     at = POLICY.next_attempt_at(attempts=attempts, failed_at=NOON, draw=draw)
 
     assert at == NOON + timedelta(seconds=seconds)
 
 
-def test_a_first_wait_above_the_longest_is_cut() -> None:
-    """The longest wait holds from the first one on."""
+def test_first_wait_is_at_most_the_longest() -> None:
     policy = RetryPolicy(first_wait=2 * HOUR, longest_wait=HOUR)
 
     assert policy.next_attempt_at(attempts=1, failed_at=NOON, draw=0.0) == NOON + HOUR
@@ -47,13 +46,13 @@ def test_a_first_wait_above_the_longest_is_cut() -> None:
         (NOON - 100 * HOUR, True),
     ],
 )
-def test_a_change_is_given_up_after_the_whole_window(first_failed_at: datetime | None, is_over: bool) -> None:
-    """Counted from its own first failed attempt, not from when it was accepted."""
+def test_change_is_given_up_after_whole_window(first_failed_at: datetime | None, is_over: bool) -> None:
+    """The window starts at the first failed attempt, not when the change was accepted."""
     assert POLICY.is_over(first_failed_at=first_failed_at, now=NOON) is is_over
 
 
-def test_a_person_is_called_for_at_least_76_hours() -> None:
-    """However the dice fall, the last attempt comes no earlier."""
+def test_member_is_retried_for_at_least_76_hours() -> None:
+    """This holds for every random number."""
     at, attempts = NOON, 1
     while not POLICY.is_over(first_failed_at=NOON, now=at):
         at, attempts = POLICY.next_attempt_at(attempts=attempts, failed_at=at, draw=1.0), attempts + 1
@@ -71,6 +70,6 @@ def test_a_person_is_called_for_at_least_76_hours() -> None:
         (NOON + HOUR, NOON + MINUTE),
     ],
 )
-def test_a_used_up_limit_is_whole_again_within_a_minute(resets_at: datetime | None, expected: datetime) -> None:
-    """Two clocks never agree; neither a past nor a far time is taken at its word."""
+def test_used_up_limit_resets_within_a_minute(resets_at: datetime | None, expected: datetime) -> None:
+    """Two clocks never agree: neither a past time nor a distant one is believed."""
     assert window_ends_at(resets_at, NOON) == expected

@@ -480,11 +480,11 @@ async def s45_two_workers_claim_a_member(world: World) -> set[str]:
     service = world.service
     await send(world, webhooks.enter(ADA, at=world.clock()))
     world.step = timedelta(0)
-    (claim,) = await service.members.claim("default", room=Capacity(1, 1), lease_for=timedelta(seconds=1))
+    (claim,) = await service.stores.members.claim("default", room=Capacity(1, 1), lease_for=timedelta(seconds=1))
     await world.sleep(60)
     await wait_until_delivered(world)
     calls = await posts(world)
-    delivered = await service.deliverers["default"].deliver(claim)
+    delivered = await service.accounts["default"].deliverer.deliver(claim)
     assert delivered.due_at is None
     assert await posts(world) == calls
     return {ADA, BOB}

@@ -363,7 +363,7 @@ class TestWaiting:
         """Neither waits for the end of the other, and live changes wait for neither."""
         many = size(750, 3000)
         # At most a third of the audience is pending, as in the full size with the real maximum of 1,000.
-        monkeypatch.setattr("app.backfills.scan.MOST_WAITING", many // 3)
+        monkeypatch.setattr("app.backfills.scan.MOST_PENDING", many // 3)
         limits = {("POST", "/user"): 2 * many // 5}
         with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), limits=limits, confirmed=[]) as world:
 

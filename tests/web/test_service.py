@@ -1,6 +1,5 @@
 """The whole service in one process: what an operator sees through the API."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,6 @@ async def test_second_audience_with_the_same_name_waits_as_name_taken(service: R
 
 async def test_name_is_asked_again_when_lytics_was_down(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason is shown meanwhile."""
-    monkeypatch.setattr("app.delivery.worker.FIRST_PAUSE", timedelta(milliseconds=20))
     service.lytics.availability.unreachable = True
     await service.webhook(enter())
     await until(lambda: has_reason(service, "PATCH /exports"))

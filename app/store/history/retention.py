@@ -1,6 +1,4 @@
-"""Keeps the history short: timeline entries, minute counts and rejected events have their time; who is on which list is
-never touched.
-"""
+"""Retention: deletes old timeline entries, minute counts and rejected events. Memberships are never deleted here."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -15,16 +13,14 @@ from app.store.schema import journal, minute_counts, minute_latencies, rejected_
 
 ROWS_A_STEP = 1000
 REJECTED_DAYS = 30
-
-
-HOUSE_EVERY = timedelta(hours=1)
+PRUNE_EVERY = timedelta(hours=1)
 
 
 class Retention:
     """Prunes step by step, in one replica at a time.
 
     Args:
-        chores: where replicas take turns; None where there are no others.
+        chores: gives turns to replicas; None without other replicas.
     """
 
     def __init__(
@@ -37,21 +33,21 @@ class Retention:
         self._has_more = False
 
     async def prune(self) -> timedelta:
-        """Prune one step, if it is our turn; returns when to prune again: at once while there is more, so that others
-        have theirs between.
+        """Prune one step if it is this replica's turn.
+
+        Returns when to prune again. This is at once while there is more: other transactions come between the steps.
         """
-        if not self._has_more and self._chores is not None and not await self._chores.take_turn("house", HOUSE_EVERY):
-            return HOUSE_EVERY
+        if not self._has_more and self._chores is not None and not await self._chores.take_turn("house", PRUNE_EVERY):
+            return PRUNE_EVERY
         self._has_more = bool(await prune(self._database, self._clock(), self._journal_days))
-        return timedelta(0) if self._has_more else HOUSE_EVERY
+        return timedelta(0) if self._has_more else PRUNE_EVERY
 
 
 async def prune(database: Database, now: datetime, journal_days: float) -> int:
-    """Delete one step's worth of timeline entries and of what is counted by the minute that are older than
-    `journal_days`, and of rejected events older than 30 days.
+    """Delete up to 1,000 old rows of each table: after `journal_days`, and rejected events after 30 days.
 
-    Returns how many rows are gone; 0 when nothing that old is left, which one look at the oldest of each tells.
-    Rows are taken in the order in which they were written, so one with a time far ahead may outstay its days.
+    Returns how many rows were deleted; 0 if no old row is left. Timeline entries and rejected events are deleted in the
+    order in which they were written, so a row with a time far ahead stays longer than its days.
     """
     old = await database.read(partial(_old, before=now - timedelta(days=journal_days), now=now))
     for statement in old.deletions():
@@ -66,7 +62,7 @@ class _Old(NamedTuple):
     events: list[int]
 
     def deletions(self) -> Iterator[Delete]:
-        """One statement for each table that has something old."""
+        """Return one statement for each table with old rows."""
         if self.lines:
             yield delete(journal).where(journal.c.id.in_(self.lines))
         if self.counts:

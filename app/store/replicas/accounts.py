@@ -1,11 +1,11 @@
-"""How accounts stand, kept over restarts. Only their labels are here; keys and secrets are in the settings."""
+"""Circuit breakers, kept over restarts and shared by replicas. The table holds labels only, no keys or secrets."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select, update
 
-from app.domain.account import BreakerState, OpenReason, reconciled
+from app.domain.account import BreakerState, OpenReason, merged
 from app.store.database.dialect import lock_row
 from app.store.database.engine import Database
 from app.store.database.statements import insert_or_nothing
@@ -13,26 +13,28 @@ from app.store.schema import MICROSECOND, accounts
 
 
 class Accounts:
-    """The standing of each account."""
+    """The state of each account's circuit breaker."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def load(self, account: str) -> BreakerState:
-        """As it was saved last; running if it never was."""
+        """Return the state that was saved last; closed if none was."""
         return await self._database.read(lambda connection: _load(connection, account))
 
     async def save(
         self, account: str, before: BreakerState, after: BreakerState, now: datetime
     ) -> tuple[BreakerState, BreakerState]:
-        """Keep what was found of an account; returns how it stood in fact, which another replica may have changed,
-        and how it stands now.
+        """Store what a replica found, merged with what other replicas have stored.
+
+        Returns the state that was stored before, and the state that is stored now.
         """
         return await self._database.write(lambda connection: _save(connection, account, before, after, now))
 
     async def take_probe(self, account: str, now: datetime, until: datetime) -> BreakerState | None:
-        """Take the probe of a paused account that is due, so that nobody else makes one until then: how it stands, or
-        None if another replica has it.
+        """Reserve the probe that is due, so that no other replica sends one before `until`.
+
+        Returns the new state; None if no probe is due, or another replica has reserved it.
         """
         return await self._database.write(lambda connection: _take_probe(connection, account, now, until))
 
@@ -43,13 +45,13 @@ def _load(connection: Connection, account: str, *, is_locked: bool = False) -> B
     if row is None:
         return BreakerState()
     return BreakerState(
-        pause=None if row.pause is None else OpenReason(row.pause),
+        open_reason=None if row.open_reason is None else OpenReason(row.open_reason),
         code=row.code,
-        reason=row.reason,
-        paused_at=row.paused_at,
-        probes=row.probes,
+        message=row.message,
+        opened_at=row.opened_at,
+        failed_probes=row.failed_probes,
         probe_at=row.probe_at,
-        paused_for=timedelta(microseconds=row.paused_for_us),
+        was_open_for=timedelta(microseconds=row.was_open_for_us),
     )
 
 
@@ -58,31 +60,31 @@ def _save(
 ) -> tuple[BreakerState, BreakerState]:
     connection.execute(insert_or_nothing(connection, accounts), [{"account": account}])
     stored = _load(connection, account, is_locked=True)
-    standing = reconciled(stored, before, after, now)
-    _store(connection, account, standing)
-    return stored, standing
+    state = merged(stored, before, after, now)
+    _store(connection, account, state)
+    return stored, state
 
 
 def _take_probe(connection: Connection, account: str, now: datetime, until: datetime) -> BreakerState | None:
     stored = _load(connection, account, is_locked=True)
-    if stored.pause is None or stored.probes_at(now) > now:
+    if not stored.is_open or stored.next_probe_at(now) > now:
         return None
     taken = replace(stored, probe_at=until)
     _store(connection, account, taken)
     return taken
 
 
-def _store(connection: Connection, account: str, standing: BreakerState) -> None:
+def _store(connection: Connection, account: str, state: BreakerState) -> None:
     connection.execute(
         update(accounts)
         .where(accounts.c.account == account)
         .values(
-            pause=standing.pause,
-            code=standing.code,
-            reason=standing.reason,
-            paused_at=standing.paused_at,
-            probes=standing.probes,
-            probe_at=standing.probe_at,
-            paused_for_us=standing.paused_for // MICROSECOND,
+            open_reason=state.open_reason,
+            code=state.code,
+            message=state.message,
+            opened_at=state.opened_at,
+            failed_probes=state.failed_probes,
+            probe_at=state.probe_at,
+            was_open_for_us=state.was_open_for // MICROSECOND,
         )
     )

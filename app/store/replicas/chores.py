@@ -1,4 +1,4 @@
-"""Chores that one replica does for all."""
+"""Periodic chores that one replica does for all."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,14 +13,14 @@ from app.store.schema import chores
 
 
 class Chores:
-    """Whose turn it is."""
+    """Gives each turn of a chore to one replica."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
 
     async def take_turn(self, name: str, every: timedelta) -> bool:
-        """True if a chore is due; then it is ours, and due again after `every`, for whichever replica asks first."""
+        """Return True if the chore is due and this replica does it. It is due again after `every`."""
         return await self._database.write(lambda c: _take_turn(c, name, self._clock(), every))
 
 

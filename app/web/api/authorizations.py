@@ -45,14 +45,14 @@ async def list_authorizations(service: Injected) -> AuthorizationsView:
 
 
 def _view(report: AccountReport) -> AuthorizationView:
-    breaker = report.standing
+    breaker = report.breaker
     explanation = None if breaker.code is None else explain(breaker.code)
     return AuthorizationView(
         label=report.label,
-        state="running" if breaker.pause is None else breaker.pause.value,
+        state="running" if breaker.open_reason is None else breaker.open_reason.value,
         code=breaker.code,
         reason=None if explanation is None else f"{explanation.happened} {explanation.next_step}",
-        paused_at=breaker.paused_at,
+        paused_at=breaker.opened_at,
         base_url=report.base_url,
         limits=dict(report.calls_left),
     )

@@ -42,7 +42,7 @@ async def show_readiness(service: Injected) -> Response:
         version=__version__,
         store=await _store_state(service),
         accounts={
-            one.label: "running" if one.standing.pause is None else one.standing.pause.value
+            one.label: "running" if one.breaker.open_reason is None else one.breaker.open_reason.value
             for one in service.authorizations()
         },
     )

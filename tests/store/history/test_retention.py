@@ -9,7 +9,7 @@ from app.store.database.engine import Database
 from app.store.exports.exports import Exports
 from app.store.history import retention as housekeeping
 from app.store.history.rejected import RejectedEvent, RejectedEvents
-from app.store.history.retention import HOUSE_EVERY, Retention, prune
+from app.store.history.retention import PRUNE_EVERY, Retention, prune
 from app.store.members.members import Members
 from app.store.replicas.chores import Chores
 from app.store.schema import journal, memberships, minute_counts, minute_latencies, rejected_events
@@ -103,7 +103,7 @@ async def test_it_wants_its_next_turn_at_once_while_there_is_more(database: Data
     house = Retention(database, clock, DAYS, None)
     turns = [await house.prune() for _ in range(3)]
 
-    assert turns == [timedelta(0), timedelta(0), HOUSE_EVERY]
+    assert turns == [timedelta(0), timedelta(0), PRUNE_EVERY]
 
 
 @pytest.mark.usefixtures("old")
@@ -114,10 +114,10 @@ async def test_one_of_several_replicas_prunes_until_nothing_is_left(database: Da
     left = await RejectedEvents(database).page()
     await RejectedEvents(database).record([RejectedEvent(NOON, "not_json", "Old.", 1, "{")])
     same_hour = [await house.prune() for house in (first, second)]
-    clock.advance(HOUSE_EVERY)
+    clock.advance(PRUNE_EVERY)
     next_hour = [await house.prune() for house in (second, first)]
 
-    assert turns == [timedelta(0), HOUSE_EVERY, timedelta(0), HOUSE_EVERY, HOUSE_EVERY]
+    assert turns == [timedelta(0), PRUNE_EVERY, timedelta(0), PRUNE_EVERY, PRUNE_EVERY]
     assert list(left) == []
-    assert same_hour == [HOUSE_EVERY, HOUSE_EVERY]
-    assert next_hour == [timedelta(0), HOUSE_EVERY]
+    assert same_hour == [PRUNE_EVERY, PRUNE_EVERY]
+    assert next_hour == [timedelta(0), PRUNE_EVERY]

@@ -1,4 +1,4 @@
-"""How accounts stand: kept over restarts, and one for all replicas."""
+"""Circuit breakers in the store: kept over restarts, and shared by replicas."""
 
 import asyncio
 from dataclasses import replace
@@ -9,64 +9,63 @@ from app.store.database.engine import Database
 from app.store.replicas.accounts import Accounts
 from tests.factories import ACCOUNT, HOUR, NOON, SECOND
 
-RUNS = BreakerState()
-PAUSED = BreakerState(OpenReason.OUTAGE, "9", "Sailthru has a problem.", NOON, 3, NOON + 40 * SECOND, 2 * HOUR)
+CLOSED = BreakerState()
+OPEN = BreakerState(OpenReason.OUTAGE, "9", "Sailthru has a problem.", NOON, 3, NOON + 40 * SECOND, 2 * HOUR)
 DUE = NOON + 40 * SECOND
 ERROR = Transient(9, "Sailthru has a problem.")
 
 
-async def paused(database: Database) -> Accounts:
-    """With an account that was paused for two hours, ran for one, and is paused again."""
+async def reopened(database: Database) -> Accounts:
+    """A breaker that was open for two hours, closed for one, and is open again."""
     accounts = Accounts(database)
-    earlier = RUNS.paused(OpenReason.REFUSED, ERROR, NOON - 3 * HOUR)
-    await accounts.save(ACCOUNT, RUNS, earlier, NOON - 3 * HOUR)
-    _, runs = await accounts.save(ACCOUNT, earlier, earlier.resumed(NOON - HOUR), NOON - HOUR)
-    await accounts.save(ACCOUNT, runs, PAUSED, NOON)
+    earlier = CLOSED.opened(OpenReason.REFUSED, ERROR, NOON - 3 * HOUR)
+    await accounts.save(ACCOUNT, CLOSED, earlier, NOON - 3 * HOUR)
+    _, closed = await accounts.save(ACCOUNT, earlier, earlier.closed(NOON - HOUR), NOON - HOUR)
+    await accounts.save(ACCOUNT, closed, OPEN, NOON)
     return accounts
 
 
-async def test_an_account_never_saved_runs(database: Database) -> None:
-    """Nor is there a probe to take."""
-    assert await Accounts(database).load(ACCOUNT) == RUNS
+async def test_unsaved_breaker_is_closed(database: Database) -> None:
+    assert await Accounts(database).load(ACCOUNT) == CLOSED
     assert await Accounts(database).take_probe(ACCOUNT, NOON, DUE) is None
 
 
-async def test_each_account_stands_as_it_was_saved_last(database: Database) -> None:
-    accounts = await paused(database)
-    other = replace(PAUSED, pause=OpenReason.REFUSED, paused_for=0 * HOUR)
+async def test_load_returns_last_saved_state_of_each_account(database: Database) -> None:
+    accounts = await reopened(database)
+    other = replace(OPEN, open_reason=OpenReason.REFUSED, was_open_for=0 * HOUR)
     changed = [
-        await accounts.save("other", RUNS, other, NOON),
-        await accounts.save("other", other, other.resumed(NOON + HOUR), NOON + HOUR),
+        await accounts.save("other", CLOSED, other, NOON),
+        await accounts.save("other", other, other.closed(NOON + HOUR), NOON + HOUR),
     ]
 
-    assert changed == [(RUNS, other), (other, BreakerState(paused_for=HOUR))]
-    assert await Accounts(database).load(ACCOUNT) == PAUSED
-    assert await Accounts(database).load("other") == BreakerState(paused_for=HOUR)
+    assert changed == [(CLOSED, other), (other, BreakerState(was_open_for=HOUR))]
+    assert await Accounts(database).load(ACCOUNT) == OPEN
+    assert await Accounts(database).load("other") == BreakerState(was_open_for=HOUR)
 
 
-async def test_what_another_replica_has_found_is_not_overwritten(database: Database) -> None:
-    """Who saves hears how the account stood in fact, and how it stands now."""
-    accounts = await paused(database)
-    found = replace(PAUSED, pause=OpenReason.REFUSED, code="5", reason="Wrong signature.", paused_at=NOON + HOUR)
-    stood, stands = await accounts.save(ACCOUNT, RUNS, replace(found, paused_for=0 * HOUR), NOON + HOUR)
+async def test_finding_of_another_replica_is_not_overwritten(database: Database) -> None:
+    """`save` returns the state that was stored before, and the one that is stored now."""
+    accounts = await reopened(database)
+    found = replace(OPEN, open_reason=OpenReason.REFUSED, code="5", message="Wrong signature.", opened_at=NOON + HOUR)
+    before, after = await accounts.save(ACCOUNT, CLOSED, replace(found, was_open_for=0 * HOUR), NOON + HOUR)
 
-    assert stood == PAUSED
-    assert stands == await accounts.load(ACCOUNT) == replace(found, paused_at=NOON, paused_for=2 * HOUR)
+    assert before == OPEN
+    assert after == await accounts.load(ACCOUNT) == replace(found, opened_at=NOON, was_open_for=2 * HOUR)
 
 
-async def test_many_who_find_it_paused_at_once_are_one_change(database: Database) -> None:
-    """One of them hears that it ran before, and tells the alarm."""
+async def test_concurrent_openings_are_one_change(database: Database) -> None:
+    """Only one of them learns that the breaker was closed before. It raises the alarm."""
     accounts = Accounts(database)
-    after = RUNS.paused(OpenReason.OUTAGE, ERROR, NOON)
-    changed = await asyncio.gather(*(accounts.save(ACCOUNT, RUNS, after, NOON) for _ in range(8)))
+    after = CLOSED.opened(OpenReason.OUTAGE, ERROR, NOON)
+    changed = await asyncio.gather(*(accounts.save(ACCOUNT, CLOSED, after, NOON) for _ in range(8)))
 
-    assert sorted(stood.pause is None for stood, _ in changed) == [False] * 7 + [True]
+    assert sorted(stood.open_reason is None for stood, _ in changed) == [False] * 7 + [True]
     assert {stands for _, stands in changed} == {after}
 
 
-async def test_one_of_many_takes_the_probe(database: Database) -> None:
-    """Not before it is due; nobody else has it until it lapses."""
-    accounts = await paused(database)
+async def test_one_of_many_replicas_takes_probe(database: Database) -> None:
+    """The probe cannot be taken before it is due, nor again until the reservation ends."""
+    accounts = await reopened(database)
     until = DUE + LONGEST_PROBE_WAIT
     early = await accounts.take_probe(ACCOUNT, DUE - SECOND, until)
     taken = await asyncio.gather(*(accounts.take_probe(ACCOUNT, DUE, until) for _ in range(8)))
@@ -74,29 +73,29 @@ async def test_one_of_many_takes_the_probe(database: Database) -> None:
     lapsed = await accounts.take_probe(ACCOUNT, until, until + LONGEST_PROBE_WAIT)
 
     assert early is None
-    assert [one for one in taken if one is not None] == [replace(PAUSED, probe_at=until)]
+    assert [one for one in taken if one is not None] == [replace(OPEN, probe_at=until)]
     assert meanwhile is None
-    assert lapsed == replace(PAUSED, probe_at=until + LONGEST_PROBE_WAIT)
+    assert lapsed == replace(OPEN, probe_at=until + LONGEST_PROBE_WAIT)
 
 
-async def test_a_probe_that_a_wrong_clock_has_taken_is_taken_over(database: Database) -> None:
-    """It lies further ahead than any probe can."""
-    accounts = await paused(database)
+async def test_probe_taken_by_wrong_clock_can_be_taken(database: Database) -> None:
+    """Its time is further ahead than any probe's can be."""
+    accounts = await reopened(database)
     await accounts.take_probe(ACCOUNT, NOON + HOUR, NOON + HOUR + LONGEST_PROBE_WAIT)
 
-    assert await accounts.take_probe(ACCOUNT, NOON, DUE) == replace(PAUSED, probe_at=DUE)
+    assert await accounts.take_probe(ACCOUNT, NOON, DUE) == replace(OPEN, probe_at=DUE)
 
 
-async def test_an_account_that_runs_again_has_no_probe(database: Database) -> None:
-    accounts = await paused(database)
-    await accounts.save(ACCOUNT, PAUSED, PAUSED.resumed(DUE), DUE)
+async def test_closed_breaker_has_no_probe(database: Database) -> None:
+    accounts = await reopened(database)
+    await accounts.save(ACCOUNT, OPEN, OPEN.closed(DUE), DUE)
 
     assert await accounts.take_probe(ACCOUNT, DUE + HOUR, DUE + 2 * HOUR) is None
 
 
-async def test_who_looked_at_its_clock_a_moment_earlier_makes_no_probe(database: Database) -> None:
-    """It has waited for the row since, while another one took the probe."""
-    accounts = await paused(database)
+async def test_replica_that_read_its_clock_earlier_gets_no_probe(database: Database) -> None:
+    """It waited for the row while another replica took the probe."""
+    accounts = await reopened(database)
     await accounts.take_probe(ACCOUNT, DUE + SECOND, DUE + SECOND + LONGEST_PROBE_WAIT)
 
     assert await accounts.take_probe(ACCOUNT, DUE, DUE + LONGEST_PROBE_WAIT) is None

@@ -1,4 +1,4 @@
-"""Chores: one replica does each of them, once in its time."""
+"""Chores: one replica takes each turn."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from app.store.replicas.chores import Chores
 from tests.factories import HOUR, MINUTE, SECOND, Clock
 
 
-async def test_one_of_many_has_the_turn_until_it_is_due_again(database: Database, clock: Clock) -> None:
+async def test_one_of_many_replicas_takes_turn_until_next_is_due(database: Database, clock: Clock) -> None:
     chores = Chores(database, clock)
     first = await asyncio.gather(*(chores.take_turn("house", HOUR) for _ in range(8)))
     clock.advance(HOUR - SECOND)
@@ -19,7 +19,7 @@ async def test_one_of_many_has_the_turn_until_it_is_due_again(database: Database
     assert not early
 
 
-async def test_each_chore_has_its_own_time(database: Database, clock: Clock) -> None:
+async def test_each_chore_has_its_own_turns(database: Database, clock: Clock) -> None:
     chores = Chores(database, clock)
     await chores.take_turn("house", HOUR)
 
@@ -29,8 +29,8 @@ async def test_each_chore_has_its_own_time(database: Database, clock: Clock) -> 
     assert not await chores.take_turn("house", HOUR)
 
 
-async def test_a_turn_that_a_wrong_clock_has_taken_keeps_nobody_waiting(database: Database, clock: Clock) -> None:
-    """It lies further ahead than a turn can."""
+async def test_turn_taken_by_wrong_clock_does_not_count(database: Database, clock: Clock) -> None:
+    """Its time is further ahead than any turn's can be."""
     chores = Chores(database, clock)
     clock.advance(30 * HOUR)
     await chores.take_turn("house", HOUR)
@@ -40,8 +40,8 @@ async def test_a_turn_that_a_wrong_clock_has_taken_keeps_nobody_waiting(database
     assert not await chores.take_turn("house", HOUR)
 
 
-async def test_who_looked_at_its_clock_a_moment_earlier_has_no_turn(database: Database, clock: Clock) -> None:
-    """It has waited for the row since, while another one took the turn."""
+async def test_replica_that_read_its_clock_earlier_gets_no_turn(database: Database, clock: Clock) -> None:
+    """It waited for the row while another replica took the turn."""
     chores = Chores(database, clock)
     clock.advance(SECOND)
     await chores.take_turn("house", MINUTE)
