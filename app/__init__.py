@@ -1,5 +1,3 @@
-"""
-Keeps Sailthru lists equal to Lytics audiences.
-"""
+"""Keeps Sailthru lists equal to Lytics audiences."""
 
 __version__ = "0.1.0"

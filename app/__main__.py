@@ -1,6 +1,4 @@
-"""
-The command line, `lytics-sailthru`, also `python -m app`.
-"""
+"""The command line, `lytics-sailthru`, also `python -m app`."""
 
 import asyncio
 import gc
@@ -41,9 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 def collect_garbage_rarely() -> None:
-    """
-    For a process that is all there: what it has by now stays.
-    """
+    """For a process that is all there: what it has by now stays."""
     # To look through all of it for garbage, again and again, would hold requests up for a tenth of a second.
     gc.collect()
     gc.freeze()
@@ -52,8 +48,8 @@ def collect_garbage_rarely() -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """
-    Drains before it closes its doors: webhooks that come meanwhile hear 503 and Retry-After, not a refused connection.
+    """Drains before it closes its doors: webhooks that come meanwhile hear 503 and Retry-After, not a refused
+    connection.
 
     A second signal ends it at once.
     """
@@ -64,16 +60,12 @@ class DrainingServer(uvicorn.Server):
         self._draining: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """
-        Open the doors, once all is there that stays.
-        """
+        """Open the doors, once all is there that stays."""
         await super().startup(sockets)
         collect_garbage_rarely()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """
-        Begin to drain; uvicorn stops once that is done.
-        """
+        """Begin to drain; uvicorn stops once that is done."""
         if self._draining is not None or not self.started:
             super().handle_exit(sig, frame)
             return
@@ -82,9 +74,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def server_config(asgi: Callable[..., Any], *, host: str, port: int, forwarded_allow_ips: str) -> uvicorn.Config:
-    """
-    How the doors are served.
-    """
+    """How the doors are served."""
     return uvicorn.Config(
         asgi,
         host=host,
@@ -107,9 +97,7 @@ def serve(
         typer.Option("--worker/--no-worker", help="Also deliver and bring over, or leave that to `work` (PostgreSQL)."),
     ] = True,
 ) -> None:
-    """
-    Run the service: the doors and the worker. Brings the database up to date first.
-    """
+    """Run the service: the doors and the worker. Brings the database up to date first."""
     from app.main import Role
 
     _serve(Role.ALL if has_worker else Role.DOORS)
@@ -117,9 +105,7 @@ def serve(
 
 @app.command()
 def work() -> None:
-    """
-    Run a worker alone, beside others (PostgreSQL only). At HOST and PORT it answers only /health and /metrics.
-    """
+    """Run a worker alone, beside others (PostgreSQL only). At HOST and PORT it answers only /health and /metrics."""
     from app.main import Role
 
     _serve(Role.WORKER)
@@ -144,10 +130,8 @@ def _serve(role: "Role") -> None:
 
 @app.command()
 def migrate() -> None:
-    """
-    Bring the database up to date, and do nothing else. An SQLite file with data is copied beside itself first.
-    """
-    from app.store.engine import Database
+    """Bring the database up to date, and do nothing else. An SQLite file with data is copied beside itself first."""
+    from app.store.database.engine import Database
     from app.store.migrate import migrate as run
 
     configure_logs("WARNING")
@@ -176,11 +160,9 @@ def copy(
         ),
     ],
 ) -> None:
-    """
-    Move everything from an SQLite file to PostgreSQL, while no service runs. Goes on where it was stopped.
-    """
-    from app.store.copying import AGAIN
-    from app.store.copying import copy as run
+    """Move everything from an SQLite file to PostgreSQL, while no service runs. Goes on where it was stopped."""
+    from app.store.moving.copy import AGAIN
+    from app.store.moving.copy import copy as run
 
     configure_logs("WARNING")
     try:
@@ -203,8 +185,7 @@ def copy(
 
 @app.command()
 def check(*, as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False) -> None:
-    """
-    Could the service run with its settings? Asks settings, database, Sailthru and Lytics, and changes nothing.
+    """Could the service run with its settings? Asks settings, database, Sailthru and Lytics, and changes nothing.
 
     Exit code 0 if it could, 1 if something failed, 2 if it is the settings.
     """
@@ -228,9 +209,7 @@ def sandbox(
     lytics_port: Annotated[int, typer.Option(help="Port of the Lytics sandbox.")] = 8002,
     latency: Annotated[float, typer.Option(help="Seconds that Sailthru takes to answer, give or take a third.")] = 0.15,
 ) -> None:
-    """
-    Run a Sailthru and a Lytics to try the service against, without accounts.
-    """
+    """Run a Sailthru and a Lytics to try the service against, without accounts."""
     from app.demo.sandbox import run_sandbox
 
     run_sandbox(host, sailthru_port, lytics_port, latency=latency)
@@ -242,8 +221,7 @@ def demo(
     once: Annotated[bool, typer.Option(help="End when the lists are right: exit code 0, or 1 if one is not.")] = False,
     people: Annotated[int, typer.Option(min=3, max=1000, help="How many people enter the first audience.")] = 12,
 ) -> None:
-    """
-    See it work: a sandbox, the service, people entering and leaving an audience, and others brought over who were in
+    """See it work: a sandbox, the service, people entering and leaving an audience, and others brought over who were in
     one before, all through the real path.
     """
     from app.demo.play import run
@@ -255,9 +233,7 @@ def demo(
 def version(
     *, show: Annotated[bool, typer.Option("--version", help="Show the version and end.", is_eager=True)] = False
 ) -> None:
-    """
-    Keeps Sailthru lists equal to Lytics audiences.
-    """
+    """Keeps Sailthru lists equal to Lytics audiences."""
     if show:
         typer.echo(__version__)
         raise typer.Exit
@@ -269,16 +245,13 @@ app.command()(redrive)
 
 
 def connect() -> Service:
-    """
-    The running service that the settings name.
-    """
+    """The running service that the settings name."""
     settings = load_settings()
     return Service(settings.service_url, settings.first_admin_token())
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """
-    Run one command. What goes wrong ends it with one sentence: exit code 1 where a running service said no or a
+    """Run one command. What goes wrong ends it with one sentence: exit code 1 where a running service said no or a
     database could not be used, 2 where settings or words are wrong, 3 where no service was reached.
 
     Args:

@@ -1,6 +1,4 @@
-"""
-One JSON line for each thing that happened, on standard error; no address and no secret in any of them.
-"""
+"""One JSON line for each thing that happened, on standard error; no address and no secret in any of them."""
 
 import json
 import logging
@@ -18,9 +16,7 @@ QUIET_LOGGERS = ("httpx", "httpcore", "hpack", "sqlalchemy.engine", "sqlalchemy.
 
 
 def configure_logs(level: str = "INFO") -> None:
-    """
-    Set up logging for the whole process.
-    """
+    """Set up logging for the whole process."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -55,7 +51,5 @@ def configure_logs(level: str = "INFO") -> None:
 
 
 def masked_json(event: object, **options: Any) -> str:  # noqa: ANN401 - handed on to json.dumps
-    """
-    A log line, with whatever looks like an e-mail address replaced, wherever in it.
-    """
+    """A log line, with whatever looks like an e-mail address replaced, wherever in it."""
     return ADDRESS.sub("(address)", json.dumps(event, **options))

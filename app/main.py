@@ -1,6 +1,4 @@
-"""
-Composition, the only place: `build` opens and joins the parts, `create_app` puts the doors before them.
-"""
+"""Composition, the only place: `build` opens and joins the parts, `create_app` puts the doors before them."""
 
 import asyncio
 import random
@@ -17,59 +15,61 @@ import structlog
 from fastapi import FastAPI
 
 from app import __version__
-from app.backfill import Backfiller
-from app.backfill_loop import BackfillLoop
-from app.deliver import Deliverer
+from app.backfills.loop import BackfillLoop
+from app.backfills.scan import Backfiller
+from app.delivery.circuit_breaker import MOST_PLACES, CircuitBreaker
+from app.delivery.deliver import Deliverer
+from app.delivery.loop import LONGEST_SLEEP, AccountLoop
+from app.delivery.worker import Worker
 from app.domain.account import AccountReport
-from app.domain.budget import Budget
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings, StoreUnavailable
 from app.domain.export import Export
+from app.domain.rate_limit.limiter import RateLimiter
 from app.domain.retry import LONGEST_WINDOW, RetryPolicy
-from app.gate import MOST_PLACES, Gate
-from app.list_making import ListMaker
+from app.exports.lists import ListMaker
+from app.exports.monitor import ListMonitor
+from app.exports.name import NEED_LIST, ExportNamer
+from app.exports.start import ExportStarter
 from app.lytics.address import usable_address
 from app.lytics.client import LyticsClient
 from app.lytics.webhook import WebhookToken
 from app.metrics import Metrics, Standing
-from app.naming import NEED_LIST, Naming
 from app.receive import Receiver
 from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
-from app.sailthru.within_limit import WithinLimit, teach
+from app.sailthru.rate_limit import RateLimitedClient, teach
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
-from app.starting import Starting
-from app.store.accounts import Accounts
-from app.store.backfills import Backfills
-from app.store.budgets import Budgets
-from app.store.chores import Chores
-from app.store.dead_letters import DeadLetters
-from app.store.differences import EVERYTHING
-from app.store.engine import Database
-from app.store.erasures import Erasures
-from app.store.exports import Exports
-from app.store.housekeeping import Housekeeping
-from app.store.journal import Journal
-from app.store.members import Members
+from app.store.backfills.backfills import Backfills
+from app.store.database.engine import Database
+from app.store.database.notifications import EVERYTHING
+from app.store.erasure.erasures import Erasures
+from app.store.exports.exports import Exports
+from app.store.history.journal import Journal
+from app.store.history.rejected import RejectedEvents
+from app.store.history.retention import Retention
+from app.store.members.dead_letters import DeadLetters
+from app.store.members.members import Members
 from app.store.migrate import migrate
-from app.store.rejected import RejectedEvents
-from app.watch import Watch
-from app.web import authorizations as authorization_routes
-from app.web import backfills as backfill_routes
-from app.web import dead_letters as dead_letter_routes
-from app.web import erasures as erasure_routes
-from app.web import exports as export_routes
-from app.web import health as health_routes
-from app.web import lytics as lytics_routes
-from app.web import members as member_routes
-from app.web import openapi as openapi_routes
-from app.web import problems, webhooks
-from app.web import rejected_events as rejected_event_routes
-from app.web import starting as starting_routes
-from app.web.access import AccessLog
-from app.web.dependencies import Doors
-from app.worker import LONGEST_SLEEP, AccountLoop, Worker
+from app.store.replicas.accounts import Accounts
+from app.store.replicas.chores import Chores
+from app.store.replicas.limits import SharedLimits
+from app.web import problems
+from app.web.access_log import AccessLog
+from app.web.api import authorizations as authorization_routes
+from app.web.api import backfills as backfill_routes
+from app.web.api import dead_letters as dead_letter_routes
+from app.web.api import erasures as erasure_routes
+from app.web.api import exports as export_routes
+from app.web.api import health as health_routes
+from app.web.api import lytics as lytics_routes
+from app.web.api import members as member_routes
+from app.web.api import openapi as openapi_routes
+from app.web.api import rejected_events as rejected_event_routes
+from app.web.api import starting as starting_routes
+from app.web.dependencies import Dependencies
+from app.web.webhook import route as webhooks
 
 log = structlog.get_logger(__name__)
 
@@ -82,9 +82,7 @@ EXPORTS_CHANGED, BACKFILL_STARTED, DUE = "exports", "backfill", "due:"
 
 
 class Role(StrEnum):
-    """
-    What a process does of the whole: all of it, only what answers requests, or only what runs beside that.
-    """
+    """What a process does of the whole: all of it, only what answers requests, or only what runs beside that."""
 
     ALL = "all"
     DOORS = "doors"
@@ -92,9 +90,8 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """
-    The world as the service meets it; a test puts its own in place of each part.
+class Environment:
+    """The world as the service meets it; a test puts its own in place of each part.
 
     Args:
         clock: the time, aware and in UTC; None for the one that all who use the database share.
@@ -110,11 +107,9 @@ class Outside:
 
 
 class Service:
-    """
-    The parts of one running service, joined; see `build`.
-    """
+    """The parts of one running service, joined; see `build`."""
 
-    def __init__(self, settings: Settings, outside: Outside, role: Role) -> None:
+    def __init__(self, settings: Settings, outside: Environment, role: Role) -> None:
         timeout = timedelta(seconds=settings.sailthru_timeout_seconds)
         self.is_started = False
         self.is_draining = False
@@ -127,7 +122,7 @@ class Service:
         self.database = Database.open(settings.database_url)
         is_shared = self.database.is_shared
         clock = self.clock = outside.clock or self.database.clock
-        self._doorbell = self.database.doorbell(self._rung)
+        self._notifications = self.database.notifications(self._rung)
         self._listening: asyncio.Task[None] | None = None
         self.exports = Exports(self.database, clock)
         key = settings.erasure_key
@@ -139,8 +134,8 @@ class Service:
         self.rejected_events = RejectedEvents(self.database, on_commit=self.meter.committed)
         accounts = settings.accounts()
         self._base_urls = {label: account.base_url for label, account in accounts.items()}
-        budgets = {label: Budget(settings.sailthru_rate_share, is_shared=is_shared) for label in accounts}
-        shared_budgets = Budgets(self.database)
+        budgets = {label: RateLimiter(settings.sailthru_rate_share, is_shared=is_shared) for label in accounts}
+        shared_budgets = SharedLimits(self.database)
         self._sailthru = {
             label: SailthruClient(
                 Credentials(account.api_key, account.api_secret, account.base_url),
@@ -152,7 +147,7 @@ class Service:
             for label, account in accounts.items()
         }
         self._paces = {
-            label: WithinLimit(
+            label: RateLimitedClient(
                 client,
                 budgets[label],
                 clock=clock,
@@ -176,11 +171,11 @@ class Service:
             else None
         )
         list_makers = {label: ListMaker(label, each, self.exports, timeout=timeout) for label, each in lists.items()}
-        self._naming = Naming(self.exports, self.lytics, list_makers)
-        self.starting = Starting(self.exports, self.lytics, accounts.keys())
+        self._naming = ExportNamer(self.exports, self.lytics, list_makers)
+        self.starting = ExportStarter(self.exports, self.lytics, accounts.keys())
         hours = settings.silent_after_hours
         chores = Chores(self.database, clock)
-        self.watch = Watch(
+        self.watch = ListMonitor(
             self.exports,
             lists,
             clock,
@@ -189,7 +184,7 @@ class Service:
         )
         standings = Accounts(self.database)
         gates = self._gates = {
-            label: Gate(
+            label: CircuitBreaker(
                 label, standings, clock, concurrency=settings.sailthru_concurrency, pace=pace, is_shared=is_shared
             )
             for label, pace in self._paces.items()
@@ -235,7 +230,7 @@ class Service:
             for label, each in self.deliverers.items()
         }
         has_worker = role is not Role.DOORS
-        house = Housekeeping(self.database, clock, settings.journal_days, chores if is_shared else None)
+        house = Retention(self.database, clock, settings.journal_days, chores if is_shared else None)
         self.worker = Worker(
             self.members,
             self.exports,
@@ -245,7 +240,7 @@ class Service:
             drain_patience=3 * timeout,
             chores={"watch": self.watch.look}
             | ({"accounts": self._look_at_accounts} if is_shared else {})
-            | ({"housekeeping": house.keep_house, "clock": self._bring_back} if has_worker else {}),
+            | ({"housekeeping": house.prune, "clock": self._bring_back} if has_worker else {}),
             backfills=self.backfill_loop if has_worker else None,
             looks_every=LOOK_FOR_ORDERS if is_shared else None,
         )
@@ -260,67 +255,49 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """
-        True after start-up and until draining.
-        """
+        """True after start-up and until draining."""
         return self.is_started and not self.is_draining
 
     def accounts(self) -> dict[str, str]:
-        """
-        The state of each Sailthru account.
-        """
+        """The state of each Sailthru account."""
         return {label: "running" if gate.pause is None else gate.pause.value for label, gate in self._gates.items()}
 
     def authorizations(self) -> list[AccountReport]:
-        """
-        Each Sailthru account, and how it stands.
-        """
+        """Each Sailthru account, and how it stands."""
         return [
             AccountReport(label, self._base_urls[label], gate.standing, self._paces[label].budget_left())
             for label, gate in self._gates.items()
         ]
 
     def exports_changed(self) -> None:
-        """
-        Something was ordered of an export: carry it out for each of its members.
-        """
+        """Something was ordered of an export: carry it out for each of its members."""
         self.worker.exports_changed()
         self._ring(EXPORTS_CHANGED)
 
     def backfill_started(self) -> None:
-        """
-        A backfill was started: go on with it.
-        """
+        """A backfill was started: go on with it."""
         self.backfill_loop.wake()
         self._ring(BACKFILL_STARTED)
 
     async def make_list(self, export: Export) -> None:
-        """
-        Try to make an export's list now; whoever waits for it waits ten seconds at most, and it is tried on.
-        """
+        """Try to make an export's list now; whoever waits for it waits ten seconds at most, and it is tried on."""
         if export.state in NEED_LIST and export.list_ready_at is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._naming.make_list(export), LIST_PATIENCE.total_seconds())
 
     def is_silent(self, export_id: int) -> bool:
-        """
-        True while no webhook comes for an export that had some.
-        """
+        """True while no webhook comes for an export that had some."""
         return self.watch.is_silent(export_id)
 
     def wake(self, account: str) -> None:
-        """
-        Somebody of this account is due.
-        """
+        """Somebody of this account is due."""
         self.worker.wake(account)
         self._ring(f"{DUE}{account}")
 
     def _ring(self, what: str) -> None:
-        """
-        Wake those who do the work, where that is somebody else.
-        """
-        if self._doorbell is not None and self.role is Role.DOORS:
-            self._doorbell.ring(what)
+        """Wake those who do the work, where that is somebody else."""
+        if self._notifications is not None and self.role is Role.DOORS:
+            self._notifications.ring(what)
 
     def _rung(self, what: str) -> None:
         if what in {EXPORTS_CHANGED, EVERYTHING}:
@@ -333,9 +310,7 @@ class Service:
             self.worker.wake(what.removeprefix(DUE))
 
     async def store_state(self) -> str:
-        """
-        `ok` or `unavailable`.
-        """
+        """`ok` or `unavailable`."""
         try:
             await self.database.ping()
         except StoreUnavailable:
@@ -343,9 +318,7 @@ class Service:
         return "ok"
 
     async def metrics(self) -> bytes:
-        """
-        Prometheus' text format.
-        """
+        """Prometheus' text format."""
         self.meter.exports_stand(
             [
                 Standing(
@@ -364,8 +337,7 @@ class Service:
         return self.meter.render()
 
     async def start(self) -> None:
-        """
-        Bring the database up to date and begin to work.
+        """Bring the database up to date and begin to work.
 
         Raises:
             BadSettings: people were erased, and without the key nothing would keep them out; or a newer version has
@@ -380,15 +352,14 @@ class Service:
             log.info("database migrated", steps=steps)
         await self._check_erasure_key()
         await self.exports.refresh()
-        if self._doorbell is not None:
-            self._listening = asyncio.create_task(self._doorbell.run())
+        if self._notifications is not None:
+            self._listening = asyncio.create_task(self._notifications.run())
         self.worker.start()
         self.is_started = True
         log.info("ready", version=__version__, accounts=sorted(self._sailthru), asks_lytics=self.lytics is not None)
 
     async def _migrate(self) -> list[str]:
-        """
-        Bring the database up to date; one that is not there yet is waited for, if it is a server.
+        """Bring the database up to date; one that is not there yet is waited for, if it is a server.
 
         Raises:
             BadSettings: it can't be worked with.
@@ -396,8 +367,8 @@ class Service:
         deadline = asyncio.get_running_loop().time() + START_PATIENCE_SECONDS
         while True:
             try:
-                if self._doorbell is not None:
-                    await self._doorbell.connect()
+                if self._notifications is not None:
+                    await self._notifications.connect()
                 return await migrate(self.database, self._url)
             except StoreUnavailable as error:
                 if not self.database.is_shared:
@@ -411,17 +382,13 @@ class Service:
                 await asyncio.sleep(START_PAUSE_SECONDS)
 
     async def _look_at_accounts(self) -> timedelta:
-        """
-        Find out how accounts stand that other replicas call for.
-        """
+        """Find out how accounts stand that other replicas call for."""
         for gate in self._gates.values():
             await gate.look()
         return LOOK_AT_ACCOUNTS
 
     async def _bring_back(self) -> timedelta:
-        """
-        Make due whoever waits for a time that only a wrong clock can have set; returns when to look again.
-        """
+        """Make due whoever waits for a time that only a wrong clock can have set; returns when to look again."""
         lease_for = max(each.lease_for for each in self.deliverers.values())
         longest_wait = max(self._policy.longest_wait, LONGEST_WINDOW) + lease_for
         brought = await self.members.bring_back(self.deliverers, longest_wait=longest_wait, lease_for=lease_for)
@@ -445,9 +412,7 @@ class Service:
             )
 
     async def drain(self) -> None:
-        """
-        Send new webhooks away, let calls in flight end, give leases back. Safe to call twice.
-        """
+        """Send new webhooks away, let calls in flight end, give leases back. Safe to call twice."""
         if not self.is_draining:
             self.is_draining = True
             log.info("draining")
@@ -456,30 +421,27 @@ class Service:
             await self.worker.stop()
 
     async def close(self) -> None:
-        """
-        Give back what was opened.
-        """
+        """Give back what was opened."""
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.wait({self._listening})
-        if self._doorbell is not None:
-            self._doorbell.close()
+        if self._notifications is not None:
+            self._notifications.close()
         await asyncio.gather(*(client.aclose() for client in self._sailthru.values()))
         if self.lytics is not None:
             await self.lytics.aclose()
         await self.database.close()
 
 
-def build(settings: Settings, outside: Outside | None = None, role: Role = Role.ALL) -> Service:
-    """
-    A service that is joined but not started.
+def build(settings: Settings, outside: Environment | None = None, role: Role = Role.ALL) -> Service:
+    """A service that is joined but not started.
 
     Raises:
         BadSettings: something it can't do without is missing, the database can't be opened, or it is none for several
             processes.
     """
     settings.require_for_serving()
-    service = Service(settings, outside or Outside(), role)
+    service = Service(settings, outside or Environment(), role)
     if role is not Role.ALL and not service.database.is_shared:
         raise BadSettings(
             "An SQLite file belongs to one process, which is `lytics-sailthru serve`: to part doors and workers, set "
@@ -488,9 +450,8 @@ def build(settings: Settings, outside: Outside | None = None, role: Role = Role.
     return service
 
 
-def create_app(settings: Settings, outside: Outside | None = None, role: Role = Role.ALL) -> FastAPI:
-    """
-    The whole service as one ASGI app, or a part of it; it starts and stops with the app's lifespan.
+def create_app(settings: Settings, outside: Environment | None = None, role: Role = Role.ALL) -> FastAPI:
+    """The whole service as one ASGI app, or a part of it; it starts and stops with the app's lifespan.
 
     Raises:
         BadSettings: see `build`.
@@ -530,7 +491,7 @@ def create_app(settings: Settings, outside: Outside | None = None, role: Role = 
     }
     app = FastAPI(**how) if role is Role.WORKER else webhooks.WebhooksFirst(door, **how)
     app.state.service = service
-    app.state.doors = Doors(
+    app.state.doors = Dependencies(
         exports=service.exports,
         starting=service.starting,
         backfills=service.backfills,

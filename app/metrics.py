@@ -1,6 +1,4 @@
-"""
-Every metric's name, labels and buckets; no label holds a person.
-"""
+"""Every metric's name, labels and buckets; no label holds a person."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,9 +15,7 @@ LYTICS_ANSWERED = frozenset({"ok", "not_found"})
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """
-    How one export stands.
-    """
+    """How one export stands."""
 
     export_id: int
     state: ExportState
@@ -30,9 +26,7 @@ class Standing:
 
 
 class Metrics:
-    """
-    The metrics of one service, in a registry of its own.
-    """
+    """The metrics of one service, in a registry of its own."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -137,9 +131,7 @@ class Metrics:
         )
 
     def received(self, token: str, *, accepted: int, ignored: int, rejected: int, at: datetime) -> None:
-        """
-        A webhook was stored, which showed the token of this label.
-        """
+        """A webhook was stored, which showed the token of this label."""
         self._webhooks.labels(token).inc()
         for outcome, count in ((self._accepted, accepted), (self._ignored, ignored), (self._rejected, rejected)):
             if count:
@@ -147,52 +139,36 @@ class Metrics:
         self._last_webhook.set(at.timestamp())
 
     def refused(self, reason: str) -> None:
-        """
-        A webhook was not stored.
-        """
+        """A webhook was not stored."""
         self._refused.labels(reason).inc()
 
-    def told(self, account: str, latency: timedelta) -> None:
-        """
-        A change was told, this long after it was accepted.
-        """
+    def confirmed(self, account: str, latency: timedelta) -> None:
+        """A change was told, this long after it was accepted."""
         self._latency.labels(account).observe(max(latency.total_seconds(), 0))
 
     def attempted(self, account: str, outcome: str) -> None:
-        """
-        An attempt ended.
-        """
+        """An attempt ended."""
         self._attempts.labels(account, outcome).inc()
 
     def join_repeated(self, account: str) -> None:
-        """
-        A join is sent although an earlier one may have been carried out.
-        """
+        """A join is sent although an earlier one may have been carried out."""
         self._repeated.labels(account).inc()
 
     def committed(self, what: str, size: int) -> None:
-        """
-        A transaction was shared by this many.
-        """
+        """A transaction was shared by this many."""
         self._commits.labels(what).observe(size)
 
     def called(self, account: str, call: str, answer: str) -> None:
-        """
-        A call to Sailthru ended.
-        """
+        """A call to Sailthru ended."""
         self._calls.labels(account, call, answer).inc()
 
     def asked_lytics(self, answer: str) -> None:
-        """
-        A call to Lytics ended.
-        """
+        """A call to Lytics ended."""
         self._lytics_calls.labels(answer).inc()
         self._lytics_up.set(answer in LYTICS_ANSWERED)
 
     def exports_stand(self, exports: Iterable[Standing], now: datetime) -> None:
-        """
-        How all exports stand now.
-        """
+        """How all exports stand now."""
         for gauge in (self._waiting, self._state, self._since_webhook, self._silent, self._oldest):
             gauge.clear()
         for one in exports:
@@ -208,9 +184,7 @@ class Metrics:
             self._oldest.labels(label).set(max((now - waits_since).total_seconds(), 0))
 
     def accounts_stand(self, accounts: Mapping[str, str], budgets: Mapping[str, Mapping[str, int]]) -> None:
-        """
-        The states of all accounts, and what is left of their budgets, as they are now.
-        """
+        """The states of all accounts, and what is left of their budgets, as they are now."""
         for account, state in accounts.items():
             self._paused.labels(account).set(state != "running")
         for account, room in budgets.items():
@@ -218,7 +192,5 @@ class Metrics:
                 self._budget_left.labels(account, call).set(calls)
 
     def render(self) -> bytes:
-        """
-        All metrics in Prometheus' text format.
-        """
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,6 +1,4 @@
-"""
-Verb 1, receive: keep the changes of a webhook, each once, before the answer 200.
-"""
+"""Verb 1, receive: keep the changes of a webhook, each once, before the answer 200."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from app.domain.change import AudienceEvent, Kind, MembershipChange
 from app.domain.export import Export
-from app.domain.merge import Kept, Verdict
+from app.domain.ledger import Kept, Verdict
 from app.domain.rejection import Reason, Rejection
 
 # Lytics' largest batch. Who sends more has it kept in several transactions, so that others get their turn between.
@@ -16,64 +14,46 @@ MOST_EVENTS_AT_ONCE = 1000
 
 
 class Exports(Protocol):
-    """
-    Which audiences are exported.
-    """
+    """Which audiences are exported."""
 
     @property
     def version(self) -> int:
-        """
-        Of what is in memory.
-        """
+        """Of what is in memory."""
         ...
 
     def of_audience(self, audience_id: str) -> tuple[Export, ...]:
-        """
-        From memory; empty if nobody exports it.
-        """
+        """From memory; empty if nobody exports it."""
         ...
 
     async def is_current(self, version: int) -> bool:
-        """
-        Whether what was in memory then is what is stored.
-        """
+        """Whether what was in memory then is what is stored."""
         ...
 
     async def refresh(self) -> None:
-        """
-        Read what is stored.
-        """
+        """Read what is stored."""
         ...
 
     async def start(self, audience_id: str, *, audience_slug: str, account: str) -> Export:
-        """
-        Make an export, or return the one there is.
-        """
+        """Make an export, or return the one there is."""
         ...
 
     async def count_unexported(self, audience_id: str, audience_slug: str, version: int) -> bool:
-        """
-        Remember that an event was ignored; false if what was in memory then is not what is stored.
-        """
+        """Remember that an event was ignored; false if what was in memory then is not what is stored."""
         ...
 
 
 class Members(Protocol):
-    """
-    Where changes are kept.
-    """
+    """Where changes are kept."""
 
     async def keep_current(self, changes: Sequence[MembershipChange], version: int) -> Kept | None:
-        """
-        Returns once they are committed and synced to disk; None if they were made for exports of an older version.
+        """Returns once they are committed and synced to disk; None if they were made for exports of an older
+        version.
         """
         ...
 
 
 class Receipt(NamedTuple):
-    """
-    What became of the events of one webhook.
-    """
+    """What became of the events of one webhook."""
 
     accepted: int
     ignored: int
@@ -81,8 +61,7 @@ class Receipt(NamedTuple):
 
 
 class Receiver:
-    """
-    Turns audience events into membership changes and keeps them.
+    """Turns audience events into membership changes and keeps them.
 
     Args:
         usable_address: the e-mail address in a profile field, or None.
@@ -110,8 +89,7 @@ class Receiver:
         self._starting: dict[str, asyncio.Task[Export]] = {}
 
     async def receive(self, events: Sequence[AudienceEvent]) -> Receipt:
-        """
-        Keep the events of one webhook; what is counted as accepted or ignored is on disk when this returns.
+        """Keep the events of one webhook; what is counted as accepted or ignored is on disk when this returns.
 
         Raises:
             StoreUnavailable: not all could be kept; the sender comes again, and what was kept is duplicates then.
@@ -135,9 +113,7 @@ class Receiver:
         return receipt
 
     async def _try(self, events: Sequence[AudienceEvent]) -> tuple[Receipt, Sequence[AudienceEvent]]:
-        """
-        What became of them, and those that were looked at with exports in mind that were changed since.
-        """
+        """What became of them, and those that were looked at with exports in mind that were changed since."""
         changes: list[MembershipChange] = []
         # Which event each change is of.
         events_of: list[int] = []
@@ -169,9 +145,7 @@ class Receiver:
         return Receipt(accepted, ignored, tuple(rejected)), again
 
     async def _count(self, unexported: Sequence[AudienceEvent], version: int) -> list[AudienceEvent]:
-        """
-        Count what nobody exports; returns those events for which that may not be true any more.
-        """
+        """Count what nobody exports; returns those events for which that may not be true any more."""
         if not unexported:
             return []
         # All at once, so that they share a transaction.
@@ -186,9 +160,7 @@ class Receiver:
                 await self._start(event, self._auto_export)
 
     async def _start(self, event: AudienceEvent, account: str) -> None:
-        """
-        One export for an audience, however many of its first events come at the same moment.
-        """
+        """One export for an audience, however many of its first events come at the same moment."""
         task = self._starting.get(event.audience_id)
         if task is None:
             task = asyncio.create_task(

@@ -1,5 +1,4 @@
-"""
-Every setting once: its name in the environment is the field's name in capitals, the unit is in the name.
+"""Every setting once: its name in the environment is the field's name in capitals, the unit is in the name.
 
 Read only by `main`, `__main__` and `check`. Secrets come from here alone; the database holds labels.
 """
@@ -62,9 +61,7 @@ Tokens = Annotated[SecretStr, AfterValidator(_tokens)]
 
 
 class Authorization(BaseModel):
-    """
-    One Sailthru account's key and secret.
-    """
+    """One Sailthru account's key and secret."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -74,9 +71,7 @@ class Authorization(BaseModel):
 
 
 class Settings(BaseSettings):
-    """
-    What the service is told from outside: the environment, a `.env` file, or files in `SECRETS_DIR`.
-    """
+    """What the service is told from outside: the environment, a `.env` file, or files in `SECRETS_DIR`."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True, frozen=True
@@ -133,9 +128,7 @@ class Settings(BaseSettings):
         return self
 
     def accounts(self) -> dict[str, Authorization]:
-        """
-        The Sailthru accounts by label; `default` is the one of SAILTHRU_API_KEY.
-        """
+        """The Sailthru accounts by label; `default` is the one of SAILTHRU_API_KEY."""
         if self.sailthru_api_key is None or self.sailthru_api_secret is None:
             return dict(self.sailthru_authorizations)
         default = Authorization(
@@ -146,8 +139,7 @@ class Settings(BaseSettings):
         return {DEFAULT_ACCOUNT: default, **self.sailthru_authorizations}
 
     def first_admin_token(self) -> str:
-        """
-        What the commands show to a running service.
+        """What the commands show to a running service.
 
         Raises:
             BadSettings: there is none, with one sentence that says what to set.
@@ -158,8 +150,7 @@ class Settings(BaseSettings):
         return next(iter(tokens.values()))
 
     def require_for_serving(self) -> None:
-        """
-        Check what a service can't do without.
+        """Check what a service can't do without.
 
         Raises:
             BadSettings: with one sentence that says what to set.
@@ -187,8 +178,7 @@ class Settings(BaseSettings):
 
 
 def parse_tokens(value: SecretStr, name: str) -> dict[str, str]:
-    """
-    The tokens of a comma-separated setting, by label; a token without one is called by its place, as `token-1`.
+    """The tokens of a comma-separated setting, by label; a token without one is called by its place, as `token-1`.
 
     Raises:
         ValueError: a token is too short to be safe, or a label is used twice.
@@ -206,8 +196,7 @@ def parse_tokens(value: SecretStr, name: str) -> dict[str, str]:
 
 
 def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
-    """
-    The settings, from the environment, `.env`, and the files in `SECRETS_DIR` if that is set.
+    """The settings, from the environment, `.env`, and the files in `SECRETS_DIR` if that is set.
 
     Raises:
         BadSettings: one sentence that names the setting and what is wrong; never its value.

@@ -1,5 +1,5 @@
-"""
-How commands speak to people: lines, tables, questions, and a sign of life while they wait; on a terminal or in a pipe.
+"""How commands speak to people: lines, tables, questions, and a sign of life while they wait; on a terminal or in a
+pipe.
 """
 
 import os
@@ -28,31 +28,23 @@ NOT_PRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 def plain(value: object) -> str:
-    """
-    A value as text; a dash for None. What could steer a terminal is replaced: names come from elsewhere.
-    """
+    """A value as text; a dash for None. What could steer a terminal is replaced: names come from elsewhere."""
     text = NOTHING if value is None else str(value)
     return "".join(each if each.isprintable() else NOT_PRINTABLE for each in text)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
-    """
-    One line on standard output.
-    """
+    """One line on standard output."""
     _console().print(plain(text), style=style, soft_wrap=True)
 
 
 def complain(text: str) -> None:
-    """
-    One line on standard error.
-    """
+    """One line on standard error."""
     _console(on_error=True).print(plain(text), soft_wrap=True)
 
 
 def show_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """
-    A table on standard output; nothing in it is cut off.
-    """
+    """A table on standard output; nothing in it is cut off."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         table.add_column(header, overflow="fold")
@@ -62,9 +54,7 @@ def show_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def show_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """
-    What is known of one thing, a line for each fact, on standard output.
-    """
+    """What is known of one thing, a line for each fact, on standard output."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -74,25 +64,19 @@ def show_facts(facts: Iterable[tuple[str, object]]) -> None:
 
 
 def moment(text: str | None) -> str:
-    """
-    A time as the service writes it (RFC 3339), to the second and in UTC; a dash for None.
-    """
+    """A time as the service writes it (RFC 3339), to the second and in UTC; a dash for None."""
     if text is None:
         return NOTHING
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def can_ask() -> bool:
-    """
-    Whether somebody is there to answer.
-    """
+    """Whether somebody is there to answer."""
     return sys.stdin.isatty()
 
 
 def ask(question: str) -> bool:
-    """
-    Whether the answer is yes; anything else is no, also the end of the input.
-    """
+    """Whether the answer is yes; anything else is no, also the end of the input."""
     # Not typer.confirm: it leaves a blank on standard output.
     sys.stderr.write(f"{plain(question)} [y/N] ")
     sys.stderr.flush()
@@ -101,9 +85,7 @@ def ask(question: str) -> bool:
 
 @contextmanager
 def waiting(text: str) -> Iterator[None]:
-    """
-    Shows that something is under way, once it takes longer than a second, where standard error is a terminal.
-    """
+    """Shows that something is under way, once it takes longer than a second, where standard error is a terminal."""
     console = _console(on_error=True)
     if not console.is_terminal:
         yield
@@ -120,8 +102,7 @@ def waiting(text: str) -> Iterator[None]:
 
 
 class Bar:
-    """
-    How far something has come, on standard error: on a terminal a bar that moves, elsewhere a line each half minute.
+    """How far something has come, on standard error: on a terminal a bar that moves, elsewhere a line each half minute.
 
     Args:
         is_quiet: no lines where there is no terminal.
@@ -134,22 +115,17 @@ class Bar:
         self._line_at = time.monotonic() + LINE_EVERY_SECONDS
 
     def __enter__(self) -> Self:
-        """
-        The bar, to be seen from its first `show` on.
-        """
+        """The bar, to be seen from its first `show` on."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """
-        Leaves the bar as it is.
-        """
+        """Leaves the bar as it is."""
         self._live.leave()
 
     def show(self, done: int, total: int | None, facts: Sequence[str], *, below: str | None = None) -> None:
-        """
-        How it stands now.
+        """How it stands now.
 
         Args:
             total: None where it is not known; then the bar only shows that there is life.
@@ -163,17 +139,13 @@ class Bar:
             complain(f"{', '.join(facts)}.{f' {below}' if below else ''}")
 
     def say(self, text: str) -> None:
-        """
-        One line above the bar.
-        """
+        """One line above the bar."""
         if self._console.is_terminal or not self._is_quiet:
             self._console.print(plain(text), soft_wrap=True)
 
 
 class _LiveBar(Progress):
-    """
-    The bar, what is read beside it, and a line below where there is something to say.
-    """
+    """The bar, what is read beside it, and a line below where there is something to say."""
 
     below = ""
 

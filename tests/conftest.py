@@ -1,6 +1,4 @@
-"""
-What more than one folder needs: a fresh database for each test, on SQLite and on PostgreSQL.
-"""
+"""What more than one folder needs: a fresh database for each test, on SQLite and on PostgreSQL."""
 
 import asyncio
 import os
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.engine import Database
+from app.store.database.engine import Database
 from tests import postgresql
 from tests.factories import Clock
 from tests.places import PLACE, make, opened
@@ -23,9 +21,7 @@ _said: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """
-    One server for the whole run, started by the process that all workers come from.
-    """
+    """One server for the whole run, started by the process that all workers come from."""
     if hasattr(config, "workerinput") or SERVER in os.environ or config.option.collectonly:
         return
     given = os.environ.get(postgresql.GIVEN)
@@ -41,25 +37,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> list[str]:
-    """
-    Says which server it is.
-    """
+    """Says which server it is."""
     return _said
 
 
 def pytest_unconfigure() -> None:
-    """
-    Ends it.
-    """
+    """Ends it."""
     while _own:
         _own.pop().remove()
 
 
 @pytest.fixture
 def unmeasured() -> Iterator[None]:
-    """
-    Without coverage, which makes every line cost twice; what runs in these long tests is covered by shorter ones.
-    """
+    """Without coverage, which makes every line cost twice; what runs in these long tests is covered by shorter ones."""
     measure = sys.gettrace()
     sys.settrace(None)
     yield
@@ -68,17 +58,13 @@ def unmeasured() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> str:
-    """
-    A PostgreSQL that answers; databases of their own are made on its server.
-    """
+    """A PostgreSQL that answers; databases of their own are made on its server."""
     return os.environ[SERVER]
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgresql_url: str) -> Iterator[str]:
-    """
-    The name of a database with the schema of this version, made once and copied for each test.
-    """
+    """The name of a database with the schema of this version, made once and copied for each test."""
     with postgresql.database(postgresql_url) as url:
         asyncio.run(make(url))
         yield url.rpartition("/")[2]
@@ -86,9 +72,7 @@ def migrated_template(postgresql_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """
-    An SQLite file with the schema of this version, made once and copied for each test.
-    """
+    """An SQLite file with the schema of this version, made once and copied for each test."""
     path = tmp_path_factory.mktemp("migrated") / "store.db"
     asyncio.run(make(f"sqlite:///{path}"))
     return path
@@ -96,18 +80,14 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """
-    Each kind of database that the store can open; a test of one of them says which.
-    """
+    """Each kind of database that the store can open; a test of one of them says which."""
     found: str = request.param
     return found
 
 
 @pytest.fixture
 def empty_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """
-    A database that is not there yet, or holds nothing.
-    """
+    """A database that is not there yet, or holds nothing."""
     if kind == "sqlite":
         yield f"sqlite:///{tmp_path}/store.db"
         return
@@ -117,9 +97,7 @@ def empty_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
 
 @pytest.fixture
 def database_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """
-    A fresh database with the schema of this version.
-    """
+    """A fresh database with the schema of this version."""
     if kind == "sqlite":
         shutil.copyfile(request.getfixturevalue("migrated_file"), tmp_path / "store.db")
         yield f"sqlite:///{tmp_path}/store.db"
@@ -131,18 +109,14 @@ def database_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> I
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """
-    The same, open.
-    """
+    """The same, open."""
     async with opened(database_url) as database:
         yield database
 
 
 @pytest.fixture
 def everywhere(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
-    """
-    Whatever is opened in the test is opened on each kind.
-    """
+    """Whatever is opened in the test is opened on each kind."""
     if kind == "sqlite":
         yield
         return
@@ -153,7 +127,5 @@ def everywhere(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """
-    The time, moved by hand.
-    """
+    """The time, moved by hand."""
     return Clock()

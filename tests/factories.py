@@ -1,5 +1,4 @@
-"""
-One valid object each; say in keywords what shall differ.
+"""One valid object each; say in keywords what shall differ.
 
 Times of changes are given in seconds after noon. A message is made one second after what it tells of.
 """
@@ -10,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from app.domain.account import Room
+from app.domain.account import Capacity
+from app.domain.call import Call, Claim, Pending, plan
 from app.domain.change import Kind, MembershipChange, Move
 from app.domain.export import Export, ExportState
-from app.domain.member import Call, Claim, Membership, Pending, Settlement, plan
+from app.domain.membership import Membership
+from app.domain.settlement import Settlement
 
 NOON = datetime(2026, 4, 11, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -32,19 +33,15 @@ LIST = "Lytics Spring Buyers"
 
 
 class Effect(StrEnum):
-    """
-    What a request did at Sailthru, as far as can be known.
-    """
+    """What a request did at Sailthru, as far as can be known."""
 
-    TOLD = "told"
+    TOLD = "confirmed"
     NONE = "none"
     UNKNOWN = "unknown"
 
 
 class Clock:
-    """
-    Stands still until told otherwise.
-    """
+    """Stands still until told otherwise."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now
@@ -57,9 +54,7 @@ class Clock:
 
 
 def ns(seconds: float) -> int:
-    """
-    Seconds after noon as nanoseconds since 1970.
-    """
+    """Seconds after noon as nanoseconds since 1970."""
     return (int(NOON.timestamp()) * 1_000_000 + round(seconds * 1_000_000)) * 1000
 
 
@@ -150,14 +145,12 @@ def export(**different: Any) -> Export:
 
 
 def membership(**different: Any) -> Membership:
-    """
-    Entered, and not told yet.
-    """
+    """Entered, and not told yet."""
     values: dict[str, Any] = {
         "export_id": EXPORT,
         "address": ADA,
-        "wanted": True,
-        "moved": move(0, is_enter=different.get("wanted", True)),
+        "desired": True,
+        "moved": move(0, is_enter=different.get("desired", True)),
         "fields_at_ns": ns(1),
         "lytics_id": ADA_ID,
         "revision": 1,
@@ -171,9 +164,7 @@ def pending(list_name: str = LIST, *, list_ready: bool = True, **different: Any)
 
 
 def claim(*ones: Pending, **different: Any) -> Claim:
-    """
-    A claim of what is pending, with the request that is planned for it.
-    """
+    """A claim of what is pending, with the request that is planned for it."""
     held = ones or (pending(),)
     values: dict[str, Any] = {
         "member_id": 1,
@@ -191,13 +182,11 @@ def claim(*ones: Pending, **different: Any) -> Claim:
 def settlement(
     held: Claim, effect: Effect = Effect.TOLD, *, call: Call | None = None, is_spent: bool = False, **different: Any
 ) -> Settlement:
-    """
-    How the first request of a claim ended, or the one given.
-    """
+    """How the first request of a claim ended, or the one given."""
     covers = (call or held.call).covers
     values: dict[str, Any] = {
         "outcome": "ok" if effect is Effect.TOLD else "503",
-        "told": dict(covers) if effect is Effect.TOLD else {},
+        "confirmed": dict(covers) if effect is Effect.TOLD else {},
         "unknown": frozenset(covers) if effect is Effect.UNKNOWN else frozenset(),
         "spent_at": NOON if is_spent else None,
     }
@@ -206,12 +195,10 @@ def settlement(
 
 def room(
     calls: int, *, backfill_calls: int | None = None, is_probe: bool = False, failing: frozenset[int] = frozenset()
-) -> Room:
-    return Room(calls, calls if backfill_calls is None else backfill_calls, is_probe, failing)
+) -> Capacity:
+    return Capacity(calls, calls if backfill_calls is None else backfill_calls, is_probe, failing)
 
 
 def after_read(held: Claim, lists: frozenset[str] | None = None) -> Call:
-    """
-    What is written once Sailthru has said which lists the person is on; None for a stranger.
-    """
+    """What is written once Sailthru has said which lists the person is on; None for a stranger."""
     return plan(held.pending, lists, was_read=True)

@@ -1,5 +1,4 @@
-"""
-Any history at all: hypothesis lets people enter, leave and change while Sailthru, the clock and the process do what
+"""Any history at all: hypothesis lets people enter, leave and change while Sailthru, the clock and the process do what
 they like, and looks after each step whether what is promised holds.
 """
 
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import text
 
-from app.domain.budget import MOST_UNCONFIRMED
 from app.domain.change import Kind
+from app.domain.rate_limit.bucket import MOST_UNCONFIRMED
 from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import AnyFault, Empty, Error, Half, Hang, Html, Reset, Slow
@@ -67,9 +66,7 @@ SHARED = ("500 with 9", "HTML 502", "timeout, lost", "timeout, done", "key revok
 
 
 class Counts(NamedTuple):
-    """
-    Membership changes of one export, and who is wanted on its list.
-    """
+    """Membership changes of one export, and who is wanted on its list."""
 
     accepted: int
     settled: int
@@ -80,9 +77,7 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Message:
-    """
-    One webhook as it can be sent again.
-    """
+    """One webhook as it can be sent again."""
 
     kind: Kind
     person: int
@@ -111,9 +106,7 @@ class Message:
 
 
 def steps() -> st.SearchStrategy[Step]:
-    """
-    What happens next: mostly somebody comes, goes or changes, or time passes; now and then something goes wrong.
-    """
+    """What happens next: mostly somebody comes, goes or changes, or time passes; now and then something goes wrong."""
     message = st.tuples(
         st.sampled_from([Kind.ENTER, Kind.ENTER, Kind.EXIT, Kind.CHANGE]),
         st.sampled_from(PEOPLE),
@@ -151,9 +144,7 @@ def _step(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[St
 
 
 class Histories(RuleBasedStateMachine):
-    """
-    Four people with two addresses each, two audiences, one account with a limit that binds.
-    """
+    """Four people with two addresses each, two audiences, one account with a limit that binds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,9 +162,7 @@ class Histories(RuleBasedStateMachine):
         self.live(self._start_exports)
 
     def live(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """
-        The result of the work; where the process dies in it, that of the same work done with the next one.
-        """
+        """The result of the work; where the process dies in it, that of the same work done with the next one."""
 
         async def until_done() -> T:
             while True:
@@ -207,8 +196,7 @@ class Histories(RuleBasedStateMachine):
         self._send([self._message(what)])
 
     def hear_all(self, whats: list[What]) -> None:
-        """
-        In one webhook, of which a part may not be usable.
+        """In one webhook, of which a part may not be usable.
 
         One by one while the process is about to die, or its store is lost now and then: of an array that is sent again
         after it was kept, a change that came before its person's enter, and so moved nobody, counts the second time.
@@ -229,9 +217,7 @@ class Histories(RuleBasedStateMachine):
         self.live(lambda: self.world.sleep(seconds))
 
     def answer_with(self, names: list[str], chance: float) -> None:
-        """
-        From now on some calls are answered like that, of which kind is up to the dice.
-        """
+        """From now on some calls are answered like that, of which kind is up to the dice."""
         rules = [Rule(ANSWERS[name], endpoints=frozenset({"/user"}), chance=chance / len(names)) for name in names]
         self.world.sailthru.faults.set(rules, seed=self.seed)
 
@@ -243,9 +229,7 @@ class Histories(RuleBasedStateMachine):
         self.world.sailthru.faults.set([Rule(ANSWERS[name], ids=addresses)], seed=self.seed)
 
     def lose_store(self, chance: float) -> None:
-        """
-        From now on some questions to the database are not answered; some of those were carried out.
-        """
+        """From now on some questions to the database are not answered; some of those were carried out."""
         self.world.store_lost = chance
 
     def heal(self) -> None:
@@ -259,15 +243,11 @@ class Histories(RuleBasedStateMachine):
         self.world.run(self.world.die())
 
     def die_soon(self, commits: int) -> None:
-        """
-        Right after one of the next commits.
-        """
+        """Right after one of the next commits."""
         self.world.life.commits_left = commits
 
     def set_clock(self, hours: int) -> None:
-        """
-        Not while the call of a process that died may still be carried out: its lease is measured by this clock.
-        """
+        """Not while the call of a process that died may still be carried out: its lease is measured by this clock."""
         if self.world.deaths > self.deaths_at_clock:
             self.live(lambda: self.world.sleep(LONGEST_CALL))
         self.deaths_at_clock = self.world.deaths
@@ -280,9 +260,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """
-        After every step: one call in flight for each person, the budget kept, the counts add up.
-        """
+        """After every step: one call in flight for each person, the budget kept, the counts add up."""
         state = self.world.account()
         assert state["most_at_once_per_person"] <= 1, state
         most = max(state["most_in_a_minute"].get(call, 0) for call in ("POST /user", "GET /user"))
@@ -292,9 +270,8 @@ class Histories(RuleBasedStateMachine):
             assert counts == recounted, export_id
 
     def _counts(self) -> dict[int, tuple[Counts, Counts]]:
-        """
-        What the service says it has done, as committed: accepted, told or made pointless, pending, dead, members. And
-        the same, counted person by person at the same moment: by itself, a query lets the service go on.
+        """What the service says it has done, as committed: accepted, told or made pointless, pending, dead, members.
+        And the same, counted person by person at the same moment: by itself, a query lets the service go on.
         """
         rows = self._read(
             "select export_id, accepted, delivered + superseded, pending, dead, totals.members,"
@@ -319,9 +296,7 @@ class Histories(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
     def _come_to_rest(self) -> None:
-        """
-        All is well again, what was given up is put back: every list is as the newest changes say.
-        """
+        """All is well again, what was given up is put back: every list is as the newest changes say."""
         world = self.world
         world.life.commits_left = None
         world.store_lost = 0
@@ -380,22 +355,22 @@ class Histories(RuleBasedStateMachine):
         for one in usable:
             self._tell_model(one)
 
-    def _tell_model(self, told: Message) -> None:
-        stay = self.stays[told.person, told.audience]
+    def _tell_model(self, confirmed: Message) -> None:
+        stay = self.stays[confirmed.person, confirmed.audience]
         now = int(self.world.clock().timestamp() * 1_000_000) * 1000
-        at, message = told.at, told.message
+        at, message = confirmed.at, confirmed.message
         # A time that can't be believed is that of the arrival, which is after all that arrived before.
         if at > now + TOLERANCE_NS:
             at = max(now, stay.last[0] + 1 if stay.last else 0)
         if message > now + TOLERANCE_NS:
             message = max(now, stay.fields_at + 1, stay.last[1] + 1 if stay.last else 0)
-        match told.kind:
+        match confirmed.kind:
             case Kind.ENTER:
-                stay.enter(told.address or "", at=at, message=message, fields=told.fields)
+                stay.enter(confirmed.address or "", at=at, message=message, fields=confirmed.fields)
             case Kind.EXIT:
                 stay.exit(at=at, message=message)
             case Kind.CHANGE:
-                stay.change(told.address or stay.address or "", message=message, fields=told.fields)
+                stay.change(confirmed.address or stay.address or "", message=message, fields=confirmed.fields)
 
     async def _redrive(self) -> None:
         await self.world.admin("/dead-letters/redrive", method="POST", json={"all": True})
@@ -406,7 +381,5 @@ def _address(person: int, which: int | None) -> str | None:
 
 
 def _memory() -> str | None:
-    """
-    A folder in memory where there is one: what is tested here is the death of a process, not of a disk.
-    """
+    """A folder in memory where there is one: what is tested here is the death of a process, not of a disk."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -1,6 +1,4 @@
-"""
-What a list must hold in the end, in other words than the service's own: one Lytics user in one audience.
-"""
+"""What a list must hold in the end, in other words than the service's own: one Lytics user in one audience."""
 
 from dataclasses import dataclass, field
 
@@ -12,8 +10,7 @@ When a user entered or left: event time, message time, whether it was an enter; 
 
 @dataclass
 class Stay:
-    """
-    What was told so far of one user in one audience, each message once or several times, in any order.
+    """What was told so far of one user in one audience, each message once or several times, in any order.
 
     Args:
         last: the newest move, None before the first.
@@ -27,9 +24,7 @@ class Stay:
     fields: dict[str, object] = field(default_factory=dict)
 
     def enter(self, address: str, *, at: int, message: int, fields: dict[str, object]) -> None:
-        """
-        The user entered.
-        """
+        """The user entered."""
         is_newer = self.last is None or (at, message, True) > self.last
         if is_newer:
             self.last = (at, message, True)
@@ -39,17 +34,13 @@ class Stay:
             self.fields_at, self.fields = message, fields
 
     def exit(self, *, at: int, message: int) -> None:
-        """
-        The user left, under whichever address.
-        """
+        """The user left, under whichever address."""
         if self.last is None or (at, message, False) > self.last:
             self.last = (at, message, False)
             self.address, self.fields_at, self.fields = None, 0, {}
 
     def change(self, address: str, *, message: int, fields: dict[str, object]) -> None:
-        """
-        A field changed, maybe the address, of a user who is in the audience; else it means nothing.
-        """
+        """A field changed, maybe the address, of a user who is in the audience; else it means nothing."""
         if self.address is None or self.last is None or message <= self.fields_at:
             return
         if address != self.address:

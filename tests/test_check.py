@@ -1,6 +1,4 @@
-"""
-`check` as a process of its own, against a sandbox of its own: it names the culprit, and shows no secret.
-"""
+"""`check` as a process of its own, against a sandbox of its own: it names the culprit, and shows no secret."""
 
 import json
 import os
@@ -21,7 +19,7 @@ from sqlalchemy.engine import make_url
 from app.check.findings import Mark
 from app.check.store import check_store
 from app.settings import Settings
-from app.store.server_inspection import ServerInspection
+from app.store.moving.server_inspection import ServerInspection
 from tests import postgresql
 from tests.promises.processes import (
     ADMIN_TOKEN,
@@ -42,9 +40,7 @@ DEFAULT, SHOP = "Sailthru 'default'", "Sailthru 'shop'"
 
 @dataclass
 class Checked:
-    """
-    What one run said, by what it is about: the mark and the line.
-    """
+    """What one run said, by what it is about: the mark and the line."""
 
     code: int
     output: str
@@ -56,9 +52,7 @@ class Checked:
 
 @dataclass
 class Scene:
-    """
-    Both ends, and settings that fit them.
-    """
+    """Both ends, and settings that fit them."""
 
     sandbox: Sandbox
     folder: Path
@@ -104,18 +98,14 @@ class Scene:
         return Checked(done.returncode, done.stdout, lines)
 
     def fail(self, status: int, code: int, **where: object) -> None:
-        """
-        Sailthru answers with an error.
-        """
+        """Sailthru answers with an error."""
         fault = {"kind": "error", "status": status, "code": code, "text": f"Words of Sailthru about {API_KEY}"}
         self.sandbox.tell("faults", rules=[{"fault": fault, **where}])
 
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """
-    One for all tests of this file.
-    """
+    """One for all tests of this file."""
     sandbox = Sandbox(tmp_path_factory.mktemp("sandbox"))
     yield sandbox
     sandbox.close()
@@ -123,9 +113,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def scene(sandbox: Sandbox, tmp_path: Path) -> Iterator[Scene]:
-    """
-    Nothing is wrong with either end, and will not be for the next.
-    """
+    """Nothing is wrong with either end, and will not be for the next."""
     yield Scene(sandbox, tmp_path)
     sandbox.tell("faults")
     sandbox.lytics.post("reset").raise_for_status()
@@ -139,9 +127,7 @@ def closed_port() -> int:
 
 
 def test_all_is_right(scene: Scene) -> None:
-    """
-    Exit code 0, a line for each thing, and two reads at Sailthru are all that was done there.
-    """
+    """Exit code 0, a line for each thing, and two reads at Sailthru are all that was done there."""
     before = scene.sandbox.account()["calls"]
     found = scene.check()
     after = scene.sandbox.account()
@@ -199,9 +185,7 @@ def test_all_is_right(scene: Scene) -> None:
     ],
 )
 def test_a_wrong_setting_is_named(scene: Scene, different: dict[str, str], about: str, words: list[str]) -> None:
-    """
-    Exit code 1; whatever else was checked is all right.
-    """
+    """Exit code 1; whatever else was checked is all right."""
     port = str(scene.sandbox.port)
     found = scene.check(**{name: value.replace("{port}", port) for name, value in different.items()})
 
@@ -241,9 +225,7 @@ def test_what_sailthru_does_is_told(scene: Scene, fault: dict[str, object], word
 
 
 def test_silence_is_told(scene: Scene) -> None:
-    """
-    It is waited for as long as the settings say, and no longer.
-    """
+    """It is waited for as long as the settings say, and no longer."""
     scene.sandbox.tell("faults", rules=[{"fault": {"kind": "hang"}}])
     found = scene.check(SAILTHRU_TIMEOUT_SECONDS="0.5")
 
@@ -254,9 +236,7 @@ def test_silence_is_told(scene: Scene) -> None:
 
 @pytest.mark.parametrize("right", ["list", "user"])
 def test_a_right_that_is_missing_is_named(scene: Scene, right: str) -> None:
-    """
-    Of the two that the service needs.
-    """
+    """Of the two that the service needs."""
     scene.fail(403, 99, endpoints=[f"/{right}"])
     found = scene.check()
 
@@ -266,9 +246,7 @@ def test_a_right_that_is_missing_is_named(scene: Scene, right: str) -> None:
 
 
 def test_a_limit_that_is_used_up_is_a_warning(scene: Scene) -> None:
-    """
-    The account's other tools may have used it; key and secret were taken.
-    """
+    """The account's other tools may have used it; key and secret were taken."""
     scene.fail(429, 43)
     found = scene.check()
 
@@ -316,9 +294,7 @@ def test_a_pause_that_lytics_asks_for_is_a_warning(scene: Scene) -> None:
 
 
 def test_without_a_lytics_token_there_is_a_warning(scene: Scene) -> None:
-    """
-    The service runs; names are given by hand.
-    """
+    """The service runs; names are given by hand."""
     found = scene.check(LYTICS_API_TOKEN="")
 
     assert found.code == 0
@@ -327,8 +303,8 @@ def test_without_a_lytics_token_there_is_a_warning(scene: Scene) -> None:
 
 
 def test_both_ends_are_gone(scene: Scene) -> None:
-    """
-    A closed port, and one where no https is spoken: each is told for itself, and Sailthru's does not hide Lytics'.
+    """A closed port, and one where no https is spoken: each is told for itself, and Sailthru's does not hide
+    Lytics'.
     """
     port = closed_port()
     found = scene.check(
@@ -351,9 +327,7 @@ def test_both_ends_are_gone(scene: Scene) -> None:
 def test_settings_that_can_not_be_read_are_the_only_line(
     scene: Scene, different: dict[str, str], words: list[str]
 ) -> None:
-    """
-    Exit code 2, since nothing can be asked without them.
-    """
+    """Exit code 2, since nothing can be asked without them."""
     found = scene.check(**different)
 
     assert found.code == 2
@@ -381,9 +355,7 @@ def test_settings_that_are_not_enough_end_with_2_and_the_rest_is_told(
 
 
 def test_a_running_service_is_no_fault_and_is_not_disturbed(scene: Scene) -> None:
-    """
-    It holds the file; that is said, and not one byte of it changes.
-    """
+    """It holds the file; that is said, and not one byte of it changes."""
     service = Service(scene.folder, scene.sandbox).start()
     try:
         before = (service.database.read_bytes(), sorted(service.database.parent.iterdir()))
@@ -400,9 +372,7 @@ def test_a_running_service_is_no_fault_and_is_not_disturbed(scene: Scene) -> Non
 
 
 def test_what_the_first_start_would_make_is_told_and_not_made(scene: Scene) -> None:
-    """
-    A missing folder may be a slip, so that is a warning.
-    """
+    """A missing folder may be a slip, so that is a warning."""
     path = scene.folder / "elsewhere" / "store.db"
     found = scene.check(DATABASE_URL=f"sqlite:///{path}")
 
@@ -412,9 +382,7 @@ def test_what_the_first_start_would_make_is_told_and_not_made(scene: Scene) -> N
 
 
 def test_a_database_that_is_there_and_one_that_is_not(scene: Scene, migrated_file: Path) -> None:
-    """
-    Of this version, of an older one that the next start brings up to date, and none yet: all are well.
-    """
+    """Of this version, of an older one that the next start brings up to date, and none yet: all are well."""
     current, older, none = (scene.folder / f"{name}.db" for name in ("current", "older", "none"))
     for path in (current, older):
         shutil.copyfile(migrated_file, path)
@@ -431,9 +399,7 @@ def test_a_database_that_is_there_and_one_that_is_not(scene: Scene, migrated_fil
 
 
 def test_a_database_of_postgresql(scene: Scene, postgresql_url: str) -> None:
-    """
-    Empty, of this version, and while a replica runs on it: all are well. Its password is never shown.
-    """
+    """Empty, of this version, and while a replica runs on it: all are well. Its password is never shown."""
     with postgresql.database(postgresql_url) as given:
         parsed = make_url(given)
         name = f"{parsed.database} at {parsed.host}:{parsed.port}"
@@ -485,9 +451,7 @@ async def test_how_a_database_of_postgresql_stands(
 
 
 def test_a_database_that_can_not_be_reached_is_told(scene: Scene) -> None:
-    """
-    Host and port, and what to do; never the password.
-    """
+    """Host and port, and what to do; never the password."""
     port = closed_port()
     found = scene.check(DATABASE_URL=f"postgresql://me:{WRONG}@127.0.0.1:{port}/store")
 
@@ -496,8 +460,8 @@ def test_a_database_that_can_not_be_reached_is_told(scene: Scene) -> None:
 
 
 def test_the_store_of_another_key_is_told(scene: Scene, migrated_file: Path) -> None:
-    """
-    Without the key that people were erased with the service does not start; with another it does not keep them out.
+    """Without the key that people were erased with the service does not start; with another it does not keep them
+    out.
     """
     path = scene.folder / "store.db"
     shutil.copyfile(migrated_file, path)
@@ -513,9 +477,7 @@ def test_the_store_of_another_key_is_told(scene: Scene, migrated_file: Path) -> 
 
 
 def test_as_json(scene: Scene) -> None:
-    """
-    The same for scripts, and nothing else on standard output.
-    """
+    """The same for scripts, and nothing else on standard output."""
     done = scene.run("--json", LYTICS_API_TOKEN=WRONG)
     said = json.loads(done.stdout)
 

@@ -1,6 +1,4 @@
-"""
-The commands, as real processes.
-"""
+"""The commands, as real processes."""
 
 import asyncio
 import os
@@ -18,8 +16,8 @@ from sqlalchemy.engine import make_url
 
 from app import __version__
 from app.domain.erasure import Digests
-from app.store.engine import Database
-from app.store.erasures import Erasures
+from app.store.database.engine import Database
+from app.store.erasure.erasures import Erasures
 from app.store.migrate import migrate
 from app.store.schema import metadata
 from tests import postgresql
@@ -43,9 +41,7 @@ def test_it_tells_its_version(tmp_path: Path) -> None:
 
 
 def test_without_tokens_the_start_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    """
-    It says how to make one.
-    """
+    """It says how to make one."""
     result = run(tmp_path, "serve", WEBHOOK_TOKENS="", ADMIN_TOKENS="")
 
     assert result.returncode == 2
@@ -54,9 +50,7 @@ def test_without_tokens_the_start_is_refused_in_one_sentence(tmp_path: Path) -> 
 
 
 def test_without_the_key_that_people_were_erased_with_the_start_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    """
-    Only the database tells that somebody was.
-    """
+    """Only the database tells that somebody was."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
 
     async def erase() -> None:
@@ -77,9 +71,7 @@ def test_without_the_key_that_people_were_erased_with_the_start_is_refused_in_on
 
 
 def test_with_the_database_of_a_newer_version_the_start_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    """
-    So is `migrate`; the database stays as it is.
-    """
+    """So is `migrate`; the database stays as it is."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     run(tmp_path, "migrate", DATABASE_URL=url)
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
@@ -96,9 +88,7 @@ def test_with_the_database_of_a_newer_version_the_start_is_refused_in_one_senten
 
 @pytest.mark.timeout(60)
 def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
-    """
-    In `data/` where it runs; a second run does nothing; a file in use is refused.
-    """
+    """In `data/` where it runs; a second run does nothing; a file in use is refused."""
     first, second = run(tmp_path, "migrate"), run(tmp_path, "migrate")
     held = Database.open(f"sqlite:///{tmp_path / 'data' / 'lytics-sailthru.db'}")
     refused = run(tmp_path, "migrate")
@@ -116,8 +106,8 @@ def test_migrate_brings_a_database_up_to_date_once(tmp_path: Path) -> None:
 def test_copy_moves_a_file_to_postgresql_and_says_what_to_do_next(
     tmp_path: Path, migrated_file: Path, postgresql_url: str
 ) -> None:
-    """
-    Exit code 0: a line for each table, the sum, and the next step. Once more it is refused. The password is not shown.
+    """Exit code 0: a line for each table, the sum, and the next step. Once more it is refused. The password is not
+    shown.
     """
     path = tmp_path / "store.db"
     shutil.copyfile(migrated_file, path)
@@ -140,9 +130,7 @@ def test_copy_moves_a_file_to_postgresql_and_says_what_to_do_next(
 
 
 def test_a_copy_that_can_not_be_made_ends_with_one_sentence(tmp_path: Path, migrated_file: Path) -> None:
-    """
-    2 where the words are wrong, 1 where a database can't be used; the password is not shown.
-    """
+    """2 where the words are wrong, 1 where a database can't be used; the password is not shown."""
     path = tmp_path / "store.db"
     shutil.copyfile(migrated_file, path)
     wrong = run(tmp_path, "copy", "--from", "postgresql://me:sesame@host/a", "--to", f"sqlite:///{path}")
@@ -164,8 +152,8 @@ def test_a_database_that_can_not_be_used_ends_a_command_with_one_sentence(tmp_pa
 
 
 def test_the_demo_ends_with_the_right_lists(tmp_path: Path) -> None:
-    """
-    The whole way with real processes; 0 means that both are right: of those who entered, and of those brought over.
+    """The whole way with real processes; 0 means that both are right: of those who entered, and of those brought
+    over.
     """
     result = run(tmp_path, "demo", "--once")
 

@@ -15,9 +15,9 @@ from typer.main import get_command
 
 from app.__main__ import app as command_line
 from app.domain.backfill import BackfillState, Skip
-from app.domain.explain import EXPLANATIONS
 from app.domain.export import ExportState
 from app.domain.rejection import Reason
+from app.explain.codes import EXPLANATIONS
 from app.main import create_app
 from app.metrics import Metrics
 from app.sandbox import control, faults

@@ -1,6 +1,4 @@
-"""
-The log: one JSON line for each thing, without an address, a secret or a query.
-"""
+"""The log: one JSON line for each thing, without an address, a secret or a query."""
 
 import json
 import logging
@@ -13,16 +11,14 @@ import structlog
 from fastapi import FastAPI
 
 from app.logs import configure_logs, masked_json
-from app.web.access import AccessLog
+from app.web.access_log import AccessLog
 
 ADA = "ada@example.com"
 
 
 @pytest.fixture(autouse=True)
 def put_back() -> Iterator[None]:
-    """
-    Logging belongs to the whole process: as it was, once a test is over.
-    """
+    """Logging belongs to the whole process: as it was, once a test is over."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -42,9 +38,7 @@ async def nothing() -> dict[str, str]:
 
 
 def test_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    What happened, when, how bad, who says so, and the facts as values of their own.
-    """
+    """What happened, when, how bad, who says so, and the facts as values of their own."""
     configure_logs()
     structlog.get_logger("app.tests").warning("list not made yet", export=7, why="away")
 
@@ -60,9 +54,7 @@ def test_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    LOG_LEVEL counts for our own lines and for those of libraries.
-    """
+    """LOG_LEVEL counts for our own lines and for those of libraries."""
     configure_logs("WARNING")
     structlog.get_logger("app.tests").info("not shown")
     logging.getLogger("library").info("not shown")
@@ -72,9 +64,7 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_address_gets_out(capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    Neither from our own words, nor from a library's, nor from a trace.
-    """
+    """Neither from our own words, nor from a library's, nor from a trace."""
     configure_logs()
     log, words = structlog.get_logger("app.tests"), f"told {ADA}"
     log.info(words, person="Ada.L+x@Example.co.uk", url="https://x.test/user?id=ada%40example.com&y=1")
@@ -92,9 +82,7 @@ def test_no_address_gets_out(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_no_address_stays() -> None:
-    """
-    Other values are as they were.
-    """
+    """Other values are as they were."""
     event = {"event": "ready", "at": "12:00", "number": 7, "text": "a @ b"}
 
     assert json.loads(masked_json(event)) == event
@@ -114,9 +102,7 @@ def test_what_is_no_address_stays() -> None:
     ],
 )
 def test_an_address_is_masked_wherever_it_stands(value: object) -> None:
-    """
-    In lists, in foreign alphabets, beside line ends; the line stays JSON.
-    """
+    """In lists, in foreign alphabets, beside line ends; the line stays JSON."""
     line = masked_json({"value": value}, ensure_ascii=False)
 
     assert "(address)" in json.dumps(json.loads(line))
@@ -124,9 +110,7 @@ def test_an_address_is_masked_wherever_it_stands(value: object) -> None:
 
 
 async def test_httpx_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    Its lines would hold whole URLs, with address and signature.
-    """
+    """Its lines would hold whole URLs, with address and signature."""
     configure_logs("DEBUG")
     transport = httpx.MockTransport(lambda _: httpx.Response(200))
     async with httpx.AsyncClient(transport=transport) as http:
@@ -136,8 +120,8 @@ async def test_httpx_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_the_access_log_names_the_route_and_not_the_path(capsys: pytest.CaptureFixture[str]) -> None:
-    """
-    The template, never what stands in its place, and nothing of the query; webhooks and health checks are left out.
+    """The template, never what stands in its place, and nothing of the query; webhooks and health checks are left
+    out.
     """
     configure_logs()
     app = FastAPI()

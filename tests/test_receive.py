@@ -1,6 +1,4 @@
-"""
-Receiving: which changes a webhook's events become, and what is counted.
-"""
+"""Receiving: which changes a webhook's events become, and what is counted."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ import pytest
 from app.domain.change import AudienceEvent, Kind, MembershipChange
 from app.domain.errors import StoreUnavailable
 from app.domain.export import Export
-from app.domain.merge import Kept, Verdict
+from app.domain.ledger import Kept, Verdict
 from app.domain.rejection import Reason, Rejection
 from app.lytics.address import usable_address
 from app.receive import Receipt, Receiver
@@ -22,9 +20,7 @@ NO_ADDRESS = Rejection(Reason.NO_USABLE_ADDRESS, "data.email holds no usable e-m
 
 
 class Store:
-    """
-    Exports and members, in memory; and what another replica has made of the exports.
-    """
+    """Exports and members, in memory; and what another replica has made of the exports."""
 
     def __init__(self, *exports: Export) -> None:
         self.known = list(exports)
@@ -112,9 +108,7 @@ def event(kind: Kind = Kind.ENTER, **different: Any) -> AudienceEvent:
 
 
 async def test_an_event_becomes_a_change_of_each_export() -> None:
-    """
-    The address is cleaned, the chosen fields go along under their new names, the account is woken.
-    """
+    """The address is cleaned, the chosen fields go along under their new names, the account is woken."""
     store = Store(export(fields={"city": "town", "age": "age"}), export(id=2, account="shop"))
     receipt = await receiver(store).receive([event()])
 
@@ -124,9 +118,7 @@ async def test_an_event_becomes_a_change_of_each_export() -> None:
 
 
 async def test_an_exit_carries_no_vars() -> None:
-    """
-    Who leaves is not written to.
-    """
+    """Who leaves is not written to."""
     store = Store(export(fields={"city": "town"}))
     await receiver(store).receive([event(Kind.EXIT)])
 
@@ -135,9 +127,7 @@ async def test_an_exit_carries_no_vars() -> None:
 
 @pytest.mark.parametrize("verdict", [Verdict.STALE, Verdict.IGNORED])
 async def test_what_was_not_accepted_is_ignored(verdict: Verdict) -> None:
-    """
-    Duplicates, older moves, and changes of nobody.
-    """
+    """Duplicates, older moves, and changes of nobody."""
     store = Store(export())
     store.verdict = verdict
 
@@ -155,9 +145,7 @@ async def test_what_was_not_accepted_is_ignored(verdict: Verdict) -> None:
     ],
 )
 async def test_no_usable_address(kind: Kind, lytics_id: str | None, is_kept: bool) -> None:
-    """
-    Only an enter can't do without an address, as long as the user has an id.
-    """
+    """Only an enter can't do without an address, as long as the user has an id."""
     store = Store(export())
     receipt = await receiver(store).receive([event(kind, lytics_id=lytics_id, profile={"email": "nobody"})])
 
@@ -166,9 +154,7 @@ async def test_no_usable_address(kind: Kind, lytics_id: str | None, is_kept: boo
 
 
 async def test_an_address_for_one_export_is_enough() -> None:
-    """
-    Each export looks at its own field.
-    """
+    """Each export looks at its own field."""
     store = Store(export(email_field="work_email"), export(id=2))
     receipt = await receiver(store).receive([event()])
 
@@ -176,9 +162,7 @@ async def test_an_address_for_one_export_is_enough() -> None:
 
 
 async def test_an_unknown_audience_is_started_once() -> None:
-    """
-    However many first events come at the same moment, in one message or in several.
-    """
+    """However many first events come at the same moment, in one message or in several."""
     store = Store()
     store.may_start.clear()
     entrance = receiver(store)
@@ -193,9 +177,7 @@ async def test_an_unknown_audience_is_started_once() -> None:
 
 
 async def test_one_who_hangs_up_does_not_take_the_others_along() -> None:
-    """
-    The start goes on although the request that began it was cancelled.
-    """
+    """The start goes on although the request that began it was cancelled."""
     store = Store()
     store.may_start.clear()
     entrance = receiver(store)
@@ -211,9 +193,7 @@ async def test_one_who_hangs_up_does_not_take_the_others_along() -> None:
 
 
 async def test_a_start_that_failed_is_tried_again_by_the_next() -> None:
-    """
-    A failure is not remembered.
-    """
+    """A failure is not remembered."""
     store = Store()
     store.error = StoreUnavailable("The disk is full.")
     entrance = receiver(store)
@@ -226,9 +206,7 @@ async def test_a_start_that_failed_is_tried_again_by_the_next() -> None:
 
 
 async def test_without_auto_export_an_unknown_audience_is_counted() -> None:
-    """
-    Ignored, whether or not it has an address.
-    """
+    """Ignored, whether or not it has an address."""
     store = Store()
     receipt = await receiver(store, auto_export=None).receive([event(), event(profile={})])
 
@@ -238,9 +216,7 @@ async def test_without_auto_export_an_unknown_audience_is_counted() -> None:
 
 
 async def test_a_rejection_says_where_the_address_is_missing() -> None:
-    """
-    In which message of an array, and in the field of the export.
-    """
+    """In which message of an array, and in the field of the export."""
     receipt = await receiver(Store(export(email_field="work_email"))).receive([event(item=3)])
 
     assert receipt.rejected == (
@@ -249,9 +225,7 @@ async def test_a_rejection_says_where_the_address_is_missing() -> None:
 
 
 async def test_more_than_lytics_sends_at_once_is_kept_in_portions() -> None:
-    """
-    A thousand at a time, so that others get their turn; the receipt is of all of them.
-    """
+    """A thousand at a time, so that others get their turn; the receipt is of all of them."""
     store = Store(export())
     receipt = await receiver(store).receive([*[event()] * 2001, *[event(profile={})] * 2])
 
@@ -267,9 +241,7 @@ async def test_no_events_are_nothing_to_keep() -> None:
 
 
 async def test_what_no_database_can_hold_is_taken_out_of_a_field() -> None:
-    """
-    The person is kept all the same.
-    """
+    """The person is kept all the same."""
     store = Store(export(fields={"city": "town", "score": "score"}))
     receipt = await receiver(store).receive(
         [event(profile={"email": ADA, "city": "Tu\x00rin\ud83d", "score": float("inf")})]
@@ -280,14 +252,10 @@ async def test_what_no_database_can_hold_is_taken_out_of_a_field() -> None:
 
 
 class TestAnotherReplica:
-    """
-    It has changed an export since this one has read them.
-    """
+    """It has changed an export since this one has read them."""
 
     async def test_changes_are_made_again_and_kept_once(self) -> None:
-        """
-        With the address field and the fields that were ordered, although there were two orders meanwhile.
-        """
+        """With the address field and the fields that were ordered, although there were two orders meanwhile."""
         store = Store(export(fields={"city": "town"}))
         store.changed = [[export(email_field="work_email")], [export(fields={"city": "place"})]]
         receipt = await receiver(store).receive([event()])
@@ -305,9 +273,7 @@ class TestAnotherReplica:
         assert (store.kept, store.unexported) == ([], [(AUDIENCE, "spring_buyers")])
 
     async def test_what_is_exported_by_now_is_kept(self) -> None:
-        """
-        And not counted as ignored.
-        """
+        """And not counted as ignored."""
         store = Store()
         store.changed = [[export()]]
         receipt = await receiver(store, auto_export=None).receive([event()])
@@ -316,9 +282,7 @@ class TestAnotherReplica:
         assert (len(store.kept), store.unexported) == (1, [])
 
     async def test_each_event_is_kept_or_counted_once(self) -> None:
-        """
-        One audience of two is exported, the other one is by the time that it is counted as ignored.
-        """
+        """One audience of two is exported, the other one is by the time that it is counted as ignored."""
         other = export(id=2, audience_id="other")
         store = Store(export())
         store.changed = [[export()], None, [export(), other]]
@@ -331,9 +295,7 @@ class TestAnotherReplica:
         assert store.unexported == [("third", "spring_buyers")]
 
     async def test_who_had_no_address_may_have_one(self) -> None:
-        """
-        In the field that was ordered since: nothing is rejected that should have been kept.
-        """
+        """In the field that was ordered since: nothing is rejected that should have been kept."""
         store = Store(export(email_field="work_email"))
         store.changed = [[export()]]
         receipt = await receiver(store).receive([event()])
@@ -351,8 +313,8 @@ class TestAnotherReplica:
         )
 
     async def test_it_is_seen_while_another_audience_is_started(self) -> None:
-        """
-        The start reads the exports anew; what was made of the earlier ones would go with the version of the new ones.
+        """The start reads the exports anew; what was made of the earlier ones would go with the version of the new
+        ones.
         """
         store = Store(export(fields={"city": "town"}))
         store.stored = (2, [export(fields={"city": "place"})])

@@ -1,6 +1,4 @@
-"""
-Each rule of the settings: one sentence that names the setting, and never its value.
-"""
+"""Each rule of the settings: one sentence that names the setting, and never its value."""
 
 import json
 from pathlib import Path
@@ -21,9 +19,7 @@ ENOUGH = {
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """
-    No setting from outside, and a folder without `.env`.
-    """
+    """No setting from outside, and a folder without `.env`."""
     for name in (*(name.upper() for name in Settings.model_fields), "SECRETS_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -95,9 +91,7 @@ class TestRules:
     def test_one_sentence_with_the_name_and_without_the_value(
         self, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], name: str
     ) -> None:
-        """
-        A wrong setting stops the start; what is said has no secret in it, and no trace behind it.
-        """
+        """A wrong setting stops the start; what is said has no secret in it, and no trace behind it."""
         put(monkeypatch, values)
         with pytest.raises(BadSettings) as caught:
             load_settings()
@@ -111,9 +105,7 @@ class TestRules:
         assert caught.value.__suppress_context__
 
     def test_defaults(self) -> None:
-        """
-        Nothing has to be set to read the settings; an empty variable is one that is not set.
-        """
+        """Nothing has to be set to read the settings; an empty variable is one that is not set."""
         settings = load_settings()
 
         assert settings.database_url == "sqlite:///data/lytics-sailthru.db"
@@ -126,9 +118,7 @@ class TestRules:
         assert settings.accounts() == {}
 
     def test_an_empty_variable_is_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        As `.env.example` has it, copied without being filled in.
-        """
+        """As `.env.example` has it, copied without being filled in."""
         put(monkeypatch, {"PORT": "", "SAILTHRU_API_KEY": "", "SAILTHRU_AUTHORIZATIONS": "", "SECRETS_DIR": ""})
         settings = load_settings()
 
@@ -144,17 +134,13 @@ class TestRules:
         ],
     )
     def test_base_urls(self, monkeypatch: pytest.MonkeyPatch, given: str, kept: str) -> None:
-        """
-        https, or this machine itself; a slash at the end does not matter.
-        """
+        """https, or this machine itself; a slash at the end does not matter."""
         put(monkeypatch, {"SAILTHRU_BASE_URL": given})
 
         assert load_settings().sailthru_base_url == kept
 
     def test_accounts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        `default` is that of SAILTHRU_API_KEY; one key at two hosts are two accounts.
-        """
+        """`default` is that of SAILTHRU_API_KEY; one key at two hosts are two accounts."""
         sandbox = {"api_key": "sesame-key", "api_secret": "sesame-secret", "base_url": "http://localhost:8001"}
         put(monkeypatch, ENOUGH | authorizations(shop=SHOP, sandbox=sandbox))
         accounts = load_settings().accounts()
@@ -164,9 +150,7 @@ class TestRules:
         assert accounts["sandbox"].base_url == "http://localhost:8001"
 
     def test_no_secret_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        Settings may be printed.
-        """
+        """Settings may be printed."""
         secrets = {"LYTICS_API_TOKEN": "sesame", "ERASURE_KEY": "sesame-sesame-sesame"}
         put(monkeypatch, ENOUGH | secrets | authorizations(shop=SHOP))
         settings = load_settings()
@@ -177,9 +161,7 @@ class TestRules:
 
 class TestTokens:
     def test_labels(self) -> None:
-        """
-        A token without a label is called by its place; empty places don't count.
-        """
+        """A token without a label is called by its place; empty places don't count."""
         settings = Settings.model_validate({"webhook_tokens": f" a:{TOKEN} ,, {OTHER},"})
 
         assert parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS") == {"a": TOKEN, "token-2": OTHER}
@@ -187,9 +169,7 @@ class TestTokens:
 
 class TestServing:
     def test_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        Two tokens and an account are all that is needed.
-        """
+        """Two tokens and an account are all that is needed."""
         put(monkeypatch, ENOUGH)
 
         load_settings().require_for_serving()
@@ -205,9 +185,7 @@ class TestServing:
     def test_what_it_can_not_do_without(
         self, monkeypatch: pytest.MonkeyPatch, missing: set[str], words: list[str]
     ) -> None:
-        """
-        The sentence says what to set, and how to come by it.
-        """
+        """The sentence says what to set, and how to come by it."""
         put(monkeypatch, {name: value for name, value in ENOUGH.items() if name not in missing})
         with pytest.raises(BadSettings) as caught:
             load_settings().require_for_serving()
@@ -216,9 +194,7 @@ class TestServing:
         assert "sesame" not in str(caught.value)
 
     def test_auto_export_needs_the_default_account(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        New audiences go to `default`; without one AUTO_EXPORT has to be switched off.
-        """
+        """New audiences go to `default`; without one AUTO_EXPORT has to be switched off."""
         tokens = {"WEBHOOK_TOKENS": TOKEN, "ADMIN_TOKENS": OTHER}
         put(monkeypatch, tokens | authorizations(shop=SHOP))
         with pytest.raises(BadSettings, match="AUTO_EXPORT=false"):
@@ -230,9 +206,7 @@ class TestServing:
 
 class TestCommands:
     def test_the_first_admin_token_is_all_they_need(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        On an operator's machine nothing else is set.
-        """
+        """On an operator's machine nothing else is set."""
         put(monkeypatch, {"ADMIN_TOKENS": f"mine:{TOKEN},{OTHER}"})
 
         assert load_settings().first_admin_token() == TOKEN
@@ -244,9 +218,7 @@ class TestCommands:
 
 class TestSources:
     def test_env_file(self, tmp_path: Path) -> None:
-        """
-        `.env` in the folder one is in; what nobody knows there is not ours.
-        """
+        """`.env` in the folder one is in; what nobody knows there is not ours."""
         (tmp_path / ".env").write_text(f"ADMIN_TOKENS=ops:{TOKEN}\nPORT=9000\nCOMPOSE_PROJECT_NAME=x\n")
         settings = load_settings()
 
@@ -254,9 +226,7 @@ class TestSources:
         assert settings.admin_tokens.get_secret_value() == f"ops:{TOKEN}"
 
     def test_the_environment_goes_before_files(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """
-        Environment, then `.env`, then SECRETS_DIR.
-        """
+        """Environment, then `.env`, then SECRETS_DIR."""
         secrets = tmp_path / "secrets"
         secrets.mkdir()
         for name in ("port", "host", "log_level"):
@@ -268,9 +238,7 @@ class TestSources:
         assert (settings.port, settings.host, settings.log_level) == (3, "env-file", "ERROR")
 
     def test_secrets_from_files(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """
-        A file for each secret, named as the setting; the line's end is not part of it.
-        """
+        """A file for each secret, named as the setting; the line's end is not part of it."""
         for name, value in ENOUGH.items():
             (tmp_path / name.lower()).write_text(f"{value}\n")
         monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
@@ -280,17 +248,13 @@ class TestSources:
         assert settings.accounts()["default"].api_secret == "sesame-secret"
 
     def test_secrets_dir_must_be_a_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """
-        A mistyped folder is not the same as none.
-        """
+        """A mistyped folder is not the same as none."""
         monkeypatch.setenv("SECRETS_DIR", str(tmp_path / "nowhere"))
         with pytest.raises(BadSettings, match=r"^SECRETS_DIR names .*nowhere, which is no folder: .*\.$"):
             load_settings()
 
     def test_overrides_go_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """
-        What the program itself says counts most.
-        """
+        """What the program itself says counts most."""
         put(monkeypatch, {"PORT": "3"})
 
         assert load_settings({"port": 4}).port == 4

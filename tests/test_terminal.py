@@ -1,6 +1,4 @@
-"""
-On a terminal: questions, a sign of life. In a pipe: lines as long as they are.
-"""
+"""On a terminal: questions, a sign of life. In a pipe: lines as long as they are."""
 
 import os
 import pty
@@ -25,9 +23,7 @@ PATIENCE_SECONDS = 30
 
 @dataclass
 class Terminal:
-    """
-    A real one, with a program on it.
-    """
+    """A real one, with a program on it."""
 
     screen: int
     program: "subprocess.Popen[str]"
@@ -44,18 +40,14 @@ class Terminal:
         os.write(self.screen, keys.encode())
 
     def end(self) -> tuple[int, str]:
-        """
-        The exit code, and what went to standard output, which is a pipe.
-        """
+        """The exit code, and what went to standard output, which is a pipe."""
         out, _ = self.program.communicate(timeout=PATIENCE_SECONDS)
         return self.program.returncode, out
 
 
 @contextmanager
 def on_a_terminal(folder: Path, code: str) -> Iterator[Terminal]:
-    """
-    Runs some lines of Python with a terminal for standard input and standard error.
-    """
+    """Runs some lines of Python with a terminal for standard input and standard error."""
     screen, program_side = pty.openpty()
     program = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -91,9 +83,7 @@ typer.run(run)
     ("keys", "code", "out"), [("y\n", 0, "done\n"), ("n\n", 1, ""), ("\n", 1, ""), ("\x04", 1, "")]
 )
 def test_a_question_is_asked_and_only_yes_is_yes(tmp_path: Path, keys: str, code: int, out: str) -> None:
-    """
-    On standard error, so that standard output has the answer alone; the end of the input is no.
-    """
+    """On standard error, so that standard output has the answer alone; the end of the input is no."""
     with on_a_terminal(tmp_path, ASKING) as screen:
         screen.wait_for("Stop it? [y/N]")
         screen.type(keys)
@@ -130,9 +120,7 @@ def test_what_is_quick_shows_none(tmp_path: Path) -> None:
 
 
 def test_in_a_pipe_there_is_no_sign_of_life(tmp_path: Path) -> None:
-    """
-    Nobody looks at it.
-    """
+    """Nobody looks at it."""
     code = "import time\nfrom app.terminal import waiting\nwith waiting('Waiting for it'):\n    time.sleep(1.5)\n"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
@@ -156,9 +144,7 @@ print("done")
 
 
 def test_a_bar_moves_on_a_terminal(tmp_path: Path) -> None:
-    """
-    On standard error; what it shows steers no terminal, is no markup, and stands there in the end.
-    """
+    """On standard error; what it shows steers no terminal, is no markup, and stands there in the end."""
     with on_a_terminal(tmp_path, MOVING) as screen:
         screen.wait_for("0 read")
         screen.type("\n")
@@ -174,9 +160,7 @@ def test_a_bar_moves_on_a_terminal(tmp_path: Path) -> None:
 def test_a_bar_in_a_pipe_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    What is said is said at once; a quiet one says nothing.
-    """
+    """What is said is said at once; a quiet one says nothing."""
     for every, is_quiet in ((60.0, False), (0.0, False), (0.0, True)):
         monkeypatch.setattr(terminal, "LINE_EVERY_SECONDS", every)
         with Bar(is_quiet=is_quiet) as bar:
@@ -188,9 +172,7 @@ def test_a_bar_in_a_pipe_is_a_line_now_and_then(
 
 
 def test_in_a_pipe_nothing_is_wrapped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Lines are for grep.
-    """
+    """Lines are for grep."""
     monkeypatch.delenv("COLUMNS", raising=False)
     long = "word " * 100
     say(long.strip())
@@ -228,12 +210,12 @@ def test_what_could_steer_a_terminal_is_replaced(value: object, text: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("told", "shown"),
+    ("confirmed", "shown"),
     [
         (None, "-"),
         ("2026-11-25T12:00:03.123456Z", "2026-11-25 12:00:03"),
         ("2026-11-25T14:00:03+02:00", "2026-11-25 12:00:03"),
     ],
 )
-def test_moments_are_in_utc(told: str | None, shown: str) -> None:
-    assert moment(told) == shown
+def test_moments_are_in_utc(confirmed: str | None, shown: str) -> None:
+    assert moment(confirmed) == shown

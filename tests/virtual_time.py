@@ -1,6 +1,4 @@
-"""
-An event loop whose time jumps to the next timer as soon as nothing else is ready: hours pass in moments.
-"""
+"""An event loop whose time jumps to the next timer as soon as nothing else is ready: hours pass in moments."""
 
 import asyncio
 import selectors
@@ -16,15 +14,11 @@ MOST_TURNS = 100_000
 
 
 class StandsStill(Exception):
-    """
-    Something goes round without end.
-    """
+    """Something goes round without end."""
 
 
 class _Selector(selectors.SelectSelector):
-    """
-    Sleeps by moving the loop's time; but while something outside is waited for, which takes real time, it waits.
-    """
+    """Sleeps by moving the loop's time; but while something outside is waited for, which takes real time, it waits."""
 
     slept = 0.0
     waits_for = 0
@@ -47,8 +41,7 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """
-    Its time begins at 0. Nothing in it may wait for a thread or another process, but within `outside`.
+    """Its time begins at 0. Nothing in it may wait for a thread or another process, but within `outside`.
 
     Raises:
         StandsStill: tasks keep each other busy for good at one moment; its note says where each of them is.
@@ -70,9 +63,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """
-        Time stands still while something outside of the loop is waited for.
-        """
+        """Time stands still while something outside of the loop is waited for."""
         self._sleeper.waits_for += 1
         try:
             yield
@@ -81,25 +72,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def whereabouts(loop: asyncio.AbstractEventLoop) -> list[str]:
-    """
-    Where each task stands, to be told when something went wrong.
-    """
+    """Where each task stands, to be told when something went wrong."""
     frames = [frame for task in asyncio.all_tasks(loop) for frame in task.get_stack()]
     return sorted(f"{Path(f.f_code.co_filename).name}:{f.f_lineno} {f.f_code.co_name}" for f in frames)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """
-    The result of the work.
-    """
+    """The result of the work."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(work)
 
 
 class LoopClock:
-    """
-    The wall clock of such a loop: shows `start` when the loop's time is 0.
-    """
+    """The wall clock of such a loop: shows `start` when the loop's time is 0."""
 
     def __init__(self, start: datetime) -> None:
         self.start = start

@@ -1,5 +1,4 @@
-"""
-The whole service in a time that jumps: real doors, store, worker and client, both sandboxes at the other ends.
+"""The whole service in a time that jumps: real doors, store, worker and client, both sandboxes at the other ends.
 
 Everything runs on one event loop in one thread, so that hours pass in moments and, on SQLite, a run is repeatable: its
 calls are made on the loop itself, not on the driver's thread. While PostgreSQL works, time stands. A process can die
@@ -27,14 +26,15 @@ import structlog
 from fastapi import FastAPI
 from sqlalchemy import Connection
 
-from app import backfill_loop, main
+from app import main
+from app.backfills import loop as backfill_loop
 from app.domain.errors import StoreUnavailable
-from app.main import Outside, Service, create_app
+from app.main import Environment, Service, create_app
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import Access, SailthruSandbox
-from app.store import differences
-from app.store.engine import Database
+from app.store.database import sqlite
+from app.store.database.engine import Database
 from tests.factories import NOON
 from tests.places import PLACE
 from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, HOOK, LYTICS_TOKEN, WEBHOOK_TOKEN, settings
@@ -46,15 +46,11 @@ OUR_SANDBOX = str(Path("app") / "sandbox")
 
 
 class Died(Exception):
-    """
-    The process ended before it answered.
-    """
+    """The process ended before it answered."""
 
 
 class _OnTheLoop(Executor):
-    """
-    In place of the store's threads: what is handed in is done at once, and the result comes with a later turn.
-    """
+    """In place of the store's threads: what is handed in is done at once, and the result comes with a later turn."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -68,9 +64,7 @@ class _OnTheLoop(Executor):
 
 
 class _Life:
-    """
-    One process: from its start to its end, which may be after any commit.
-    """
+    """One process: from its start to its end, which may be after any commit."""
 
     def __init__(self, loses_store: Callable[[], bool]) -> None:
         self.loses_store = loses_store
@@ -79,9 +73,7 @@ class _Life:
         self.transactions: set[asyncio.Task[Any]] = set()
 
     async def in_time_that_stands(self, transaction: Coroutine[Any, Any, T]) -> T:
-        """
-        Its result; the other end of a database's connection knows no virtual time.
-        """
+        """Its result; the other end of a database's connection knows no virtual time."""
         task = asyncio.create_task(_outside(transaction))
         self.transactions.add(task)
         task.add_done_callback(self.transactions.discard)
@@ -92,9 +84,8 @@ class _Life:
             raise asyncio.CancelledError
 
     def reach_store(self) -> None:
-        """
-        Raises:
-            StoreUnavailable: this time it can't be reached; or its answer is lost, where it was asked before.
+        """Raises:
+        StoreUnavailable: this time it can't be reached; or its answer is lost, where it was asked before.
         """
         if self.loses_store():
             raise StoreUnavailable("The test has cut the connection.")
@@ -107,9 +98,7 @@ class _Life:
         self.check()
 
     async def end(self) -> None:
-        """
-        Every task stops where it is.
-        """
+        """Every task stops where it is."""
         self.over.set()
         await self._transactions_end()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and not _is_sandbox(task)]
@@ -118,17 +107,14 @@ class _Life:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _transactions_end(self) -> None:
-        """
-        What the database has begun it ends by itself, whoever has died; nobody hears of it.
-        """
+        """What the database has begun it ends by itself, whoever has died; nobody hears of it."""
         while under_way := [transaction for transaction in self.transactions if not transaction.done()]:
             await asyncio.wait(under_way)
 
 
 @dataclass
 class World:
-    """
-    Use it as `with World(folder) as world: world.run(world.send(...))`.
+    """Use it as `with World(folder) as world: world.run(world.send(...))`.
 
     Args:
         folder: where the database lies.
@@ -157,9 +143,9 @@ class World:
     joins_repeated: float = 0
     store_lost: float = 0
     deaths: int = 0
-    told: list[dict[str, Any]] | None = None
+    confirmed: list[dict[str, Any]] | None = None
     is_quiet: bool = True
-    told_at: list[datetime] = field(default_factory=list)
+    confirmed_at: list[datetime] = field(default_factory=list)
     signatures: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -185,16 +171,13 @@ class World:
             self._patches.__exit__(None, None, None)
 
     def account(self) -> dict[str, Any]:
-        """
-        What Sailthru has seen, without the single calls.
-        """
+        """What Sailthru has seen, without the single calls."""
         state: Any = self.sailthru.state(with_log=False)
         account: dict[str, Any] = state["accounts"][API_KEY]
         return account
 
     async def sleep(self, seconds: float) -> None:
-        """
-        Let time pass.
+        """Let time pass.
 
         Raises:
             Died: the process ended in it.
@@ -202,26 +185,19 @@ class World:
         await self._alive(asyncio.sleep(seconds))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """
-        The result of the work, in no time.
-        """
+        """The result of the work, in no time."""
         return self._runner.run(work)
 
     def real_clock(self) -> datetime:
-        """
-        The time as it is.
-        """
+        """The time as it is."""
         return NOON + timedelta(seconds=self._runner.get_loop().time())
 
     def clock(self) -> datetime:
-        """
-        The service's clock, which `step` sets wrong.
-        """
+        """The service's clock, which `step` sets wrong."""
         return self.real_clock() + self.step
 
     async def send(self, body: object) -> httpx.Response:
-        """
-        A webhook's answer.
+        """A webhook's answer.
 
         Raises:
             Died: the process ended before it answered.
@@ -229,40 +205,30 @@ class World:
         return await self._alive(self.http.post(HOOK, json=body, headers={"Authorization": WEBHOOK_TOKEN}))
 
     async def admin(self, path: str, *, method: str = "GET", json: object = None) -> Any:
-        """
-        What our own API answers to an operator.
-        """
+        """What our own API answers to an operator."""
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         answer = await self._alive(self.http.request(method, path, headers=headers, json=json))
         assert answer.is_success, answer.text
         return answer.json()
 
     async def metrics(self) -> str:
-        """
-        Prometheus' text.
-        """
+        """Prometheus' text."""
         answer = await self.http.get("/metrics", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
         return answer.text
 
     async def export(self, fields: dict[str, str]) -> None:
-        """
-        Start the export of the first audience before anybody has entered it, and wait for its list.
-        """
+        """Start the export of the first audience before anybody has entered it, and wait for its list."""
         audience = self.audiences[0]
         await self.service.exports.start(audience.id, audience_slug=audience.slug, account="default", fields=fields)
         self.service.exports_changed()
         await self.work_until_told()
 
     async def look(self, work: Callable[[Connection], T]) -> T:
-        """
-        What is stored, also of a process that has died.
-        """
+        """What is stored, also of a process that has died."""
         return await _outside(_read(self.service.database, work))
 
     async def counts(self) -> dict[str, int]:
-        """
-        The counts of all exports together.
-        """
+        """The counts of all exports together."""
         total: dict[str, int] = {}
         for export in (await self.admin("/exports"))["items"]:
             for name, count in export["counts"].items():
@@ -270,9 +236,7 @@ class World:
         return total
 
     async def work_until(self, holds: Callable[[], Coroutine[Any, Any, bool]], *, patience: timedelta) -> None:
-        """
-        Let time pass until something holds.
-        """
+        """Let time pass until something holds."""
         ends = self.real_clock() + patience
         pause = 1.0
         while not await holds():
@@ -282,9 +246,7 @@ class World:
             pause = min(2 * pause, 600.0)
 
     async def work_until_told(self, *, patience: timedelta = timedelta(days=8)) -> None:
-        """
-        Let time pass until nothing is pending.
-        """
+        """Let time pass until nothing is pending."""
 
         async def is_told() -> bool:
             exports = (await self.admin("/exports"))["items"]
@@ -303,15 +265,11 @@ class World:
         }
 
     async def die(self) -> None:
-        """
-        Kill -9 now, and start the next process.
-        """
+        """Kill -9 now, and start the next process."""
         await self.start_again()
 
     async def start_again(self) -> None:
-        """
-        Throw away what is left of a process that died, and start the next on what it had committed.
-        """
+        """Throw away what is left of a process that died, and start the next on what it had committed."""
         self.deaths += 1
         # A process that does not find it at its start is started again.
         self.store_lost = 0
@@ -348,7 +306,7 @@ class World:
 
     async def _start(self) -> None:
         self.life = _Life(lambda: self.store_lost > 0 and self.dice.random() < self.store_lost)
-        outside = Outside(
+        outside = Environment(
             clock=self.clock,
             draw=self.dice.random,
             sailthru=lambda _: _Tap(self),
@@ -375,9 +333,7 @@ class World:
         self.sailthru.reset()
 
     def note(self) -> None:
-        """
-        Take over what the process counted, which dies with it.
-        """
+        """Take over what the process counted, which dies with it."""
         name = "lytics_sailthru_joins_repeated_after_unknown_total"
         value = self.service.meter.registry.get_sample_value(name, {"account": "default"})
         self.joins_repeated += value or 0
@@ -424,7 +380,7 @@ async def _close_in_time_that_stands(self: Database) -> None:
 @contextmanager
 def _patches() -> Iterator[None]:
     with (
-        mock.patch.object(differences, "ThreadPoolExecutor", _OnTheLoop),
+        mock.patch.object(sqlite, "ThreadPoolExecutor", _OnTheLoop),
         mock.patch.object(Database, "write", _write_while_alive),
         mock.patch.object(Database, "change", _change_while_alive),
         mock.patch.object(Database, "read", _read_while_alive),
@@ -433,27 +389,25 @@ def _patches() -> Iterator[None]:
         mock.patch.multiple(main, LOOK_FOR_DUE=SELDOM, LOOK_FOR_ORDERS=SELDOM, LOOK_AT_ACCOUNTS=SELDOM),
         mock.patch.object(backfill_loop, "LOOK_EVERY", SELDOM),
         # It listens at all times, and its connection knows no virtual time.
-        mock.patch.object(Database, "doorbell", return_value=None),
+        mock.patch.object(Database, "notifications", return_value=None),
     ):
         yield
 
 
 class _Tap(httpx.ASGITransport):
-    """
-    Writes down what is told of people.
-    """
+    """Writes down what is told of people."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.sailthru)
         self._world = world
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if self._world.told is not None:
+        if self._world.confirmed is not None:
             fields = parse_qs(request.content.decode() or request.url.query.decode())
             self._world.signatures += fields["sig"]
             if (request.method, request.url.path) == ("POST", "/user"):
-                self._world.told.append(json.loads(fields["json"][0]))
-                self._world.told_at.append(self._world.real_clock())
+                self._world.confirmed.append(json.loads(fields["json"][0]))
+                self._world.confirmed_at.append(self._world.real_clock())
         return await super().handle_async_request(request)
 
 

@@ -1,6 +1,4 @@
-"""
-Checks everything that the service needs, each once, all at the same time, and without changing anything.
-"""
+"""Checks everything that the service needs, each once, all at the same time, and without changing anything."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,8 +14,7 @@ from app.settings import DEFAULT_ACCOUNT, Settings
 
 
 async def check(load: Callable[[], Settings]) -> list[Finding]:
-    """
-    How everything stands.
+    """How everything stands.
 
     Args:
         load: reads the settings; where they can't be read, there is nothing more to ask.

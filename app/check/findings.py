@@ -1,6 +1,4 @@
-"""
-Finding: how one thing stands that was checked.
-"""
+"""Finding: how one thing stands that was checked."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,9 +7,7 @@ SETTINGS = "settings"
 
 
 class Mark(StrEnum):
-    """
-    With a warning the service runs, but maybe not as meant.
-    """
+    """With a warning the service runs, but maybe not as meant."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,8 +16,7 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """
-    One thing that was checked.
+    """One thing that was checked.
 
     Args:
         about: what it is.

@@ -1,6 +1,4 @@
-"""
-Checks the Lytics account: its token, and the right to read audiences.
-"""
+"""Checks the Lytics account: its token, and the right to read audiences."""
 
 from datetime import timedelta
 
@@ -16,9 +14,7 @@ TIMEOUT = timedelta(seconds=15)
 
 
 async def check_lytics(token: str | None, base_url: str) -> Finding:
-    """
-    How the account of a token stands.
-    """
+    """How the account of a token stands."""
     if token is None:
         return Finding(
             LYTICS,

@@ -1,6 +1,4 @@
-"""
-Tells what was found: a line for each thing, or JSON, and an exit code.
-"""
+"""Tells what was found: a line for each thing, or JSON, and an exit code."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +14,7 @@ SIGNS: Mapping[Mark, tuple[str, str]] = MappingProxyType(
 
 
 def show(findings: Sequence[Finding]) -> None:
-    """
-    On standard output, each with its mark, what happened and what to do.
-    """
+    """On standard output, each with its mark, what happened and what to do."""
     width = max(len(one.about) for one in findings)
     for one in findings:
         sign, style = SIGNS[one.mark]
@@ -27,15 +23,11 @@ def show(findings: Sequence[Finding]) -> None:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """
-    `ok`, and each finding with `about`, `mark` (`ok`, `warning` or `failed`), `happened` and `next_step`.
-    """
+    """`ok`, and each finding with `about`, `mark` (`ok`, `warning` or `failed`), `happened` and `next_step`."""
     return json.dumps({"ok": exit_code(findings) == 0, "findings": [asdict(one) for one in findings]}, indent=2)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """
-    0 if the service could run, 1 if something failed, 2 if it is the settings.
-    """
+    """0 if the service could run, 1 if something failed, 2 if it is the settings."""
     failed = {one.about for one in findings if one.mark is Mark.FAILED}
     return (2 if SETTINGS in failed else 1) if failed else 0

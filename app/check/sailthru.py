@@ -1,5 +1,5 @@
-"""
-Checks one Sailthru account: its key and secret, this machine's address, and the right to read what the service reads.
+"""Checks one Sailthru account: its key and secret, this machine's address, and the right to read what the service
+reads.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from app.check.findings import Finding, Mark
 from app.check.unanswered import why_unanswered
 from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, Permanent, UnknownList
-from app.domain.explain import explain
+from app.explain.codes import explain
 from app.sailthru.client import SailthruClient
 from app.sailthru.protocol import USER_NOT_FOUND, Credentials
 
@@ -30,9 +30,7 @@ _PAGE = "My Sailthru > Settings > Setup > API & Postbacks"
 
 
 class Names(NamedTuple):
-    """
-    The settings that an account comes from, in words.
-    """
+    """The settings that an account comes from, in words."""
 
     key: str
     secret: str
@@ -40,8 +38,7 @@ class Names(NamedTuple):
 
 
 async def check_sailthru(label: str, credentials: Credentials, names: Names, within: timedelta) -> Finding:
-    """
-    How the account of a label stands.
+    """How the account of a label stands.
 
     Args:
         within: how long each of its answers may take.
@@ -66,9 +63,7 @@ async def check_sailthru(label: str, credentials: Credentials, names: Names, wit
 
 
 def _refused(error: CallFailed, endpoint: str, names: Names) -> tuple[str, str] | None:
-    """
-    What happened and what to do next, where Sailthru said what it refuses; else None.
-    """
+    """What happened and what to do next, where Sailthru said what it refuses; else None."""
     happened = explain(str(error.code)).happened
     if isinstance(error, CredentialsRefused):
         match error.code:

@@ -1,22 +1,18 @@
-"""
-Checks the database that DATABASE_URL names, without changing anything in it or beside it.
-"""
+"""Checks the database that DATABASE_URL names, without changing anything in it or beside it."""
 
 import asyncio
 
 from app.check.findings import SETTINGS, Finding, Mark
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings
-from app.store.inspection import Inspection, UnusableStore, inspect, is_file
-from app.store.server_inspection import ServerInspection, inspect_server
+from app.store.moving.inspection import Inspection, UnusableStore, inspect, is_file
+from app.store.moving.server_inspection import ServerInspection, inspect_server
 
 STORE = "store"
 
 
 async def check_store(url: str, erasure_key: str | None) -> Finding:
-    """
-    How the database stands. That a service runs with it is no fault.
-    """
+    """How the database stands. That a service runs with it is no fault."""
     digests = None if erasure_key is None else Digests(erasure_key)
     try:
         if is_file(url):

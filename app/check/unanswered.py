@@ -1,6 +1,4 @@
-"""
-What it means, in words, that one of the two ends gave no answer that says what is wrong.
-"""
+"""What it means, in words, that one of the two ends gave no answer that says what is wrong."""
 
 from datetime import timedelta
 from http import HTTPStatus
@@ -13,8 +11,7 @@ _LATER = "Try again in some minutes; if it lasts, ask its support."
 
 
 def why_unanswered(error: AppError, *, base_url: str, setting: str, within: timedelta) -> tuple[str, str]:
-    """
-    What happened and what to do next, each a sentence.
+    """What happened and what to do next, each a sentence.
 
     Args:
         error: of a call that was neither understood and refused, nor refused for its credentials.

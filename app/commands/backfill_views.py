@@ -1,6 +1,4 @@
-"""
-Backfills as people read them.
-"""
+"""Backfills as people read them."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,16 +12,12 @@ View = Mapping[str, Any]
 
 
 def title(export: View, backfill: View) -> str:
-    """
-    What it is, its number, and whose it is.
-    """
+    """What it is, its number, and whose it is."""
     return f"{'Dry run' if backfill['dry_run'] else 'Backfill'} {backfill['id']} of {export_views.title(export)}"
 
 
 def facts(backfill: View) -> list[str]:
-    """
-    How far it has come, beside or in place of a bar.
-    """
+    """How far it has come, beside or in place of a bar."""
     rate, eta, total = backfill["rate"], backfill["eta_seconds"], backfill["total"]
     counted = f"{backfill['scanned']:,} read" if total is None else f"{backfill['scanned']:,} of {total:,}"
     found = [counted]
@@ -35,9 +29,7 @@ def facts(backfill: View) -> list[str]:
 
 
 def show_end(export: View, backfill: View) -> None:
-    """
-    How it ended, and what became of everybody whom it found.
-    """
+    """How it ended, and what became of everybody whom it found."""
     terminal.say(f"{title(export, backfill)} is {backfill['state']}. Read: {backfill['scanned']:,}.")
     if backfill["reason"]:
         terminal.say(backfill["reason"])
@@ -52,9 +44,7 @@ def show_end(export: View, backfill: View) -> None:
 
 
 def show_waiting(export: View) -> None:
-    """
-    How many changes of an export Sailthru has yet to be told.
-    """
+    """How many changes of an export Sailthru has yet to be told."""
     pending = export["counts"]["pending"]
     if pending:
         terminal.say(f"Still to be told: {pending:,}. export show {export['id']} says how many are left.")
@@ -63,24 +53,19 @@ def show_waiting(export: View) -> None:
 
 
 def show_begun(export: View, backfill: View) -> None:
-    """
-    One that nobody follows.
-    """
+    """One that nobody follows."""
     terminal.say(f"{title(export, backfill)} is {backfill['state']}. {how_to_go_on(backfill)}")
 
 
 def how_to_go_on(backfill: View) -> str:
-    """
-    The commands to follow a backfill and to end it.
-    """
+    """The commands to follow a backfill and to end it."""
     command = f"export backfill {backfill['export_id']}"
     dry = " --dry-run" if backfill["dry_run"] else ""
     return f"To follow it: {command}{dry}. To end it: {command} --cancel."
 
 
 def question(export: View, size: int | None) -> str:
-    """
-    What is to be asked before everybody is brought over.
+    """What is to be asked before everybody is brought over.
 
     Args:
         size: of the audience; None where Lytics does not say.

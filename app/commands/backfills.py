@@ -1,6 +1,4 @@
-"""
-`export backfill`: bring over who is in an audience now, and follow that to its end.
-"""
+"""`export backfill`: bring over who is in an audience now, and follow that to its end."""
 
 import time
 from collections.abc import Mapping
@@ -35,8 +33,7 @@ def backfill(
     yes: Yes = False,
     as_json: AsJSON = False,
 ) -> None:
-    """
-    Bring over who is in the audience now: a flow starts for each who joins the list by it.
+    """Bring over who is in the audience now: a flow starts for each who joins the list by it.
 
     One that is under way already is followed. Exit code 0 once it is completed, 1 if it fails or is cancelled.
     """
@@ -60,8 +57,7 @@ def backfill(
 
 
 def follow(service: Service, backfill: View, *, is_quiet: bool) -> Answer:
-    """
-    The backfill at its end. Until then shows how far it is; it goes on in the service, whatever happens here.
+    """The backfill at its end. Until then shows how far it is; it goes on in the service, whatever happens here.
 
     Raises:
         Exit: 130 if somebody would not wait; it says how to go on.
@@ -79,25 +75,19 @@ def follow(service: Service, backfill: View, *, is_quiet: bool) -> Answer:
 
 
 def show_end(service: Service, export: View, backfill: View) -> None:
-    """
-    How a backfill ended, and how many wait to be told.
-    """
+    """How a backfill ended, and how many wait to be told."""
     views.show_end(export, backfill)
     if not backfill["dry_run"]:
         views.show_waiting(service.get(f"/exports/{export['id']}").data)
 
 
 def exit_code(backfill: View) -> int:
-    """
-    0 for a backfill that reached its end, else 1.
-    """
+    """0 for a backfill that reached its end, else 1."""
     return 0 if backfill["state"] == BackfillState.COMPLETED else 1
 
 
 def audience_size(service: Service, audience_id: str) -> int | None:
-    """
-    How many people are in an audience; None where Lytics does not say.
-    """
+    """How many people are in an audience; None where Lytics does not say."""
     sizes = {one["id"]: one["size"] for one in service.get("/lytics/audiences").data["items"]}
     return sizes.get(audience_id)
 

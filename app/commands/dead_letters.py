@@ -1,6 +1,4 @@
-"""
-`redrive`: let dead letters be told again.
-"""
+"""`redrive`: let dead letters be told again."""
 
 from typing import Annotated
 
@@ -23,8 +21,7 @@ def redrive(
     yes: Yes = False,
     as_json: AsJSON = False,
 ) -> None:
-    """
-    Tell Sailthru again what was given up: those to which all that is said applies, or --all.
+    """Tell Sailthru again what was given up: those to which all that is said applies, or --all.
 
     Counts them first, and asks.
     """

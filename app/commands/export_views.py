@@ -1,6 +1,4 @@
-"""
-Exports as people read them.
-"""
+"""Exports as people read them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,17 +17,13 @@ WOULD = {
 
 
 def title(export: View) -> str:
-    """
-    Number and list; before it has one, what is known of the audience.
-    """
+    """Number and list; before it has one, what is known of the audience."""
     audience = export["audience"]
     return f"export {export['id']}, {export['list'] or audience['name'] or audience['slug'] or audience['id']}"
 
 
 def show_all(exports: View) -> None:
-    """
-    A line for each export, why one does not run, and whose events are ignored.
-    """
+    """A line for each export, why one does not run, and whose events are ignored."""
     items, unexported = exports["items"], exports["unexported"]
     if items:
         terminal.show_table(
@@ -65,9 +59,7 @@ def show_all(exports: View) -> None:
 
 
 def show_one(export: View) -> None:
-    """
-    All that is known of one export, a line for each fact.
-    """
+    """All that is known of one export, a line for each fact."""
     audience, counts, freshness = export["audience"], export["counts"], export.get("freshness")
     facts = [
         ("export", export["id"]),
@@ -90,18 +82,14 @@ def show_one(export: View) -> None:
 
 
 def show_state(export: View) -> None:
-    """
-    How an export stands now that it was changed.
-    """
+    """How an export stands now that it was changed."""
     terminal.say(_sentence(f"{title(export)} is {export['state']}."))
     if export["reason"]:
         terminal.say(export["reason"])
 
 
 def show_started(answer: View) -> None:
-    """
-    The export that was started or changed, and what there is to know about it.
-    """
+    """The export that was started or changed, and what there is to know about it."""
     export = answer["export"]
     show_state(export)
     if export["list_ready"] and export["state"] == "paused":
@@ -112,8 +100,7 @@ def show_started(answer: View) -> None:
 
 
 def show_preview(answer: View, *, flows_at_most: int | None = None) -> None:
-    """
-    What a start would do.
+    """What a start would do.
 
     Args:
         flows_at_most: how many may start, where everybody in the audience would be brought over; None where nobody

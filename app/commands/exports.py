@@ -1,6 +1,4 @@
-"""
-`export`: start, list, show, name, pause, resume and stop the exports of a running service.
-"""
+"""`export`: start, list, show, name, pause, resume and stop the exports of a running service."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -57,8 +55,7 @@ def start(
     preview: Preview = False,
     as_json: AsJSON = False,
 ) -> None:
-    """
-    Export an audience: make its list at once, and keep it from now on.
+    """Export an audience: make its list at once, and keep it from now on.
 
     A second time changes the fields of the same export, or lets it run again if it was stopped.
     """
@@ -89,9 +86,7 @@ def start(
 
 @app.command("list")
 def list_(context: typer.Context, *, as_json: AsJSON = False) -> None:
-    """
-    All exports and how they stand, and the audiences whose events nobody exports.
-    """
+    """All exports and how they stand, and the audiences whose events nobody exports."""
     with service_of(context) as service:
         answer = service.get("/exports")
     if as_json:
@@ -102,9 +97,7 @@ def list_(context: typer.Context, *, as_json: AsJSON = False) -> None:
 
 @app.command()
 def show(context: typer.Context, export: Reference, *, as_json: AsJSON = False) -> None:
-    """
-    All that is known of one export.
-    """
+    """All that is known of one export."""
     with service_of(context) as service:
         answer = service.get(f"/exports/{find_export(service, export)['id']}")
     if as_json:
@@ -121,33 +114,25 @@ def name(
     *,
     as_json: AsJSON = False,
 ) -> None:
-    """
-    Name an export whose audience's name Lytics did not tell, or whose list another export has.
-    """
+    """Name an export whose audience's name Lytics did not tell, or whose list another export has."""
     _change(context, export, {"name": audience_name}, as_json=as_json)
 
 
 @app.command()
 def pause(context: typer.Context, export: Reference, *, as_json: AsJSON = False) -> None:
-    """
-    Keep the changes of an export, and tell Sailthru none of them until it is resumed.
-    """
+    """Keep the changes of an export, and tell Sailthru none of them until it is resumed."""
     _change(context, export, {"state": "paused"}, as_json=as_json)
 
 
 @app.command()
 def resume(context: typer.Context, export: Reference, *, as_json: AsJSON = False) -> None:
-    """
-    Go on telling Sailthru, beginning with what was kept.
-    """
+    """Go on telling Sailthru, beginning with what was kept."""
     _change(context, export, {"state": "running"}, as_json=as_json)
 
 
 @app.command()
 def stop(context: typer.Context, export: Reference, *, yes: Yes = False, as_json: AsJSON = False) -> None:
-    """
-    End an export: its events are ignored from then on. The list in Sailthru stays as it is.
-    """
+    """End an export: its events are ignored from then on. The list in Sailthru stays as it is."""
     with service_of(context) as service:
         found = find_export(service, export)
         confirm(
@@ -163,8 +148,8 @@ def stop(context: typer.Context, export: Reference, *, yes: Yes = False, as_json
 
 
 def chosen_fields(options: Sequence[str]) -> list[str] | Mapping[str, str] | None:
-    """
-    What `--field` options choose: names, or names with the Sailthru var of each as soon as one has one; None for none.
+    """What `--field` options choose: names, or names with the Sailthru var of each as soon as one has one; None for
+    none.
 
     Raises:
         BadParameter: a name is missing, or stands twice.

@@ -1,6 +1,4 @@
-"""
-`member`: why is somebody (not) on a list?
-"""
+"""`member`: why is somebody (not) on a list?"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -22,9 +20,7 @@ def member(
     *,
     as_json: AsJSON = False,
 ) -> None:
-    """
-    One person: what is wanted on each list, what Sailthru was told, and what happened.
-    """
+    """One person: what is wanted on each list, what Sailthru was told, and what happened."""
     with service_of(context) as service:
         answer = service.get(f"/members/{quote(email, safe='')}")
     if as_json:
@@ -34,9 +30,7 @@ def member(
 
 
 def show(person: View) -> None:
-    """
-    The memberships, what to do where one was given up, and the timeline.
-    """
+    """The memberships, what to do where one was given up, and the timeline."""
     memberships, timeline = person["memberships"], person["timeline"]
     terminal.say(person["email"])
     if person["erased_at"] is not None:
@@ -45,15 +39,15 @@ def show(person: View) -> None:
         terminal.say("Nothing is known of this address.")
         return
     terminal.show_table(
-        ["export", "list", "account", "wanted", "told", "told at (UTC)", "state", "next call (UTC)"],
+        ["export", "list", "account", "desired", "confirmed", "confirmed at (UTC)", "state", "next call (UTC)"],
         [
             (
                 one["export_id"],
                 one["list"],
                 one["authorization"],
-                one["wanted"],
-                one["told"],
-                terminal.moment(one["told_at"]),
+                one["desired"],
+                one["confirmed"],
+                terminal.moment(one["confirmed_at"]),
                 one["state"],
                 terminal.moment(one["next_call_at"]),
             )

@@ -1,6 +1,4 @@
-"""
-The options that several commands share, and the question before something is changed.
-"""
+"""The options that several commands share, and the question before something is changed."""
 
 from typing import Annotated
 
@@ -18,8 +16,7 @@ Preview = Annotated[bool, typer.Option("--preview", help="Only tell what would b
 
 
 def confirm(question: str, *, is_confirmed: bool) -> None:
-    """
-    Goes on only with a yes: from the command line, or from whoever sits there.
+    """Goes on only with a yes: from the command line, or from whoever sits there.
 
     Raises:
         Exit: 2 where nobody can be asked, 1 if the answer is no.

@@ -1,6 +1,4 @@
-"""
-Which export somebody means: by its number, or by a name of its audience.
-"""
+"""Which export somebody means: by its number, or by a name of its audience."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,15 +10,12 @@ Export = Mapping[str, Any]
 
 
 def find_export(service: Service, reference: str) -> Export:
-    """
-    The export that is meant, as `GET /exports` tells it; see `choose`.
-    """
+    """The export that is meant, as `GET /exports` tells it; see `choose`."""
     return choose(service.get("/exports").data["items"], reference)
 
 
 def choose(exports: Sequence[Export], reference: str) -> Export:
-    """
-    The export of this id; else the only one whose audience has exactly this id, slug or name, or whose list has this
+    """The export of this id; else the only one whose audience has exactly this id, slug or name, or whose list has this
     name.
 
     Raises:

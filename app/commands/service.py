@@ -1,6 +1,4 @@
-"""
-One call to the running service: what is sent, and what each kind of answer means for a command.
-"""
+"""One call to the running service: what is sent, and what each kind of answer means for a command."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -25,8 +23,7 @@ JSONObject = dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """
-    What the service said.
+    """What the service said.
 
     Args:
         text: word for word, for scripts.
@@ -38,8 +35,7 @@ class Answer(NamedTuple):
 
 
 class Service:
-    """
-    A running service.
+    """A running service.
 
     Args:
         url: where it is; redirects are not followed, and no proxy of the environment is asked, since a token is sent.
@@ -61,16 +57,13 @@ class Service:
         )
 
     def get(self, path: str, *, is_quiet: bool = False) -> Answer:
-        """
-        What the service tells; see `call`.
-        """
+        """What the service tells; see `call`."""
         return self.call("GET", path, is_quiet=is_quiet)
 
     def call(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, is_quiet: bool = False
     ) -> Answer:
-        """
-        The answer to one call. While it takes long, that is shown, unless something else is on show already.
+        """The answer to one call. While it takes long, that is shown, unless something else is on show already.
 
         Raises:
             ServiceSaidNo: it answered with a problem.
@@ -87,21 +80,15 @@ class Service:
         raise failure
 
     def close(self) -> None:
-        """
-        Closes the connections.
-        """
+        """Closes the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
-        """
-        The service itself.
-        """
+        """The service itself."""
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """
-        Closes the connections.
-        """
+        """Closes the connections."""
         self.close()
 
     def _read(self, response: httpx.Response) -> Answer:
@@ -129,8 +116,7 @@ class Service:
 
 
 def service_of(context: typer.Context) -> Service:
-    """
-    The service that the settings name; a command closes it.
+    """The service that the settings name; a command closes it.
 
     Raises:
         BadSettings: they name none, or no token for it.
@@ -150,16 +136,12 @@ def _refusal(status: int, problem: JSONObject) -> ServiceSaidNo:
 
 
 def audience_line(audience: Mapping[str, object]) -> str:
-    """
-    An audience in one line: id, slug, and name where it has one.
-    """
+    """An audience in one line: id, slug, and name where it has one."""
     return "  ".join(str(audience[key]) for key in ("id", "slug", "name") if audience.get(key))
 
 
 def _option(name: str, value: object) -> str:
-    """
-    What a call takes in its body, as the command's option for it; None is any value.
-    """
+    """What a call takes in its body, as the command's option for it; None is any value."""
     return f"--{name.replace('_', '-')} {name.upper() if value is None else value}"
 
 

@@ -1,6 +1,4 @@
-"""
-A line of a person's timeline in plain words.
-"""
+"""A line of a person's timeline in plain words."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,9 +13,7 @@ VERDICTS = {
 
 
 def in_words(entry: Mapping[str, Any]) -> str:
-    """
-    What happened, in one sentence; an entry of a kind that is not known here as it came.
-    """
+    """What happened, in one sentence; an entry of a kind that is not known here as it came."""
     detail = entry["detail"]
     match entry["what"]:
         case "received":
@@ -49,12 +45,12 @@ def _received(entry: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
 
 
 def _called(detail: Mapping[str, Any]) -> str:
-    told = [
+    parts = [
         f"{word} {', '.join(detail[key])}"
         for key, word in (("join", "join"), ("leave", "leave"), ("vars", "set"))
         if detail.get(key)
     ]
-    what = "asked which lists the person is on" if detail.get("read") else f"called: {'; '.join(told)}"
+    what = "asked which lists the person is on" if detail.get("read") else f"called: {'; '.join(parts)}"
     return f"Sailthru is {what} (attempt {detail.get('attempt')})."
 
 

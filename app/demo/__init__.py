@@ -1,3 +1,1 @@
-"""
-The demo: a sandbox, the service, and sample traffic, as real processes over real HTTP.
-"""
+"""The demo: a sandbox, the service, and sample traffic, as real processes over real HTTP."""

@@ -1,6 +1,4 @@
-"""
-The demo's second part: who was in an audience before it is exported is brought over.
-"""
+"""The demo's second part: who was in an audience before it is exported is brought over."""
 
 import shlex
 import time
@@ -18,9 +16,7 @@ PEOPLE = 2000
 
 
 def play(stage: Stage, console: Console) -> bool:
-    """
-    Show a backfill by the command that an operator gives; returns whether the list is right in the end.
-    """
+    """Show a backfill by the command that an operator gives; returns whether the list is right in the end."""
     stage.tell_lytics("audiences", {"id": AUDIENCE_ID, "name": AUDIENCE})
     stage.tell_lytics("members", {"audience": AUDIENCE_ID, "generate": PEOPLE})
     words = ("export", "start", AUDIENCE, "--existing-users")
@@ -48,9 +44,7 @@ def play(stage: Stage, console: Console) -> bool:
 
 
 def _watch(stage: Stage, wanted: set[str], console: Console) -> set[str]:
-    """
-    Follow the list until it is as wanted; returns who is on it then, or when patience ends.
-    """
+    """Follow the list until it is as wanted; returns who is on it then, or when patience ends."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("people"))
     with Progress(*columns, console=console) as progress:

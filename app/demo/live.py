@@ -1,6 +1,4 @@
-"""
-The demo's first part: people enter and leave an audience, and the list follows.
-"""
+"""The demo's first part: people enter and leave an audience, and the list follows."""
 
 import time
 from datetime import UTC, datetime
@@ -19,9 +17,7 @@ NAMES = ("Ada", "Ben", "Cora", "Dan", "Eve", "Finn", "Gia", "Hal", "Ida", "Jon",
 
 
 def play(stage: Stage, people: int, console: Console) -> bool:
-    """
-    Show events going in and the list filling; returns whether it is right in the end.
-    """
+    """Show events going in and the list filling; returns whether it is right in the end."""
     console.print(f"\nThe audience [b]{SPRING_BUYERS.name}[/b] fills; each line is one webhook of Lytics:")
     wanted = _send_all(stage, people, console)
     console.print(f"\nThe list [b]{LIST}[/b] in Sailthru:")
@@ -42,9 +38,7 @@ def play(stage: Stage, people: int, console: Console) -> bool:
 
 
 def _send_all(stage: Stage, people: int, console: Console) -> set[str]:
-    """
-    Sends what happens in Lytics; returns who is in the audience then.
-    """
+    """Sends what happens in Lytics; returns who is in the audience then."""
     wanted: set[str] = set()
     auth = {"Authorization": f"Bearer {stage.webhook_token}"}
     with httpx.Client(base_url=stage.service, headers=auth) as lytics:
@@ -74,9 +68,7 @@ def _send(lytics: httpx.Client, body: dict[str, Any], what: str, console: Consol
 
 
 def _watch(stage: Stage, wanted: set[str], console: Console) -> set[str]:
-    """
-    Follow the list until it is as wanted; returns who is on it then, or when patience ends.
-    """
+    """Follow the list until it is as wanted; returns who is on it then, or when patience ends."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     seen: set[str] | None = None
     while True:

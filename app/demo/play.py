@@ -1,6 +1,4 @@
-"""
-The demo from beginning to end.
-"""
+"""The demo from beginning to end."""
 
 import shlex
 import sys
@@ -13,8 +11,7 @@ from app.demo.stage import PROGRAM, NotStarted, Stage, open_stage
 
 
 def run(*, people: int, is_once: bool) -> int:
-    """
-    Show events going in and lists filling; returns 0 when the lists are right, 1 when one is not.
+    """Show events going in and lists filling; returns 0 when the lists are right, 1 when one is not.
 
     Args:
         people: how many enter the first audience.
@@ -57,8 +54,6 @@ def _keep_open(stage: Stage, console: Console) -> None:
 
 
 def _program() -> str:
-    """
-    How this program was called, to be called so again.
-    """
+    """How this program was called, to be called so again."""
     called = sys.argv[0]
     return shlex.join(PROGRAM) if called.endswith("__main__.py") else shlex.quote(called)

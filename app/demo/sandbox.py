@@ -1,6 +1,4 @@
-"""
-The sandbox of both ends as a program of its own.
-"""
+"""The sandbox of both ends as a program of its own."""
 
 import asyncio
 import random
@@ -15,9 +13,7 @@ SAILTHRU_KEY, SAILTHRU_SECRET, LYTICS_TOKEN = "demo-key", "demo-secret", "demo-t
 
 
 def run_sandbox(host: str, sailthru_port: int, lytics_port: int, *, latency: float) -> None:
-    """
-    Run both sandboxes until a signal comes, and say where they are and what they take.
-    """
+    """Run both sandboxes until a signal comes, and say where they are and what they take."""
     sailthru = SailthruSandbox({SAILTHRU_KEY: SAILTHRU_SECRET}, latency=(latency, latency / 3), dice=random.Random())  # noqa: S311 - no secret
     lytics = LyticsSandbox(LYTICS_TOKEN)
 

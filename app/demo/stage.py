@@ -1,6 +1,4 @@
-"""
-The demo's processes: the sandbox and the service, started, looked at, and ended.
-"""
+"""The demo's processes: the sandbox and the service, started, looked at, and ended."""
 
 import os
 import secrets
@@ -26,37 +24,28 @@ PROGRAM = (sys.executable, "-m", "app")
 
 
 class NotStarted(Exception):
-    """
-    The service or the sandbox did not come up; the text is their log.
-    """
+    """The service or the sandbox did not come up; the text is their log."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """
-    A Sailthru account, as the sandbox shows it.
-    """
+    """A Sailthru account, as the sandbox shows it."""
 
     state: Mapping[str, Any]
 
     def members(self, list_name: str) -> set[str]:
-        """
-        Who is on a list.
-        """
+        """Who is on a list."""
         return set(self.state["lists"].get(list_name, ()))
 
     def joins(self, list_name: str) -> Counter[str]:
-        """
-        How often each person joined a list, and so how many flows started.
-        """
+        """How often each person joined a list, and so how many flows started."""
         events = self.state["lo_events"]
         return Counter(one["email"] for one in events if (one["entry"], one["list"]) == ("List Joined", list_name))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """
-    Where everything runs, and the tokens that open it.
+    """Where everything runs, and the tokens that open it.
 
     Args:
         folder: where it all happens; a .env for real accounts is not read there.
@@ -72,42 +61,31 @@ class Stage:
 
     @property
     def log(self) -> Path:
-        """
-        Where the service and the sandbox write theirs.
-        """
+        """Where the service and the sandbox write theirs."""
         return self.folder / "everything.log"
 
     def command(self, *words: str) -> int:
-        """
-        Runs one of the operators' commands, which speaks for itself; returns its exit code.
-        """
+        """Runs one of the operators' commands, which speaks for itself; returns its exit code."""
         env = {**os.environ, **self.for_commands()}
         return subprocess.run([*PROGRAM, *words], env=env, cwd=self.folder, check=False).returncode  # noqa: S603 - our own program
 
     def for_commands(self) -> dict[str, str]:
-        """
-        The settings that the operators' commands need.
-        """
+        """The settings that the operators' commands need."""
         return {"SERVICE_URL": self.service, "ADMIN_TOKENS": f"demo:{self.admin_token}"}
 
     def account(self) -> Account:
-        """
-        Sailthru's account as it stands.
-        """
+        """Sailthru's account as it stands."""
         state = httpx.get(f"{self.sailthru}/_sandbox/state", params={"log": "false"}).json()
         return Account(state["accounts"][SAILTHRU_KEY])
 
     def tell_lytics(self, door: str, wish: Mapping[str, object]) -> None:
-        """
-        Changes something in the sandbox of Lytics.
-        """
+        """Changes something in the sandbox of Lytics."""
         httpx.post(f"{self.lytics}/_sandbox/{door}", json=wish).raise_for_status()
 
 
 @contextmanager
 def open_stage() -> Iterator[Stage]:
-    """
-    The stage while everything runs; at the end nothing is left of it.
+    """The stage while everything runs; at the end nothing is left of it.
 
     Raises:
         NotStarted: it does not run.

@@ -1,3 +1,1 @@
-"""
-What is true without network, disk, clock or framework.
-"""
+"""What is true without network, disk, clock or framework."""

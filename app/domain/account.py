@@ -1,5 +1,4 @@
-"""
-Account: whether calls of one Sailthru account may leave, and what its failures mean for those who waited.
+"""Account: whether calls of one Sailthru account may leave, and what its failures mean for those who waited.
 
 A refused key or an outage is nobody's fault: the account pauses, one call at a time probes whether Sailthru answers
 again, and neither attempts nor the retry window of anybody are spent meanwhile.
@@ -14,7 +13,7 @@ from app.domain.errors import (
     CallFailed,
     CredentialsRefused,
     OutcomeUnknown,
-    OverBudget,
+    ShareUsedUp,
     Transient,
     UnknownList,
 )
@@ -28,19 +27,16 @@ CLOCKS_DIFFER = timedelta(seconds=10)
 MOST_FAILING = 10_000
 
 
-class Pause(StrEnum):
-    """
-    Why no call of an account leaves but probes.
-    """
+class OpenReason(StrEnum):
+    """Why no call of an account leaves but probes."""
 
     REFUSED = "refused"
     OUTAGE = "outage"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """
-    How an account stands; kept over restarts.
+class BreakerState:
+    """How an account stands; kept over restarts.
 
     Args:
         pause: None while calls may leave.
@@ -49,7 +45,7 @@ class Standing:
         paused_for: how long all earlier pauses were.
     """
 
-    pause: Pause | None = None
+    pause: OpenReason | None = None
     code: str | None = None
     reason: str | None = None
     paused_at: datetime | None = None
@@ -58,48 +54,39 @@ class Standing:
     paused_for: timedelta = timedelta(0)
 
     def running_at(self, now: datetime) -> datetime:
-        """
-        The account's running clock, which stands still during pauses: retry windows are measured by it.
-        """
+        """The account's running clock, which stands still during pauses: retry windows are measured by it."""
         stands_at = now if self.paused_at is None else min(now, self.paused_at)
         return stands_at - self.paused_for
 
     def probes_at(self, now: datetime) -> datetime:
-        """
-        When the next probe may leave; now where that lies further ahead than any wait, since our clock was set back.
+        """When the next probe may leave; now where that lies further ahead than any wait, since our clock was set
+        back.
         """
         if self.probe_at is None or not now < self.probe_at <= now + LONGEST_PROBE_WAIT + CLOCKS_DIFFER:
             return now
         return self.probe_at
 
-    def paused(self, pause: Pause, error: CallFailed, now: datetime) -> "Standing":
-        """
-        From now on only probes leave. A pause that turns out to have another reason goes on as one.
-        """
+    def paused(self, pause: OpenReason, error: CallFailed, now: datetime) -> "BreakerState":
+        """From now on only probes leave. A pause that turns out to have another reason goes on as one."""
         began_at = self.paused_at if self.paused_at is not None else now
-        return Standing(pause, str(error.code), str(error), began_at, 0, now + FIRST_PROBE_WAIT, self.paused_for)
+        return BreakerState(pause, str(error.code), str(error), began_at, 0, now + FIRST_PROBE_WAIT, self.paused_for)
 
-    def probed_in_vain(self, error: CallFailed, now: datetime) -> "Standing":
-        """
-        The next probe leaves after twice the wait.
-        """
+    def probed_in_vain(self, error: CallFailed, now: datetime) -> "BreakerState":
+        """The next probe leaves after twice the wait."""
         probes = self.probes + 1
         wait = min(FIRST_PROBE_WAIT * (1 << min(probes, 16)), LONGEST_PROBE_WAIT)
         return replace(self, code=str(error.code), reason=str(error), probes=probes, probe_at=now + wait)
 
-    def resumed(self, now: datetime) -> "Standing":
-        """
-        Calls may leave again; the pause is added to those before.
-        """
+    def resumed(self, now: datetime) -> "BreakerState":
+        """Calls may leave again; the pause is added to those before."""
         if self.paused_at is None:
             return self
-        return Standing(paused_for=self.paused_for + max(now - self.paused_at, timedelta(0)))
+        return BreakerState(paused_for=self.paused_for + max(now - self.paused_at, timedelta(0)))
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """
-    How many calls may leave: in all, and of those for members that only a backfill made due. A probe is one call.
+class Capacity:
+    """How many calls may leave: in all, and of those for members that only a backfill made due. A probe is one call.
 
     Args:
         failing: for a probe, the members whose newest call failed: it is somebody else, as long as there is one.
@@ -113,8 +100,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class AccountReport:
-    """
-    One account of the settings, without its secrets, and how it stands.
+    """One account of the settings, without its secrets, and how it stands.
 
     Args:
         base_url: where its Sailthru answers.
@@ -123,14 +109,12 @@ class AccountReport:
 
     label: str
     base_url: str
-    standing: Standing
+    standing: BreakerState
     calls_left: Mapping[str, int]
 
 
 class Streak:
-    """
-    Failures in a row, which tell an outage from people whose own calls fail.
-    """
+    """Failures in a row, which tell an outage from people whose own calls fail."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -141,23 +125,18 @@ class Streak:
 
     @property
     def failing(self) -> frozenset[int]:
-        """
-        Whose newest call failed, as far as is remembered.
-        """
+        """Whose newest call failed, as far as is remembered."""
         return frozenset(self._failing)
 
     def succeeded(self, member_id: int) -> None:
-        """
-        Sailthru answered for somebody.
-        """
+        """Sailthru answered for somebody."""
         self._failures = 0
         self._people.clear()
         self._successes += 1
         self._failing.pop(member_id, None)
 
     def failed(self, member_id: int) -> bool:
-        """
-        True if this failure makes it an outage.
+        """True if this failure makes it an outage.
 
         Who failed before, and fails again although Sailthru has answered for others since, fails alone, which says
         nothing of others. Only the first time after such an answer: else those who failed in one outage could not show
@@ -172,29 +151,26 @@ class Streak:
         return self._failures >= OUTAGE_FAILURES and len(self._people) >= OUTAGE_PEOPLE
 
     def noted(self, member_id: int) -> None:
-        """
-        Remember a failure that is no news, since the account is paused.
-        """
+        """Remember a failure that is no news, since the account is paused."""
         if member_id in self._failing or len(self._failing) < MOST_FAILING:
             self._failing[member_id] = self._successes
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """
-    What the end of one call means.
+    """What the end of one call means.
 
     Args:
         standing: of the account from now on.
         is_spent: the attempt counts against the member's retry window.
     """
 
-    standing: Standing
+    standing: BreakerState
     is_spent: bool
 
 
 def judge(
-    standing: Standing,
+    standing: BreakerState,
     streak: Streak,
     member_id: int,
     error: CallFailed | None,
@@ -202,18 +178,17 @@ def judge(
     is_probe: bool,
     now: datetime,
 ) -> Judgement:
-    """
-    How the account stands after a call has ended, and whether its failure is the member's own.
+    """How the account stands after a call has ended, and whether its failure is the member's own.
 
     A call that had left before the pause began says nothing about its end; only a probe does. Every answer that was
     understood, also a refusal of this one record, shows that Sailthru answers.
     """
-    if isinstance(error, OverBudget):
+    if isinstance(error, ShareUsedUp):
         return Judgement(standing, is_spent=False)
     if isinstance(error, CredentialsRefused):
         if is_probe:
             streak.noted(member_id)
-        return _failed_in(Pause.REFUSED, standing, error, is_probe=is_probe, now=now)
+        return _failed_in(OpenReason.REFUSED, standing, error, is_probe=is_probe, now=now)
     if not isinstance(error, Transient | OutcomeUnknown):
         streak.succeeded(member_id)
         # A list that stays unknown although it was just made is the member's own failure.
@@ -222,14 +197,13 @@ def judge(
         streak.noted(member_id)
         return _failed_in(standing.pause, standing, error, is_probe=is_probe, now=now)
     if streak.failed(member_id):
-        return _failed_in(Pause.OUTAGE, standing, error, is_probe=is_probe, now=now)
+        return _failed_in(OpenReason.OUTAGE, standing, error, is_probe=is_probe, now=now)
     return Judgement(standing, is_spent=True)
 
 
-def reconciled(stored: Standing, before: Standing, after: Standing, now: datetime) -> Standing:
-    """
-    How an account stands after what one replica has found, `after` in place of `before`, where another may have stored
-    something else meanwhile.
+def reconciled(stored: BreakerState, before: BreakerState, after: BreakerState, now: datetime) -> BreakerState:
+    """How an account stands after what one replica has found, `after` in place of `before`, where another may have
+    stored something else meanwhile.
     """
     if after.pause is None and before.pause is None:
         # A pause of ours that could not be stored is over; what another one has found is not.
@@ -244,7 +218,9 @@ def reconciled(stored: Standing, before: Standing, after: Standing, now: datetim
     return replace(after, paused_at=stored.paused_at, paused_for=stored.paused_for)
 
 
-def _failed_in(pause: Pause, standing: Standing, error: CallFailed, *, is_probe: bool, now: datetime) -> Judgement:
+def _failed_in(
+    pause: OpenReason, standing: BreakerState, error: CallFailed, *, is_probe: bool, now: datetime
+) -> Judgement:
     if standing.pause is not pause:
         return Judgement(standing.paused(pause, error, now), is_spent=False)
     return Judgement(standing.probed_in_vain(error, now) if is_probe else standing, is_spent=False)

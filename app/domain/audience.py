@@ -1,5 +1,4 @@
-"""
-Audience: a group of people in Lytics (on its wire: a segment), which one an operator means, and the one place that
+"""Audience: a group of people in Lytics (on its wire: a segment), which one an operator means, and the one place that
 spells its Sailthru list.
 """
 
@@ -21,8 +20,7 @@ _UNTYPABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """
-    One audience as Lytics describes it. The id stays; slug and name are labels that people may change.
+    """One audience as Lytics describes it. The id stays; slug and name are labels that people may change.
 
     Args:
         size: how many people are in it; None where Lytics was not asked or does not say.
@@ -35,8 +33,7 @@ class Audience:
 
 
 def choose(wanted: str, audiences: Iterable[Audience]) -> Audience:
-    """
-    The audience that is meant: by its id, else its slug, else its name, else its name in any case and with space
+    """The audience that is meant: by its id, else its slug, else its name, else its name in any case and with space
     around it.
 
     Raises:
@@ -54,8 +51,7 @@ def choose(wanted: str, audiences: Iterable[Audience]) -> Audience:
 
 
 def list_name(audience_name: str) -> str:
-    """
-    The Sailthru list of an audience: "Lytics " and its name, as Lytics' own Sailthru export spells it.
+    """The Sailthru list of an audience: "Lytics " and its name, as Lytics' own Sailthru export spells it.
 
     Made legal for Sailthru: `$` is not allowed in a list name and becomes `-`, control characters become spaces; no
     space at either end; cut at 120 characters, since Sailthru's own limit is not published.
@@ -65,9 +61,7 @@ def list_name(audience_name: str) -> str:
 
 
 def list_name_notes(audience_name: str) -> tuple[str, ...]:
-    """
-    What `list_name` had to change in the name, in words; nothing where the list is called just like the audience.
-    """
+    """What `list_name` had to change in the name, in words; nothing where the list is called just like the audience."""
     typable = _typable(audience_name)
     inner = typable.strip()
     room = LONGEST_LIST_NAME - len(_PREFIX)
@@ -85,9 +79,7 @@ def _typable(name: str) -> str:
 
 
 def _rungs(wanted: str) -> Iterator[Callable[[Audience], bool]]:
-    """
-    What an audience can be meant by, the strictest first; nothing means none.
-    """
+    """What an audience can be meant by, the strictest first; nothing means none."""
     if not wanted.strip():
         return
     yield lambda audience: audience.id == wanted
@@ -110,7 +102,5 @@ def _nearest(wanted: str, audiences: Iterable[Audience]) -> list[Audience]:
 
 
 def _loosely(name: str) -> str:
-    """
-    The same for spellings that look the same: of case, of accents as one or two signs, of space around it.
-    """
+    """The same for spellings that look the same: of case, of accents as one or two signs, of space around it."""
     return unicodedata.normalize("NFC", name.strip().casefold())

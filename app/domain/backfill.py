@@ -1,6 +1,4 @@
-"""
-Backfill: the bringing over of everybody who is in an audience now, page by page, and how far it has come.
-"""
+"""Backfill: the bringing over of everybody who is in an audience now, page by page, and how far it has come."""
 
 import math
 from collections import Counter
@@ -19,9 +17,7 @@ RATE_SPAN = timedelta(minutes=1)
 
 
 class BackfillState(StrEnum):
-    """
-    `waiting` goes on by itself once what it waits for is there.
-    """
+    """`waiting` goes on by itself once what it waits for is there."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -36,8 +32,7 @@ ACTIVE = frozenset({BackfillState.QUEUED, BackfillState.RUNNING, BackfillState.W
 
 
 class Skip(StrEnum):
-    """
-    Why a row of a scan brings nobody over: held here already with the same fields; a newer change says otherwise; no
+    """Why a row of a scan brings nobody over: held here already with the same fields; a newer change says otherwise; no
     address, or none that can be used; erased here; no profile at all.
     """
 
@@ -51,8 +46,7 @@ class Skip(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """
-    One backfill, as it stands.
+    """One backfill, as it stands.
 
     Args:
         is_dry_run: only counts.
@@ -89,33 +83,25 @@ class Backfill:
 
     @property
     def is_active(self) -> bool:
-        """
-        False once it has ended.
-        """
+        """False once it has ended."""
         return self.state in ACTIVE
 
     @property
     def joins_at_most(self) -> int | None:
-        """
-        How many joins it comes to at most; None as long as Lytics has not told how many people there are.
-        """
+        """How many joins it comes to at most; None as long as Lytics has not told how many people there are."""
         if not self.is_active:
             return self.queued
         return None if self.total is None else self.queued + max(self.total - self.scanned, 0)
 
     def rate(self, now: datetime) -> float | None:
-        """
-        Rows read in a second, of late; None before the second page and after the end.
-        """
+        """Rows read in a second, of late; None before the second page and after the end."""
         if self.rate_then is None or self.paged_at is None or not self.is_active:
             return None
         seconds = max((now - self.paged_at).total_seconds(), 0)
         return self.rate_then * math.exp(-seconds / RATE_SPAN.total_seconds())
 
     def eta(self, now: datetime) -> timedelta | None:
-        """
-        How long it still takes at this rate; None where that can't be said.
-        """
+        """How long it still takes at this rate; None where that can't be said."""
         rate = self.rate(now)
         if not rate or self.total is None:
             return None
@@ -124,8 +110,7 @@ class Backfill:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """
-    One page of a scan, understood.
+    """One page of a scan, understood.
 
     Args:
         changes: of those rows that can be kept.
@@ -143,9 +128,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PageCount:
-    """
-    What one page came to.
-    """
+    """What one page came to."""
 
     scanned: int
     queued: int
@@ -153,8 +136,7 @@ class PageCount:
 
 
 def seen_at(answered_at: datetime | None, now: datetime) -> datetime:
-    """
-    The time that counts for all whom a scan finds: Lytics' own clock at its first answer, less five minutes.
+    """The time that counts for all whom a scan finds: Lytics' own clock at its first answer, less five minutes.
 
     As with events, a clock far ahead of ours is not believed.
     """
@@ -164,9 +146,7 @@ def seen_at(answered_at: datetime | None, now: datetime) -> datetime:
 
 
 def advanced(backfill: Backfill, page: PageCount, *, cursor: str | None, total: int | None, now: datetime) -> Backfill:
-    """
-    The backfill after one page; completed if that was the last.
-    """
+    """The backfill after one page; completed if that was the last."""
     skipped = dict(backfill.skipped)
     for reason, count in page.skipped.items():
         skipped[reason] = skipped.get(reason, 0) + count
@@ -193,9 +173,7 @@ def advanced(backfill: Backfill, page: PageCount, *, cursor: str | None, total: 
 
 
 def _rate(backfill: Backfill, rows: int, now: datetime) -> float | None:
-    """
-    Rows a second, of which the last minute counts most.
-    """
+    """Rows a second, of which the last minute counts most."""
     if backfill.paged_at is None or now <= backfill.paged_at:
         return backfill.rate_then
     seconds = (now - backfill.paged_at).total_seconds()
@@ -206,16 +184,12 @@ def _rate(backfill: Backfill, rows: int, now: datetime) -> float | None:
 
 
 def is_loop(backfill: Backfill, cursor: str | None) -> bool:
-    """
-    True if Lytics names a page to be next that was read already.
-    """
+    """True if Lytics names a page to be next that was read already."""
     return cursor is not None and cursor in {backfill.cursor, backfill.checkpoint}
 
 
 def restarted(backfill: Backfill) -> Backfill:
-    """
-    The backfill from its first page on. What was read already is found to be there.
-    """
+    """The backfill from its first page on. What was read already is found to be there."""
     return replace(
         backfill,
         cursor=None,
@@ -229,7 +203,5 @@ def restarted(backfill: Backfill) -> Backfill:
 
 
 def ended(backfill: Backfill, state: BackfillState, reason: str | None, now: datetime) -> Backfill:
-    """
-    The backfill at its end.
-    """
+    """The backfill at its end."""
     return replace(backfill, state=state, reason=reason, waiting_for=None, ended_at=now)

@@ -1,5 +1,4 @@
-"""
-What Lytics tells: an event as it arrives, and the membership change that it means for one export.
+"""What Lytics tells: an event as it arrives, and the membership change that it means for one export.
 
 Times that decide who wins are integer nanoseconds since 1970 UTC (`_ns`), as Lytics sends them; Python's datetime
 would drop three digits.
@@ -16,15 +15,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def nanoseconds(moment: datetime) -> int:
-    """
-    An aware time as nanoseconds since 1970.
-    """
+    """An aware time as nanoseconds since 1970."""
     return (moment - EPOCH) // timedelta(microseconds=1) * 1000
 
 
 class Kind(StrEnum):
-    """
-    What happened to a person in an audience. Only this word decides, never which time stands beside it: an `enter`
+    """What happened to a person in an audience. Only this word decides, never which time stands beside it: an `enter`
     may carry a scheduled `exit` of the year 2099.
     """
 
@@ -34,8 +30,8 @@ class Kind(StrEnum):
 
 
 class Move(NamedTuple):
-    """
-    When a person entered or left, ordered as the newest wins: event time, then message time, then exit before enter.
+    """When a person entered or left, ordered as the newest wins: event time, then message time, then exit before
+    enter.
     """
 
     moved_at_ns: int
@@ -44,8 +40,7 @@ class Move(NamedTuple):
 
 
 class AudienceEvent(NamedTuple):
-    """
-    One element of `segment_events`, read and checked but not yet matched with an export.
+    """One element of `segment_events`, read and checked but not yet matched with an export.
 
     Args:
         audience_id: Lytics' segment id.
@@ -74,8 +69,7 @@ class AudienceEvent(NamedTuple):
 
 
 class MembershipChange(NamedTuple):
-    """
-    An event as one export understands it: who (address, Lytics id), what, when, and the vars to tell.
+    """An event as one export understands it: who (address, Lytics id), what, when, and the vars to tell.
 
     Either address or Lytics id is there; an `enter` always has an address.
 

@@ -1,5 +1,4 @@
-"""
-Erasure: a person goes from every table, and is kept out from then on by digests that name nobody.
+"""Erasure: a person goes from every table, and is kept out from then on by digests that name nobody.
 
 The digests are made with a key that stands in the settings alone: whoever has only the database can't try addresses.
 """
@@ -7,13 +6,12 @@ The digests are made with a key that stands in the settings alone: whoever has o
 import hmac
 from dataclasses import dataclass
 
-from app.domain.member import Membership, Need
-from app.domain.merge import Tally
+from app.domain.counts import Tally
+from app.domain.membership import Membership, Need
 
 
 class Digests:
-    """
-    Names of erased people that only the holder of the key can make: HMAC-SHA256 in hexadecimal digits.
+    """Names of erased people that only the holder of the key can make: HMAC-SHA256 in hexadecimal digits.
 
     Args:
         key: a secret that has to be kept as long as anybody is to stay erased.
@@ -24,21 +22,15 @@ class Digests:
 
     @property
     def key_id(self) -> str:
-        """
-        Tells one key from another, and nothing more.
-        """
+        """Tells one key from another, and nothing more."""
         return self._of("key", "")[:16]
 
     def of_address(self, address: str) -> str:
-        """
-        The digest of an address in the one spelling under which it is known here.
-        """
+        """The digest of an address in the one spelling under which it is known here."""
         return self._of("address", address)
 
     def of_user(self, lytics_id: str) -> str:
-        """
-        The digest of a Lytics user's id.
-        """
+        """The digest of a Lytics user's id."""
         return self._of("lytics_id", lytics_id)
 
     def _of(self, kind: str, value: str) -> str:
@@ -48,8 +40,7 @@ class Digests:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """
-    How an erasure stands.
+    """How an erasure stands.
 
     Args:
         was_known: somebody of this address was known when it was first erased.
@@ -63,8 +54,7 @@ class Erased:
 
 
 def erase(membership: Membership, erasure: str, tally: Tally, *, leaves: bool) -> None:
-    """
-    Leave nothing of a person in a membership but what its last call needs; what was not told yet counts as erased.
+    """Leave nothing of a person in a membership but what its last call needs; what was not told yet counts as erased.
 
     The revisions from here on are counted nowhere. Afterwards it is pending only if a list has to be left.
 
@@ -73,24 +63,22 @@ def erase(membership: Membership, erasure: str, tally: Tally, *, leaves: bool) -
         leaves: the person is to be taken off the list, if Sailthru may have been told *in*.
     """
     if membership.erasure is None:
-        waited = membership.revision - membership.told_revision
+        waited = membership.revision - membership.confirmed_revision
         died = membership.dead_code is not None
         tally.pending -= waited
         tally.dead -= died
         tally.erased += waited + died
-        tally.members -= membership.wanted
+        tally.members -= membership.desired
         membership.erasure = erasure
-        membership.wanted, membership.moved, membership.lytics_id = False, None, None
-        membership.fields_at_ns, membership.vars, membership.told_vars = None, {}, None
+        membership.desired, membership.moved, membership.lytics_id = False, None, None
+        membership.fields_at_ns, membership.vars, membership.confirmed_vars = None, {}, None
         membership.dead_code = membership.dead_at = membership.first_failed_at = membership.accepted_at = None
-        membership.told_revision = membership.revision
+        membership.confirmed_revision = membership.revision
     if leaves and not membership.is_pending and membership.need is not Need.NOTHING:
         membership.revision += 1
 
 
 def take_back(membership: Membership) -> None:
-    """
-    Let changes in again where a membership still waits for the end of its erasure: they count from here on.
-    """
+    """Let changes in again where a membership still waits for the end of its erasure: they count from here on."""
     if membership.erasure is not None:
-        membership.erasure, membership.told_revision = None, membership.revision
+        membership.erasure, membership.confirmed_revision = None, membership.revision

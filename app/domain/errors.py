@@ -1,5 +1,4 @@
-"""
-Every error this service raises on purpose. The type says what to do next::
+"""Every error this service raises on purpose. The type says what to do next::
 
     AppError
     ├── RejectedWebhook              the sender must change something
@@ -9,7 +8,7 @@ Every error this service raises on purpose. The type says what to do next::
     │   ├── Transient                  5xx, 9, not JSON: that person's retry
     │   │   └── NotSent                  refused or cut off before the request left: surely not carried out
     │   ├── LimitReached               43, 429: wait, no attempt spent
-    │   │   └── OverBudget               our share of the limit is used up, so the call was not made
+    │   │   └── ShareUsedUp              our share of the limit is used up, so the call was not made
     │   ├── OutcomeUnknown             sent, no readable answer: rest, then read before a join is repeated
     │   ├── Permanent                  this record can never work as it is
     │   │   └── ScanExpired              Lytics forgot where the scan stopped: begin it again
@@ -26,6 +25,8 @@ Every error this service raises on purpose. The type says what to do next::
     ├── BadSettings                  the start is refused, with one sentence that says what to change
     ├── ServiceSaidNo                a command's wish was understood and refused: show the reason
     └── ServiceNotReached            a command's wish got no answer of the service: check where it is
+
+Its text is for people: what happened, why, and what to do next.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,14 +43,11 @@ MOST_LISTED = 10
 
 
 class AppError(Exception):
-    """
-    The root. Its text is for people: what happened, why, what to do next; never an address, a value or a secret.
-    """
+    """The root. Its text is for people: what happened, why, what to do next; never an address, a value or a secret."""
 
 
 class RejectedWebhook(AppError):
-    """
-    Nothing of this webhook was kept. The text says what happened and what to change in Lytics.
+    """Nothing of this webhook was kept. The text says what happened and what to change in Lytics.
 
     Args:
         reason: the fixed word for it.
@@ -63,20 +61,15 @@ class RejectedWebhook(AppError):
 
 
 class UnauthenticatedWebhook(RejectedWebhook):
-    """
-    No token, or none that we know.
-    """
+    """No token, or none that we know."""
 
 
 class MalformedWebhook(RejectedWebhook):
-    """
-    The body can't be understood, and sending it again would not help.
-    """
+    """The body can't be understood, and sending it again would not help."""
 
 
 class CallFailed(AppError):
-    """
-    One call did not work.
+    """One call did not work.
 
     Args:
         code: the other end's own error number, or a fixed word of ours such as `timeout`.
@@ -89,20 +82,16 @@ class CallFailed(AppError):
 
 
 class Transient(CallFailed):
-    """
-    May work later: 5xx, error 9, an answer that is not JSON.
-    """
+    """May work later: 5xx, error 9, an answer that is not JSON."""
 
 
 class NotSent(Transient):
-    """
-    The request never left, so nothing was carried out.
-    """
+    """The request never left, so nothing was carried out."""
 
 
 class LimitReached(CallFailed):
-    """
-    The account's calls for this minute are used up; `resets_at` is when the window ends, if the other end said so.
+    """The account's calls for this minute are used up; `resets_at` is when the window ends, if the other end said
+    so.
     """
 
     def __init__(self, code: int | str, text: str, *, resets_at: datetime | None = None) -> None:
@@ -110,51 +99,36 @@ class LimitReached(CallFailed):
         self.resets_at = resets_at
 
 
-class OverBudget(LimitReached):
-    """
-    The call was not made, since our share of the account's limit is used up for now.
-    """
+class ShareUsedUp(LimitReached):
+    """The call was not made, since our share of the account's limit is used up for now."""
 
 
 class OutcomeUnknown(CallFailed):
-    """
-    The request left, and no answer that can be read came back: it may or may not have been carried out.
-    """
+    """The request left, and no answer that can be read came back: it may or may not have been carried out."""
 
 
 class Permanent(CallFailed):
-    """
-    This record can never work as it is.
-    """
+    """This record can never work as it is."""
 
 
 class ScanExpired(Permanent):
-    """
-    Lytics does not know any more where a scan stopped; the audience is still there.
-    """
+    """Lytics does not know any more where a scan stopped; the audience is still there."""
 
 
 class UnknownList(CallFailed):
-    """
-    Sailthru does not know the list (any more).
-    """
+    """Sailthru does not know the list (any more)."""
 
 
 class CredentialsRefused(CallFailed):
-    """
-    Key, secret or address range refused: no call of this account can work until a person mends it.
-    """
+    """Key, secret or address range refused: no call of this account can work until a person mends it."""
 
 
 class StoreUnavailable(AppError):
-    """
-    The database could not be written or read just now; nothing of the request was kept.
-    """
+    """The database could not be written or read just now; nothing of the request was kept."""
 
 
 class BadOrder(AppError):
-    """
-    What our own API was asked to do can't be done, whatever the present state.
+    """What our own API was asked to do can't be done, whatever the present state.
 
     Args:
         reason: a fixed word for scripts.
@@ -166,16 +140,13 @@ class BadOrder(AppError):
 
 
 class NotFound(AppError):
-    """
-    What our own API was asked for does not exist.
-    """
+    """What our own API was asked for does not exist."""
 
     reason: str | None = None
 
 
 class UnknownAudience(NotFound):
-    """
-    No audience has the id, slug or name that was given.
+    """No audience has the id, slug or name that was given.
 
     Args:
         candidates: those that are called much alike, the nearest first; maybe none.
@@ -193,8 +164,7 @@ class UnknownAudience(NotFound):
 
 
 class Conflict(AppError):
-    """
-    What our own API was asked to do does not fit the present state.
+    """What our own API was asked to do does not fit the present state.
 
     Args:
         reason: a fixed word for scripts, where there is one.
@@ -208,8 +178,7 @@ class Conflict(AppError):
 
 
 class AmbiguousAudience(Conflict):
-    """
-    Several audiences have the slug or name that was given.
+    """Several audiences have the slug or name that was given.
 
     Args:
         candidates: all of them.
@@ -224,9 +193,7 @@ class AmbiguousAudience(Conflict):
 
 
 class NoLyticsToken(Conflict):
-    """
-    Lytics can't be asked, since no API token is set.
-    """
+    """Lytics can't be asked, since no API token is set."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -237,8 +204,7 @@ class NoLyticsToken(Conflict):
 
 
 class BadFields(BadOrder):
-    """
-    Some of the chosen fields can't go along.
+    """Some of the chosen fields can't go along.
 
     Args:
         problems: a sentence for each.
@@ -250,14 +216,11 @@ class BadFields(BadOrder):
 
 
 class BadSettings(AppError):
-    """
-    The program can't start like this; the text is one sentence that says what to change.
-    """
+    """The program can't start like this; the text is one sentence that says what to change."""
 
 
 class ServiceSaidNo(AppError):
-    """
-    The running service did not do what a command asked for; the text is the service's own.
+    """The running service did not do what a command asked for; the text is the service's own.
 
     Args:
         candidates: what may have been meant, one line each, where there is a choice.
@@ -269,9 +232,7 @@ class ServiceSaidNo(AppError):
 
 
 class ServiceNotReached(AppError):
-    """
-    No answer of a running service came back; the text says where it was looked for and what to check.
-    """
+    """No answer of a running service came back; the text says where it was looked for and what to check."""
 
 
 def _listed(audiences: "Sequence[Audience]") -> str:

@@ -1,14 +1,11 @@
-"""
-What a fixed word or number means, in sentences ready to be shown.
-"""
+"""What a fixed word or number means, in sentences ready to be shown."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """
-    One code or reason in words.
+    """One code or reason in words.
 
     Args:
         happened: what happened, in a sentence.

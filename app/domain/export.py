@@ -1,20 +1,17 @@
-"""
-Export: an operator's wish that one audience's list be kept, and the states it can be in.
-"""
+"""Export: an operator's wish that one audience's list be kept, and the states it can be in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from app.domain.list_watch import ListChange
+from app.domain.list_check import ListChange
 from app.domain.typed import typed
 from app.domain.values import sayable
 
 
 class ExportState(StrEnum):
-    """
-    Only a `running` export is delivered; `needs_name`, `name_taken` and `paused` keep their changes; `stopped` takes
+    """Only a `running` export is delivered; `needs_name`, `name_taken` and `paused` keep their changes; `stopped` takes
     no more; `list_changed` waits for a person to look at the list.
     """
 
@@ -28,8 +25,7 @@ class ExportState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """
-    One audience brought to one Sailthru account.
+    """One audience brought to one Sailthru account.
 
     Args:
         account: the label of the Sailthru authorization in the settings.
@@ -63,8 +59,7 @@ class Export:
     field_types: Mapping[str, str] = field(default_factory=dict)
 
     def vars_of(self, profile: Mapping[str, object]) -> dict[str, object]:
-        """
-        The chosen fields of a profile under their Sailthru names, in the types that Lytics' schema says; absent and
+        """The chosen fields of a profile under their Sailthru names, in the types that Lytics' schema says; absent and
         null ones are left out, and what no database or call can hold.
         """
         values: dict[str, object] = {}
@@ -78,8 +73,7 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class NewExport:
-    """
-    An export to be opened.
+    """An export to be opened.
 
     Args:
         list_name: None where the audience's name is not known yet; then its state is `needs_name`.

@@ -1,14 +1,11 @@
-"""
-ProfileField: one field of the profiles in Lytics, as its schema describes it.
-"""
+"""ProfileField: one field of the profiles in Lytics, as its schema describes it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileField:
-    """
-    What the schema says of a field; the values are not in it.
+    """What the schema says of a field; the values are not in it.
 
     Args:
         type: in Lytics' words, such as `string`, `[]string` or `map[string]int`; empty where it is not said.

@@ -1,6 +1,4 @@
-"""
-Which Lytics fields go along to Sailthru, and as which vars: what an operator wished, made legal or refused.
-"""
+"""Which Lytics fields go along to Sailthru, and as which vars: what an operator wished, made legal or refused."""
 
 import re
 from collections import defaultdict
@@ -51,8 +49,7 @@ _ILLEGAL = re.compile(r"[^A-Za-z0-9_]")
 
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
-    """
-    Which fields go along.
+    """Which fields go along.
 
     Args:
         fields: the Sailthru var of each Lytics field.
@@ -66,8 +63,7 @@ class FieldMapping:
 
 
 def legal_var(name: str) -> str:
-    """
-    The name as Sailthru takes it for a var: `[A-Za-z_][A-Za-z0-9_]{0,31}`.
+    """The name as Sailthru takes it for a var: `[A-Za-z_][A-Za-z0-9_]{0,31}`.
 
     https://getstarted.meetmarigold.com/engagebysailthru/Content/audience/managing-users/set-variables-on-users.html
     """
@@ -76,15 +72,12 @@ def legal_var(name: str) -> str:
 
 
 def is_sendable(one: ProfileField) -> bool:
-    """
-    False for fields of a type that Sailthru can't be told.
-    """
+    """False for fields of a type that Sailthru can't be told."""
     return one.type.strip().lower() not in OPAQUE_TYPES
 
 
 def mapping(wanted: Sequence[str] | Mapping[str, str], schema: Iterable[ProfileField] | None) -> FieldMapping:
-    """
-    The fields as they will travel.
+    """The fields as they will travel.
 
     Args:
         wanted: names of Lytics fields, each to be sent under its own name; or the Sailthru var of each field.

@@ -1,6 +1,5 @@
-"""
-Freshness: how long it took from a change being accepted to Sailthru being told, counted in buckets so that an hour of
-any traffic fits into a few rows.
+"""Freshness: how long it took from a change being accepted to Sailthru being told, counted in buckets so that an hour
+of any traffic fits into a few rows.
 """
 
 import math
@@ -15,16 +14,13 @@ LAST_BUCKET = 108
 
 
 def bucket_of(duration: timedelta) -> int:
-    """
-    The number of the bucket that holds this duration, 0 or more.
-    """
+    """The number of the bucket that holds this duration, 0 or more."""
     seconds = duration.total_seconds()
     return 0 if seconds <= FIRST else min(math.ceil(math.log(seconds / FIRST, GROWTH)), LAST_BUCKET)
 
 
 def quantile(counts: Mapping[int, int], share: float) -> timedelta | None:
-    """
-    The duration within which this share of all that was counted lies, at most a quarter too long; None for nothing.
+    """The duration within which this share of all that was counted lies, at most a quarter too long; None for nothing.
 
     Args:
         counts: by number of the bucket.

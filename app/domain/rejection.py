@@ -1,5 +1,4 @@
-"""
-Why a webhook, or one event of it, is not kept, in words that name the box to tick in Lytics.
+"""Why a webhook, or one event of it, is not kept, in words that name the box to tick in Lytics.
 
 The one place of these sentences: the answer to Lytics, the rejected events and `explain` take them from here. The names
 of the boxes are those of Lytics' job "Audience Triggers Webhook".
@@ -15,9 +14,7 @@ from app.domain.explanation import Explanation
 
 
 class Reason(StrEnum):
-    """
-    A fixed word for each, in answers, metrics and rejected events.
-    """
+    """A fixed word for each, in answers, metrics and rejected events."""
 
     NO_TOKEN = "no_token"  # noqa: S105 - a reason, not a token
     UNKNOWN_TOKEN = "unknown_token"  # noqa: S105 - likewise
@@ -95,8 +92,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """
-    A message or an event that can't be kept, and would not be better for being sent again.
+    """A message or an event that can't be kept, and would not be better for being sent again.
 
     Args:
         happened: what is wrong, and where in the body; never a value.
@@ -109,7 +105,5 @@ class Rejection:
 
     @property
     def advice(self) -> str:
-        """
-        What is wrong and what to change in Lytics.
-        """
+        """What is wrong and what to change in Lytics."""
         return f"{self.happened} {EXPLANATIONS[self.reason].next_step}"

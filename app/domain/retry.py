@@ -1,6 +1,4 @@
-"""
-When to call again after a failure, and when to give up.
-"""
+"""When to call again after a failure, and when to give up."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,8 +9,8 @@ SHORTEST_WINDOW = timedelta(seconds=1)
 
 
 def window_ends_at(resets_at: datetime | None, now: datetime) -> datetime:
-    """
-    When a used-up limit is whole again: as the answer says, but within a minute, whatever the two clocks make of it.
+    """When a used-up limit is whole again: as the answer says, but within a minute, whatever the two clocks make of
+    it.
     """
     latest = now + LONGEST_WINDOW
     return latest if resets_at is None else min(max(resets_at, now + SHORTEST_WINDOW), latest)
@@ -20,8 +18,8 @@ def window_ends_at(resets_at: datetime | None, now: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """
-    Waits that double from `first_wait` up to `longest_wait`, for as long as `window` after the first failed attempt.
+    """Waits that double from `first_wait` up to `longest_wait`, for as long as `window` after the first failed
+    attempt.
     """
 
     first_wait: timedelta = timedelta(seconds=5)
@@ -29,8 +27,7 @@ class RetryPolicy:
     window: timedelta = timedelta(hours=76)
 
     def next_attempt_at(self, *, attempts: int, failed_at: datetime, draw: float) -> datetime:
-        """
-        When to call for a member again.
+        """When to call for a member again.
 
         Doubles from `first_wait` up to `longest_wait`, less up to a quarter at random, so that members that failed
         together do not return together.
@@ -44,7 +41,5 @@ class RetryPolicy:
         return failed_at + wait * (1 - draw / 4)
 
     def is_over(self, *, first_failed_at: datetime | None, now: datetime) -> bool:
-        """
-        True once a change has been failing for the whole window, counted from its first failed attempt.
-        """
+        """True once a change has been failing for the whole window, counted from its first failed attempt."""
         return first_failed_at is not None and now - first_failed_at >= self.window

@@ -1,6 +1,4 @@
-"""
-ScanPage: some of the people who are in an audience, as a scan of Lytics shows them page by page.
-"""
+"""ScanPage: some of the people who are in an audience, as a scan of Lytics shows them page by page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +7,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ScanPage:
-    """
-    One page. People who enter or leave meanwhile shift the pages behind it, so that a scan can miss or repeat some.
+    """One page. People who enter or leave meanwhile shift the pages behind it, so that a scan can miss or repeat some.
 
     Args:
         rows: profiles, only with the fields that were asked for and that the person has; maybe without an address.

@@ -1,5 +1,4 @@
-"""
-Values in the type that Lytics' schema names, so that a webhook and a scan, which write the same value differently,
+"""Values in the type that Lytics' schema names, so that a webhook and a scan, which write the same value differently,
 yield the same vars: the v1 API writes scalars as texts, sets have no order, times have any number of digits.
 
 https://docs.lytics.com/docs/field-types
@@ -16,8 +15,7 @@ _MAP = re.compile(r"map\[string\](\w+)")
 
 
 def typed(value: object, lytics_type: str) -> object:
-    """
-    The value as its type has it; as it is where the type is not known, or the value is not of it.
+    """The value as its type has it; as it is where the type is not known, or the value is not of it.
 
     Args:
         lytics_type: in Lytics' words, such as `int`, `[]string` or `map[string]int`.
@@ -33,9 +31,7 @@ def typed(value: object, lytics_type: str) -> object:
 
 
 def _set_of(value: object, inner: str) -> object:
-    """
-    Sets are written in one order, each element once.
-    """
+    """Sets are written in one order, each element once."""
     if not isinstance(value, list):
         # A set of one may be written without its brackets.
         return value if value is None or isinstance(value, dict) else [typed(value, inner)]
@@ -79,9 +75,7 @@ def _truth(value: object) -> object:
 
 
 def _time(value: object) -> object:
-    """
-    In UTC, to the second or, where there are parts of one, to the microsecond; a day stays a day.
-    """
+    """In UTC, to the second or, where there are parts of one, to the microsecond; a day stays a day."""
     if not isinstance(value, str) or len(value) <= len("2026-01-05"):
         return value
     try:

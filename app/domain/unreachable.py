@@ -1,6 +1,4 @@
-"""
-Why no connection came about, as far as what a client raised can tell; and what to do about it, in words.
-"""
+"""Why no connection came about, as far as what a client raised can tell; and what to do about it, in words."""
 
 import socket
 import ssl
@@ -9,9 +7,7 @@ from enum import StrEnum
 
 
 class Unreachable(StrEnum):
-    """
-    What stood between us and a host. Nothing was sent in any of these cases.
-    """
+    """What stood between us and a host. Nothing was sent in any of these cases."""
 
     UNKNOWN_HOST = "unknown_host"
     REFUSED = "refused"
@@ -20,8 +16,7 @@ class Unreachable(StrEnum):
 
 
 def why_unreachable(error: BaseException) -> Unreachable | None:
-    """
-    The first reason among an error and what caused it; None where nothing in there is one.
+    """The first reason among an error and what caused it; None where nothing in there is one.
 
     Clients wrap what the operating system said several times, and in a group where a name has several addresses.
     """
@@ -39,8 +34,7 @@ def why_unreachable(error: BaseException) -> Unreachable | None:
 
 
 def words(why: Unreachable, host: str, setting: str) -> tuple[str, str]:
-    """
-    What happened and what to do next, each a sentence.
+    """What happened and what to do next, each a sentence.
 
     Args:
         host: with its port, if it has one.
@@ -64,9 +58,7 @@ def words(why: Unreachable, host: str, setting: str) -> tuple[str, str]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """
-    The error, and all behind it, nearest first; each once.
-    """
+    """The error, and all behind it, nearest first; each once."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:

@@ -1,5 +1,4 @@
-"""
-Values of profile fields as every database can hold and every call can say them.
+"""Values of profile fields as every database can hold and every call can say them.
 
 A value that can't be stored would make Lytics send its webhook again and again, with all that came in the same request;
 one that can't be sent would make a dead letter of a person over a field that hardly matters. So both are made safe
@@ -18,8 +17,7 @@ _TOO_DEEP = 32
 
 
 def sayable(value: object, depth: int = 0) -> object:
-    """
-    The value without what can't be stored or sent; None where nothing is left of it.
+    """The value without what can't be stored or sent; None where nothing is left of it.
 
     Texts, names within objects too, lose NUL and halves of surrogate pairs. Numbers beyond the range of a double, and
     what lies 32 levels deep, become None. Integers within it stay exact, also those beyond 64 bits.

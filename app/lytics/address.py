@@ -1,6 +1,4 @@
-"""
-Which e-mail address of a profile can be used, in the one spelling under which a person is known here.
-"""
+"""Which e-mail address of a profile can be used, in the one spelling under which a person is known here."""
 
 import re
 
@@ -19,8 +17,7 @@ label may be.
 
 
 def usable_address(value: object) -> str | None:
-    """
-    The address in lower case, without space around it, or None where there is none to use; never raises.
+    """The address in lower case, without space around it, or None where there is none to use; never raises.
 
     Of a list of values the first that can be used. Only the syntax is checked (RFC 5321, 6531), not whether mail
     arrives; quoted local parts and IP addresses instead of a domain are refused. An international domain is spelled

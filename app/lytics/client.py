@@ -1,5 +1,4 @@
-"""
-Lytics' API for reading: audiences, the fields of its profiles, and who is in an audience, page by page.
+"""Lytics' API for reading: audiences, the fields of its profiles, and who is in an audience, page by page.
 
 https://www.contentstack.com/docs/developers/apis/lytics-api/v2, scans: .../lytics-api/v1/segment
 """
@@ -38,8 +37,7 @@ def _now() -> datetime:
 
 
 class LyticsClient:
-    """
-    The calls of one Lytics account; all of them only read, so each is safe to repeat.
+    """The calls of one Lytics account; all of them only read, so each is safe to repeat.
 
     What may pass by itself (429, 5xx, no answer in time, a broken connection, an answer that is no JSON) is asked three
     times before it becomes an error; see `protocol.wait_before_next_try`.
@@ -86,8 +84,7 @@ class LyticsClient:
         )
 
     async def audience(self, id_or_slug: str) -> Audience:
-        """
-        The audience as Lytics names it now.
+        """The audience as Lytics names it now.
 
         Raises:
             NotFound: there is none of this id or slug in the token's account, it is deleted, or it has no name.
@@ -99,8 +96,7 @@ class LyticsClient:
         return reading.audience_in((await self._get(path, not_found=NotFound(_NO_SUCH_AUDIENCE))).document)
 
     async def audiences(self) -> list[Audience]:
-        """
-        All audiences of people, with their sizes, in Lytics' order; those that can't be exported are left out.
+        """All audiences of people, with their sizes, in Lytics' order; those that can't be exported are left out.
 
         Raises:
             CredentialsRefused, LimitReached, Transient, Permanent: see `audience`.
@@ -109,8 +105,7 @@ class LyticsClient:
         return reading.audiences_in((await self._get("/v2/segment", wanted)).document)
 
     async def fields(self) -> list[ProfileField]:
-        """
-        The fields that profiles can have, in Lytics' order.
+        """The fields that profiles can have, in Lytics' order.
 
         Raises:
             CredentialsRefused, LimitReached, Transient, Permanent: see `audience`.
@@ -120,8 +115,7 @@ class LyticsClient:
     async def scan(
         self, audience_id: str, *, fields: Iterable[str], start: str | None, limit: int = PAGE_SIZE
     ) -> ScanPage:
-        """
-        The next people of an audience, with these fields and `_id`.
+        """The next people of an audience, with these fields and `_id`.
 
         Args:
             audience_id: or its slug.
@@ -150,34 +144,26 @@ class LyticsClient:
         )
 
     def stop(self) -> None:
-        """
-        From now on nothing is tried again, so that nobody waits for longer than one try takes.
-        """
+        """From now on nothing is tried again, so that nobody waits for longer than one try takes."""
         self._is_stopping = True
 
     async def aclose(self) -> None:
-        """
-        Closes the connections.
-        """
+        """Closes the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
-        """
-        The client itself.
-        """
+        """The client itself."""
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """
-        Closes the connections.
-        """
+        """Closes the connections."""
         await self.aclose()
 
     async def _get(
         self, path: str, params: Mapping[str, str] | None = None, *, not_found: NotFound | None = None
     ) -> Answer:
-        """
-        The answer, after as many tries as it takes; an answer that is none becomes the error that says what to do next.
+        """The answer, after as many tries as it takes; an answer that is none becomes the error that says what to do
+        next.
         """
         tried = 0
         while True:
@@ -220,8 +206,7 @@ class LyticsClient:
 
 
 def _in_path(id_or_slug: str) -> str:
-    """
-    An audience's id or slug as a part of a path.
+    """An audience's id or slug as a part of a path.
 
     Raises:
         NotFound: it can be neither.
@@ -237,9 +222,7 @@ def _may_mean_expired(error: NotFound | Permanent) -> bool:
 
 
 async def _read_body(response: httpx.Response) -> bytes | None:
-    """
-    The body, or None where it is larger than anything Lytics would say.
-    """
+    """The body, or None where it is larger than anything Lytics would say."""
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk

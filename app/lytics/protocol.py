@@ -1,5 +1,4 @@
-"""
-What an answer of Lytics' API means: a document, or the error that says what to do next and when. No I/O.
+"""What an answer of Lytics' API means: a document, or the error that says what to do next and when. No I/O.
 
 https://www.contentstack.com/docs/developers/apis/lytics-api/v2, https://www.contentstack.com/docs/lytics/access-tokens
 """
@@ -36,8 +35,7 @@ _LATER = "try again in a minute"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """
-    What Lytics answered.
+    """What Lytics answered.
 
     Args:
         document: the JSON of its body.
@@ -50,8 +48,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """
-    A try that did not work.
+    """A try that did not work.
 
     Args:
         retry_after: how long Lytics asks to wait, where it asks.
@@ -64,8 +61,7 @@ class Failure:
 def read_answer(
     status: int, headers: Mapping[str, str], body: bytes, *, now: datetime, not_found: AppError
 ) -> Answer | Failure:
-    """
-    What an answer means. An error in the body counts also where the HTTP status is 200, as v1 may have it.
+    """What an answer means. An error in the body counts also where the HTTP status is 200, as v1 may have it.
 
     Args:
         headers: by any case, as httpx has them.
@@ -92,8 +88,7 @@ def read_answer(
 
 
 def wait_before_next_try(tried: int, failure: Failure, *, draw: float) -> timedelta | None:
-    """
-    How long to wait before the same is asked again, or None to give up.
+    """How long to wait before the same is asked again, or None to give up.
 
     Doubles from a second, less up to a quarter at random; longer where Lytics asks for it with `Retry-After`, but what
     takes more than ten seconds is not waited for. Only what may pass by itself is tried again, three times in all.
@@ -111,24 +106,18 @@ def wait_before_next_try(tried: int, failure: Failure, *, draw: float) -> timede
 
 
 def timed_out(timeout: timedelta) -> Transient:
-    """
-    No answer came in time.
-    """
+    """No answer came in time."""
     seconds = f"{timeout.total_seconds():g}"
     return Transient("timeout", f"Lytics did not answer within {seconds} seconds: {_LATER}; if it lasts, {_WAY_OUT}")
 
 
 def unreachable(why: Unreachable) -> Transient:
-    """
-    There was no connection, or it broke.
-    """
+    """There was no connection, or it broke."""
     return Transient(why.value, f"The connection to Lytics could not be made, or broke: {_WAY_OUT}")
 
 
 def unreadable() -> Transient:
-    """
-    What came is not Lytics' JSON.
-    """
+    """What came is not Lytics' JSON."""
     return Transient(
         "unreadable",
         f"Lytics' answer is not the JSON that it should be: {_LATER}; if it lasts, check LYTICS_BASE_URL and any proxy"
@@ -162,9 +151,7 @@ def _is_told_by_lytics(document: object) -> bool:
 
 
 def _why_refused(status: int, document: object) -> str:
-    """
-    Which of the refusals it is; only the words of the answer tell an expired token from a wrong one.
-    """
+    """Which of the refusals it is; only the words of the answer tell an expired token from a wrong one."""
     if status == HTTPStatus.FORBIDDEN:
         return "forbidden"
     message = document.get("message") if isinstance(document, dict) else None
@@ -173,17 +160,13 @@ def _why_refused(status: int, document: object) -> str:
 
 
 def _status_within(document: object) -> int:
-    """
-    The error status that a body tells, as a number or as text; else 200.
-    """
-    told = str(document.get("status")) if isinstance(document, dict) else ""
-    return int(told) if _ERROR_STATUS.fullmatch(told) else HTTPStatus.OK
+    """The error status that a body tells, as a number or as text; else 200."""
+    confirmed = str(document.get("status")) if isinstance(document, dict) else ""
+    return int(confirmed) if _ERROR_STATUS.fullmatch(confirmed) else HTTPStatus.OK
 
 
 def _moment(date: str | None) -> datetime | None:
-    """
-    The time in a header, aware; None where there is none that can be read.
-    """
+    """The time in a header, aware; None where there is none that can be read."""
     if date is None:
         return None
     try:
@@ -194,8 +177,7 @@ def _moment(date: str | None) -> datetime | None:
 
 
 def _retry_after(text: str | None, now: datetime) -> timedelta | None:
-    """
-    How long `Retry-After` asks to wait: a number of seconds, or until a time; never more than a day.
+    """How long `Retry-After` asks to wait: a number of seconds, or until a time; never more than a day.
     https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     """
     text = (text or "").strip()

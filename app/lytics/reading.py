@@ -1,5 +1,4 @@
-"""
-From the JSON of Lytics' API to audiences, fields and pages of people; in the shapes of v2 and v1. No I/O.
+"""From the JSON of Lytics' API to audiences, fields and pages of people; in the shapes of v2 and v1. No I/O.
 
 One bad entry of a list is left out and takes no other along.
 """
@@ -24,8 +23,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def audience_in(document: object) -> Audience:
-    """
-    The one audience of an answer.
+    """The one audience of an answer.
 
     Raises:
         NotFound: it is deleted, or has no name.
@@ -43,8 +41,7 @@ def audience_in(document: object) -> Audience:
 
 
 def audiences_in(document: object) -> list[Audience]:
-    """
-    The audiences of people that can be exported: none that is deleted, invalid or without a name, and none twice.
+    """The audiences of people that can be exported: none that is deleted, invalid or without a name, and none twice.
 
     Raises:
         Transient: code `unreadable`.
@@ -63,8 +60,7 @@ def audiences_in(document: object) -> list[Audience]:
 
 
 def fields_in(document: object) -> list[ProfileField]:
-    """
-    The fields of the schema, none twice; identifiers that it only names are fields of no known type.
+    """The fields of the schema, none twice; identifiers that it only names are fields of no known type.
 
     Raises:
         Transient: code `unreadable`.
@@ -93,8 +89,7 @@ def fields_in(document: object) -> list[ProfileField]:
 
 
 def page_in(document: object, answered_at: datetime | None) -> ScanPage:
-    """
-    One page of a scan; no data at all is a page without people.
+    """One page of a scan; no data at all is a page without people.
 
     Raises:
         Transient: code `unreadable`.
@@ -114,9 +109,7 @@ def _data(document: object) -> object:
 
 
 def _entries(data: object) -> Iterator[object]:
-    """
-    What stands in a list; nothing in place of one is an empty one, as Lytics' programming language writes it.
-    """
+    """What stands in a list; nothing in place of one is an empty one, as Lytics' programming language writes it."""
     if data is not None and not isinstance(data, list):
         raise unreadable()
     yield from data or ()

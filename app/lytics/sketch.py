@@ -1,5 +1,4 @@
-"""
-What is kept of a body that was refused: enough to see what is wrong with it, and no value of a profile.
+"""What is kept of a body that was refused: enough to see what is wrong with it, and no value of a profile.
 
 Of JSON, the names of fields with a word for each value, and as it is only what Lytics puts around a profile. Of
 anything else the beginning, with letters and digits masked.
@@ -36,8 +35,7 @@ _TOKEN = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)(?P<end>"?)(?P<colon>\s*:)?|[\[\
 
 
 def sketch(body: bytes, items: Sequence[int | None] = (None,)) -> list[str]:
-    """
-    For each item of a refused body a text of at most 4,096 bytes of ASCII; never raises.
+    """For each item of a refused body a text of at most 4,096 bytes of ASCII; never raises.
 
     Args:
         body: as received, whole.
@@ -51,9 +49,7 @@ def sketch(body: bytes, items: Sequence[int | None] = (None,)) -> list[str]:
 
 
 def sketch_beginning(body: bytes) -> str:
-    """
-    The beginning of what is no JSON, or not whole: its shape, and the names that look like those of fields.
-    """
+    """The beginning of what is no JSON, or not whole: its shape, and the names that look like those of fields."""
     text = body[: 2 * LONGEST_SKETCH_BYTES].decode("utf-8", "replace")
     return _cut("".join(_masked_tokens(text)))
 
@@ -80,9 +76,7 @@ def _sketch_message(message: object) -> object:
 
 
 def _sketch_profile(data: object) -> object:
-    """
-    The events first, so that it is the names of the fields that are cut off where there is too much.
-    """
+    """The events first, so that it is the names of the fields that are cut off where there is too much."""
     if not isinstance(data, dict):
         return _word_for(data)
     parts: dict[str, object] = {}
@@ -112,9 +106,7 @@ def _value(value: object, pattern: re.Pattern[str]) -> object:
 
 
 def _words_for(values: Mapping[str, object], but: Container[str]) -> dict[str, object]:
-    """
-    Every other field by its name, with a word in place of its value.
-    """
+    """Every other field by its name, with a word in place of its value."""
     names = [name for name in values if name not in but]
     parts: dict[str, object] = {_name(name): _word_for(values[name]) for name in names[:MOST_NAMES]}
     return parts | ({"(more)": f"({len(names) - MOST_NAMES} more)"} if len(names) > MOST_NAMES else {})
@@ -134,9 +126,7 @@ def _word_for(value: object) -> str:
 
 
 def _masked_tokens(text: str) -> Iterator[str]:
-    """
-    A text piece by piece. Names deep inside may be those of a map, so only Lytics' own are kept there.
-    """
+    """A text piece by piece. Names deep inside may be those of a map, so only Lytics' own are kept there."""
     deepest_name = 3 if text.lstrip().startswith("[") else 2
     depth, before = 0, ""
     for token in _TOKEN.finditer(text):
@@ -149,9 +139,7 @@ def _masked_tokens(text: str) -> Iterator[str]:
 
 
 def mask(text: str) -> str:
-    """
-    A text with x for each letter and 9 for each digit, in ASCII; other signs of ASCII stay.
-    """
+    """A text with x for each letter and 9 for each digit, in ASCII; other signs of ASCII stay."""
     text = re.sub(r"[^\W\d_]", "x", text.replace("\ufffd", "?"))
     text = re.sub(r"[^!-~\s]", "", re.sub(r"\d", "9", text))
     return re.sub(r"\s+", " ", text)

@@ -1,5 +1,4 @@
-"""
-Lytics' times, RFC 3339 with up to nine fractional digits, as whole nanoseconds since 1970 UTC.
+"""Lytics' times, RFC 3339 with up to nine fractional digits, as whole nanoseconds since 1970 UTC.
 
 Python's datetime keeps six digits, and a float of this size keeps none of the last two.
 """
@@ -19,8 +18,7 @@ _FIRST_TOO_LATE_NS = (date(2251, 1, 1).toordinal() - _EPOCH_DAY) * _DAY_SECONDS 
 
 
 def nanoseconds(text: str) -> int:
-    """
-    The moment that an RFC 3339 text names, exactly.
+    """The moment that an RFC 3339 text names, exactly.
 
     Raises:
         ValueError: the text is none, or the moment lies outside the years 1970 to 2250. It does not quote the text.

@@ -1,5 +1,4 @@
-"""
-A webhook of Lytics, without I/O: whose token it carries, and which events its body tells.
+"""A webhook of Lytics, without I/O: whose token it carries, and which events its body tells.
 
 Formats: https://www.contentstack.com/docs/lytics/webhooks
 """
@@ -27,18 +26,14 @@ _KINDS = {kind.value: kind for kind in Kind}
 
 @dataclass(frozen=True, slots=True)
 class WebhookToken:
-    """
-    A secret that Lytics shows with each webhook, and the label by which people and logs call it.
-    """
+    """A secret that Lytics shows with each webhook, and the label by which people and logs call it."""
 
     label: str
     token: str = field(repr=False)
 
 
 class Reading(NamedTuple):
-    """
-    What a body tells: the events that can be kept, and why the others can't, each in the body's order.
-    """
+    """What a body tells: the events that can be kept, and why the others can't, each in the body's order."""
 
     events: list[AudienceEvent]
     rejected: list[Rejection]
@@ -47,9 +42,8 @@ class Reading(NamedTuple):
 def authenticate(
     authorization: str | None, x_api_key: str | None, query_token: str | None, tokens: Collection[WebhookToken]
 ) -> str:
-    """
-    The label of the token that the sender showed: in `Authorization`, with or without `Bearer`, in `X-API-Key`, or in
-    the URL.
+    """The label of the token that the sender showed: in `Authorization`, with or without `Bearer`, in `X-API-Key`, or
+    in the URL.
 
     Takes the same time whichever token is right or nearly right. Without tokens nobody gets in.
 
@@ -70,8 +64,7 @@ def authenticate(
 
 
 def read(body: bytes, *, arrived_at_ns: int) -> Reading:
-    """
-    The events of a webhook body: of one message in the default format, in the older one or as a CloudEvent, or of a
+    """The events of a webhook body: of one message in the default format, in the older one or as a CloudEvent, or of a
     bare array of them, mixed as they come.
 
     Each message stands alone, and each element of its `segment_events`: a bad one does not take others along. An empty
@@ -99,9 +92,7 @@ def read(body: bytes, *, arrived_at_ns: int) -> Reading:
 
 
 class _Unreadable(Exception):
-    """
-    Why a message, or one element of it, can't be kept.
-    """
+    """Why a message, or one element of it, can't be kept."""
 
     def __init__(self, reason: Reason, path: str, problem: str) -> None:
         super().__init__(problem)
@@ -110,9 +101,7 @@ class _Unreadable(Exception):
 
 
 class _Moment(NamedTuple):
-    """
-    A time in nanoseconds; on arrival where it is our clock's, corrected where it lay too far ahead of that.
-    """
+    """A time in nanoseconds; on arrival where it is our clock's, corrected where it lay too far ahead of that."""
 
     at_ns: int
     is_on_arrival: bool = False
@@ -120,9 +109,7 @@ class _Moment(NamedTuple):
 
 
 class _Envelope(NamedTuple):
-    """
-    What the events of one message have in common.
-    """
+    """What the events of one message have in common."""
 
     lytics_id: str | None
     profile: dict[str, Any]
@@ -146,9 +133,7 @@ def _read_message(document: object, item: int | None, arrived_at_ns: int, readin
 
 
 def _open(document: object, item: int | None, arrived_at_ns: int) -> tuple[_Envelope, list[Any]]:
-    """
-    One message, and the elements of its `segment_events`.
-    """
+    """One message, and the elements of its `segment_events`."""
     if not isinstance(document, dict):
         raise _Unreadable(Reason.UNKNOWN_SHAPE, "", "is not an object.")
     try:
@@ -199,9 +184,7 @@ def _read_event(element: object, envelope: _Envelope) -> AudienceEvent:
 
 
 def _moment(value: object, path: str, arrived_at_ns: int) -> _Moment:
-    """
-    The moment as it was told; that of the arrival where it is missing, or lies too far ahead.
-    """
+    """The moment as it was told; that of the arrival where it is missing, or lies too far ahead."""
     if value is None:
         return _Moment(arrived_at_ns, is_on_arrival=True)
     try:
@@ -219,8 +202,8 @@ def _rejection(error: _Unreadable, item: int | None) -> Rejection:
 
 
 def _label(value: object, longest: int) -> str:
-    """
-    The value if it is a word that can be kept, else "". Control characters are in none, and PostgreSQL refuses NUL.
+    """The value if it is a word that can be kept, else "". Control characters are in none, and PostgreSQL refuses
+    NUL.
     """
     return value if isinstance(value, str) and len(value) <= longest and value.isprintable() else ""
 

@@ -1,5 +1,4 @@
-"""
-Lytics' JSON as it is on the wire: its word "segment" for an audience stops here.
+"""Lytics' JSON as it is on the wire: its word "segment" for an audience stops here.
 
 Webhooks, default format and CloudEvents: https://www.contentstack.com/docs/lytics/webhooks
 Audiences, fields: https://www.contentstack.com/docs/developers/apis/lytics-api/v2, scans: .../lytics-api/v1/segment
@@ -27,8 +26,7 @@ LONGEST_COUNT = 15
 
 
 def parse_json(body: bytes) -> Any:  # noqa: ANN401 - whatever was sent
-    """
-    The JSON of a body, also where its texts are not whole Unicode: one broken name must not take a batch along.
+    """The JSON of a body, also where its texts are not whole Unicode: one broken name must not take a batch along.
 
     Such texts then hold lone surrogates, for halves of pairs as for bytes that are not UTF-8. Numbers too long for
     Python become infinite.
@@ -55,9 +53,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _id_text(value: object) -> object:
-    """
-    A user id as text: Lytics sends 64-bit numbers as text, since JavaScript would round them; "" stands for none.
-    """
+    """A user id as text: Lytics sends 64-bit numbers as text, since JavaScript would round them; "" stands for none."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return None if value == "" else value
@@ -68,8 +64,7 @@ class _Wire(BaseModel):
 
 
 class Message(_Wire):
-    """
-    One webhook message: in the default format, in the older one without `id` and `meta.timestamp`, or a CloudEvent.
+    """One webhook message: in the default format, in the older one without `id` and `meta.timestamp`, or a CloudEvent.
 
     Args:
         id: of the user; digits, up to 64 bits.
@@ -89,18 +84,14 @@ class Message(_Wire):
 
 
 def _count(value: object) -> object:
-    """
-    A count, which v1 may send as text; None where it is none.
-    """
+    """A count, which v1 may send as text; None where it is none."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= LONGEST_COUNT:
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _shown(value: str) -> str:
-    """
-    A name or a token as it can be stored, sent and shown.
-    """
+    """A name or a token as it can be stored, sent and shown."""
     if not value.isprintable():
         raise ValueError("This has characters that can't be shown.")
     return value
@@ -114,8 +105,7 @@ ScanToken = Annotated[str, StringConstraints(strict=True), AfterValidator(_shown
 
 
 class Segment(_Wire):
-    """
-    One audience, as v2 and v1 describe it; empty text where Lytics tells no name.
+    """One audience, as v2 and v1 describe it; empty text where Lytics tells no name.
 
     Args:
         kind: `segment` or nothing for an audience; others are goals, lists, metrics and the like.
@@ -133,9 +123,7 @@ class Segment(_Wire):
 
 
 class SchemaField(_Wire):
-    """
-    One field of the schema: v2 calls its name `id`, v1 `as`, and identifiers `is_identifier` and `is_by`.
-    """
+    """One field of the schema: v2 calls its name `id`, v1 `as`, and identifiers `is_identifier` and `is_by`."""
 
     name: FieldName = Field(validation_alias=AliasChoices("id", "as"))
     type: Text = None
@@ -145,9 +133,7 @@ class SchemaField(_Wire):
 
 
 class SchemaTable(_Wire):
-    """
-    The schema as v1 has it: the fields under one of two names, and the names of identifiers.
-    """
+    """The schema as v1 has it: the fields under one of two names, and the names of identifiers."""
 
     fields: list[Any] | None = None
     columns: list[Any] | None = None
@@ -155,9 +141,7 @@ class SchemaTable(_Wire):
 
 
 class Page(_Wire):
-    """
-    One page of a scan; the token of the next is called `next` in an old tutorial, and is empty on the last page.
-    """
+    """One page of a scan; the token of the next is called `next` in an old tutorial, and is empty on the last page."""
 
     data: list[Any] | None
     next: ScanToken | None = Field(default=None, validation_alias=AliasChoices("_next", "next"))

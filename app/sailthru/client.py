@@ -1,6 +1,4 @@
-"""
-One signed call to Sailthru over HTTP: connections, timeouts, the size of an answer, rate-limit headers.
-"""
+"""One signed call to Sailthru over HTTP: connections, timeouts, the size of an answer, rate-limit headers."""
 
 import asyncio
 import zlib
@@ -35,8 +33,7 @@ _HEADERS = MappingProxyType(
 
 
 class SailthruClient:
-    """
-    The calls of one Sailthru account.
+    """The calls of one Sailthru account.
 
     Each call has a lane of its own: a transport with at most one connection, used last in, first out. One pool shared
     by all calls gets slower the more of them run, since it looks at every connection for each
@@ -69,8 +66,7 @@ class SailthruClient:
         self._is_closed = False
 
     async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
-        """
-        The answer to one call, for example `call("POST", "user", {"id": ...})`.
+        """The answer to one call, for example `call("POST", "user", {"id": ...})`.
 
         Raises:
             CallFailed: of the kind that `read_answer` found, or `NotSent` where nothing was sent and `OutcomeUnknown`
@@ -98,23 +94,17 @@ class SailthruClient:
         return read_answer(answer.status, answer.body, resets_at=resets_at)
 
     async def aclose(self) -> None:
-        """
-        Closes the connections; calls still under way finish and then close theirs.
-        """
+        """Closes the connections; calls still under way finish and then close theirs."""
         self._is_closed = True
         while self._idle:
             await self._idle.pop().aclose()
 
     async def __aenter__(self) -> Self:
-        """
-        The client itself.
-        """
+        """The client itself."""
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """
-        Closes the connections.
-        """
+        """Closes the connections."""
         await self.aclose()
 
     async def _exchange(
@@ -174,9 +164,8 @@ class _Answer(NamedTuple):
 
 
 class _Departure:
-    """
-    How far a request got, as httpcore's trace tells: whether any of it may have left, which without a trace is so, and
-    the connection that waits for TLS. https://www.encode.io/httpcore/extensions/#trace
+    """How far a request got, as httpcore's trace tells: whether any of it may have left, which without a trace is so,
+    and the connection that waits for TLS. https://www.encode.io/httpcore/extensions/#trace
     """
 
     def __init__(self) -> None:
@@ -194,17 +183,13 @@ class _Departure:
                 self._without_tls = None
 
     async def aclose(self) -> None:
-        """
-        Closes a connection that was cut off before TLS stood: httpcore leaves that one open when it is cancelled.
-        """
+        """Closes a connection that was cut off before TLS stood: httpcore leaves that one open when it is cancelled."""
         if self._without_tls is not None:
             await self._without_tls.aclose()
 
 
 async def _read_body(response: httpx.Response) -> bytes:
-    """
-    The decompressed body; one that is too large, also after decompression, or in another encoding can't be read.
-    """
+    """The decompressed body; one that is too large, also after decompression, or in another encoding can't be read."""
     body = bytearray()
     # Not response.aiter_bytes: it unpacks without a bound, and 64 KB of gzip may hold 64 MB.
     async for chunk in cast("httpx.AsyncByteStream", response.stream):
@@ -227,9 +212,7 @@ async def _read_body(response: httpx.Response) -> bytes:
 
 
 def _connections() -> Callable[[], httpx.AsyncBaseTransport]:
-    """
-    Makes transports with one connection each that share one TLS context, which is costly to make.
-    """
+    """Makes transports with one connection each that share one TLS context, which is costly to make."""
     tls = httpx.create_ssl_context(trust_env=False)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
     return lambda: httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)

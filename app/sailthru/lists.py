@@ -1,5 +1,4 @@
-"""
-What the service wants of Sailthru, in its own words: ensure a list, tell a member's memberships, ask for them.
+"""What the service wants of Sailthru, in its own words: ensure a list, tell a member's memberships, ask for them.
 
 Each is safe to repeat. https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/user.html and
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/list.html
@@ -10,26 +9,21 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from app.domain.errors import Permanent, Transient, UnknownList
-from app.domain.list_watch import ListSeen
+from app.domain.list_check import ListSeen
 from app.sailthru.client import Method
 from app.sailthru.protocol import USER_NOT_FOUND
 
 
 class Caller(Protocol):
-    """
-    Makes one call: a `SailthruClient`, or whatever stands before it to keep within its limits.
-    """
+    """Makes one call: a `SailthruClient`, or whatever stands before it to keep within its limits."""
 
     async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
-        """
-        The answer, or a `CallFailed`.
-        """
+        """The answer, or a `CallFailed`."""
         ...
 
 
 class Lists:
-    """
-    The lists of one Sailthru account and who is on them.
+    """The lists of one Sailthru account and who is on them.
 
     Args:
         client: makes the calls; `backfill_client` those that only a backfill asks for, None for the same.
@@ -40,9 +34,8 @@ class Lists:
         self._backfill_client = backfill_client or client
 
     async def find_or_make(self, name: str) -> str | None:
-        """
-        The id of the list, made if it was missing; None where Sailthru tells none. Not for two at once: see
-        `app.list_making`.
+        """The id of the list, made if it was missing; None where Sailthru tells none. Not for two at once: see
+        `app.exports.lists`.
 
         Raises:
             UnknownList: Sailthru refuses to make it.
@@ -69,9 +62,8 @@ class Lists:
         vars: Mapping[str, object] | None = None,  # noqa: A002 - Sailthru's own word
         is_backfill: bool = False,
     ) -> None:
-        """
-        Puts the person on the lists of `join`, takes them off those of `leave` and sets `vars`, in one call, so that a
-        flow started by the join finds the vars. Other lists and vars, and all opt-outs, stay as they are.
+        """Puts the person on the lists of `join`, takes them off those of `leave` and sets `vars`, in one call, so
+        that a flow started by the join finds the vars. Other lists and vars, and all opt-outs, stay as they are.
 
         Raises:
             ValueError: there is nothing to tell (the bare call would make a profile), or one list is in both.
@@ -92,9 +84,7 @@ class Lists:
         await self._caller(is_backfill).call("POST", "user", payload)
 
     async def lists_of(self, address: str, *, is_backfill: bool = False) -> frozenset[str] | None:
-        """
-        The names of the natural lists the person is on; None where Sailthru has no profile of them.
-        """
+        """The names of the natural lists the person is on; None where Sailthru has no profile of them."""
         try:
             payload = {"id": address, "key": "email", "fields": {"lists": 1}}
             answer = await self._caller(is_backfill).call("GET", "user", payload)
@@ -114,8 +104,7 @@ class Lists:
         return self._backfill_client if is_backfill else self._client
 
     async def find(self, name: str) -> ListSeen | None:
-        """
-        One list as it is now; None if there is none of the name.
+        """One list as it is now; None if there is none of the name.
 
         Raises:
             CallFailed: see `SailthruClient.call`.
@@ -127,8 +116,7 @@ class Lists:
         return _seen(answer, "count")
 
     async def index(self) -> Mapping[str, list[ListSeen]]:
-        """
-        All lists of the account by name, in one call; usually one of each name.
+        """All lists of the account by name, in one call; usually one of each name.
 
         Raises:
             CallFailed: see `SailthruClient.call`.

@@ -1,6 +1,4 @@
-"""
-What it means that a call to Sailthru got no answer: whether it may have been carried out all the same.
-"""
+"""What it means that a call to Sailthru got no answer: whether it may have been carried out all the same."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,9 +11,7 @@ from app.domain.unreachable import Unreachable, why_unreachable
 
 
 class Loss(NamedTuple):
-    """
-    What it means that httpx gave up: our error, its code and its words.
-    """
+    """What it means that httpx gave up: our error, its code and its words."""
 
     error: type[CallFailed]
     code: str
@@ -62,17 +58,13 @@ Every way in which httpx can give up on a request. A class that is not here coun
 
 
 def loss_of(error: httpx.RequestError) -> Loss:
-    """
-    The entry of `LOSSES` for an error, or a closer one where no connection could be made.
-    """
+    """The entry of `LOSSES` for an error, or a closer one where no connection could be made."""
     loss = next(LOSSES[ancestor] for ancestor in type(error).__mro__ if ancestor in LOSSES)
     return not_connected(error) if loss is NOT_CONNECTED else loss
 
 
 def not_connected(error: Exception) -> Loss:
-    """
-    Why no connection could be made, as far as the error tells.
-    """
+    """Why no connection could be made, as far as the error tells."""
     match why_unreachable(error):
         case Unreachable.UNKNOWN_HOST:
             return _UNKNOWN_HOST

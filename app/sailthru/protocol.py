@@ -1,5 +1,4 @@
-"""
-Sailthru's protocol, without I/O: sign and encode a call, read an answer into a result or an error.
+"""Sailthru's protocol, without I/O: sign and encode a call, read an answer into a result or an error.
 
 Transport, parameters and signature:
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api-basics/technical.html
@@ -15,7 +14,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 
 from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, Permanent, Transient, UnknownList
-from app.domain.explain import explain
+from app.explain.codes import explain
 
 DEFAULT_BASE_URL = "https://api.sailthru.com"
 USER_NOT_FOUND = "user_not_found"
@@ -39,9 +38,7 @@ _WHOLE_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 @dataclass(frozen=True)
 class Credentials:
-    """
-    One Sailthru account's key and secret, and where its API answers. Neither shows in a `repr`.
-    """
+    """One Sailthru account's key and secret, and where its API answers. Neither shows in a `repr`."""
 
     api_key: str = field(repr=False)
     api_secret: str = field(repr=False)
@@ -50,8 +47,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """
-    What one answer says about the calls of its account, endpoint and method in this calendar minute.
+    """What one answer says about the calls of its account, endpoint and method in this calendar minute.
 
     Args:
         limit: calls allowed in the minute, 1 or more.
@@ -65,8 +61,7 @@ class RateLimit:
 
 
 def signature(secret: str, params: object) -> str:
-    """
-    The lower-case hex MD5 of the secret and all leaf values of `params`, sorted by code point.
+    """The lower-case hex MD5 of the secret and all leaf values of `params`, sorted by code point.
 
     Names do not count, containers are walked to any depth, equal values are all kept, and values that are not text
     count as Python's `str` writes them.
@@ -76,8 +71,7 @@ def signature(secret: str, params: object) -> str:
 
 
 def encode(credentials: Credentials, payload: Mapping[str, object]) -> dict[str, str]:
-    """
-    The four form (or query) fields of one call, not yet URL-encoded; the JSON text is the very text that was signed.
+    """The four form (or query) fields of one call, not yet URL-encoded; the JSON text is the very text that was signed.
 
     Raises:
         ValueError: the payload can't be said in JSON and UTF-8 (NaN, Infinity, half a surrogate pair). The text does
@@ -93,8 +87,7 @@ def encode(credentials: Credentials, payload: Mapping[str, object]) -> dict[str,
 
 
 def read_rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
-    """
-    The rate limit as the three `X-Rate-Limit-*` headers tell it, or None where they are missing or make no sense.
+    """The rate limit as the three `X-Rate-Limit-*` headers tell it, or None where they are missing or make no sense.
 
     Error answers carry them too. `headers` finds names in any case, as `httpx.Headers` does.
     """
@@ -111,8 +104,7 @@ def read_rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
 
 
 def read_answer(status: int, body: bytes, *, resets_at: datetime | None = None) -> dict[str, object]:
-    """
-    The JSON object of a call that worked; for any other the error whose type says what to do next.
+    """The JSON object of a call that worked; for any other the error whose type says what to do next.
 
     Judged by body and status together: errors also come with status 200, and their codes overlap. A profile that does
     not exist is `Permanent` with code `USER_NOT_FOUND`, which only its own words tell from other errors 99.
@@ -150,9 +142,7 @@ def read_answer(status: int, body: bytes, *, resets_at: datetime | None = None) 
 
 
 def _refusal(code: int | str, status: int, errormsg: object) -> CallFailed:
-    """
-    The error of a call that was understood and refused, in our own words: Sailthru's quote the address.
-    """
+    """The error of a call that was understood and refused, in our own words: Sailthru's quote the address."""
     words = errormsg if isinstance(errormsg, str) else ""
     if code == _INTERNAL_ERROR:
         return Transient(code, "Sailthru had an internal error (9) and probably did not save the call.")
@@ -176,9 +166,7 @@ def _json_object(body: bytes) -> dict[str, object] | None:
 
 
 def _error_code(answer: Mapping[str, object]) -> int | str | None:
-    """
-    The error number of an answer, "unnumbered" for an error that has none, None where there is no error.
-    """
+    """The error number of an answer, "unnumbered" for an error that has none, None where there is no error."""
     if "error" not in answer:
         return None
     error = answer["error"]

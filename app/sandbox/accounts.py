@@ -1,6 +1,4 @@
-"""
-The state of one Sailthru account: its profiles, its lists, and what Lifecycle Optimizer saw. No HTTP.
-"""
+"""The state of one Sailthru account: its profiles, its lists, and what Lifecycle Optimizer saw. No HTTP."""
 
 import hashlib
 from collections import Counter
@@ -14,16 +12,13 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """
-    The clock of the wall, aware and in UTC.
-    """
+    """The clock of the wall, aware and in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass
 class Switches:
-    """
-    Where Sailthru's own behaviour is not published, or harms only at times: what to do instead of the mild reading.
+    """Where Sailthru's own behaviour is not published, or harms only at times: what to do instead of the mild reading.
 
     Attributes:
         rejoin_fires: a join of somebody who is on the list already starts flows again.
@@ -40,9 +35,7 @@ class Switches:
 
 @dataclass(frozen=True)
 class Shown:
-    """
-    What reading shows of a person: vars, and the lists with the times of joining.
-    """
+    """What reading shows of a person: vars, and the lists with the times of joining."""
 
     vars: dict[str, object]
     lists: dict[str, datetime]
@@ -50,9 +43,7 @@ class Shown:
 
 @dataclass(eq=False)
 class Profile:
-    """
-    A person. The sid stays for life; address and extid may change.
-    """
+    """A person. The sid stays for life; address and extid may change."""
 
     sid: str
     created_at: datetime
@@ -64,17 +55,13 @@ class Profile:
 
     @property
     def cookie(self) -> str:
-        """
-        Follows from sid and address alone: a person who takes a former address back has the former cookie again.
-        """
+        """Follows from sid and address alone: a person who takes a former address back has the former cookie again."""
         return hashlib.sha256(f"{self.sid} {self.email}".encode()).hexdigest()[:48]
 
 
 @dataclass(eq=False)
 class MailingList:
-    """
-    A list, natural unless `type` says smart; `members` maps the sids of those on it to the time they joined.
-    """
+    """A list, natural unless `type` says smart; `members` maps the sids of those on it to the time they joined."""
 
     id: str
     name: str
@@ -88,9 +75,7 @@ class MailingList:
 
 @dataclass(frozen=True)
 class LifecycleEvent:
-    """
-    Something that starts a flow: `entry` is "List Joined" or "List Removed".
-    """
+    """Something that starts a flow: `entry` is "List Joined" or "List Removed"."""
 
     time: datetime
     entry: str
@@ -99,9 +84,7 @@ class LifecycleEvent:
 
 
 class Account:
-    """
-    One customer's profiles and lists.
-    """
+    """One customer's profiles and lists."""
 
     def __init__(self, name: str, *, clock: Clock, switches: Switches) -> None:
         self.name = name
@@ -115,24 +98,18 @@ class Account:
         self._ids_given = 0
 
     def find(self, key: str, value: str) -> Profile | None:
-        """
-        The profile with this `sid`, `email` (in any case) or `extid`.
-        """
+        """The profile with this `sid`, `email` (in any case) or `extid`."""
         sid = value if key == "sid" else self._sids.get((key, _spelled(key, value)))
         return None if sid is None else self.profiles.get(sid)
 
     def create(self) -> Profile:
-        """
-        A new profile, without any key yet but its sid.
-        """
+        """A new profile, without any key yet but its sid."""
         profile = Profile(sid=self._new_id(), created_at=self._clock())
         self.profiles[profile.sid] = profile
         return profile
 
     def set_key(self, profile: Profile, key: str, value: str) -> None:
-        """
-        Gives the profile this `email` or `extid`, in place of the one it had.
-        """
+        """Gives the profile this `email` or `extid`, in place of the one it had."""
         value = _spelled(key, value)
         former = getattr(profile, key)
         self._sids.pop((key, former), None)
@@ -140,18 +117,14 @@ class Account:
         setattr(profile, key, value)
 
     def delete(self, profile: Profile) -> None:
-        """
-        Forgets the profile, also on its lists; starts no flow.
-        """
+        """Forgets the profile, also on its lists; starts no flow."""
         del self.profiles[profile.sid]
         self._sids = {key: sid for key, sid in self._sids.items() if sid != profile.sid}
         for mailing_list in self.lists:
             mailing_list.members.pop(profile.sid, None)
 
     def merge(self, profile: Profile, into: Profile) -> None:
-        """
-        Two records become one: `into` keeps what it has and takes what it lacks; a list keeps the earlier join.
-        """
+        """Two records become one: `into` keeps what it has and takes what it lacks; a list keeps the earlier join."""
         for mailing_list in self.lists:
             joined_at = mailing_list.members.get(profile.sid)
             if joined_at is not None:
@@ -162,21 +135,16 @@ class Account:
             self.set_key(into, "extid", profile.extid)
 
     def lists_named(self, name: str) -> list[MailingList]:
-        """
-        None, one, or several where calls raced.
-        """
+        """None, one, or several where calls raced."""
         return [mailing_list for mailing_list in self.lists if mailing_list.name == name]
 
     def list_names(self) -> frozenset[str]:
-        """
-        The names of all lists.
-        """
+        """The names of all lists."""
         return frozenset(mailing_list.name for mailing_list in self.lists)
 
     def ensure_list(self, name: str, *, known: frozenset[str] | None = None) -> MailingList:
-        """
-        The list of that name, made if need be. With `known`, the names a call found when it arrived, a list that came
-        into being since is not seen, and a second one is made.
+        """The list of that name, made if need be. With `known`, the names a call found when it arrived, a list that
+        came into being since is not seen, and a second one is made.
         """
         there = self.lists_named(name)
         if there and (known is None or name in known):
@@ -186,9 +154,7 @@ class Account:
         return mailing_list
 
     def join(self, profile: Profile, name: str, *, known: frozenset[str] | None = None) -> None:
-        """
-        Puts the profile on the list. Who is on it already stays with the time of the first join.
-        """
+        """Puts the profile on the list. Who is on it already stays with the time of the first join."""
         on_it_already = any(profile.sid in mailing_list.members for mailing_list in self.lists_named(name))
         if on_it_already:
             self.rejoins[name] += 1
@@ -198,9 +164,7 @@ class Account:
             self._log("List Joined", name, profile)
 
     def leave(self, profile: Profile, name: str) -> None:
-        """
-        Takes the profile off the list; nothing where it is not on it, or where there is no such list.
-        """
+        """Takes the profile off the list; nothing where it is not on it, or where there is no such list."""
         held = [mailing_list for mailing_list in self.lists_named(name) if profile.sid in mailing_list.members]
         for mailing_list in held:
             del mailing_list.members[profile.sid]
@@ -208,9 +172,7 @@ class Account:
             self._log("List Removed", name, profile)
 
     def present(self, profile: Profile) -> Shown:
-        """
-        The profile's vars and lists as they are.
-        """
+        """The profile's vars and lists as they are."""
         joined = {
             mailing_list.name: mailing_list.members[profile.sid]
             for mailing_list in self.lists
@@ -219,22 +181,16 @@ class Account:
         return Shown(dict(profile.vars), joined)
 
     def changed(self, profile: Profile, former: Shown | None) -> None:
-        """
-        Keeps what the profile was until now, None for a new one, where reads are to be stale.
-        """
+        """Keeps what the profile was until now, None for a new one, where reads are to be stale."""
         if self.switches.stale_read_seconds:
             profile.history.changed(former, at=self._clock(), kept_since=self._seen_by_reads())
 
     def seen(self, profile: Profile) -> Shown | None:
-        """
-        The profile as reading shows it, by the switch as it was a while ago; None if it was not there yet.
-        """
+        """The profile as reading shows it, by the switch as it was a while ago; None if it was not there yet."""
         return profile.history.as_of(self._seen_by_reads(), present=self.present(profile))
 
     def members(self, name: str) -> set[str]:
-        """
-        The addresses on the list.
-        """
+        """The addresses on the list."""
         return {
             self.profiles[sid].email or sid for mailing_list in self.lists_named(name) for sid in mailing_list.members
         }

@@ -1,6 +1,4 @@
-"""
-How Sailthru answers: JSON, errors as XML where JSON was not asked for, the headers of every reply.
-"""
+"""How Sailthru answers: JSON, errors as XML where JSON was not asked for, the headers of every reply."""
 
 import json
 from dataclasses import dataclass
@@ -20,8 +18,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True)
 class Answer:
-    """
-    A status and a body to be.
+    """A status and a body to be.
 
     Attributes:
         form: "asked" for what the call asks for; "half" is cut off in the middle, "html" a page in the body's place.
@@ -35,9 +32,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """
-    A call that Sailthru does not carry out: HTTP status, its own error number, its words.
-    """
+    """A call that Sailthru does not carry out: HTTP status, its own error number, its words."""
 
     def __init__(self, status: int, code: int, text: str) -> None:
         super().__init__(text)
@@ -45,16 +40,13 @@ class Refused(Exception):
 
 
 def account_time(moment: datetime) -> str:
-    """
-    As in `Sat, 02 Oct 2021 16:46:59 -0700`: in the account's time zone.
-    """
+    """As in `Sat, 02 Oct 2021 16:46:59 -0700`: in the account's time zone."""
     return format_datetime(moment.astimezone(ACCOUNT_TIME_ZONE))
 
 
 def render(answer: Answer, *, is_json: bool, rate: Rate, closes: bool) -> tuple[RawHeaders, bytes]:
-    """
-    Headers and body as bytes; of a half answer, the first half. `closes` announces that the connection is not kept, as
-    every recorded reply did.
+    """Headers and body as bytes; of a half answer, the first half. `closes` announces that the connection is not
+    kept, as every recorded reply did.
     """
     content_type, body = _written(answer, is_json=is_json)
     headers = [
@@ -77,9 +69,7 @@ def render(answer: Answer, *, is_json: bool, rate: Rate, closes: bool) -> tuple[
 
 
 def page(status: int) -> str:
-    """
-    What a server in front of an API shows in its place.
-    """
+    """What a server in front of an API shows in its place."""
     words = f"{status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else str(status)
     return (
         f"<html>\r\n<head><title>{words}</title></head>\r\n<body>\r\n<center><h1>{words}</h1></center>\r\n"
@@ -103,9 +93,7 @@ def _written(answer: Answer, *, is_json: bool) -> tuple[bytes, str]:
 
 
 def error_as_xml(body: JSONObject) -> str:
-    """
-    The error in the form that Sailthru gives it where JSON was not asked for.
-    """
+    """The error in the form that Sailthru gives it where JSON was not asked for."""
     return (
         '<?xml version="1.0" encoding="utf-8"?>'
         f"<triggermail><error>{body['error']}</error>"

@@ -1,6 +1,4 @@
-"""
-The audiences and fields of a Lytics account, and how its API shows them.
-"""
+"""The audiences and fields of a Lytics account, and how its API shows them."""
 
 from dataclasses import dataclass
 
@@ -12,9 +10,7 @@ SCALAR_TYPES = frozenset({"string", "bool", "int", "number", "float", "date", "t
 
 @dataclass(frozen=True)
 class Audience:
-    """
-    An audience as Lytics shows it. The id is for life; name and slug may change.
-    """
+    """An audience as Lytics shows it. The id is for life; name and slug may change."""
 
     id: str
     name: str
@@ -27,9 +23,7 @@ class Audience:
 
 @dataclass(frozen=True)
 class Field:
-    """
-    A user field of the account's schema.
-    """
+    """A user field of the account's schema."""
 
     id: str
     type: str = "string"
@@ -51,9 +45,7 @@ USUAL_FIELDS = (
 
 
 def segment(audience: Audience, *, with_size: bool) -> JSONObject:
-    """
-    An audience in the words of its wire. Only the id, the labels and the flags mean anything here.
-    """
+    """An audience in the words of its wire. Only the id, the labels and the flags mean anything here."""
     described: JSONObject = {
         "id": audience.id,
         "aid": 1,
@@ -83,9 +75,7 @@ def segment(audience: Audience, *, with_size: bool) -> JSONObject:
 
 
 def schema_field(field: Field) -> JSONObject:
-    """
-    A field as the schema shows it.
-    """
+    """A field as the schema shows it."""
     return {
         "id": field.id,
         "type": field.type,

@@ -1,5 +1,4 @@
-"""
-What happens to a call beside being carried out: how long it takes, whether it is held open, and what goes wrong.
+"""What happens to a call beside being carried out: how long it takes, whether it is held open, and what goes wrong.
 
 The one place that is asked about every signed call, and so the place for further ways to misbehave.
 """
@@ -18,8 +17,7 @@ from app.sandbox.patience import Patience
 
 @dataclass(frozen=True)
 class Hold:
-    """
-    Which calls stay open until the release, at which point, and what then becomes of one whose client has hung up
+    """Which calls stay open until the release, at which point, and what then becomes of one whose client has hung up
     before it was applied.
     """
 
@@ -29,15 +27,12 @@ class Hold:
     endpoints: frozenset[str] = ENDPOINTS
 
     def covers(self, call: Call) -> bool:
-        """
-        Whether this call is to be held.
-        """
+        """Whether this call is to be held."""
         return call.method in self.methods and call.endpoint in self.endpoints
 
 
 class Behaviour:
-    """
-    The seam between a call and its effect.
+    """The seam between a call and its effect.
 
     Args:
         latency: seconds, the mean and how far from it at most; half is spent before the call is applied, half after.
@@ -53,9 +48,8 @@ class Behaviour:
         self._released = asyncio.Event()
 
     async def carry_out(self, call: Call, apply: Callable[[], Answer]) -> Answer | None:
-        """
-        The answer to the call, or None to hang up on the client. `apply` does what the call asks for and never raises;
-        it may be called early, late, twice or not at all.
+        """The answer to the call, or None to hang up on the client. `apply` does what the call asks for and never
+        raises; it may be called early, late, twice or not at all.
         """
         hold = self.hold if self.hold and self.hold.covers(call) else None
         mean, spread = self.latency
@@ -76,9 +70,7 @@ class Behaviour:
         return answer
 
     def release(self) -> int:
-        """
-        Ends the hold and lets every held call go on. Returns how many there were.
-        """
+        """Ends the hold and lets every held call go on. Returns how many there were."""
         self.hold = None
         self._released.set()
         self._released = asyncio.Event()
@@ -86,22 +78,16 @@ class Behaviour:
 
     @property
     def held(self) -> int:
-        """
-        Calls being kept open, whether or not somebody still waits for them.
-        """
+        """Calls being kept open, whether or not somebody still waits for them."""
         return len(self._held)
 
     @property
     def held_abandoned(self) -> int:
-        """
-        Those of the held calls whose client has hung up.
-        """
+        """Those of the held calls whose client has hung up."""
         return sum(call.is_abandoned for call in self._held)
 
     async def _fail(self, call: Call, fault: faults.Fault, apply: Callable[[], Answer]) -> Answer | None:
-        """
-        As the fault says; what is ended early and not applied by then never is.
-        """
+        """As the fault says; what is ended early and not applied by then never is."""
         normal = faults.DONE
         if not await self.patience.pause(fault.applies_after):
             return None

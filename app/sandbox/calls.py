@@ -1,6 +1,4 @@
-"""
-One signed call, and what it does to its account.
-"""
+"""One signed call, and what it does to its account."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -17,8 +15,7 @@ ENDPOINTS = frozenset({"/user", "/list"})
 
 @dataclass(eq=False)
 class Call:
-    """
-    One signed call within the limit, on its way.
+    """One signed call within the limit, on its way.
 
     Attributes:
         api_key: it is signed by.
@@ -38,15 +35,11 @@ class Call:
 
     @property
     def is_abandoned(self) -> bool:
-        """
-        The client has hung up.
-        """
+        """The client has hung up."""
         return self.gone.is_set()
 
     def target(self) -> Target:
-        """
-        What it is about, by the present state of the account.
-        """
+        """What it is about, by the present state of the account."""
         is_user = self.endpoint == "/user"
         named = self.payload.get("lists" if is_user else "list")
         return Target(
@@ -59,9 +52,7 @@ class Call:
 
 
 def apply(call: Call) -> Answer:
-    """
-    Carries the call out. A refusal is an answer too, and changes nothing.
-    """
+    """Carries the call out. A refusal is an answer too, and changes nothing."""
     try:
         match call.endpoint, call.method:
             case "/user", "GET":

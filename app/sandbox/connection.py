@@ -1,6 +1,4 @@
-"""
-The end of a connection before the client has its answer.
-"""
+"""The end of a connection before the client has its answer."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,8 +12,7 @@ What a server that can end a connection in the middle puts into the scope: funct
 
 
 async def hang_up(scope: Scope, receive: Receive, *, how: Literal["reset", "close"]) -> None:
-    """
-    Ends the connection by `reset`, or by `close`, which lets the client have what was sent so far.
+    """Ends the connection by `reset`, or by `close`, which lets the client have what was sent so far.
 
     Raises:
         ConnectionResetError: there is no connection, since the client is in this process; to be let through to it.
@@ -30,8 +27,6 @@ async def hang_up(scope: Scope, receive: Receive, *, how: Literal["reset", "clos
 
 
 async def disconnected(receive: Receive) -> None:
-    """
-    Returns when the client has gone; the body has been received by then, so that there is nothing else to come.
-    """
+    """Returns when the client has gone; the body has been received by then, so that there is nothing else to come."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,5 +1,5 @@
-"""
-The doors beside the imitated API, under `/_sandbox/`: see the state, hold calls, change what happens. Unsigned JSON.
+"""The doors beside the imitated API, under `/_sandbox/`: see the state, hold calls, change what happens. Unsigned
+JSON.
 """
 
 import math
@@ -23,47 +23,34 @@ PREFIX = "/_sandbox/"
 
 
 class Sandbox(Protocol):
-    """
-    What the doors open onto.
-    """
+    """What the doors open onto."""
 
     switches: Switches
     faults: Faults
 
     def state(self, *, with_log: bool = True) -> JSONObject:
-        """
-        All there is to see.
-        """
+        """All there is to see."""
         ...
 
     def hold(self, hold: Hold) -> None:
-        """
-        Keeps calls open.
-        """
+        """Keeps calls open."""
         ...
 
     def release(self) -> int:
-        """
-        Lets them go on; returns how many there were.
-        """
+        """Lets them go on; returns how many there were."""
         ...
 
     def set_latency(self, mean: float, spread: float) -> None:
-        """
-        How long calls take.
-        """
+        """How long calls take."""
         ...
 
     def reset(self) -> None:
-        """
-        Starts anew.
-        """
+        """Starts anew."""
         ...
 
 
 def sailthru_doors(sandbox: Sandbox) -> Starlette:
-    """
-    The control app of a Sailthru sandbox.
+    """The control app of a Sailthru sandbox.
 
     - `GET state` (`?log=false` leaves the calls out)
     - `POST hold` `{"after": "apply" or "before", "then": "apply" or "drop", "methods": [...], "endpoints": [...]}`
@@ -105,9 +92,7 @@ def sailthru_doors(sandbox: Sandbox) -> Starlette:
 
 
 def describe_account(account: Account, observation: Observation, *, with_log: bool) -> JSONObject:
-    """
-    One account's part of the state.
-    """
+    """One account's part of the state."""
     addresses = sorted(profile.email for profile in account.profiles.values() if profile.email)
     described: JSONObject = {
         "lists": {name: sorted(account.members(name)) for name in sorted(account.list_names())},
@@ -132,15 +117,11 @@ Door = Callable[[Request], Awaitable[JSONResponse]]
 
 
 class BadWish(Exception):
-    """
-    A control call that can't be understood.
-    """
+    """A control call that can't be understood."""
 
 
 def doors(reads: dict[str, Door], writes: dict[str, Door]) -> Starlette:
-    """
-    An app of control doors: those to read by GET, those to change something by POST.
-    """
+    """An app of control doors: those to read by GET, those to change something by POST."""
 
     async def refuse(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": str(error)}, status_code=400)
@@ -151,8 +132,7 @@ def doors(reads: dict[str, Door], writes: dict[str, Door]) -> Starlette:
 
 
 def fault_doors(faults: Faults) -> tuple[Door, Door]:
-    """
-    The doors to see and to set the faults.
+    """The doors to see and to set the faults.
 
     What is set replaces what was: `{"rules": [{"fault": {"kind": "error", "status": 429, "code": 43}, "times": 3}],
     "seed": 7}`, with all that `Rule` and the kinds of `faults` have; `{}` heals. Besides or instead,
@@ -175,9 +155,7 @@ def fault_doors(faults: Faults) -> tuple[Door, Door]:
 
 
 async def read_object(request: Request) -> JSONObject:
-    """
-    The JSON object in the body; an empty body is an empty object.
-    """
+    """The JSON object in the body; an empty body is an empty object."""
     try:
         wish = await request.json() if await request.body() else {}
     except ValueError as error:
@@ -188,9 +166,8 @@ async def read_object(request: Request) -> JSONObject:
 
 
 def set_switches(switches: object, wish: JSONObject) -> None:
-    """
-    Sets the named attributes of `switches`, which are true or false or a number of seconds; a name it does not have, or
-    another value, is refused.
+    """Sets the named attributes of `switches`, which are true or false or a number of seconds; a name it does not
+    have, or another value, is refused.
     """
     for name, value in {name: _switch(switches, wish, name) for name in wish}.items():
         setattr(switches, name, value)

@@ -1,5 +1,4 @@
-"""
-What can go wrong with a call: each kind of fault, what it answers, and whether and when the call takes effect.
+"""What can go wrong with a call: each kind of fault, what it answers, and whether and when the call takes effect.
 
 Seen at Sailthru: errors in every status, also 200; HTML and empty bodies; XML; connections that hang or break; calls
 carried out after their client had given up.
@@ -27,8 +26,7 @@ DONE = Answer(200, {"ok": True})
 
 @dataclass(frozen=True, kw_only=True, config=AS_TOLD)
 class Fault:
-    """
-    What goes wrong. All times are counted from the arrival of the call.
+    """What goes wrong. All times are counted from the arrival of the call.
 
     Attributes:
         kind: one word for what the client gets.
@@ -45,25 +43,19 @@ class Fault:
     with_rate_headers: bool = True
 
     def __post_init__(self) -> None:
-        """
-        Refuses what contradicts itself.
-        """
+        """Refuses what contradicts itself."""
         if self.apply_after is not None and not self.applied:
             raise ValueError("`apply_after` is for a call that is `applied`")
 
     @property
     def applies_after(self) -> float:
-        """
-        Seconds from the arrival to the effect.
-        """
+        """Seconds from the arrival to the effect."""
         return self.apply_after or 0.0
 
 
 @dataclass(frozen=True, kw_only=True, config=AS_TOLD)
 class Error(Fault):
-    """
-    An error of Sailthru's own, as JSON: number and words, in any status.
-    """
+    """An error of Sailthru's own, as JSON: number and words, in any status."""
 
     kind: Literal["error"] = "error"
     status: Status = 500
@@ -73,9 +65,7 @@ class Error(Fault):
 
 @dataclass(frozen=True, kw_only=True, config=AS_TOLD)
 class Xml(Fault):
-    """
-    The same as XML, although JSON was asked for.
-    """
+    """The same as XML, although JSON was asked for."""
 
     kind: Literal["xml"] = "xml"
     status: Status = 500
@@ -85,9 +75,7 @@ class Xml(Fault):
 
 @dataclass(frozen=True, kw_only=True, config=AS_TOLD)
 class Html(Fault):
-    """
-    A page, as the servers in front of an API answer in its place.
-    """
+    """A page, as the servers in front of an API answer in its place."""
 
     kind: Literal["html"] = "html"
     status: Status = 502
@@ -95,9 +83,7 @@ class Html(Fault):
 
 @dataclass(frozen=True, kw_only=True, config=AS_TOLD)
 class Empty(Fault):
-    """
-    A status, and nothing in it.
-    """
+    """A status, and nothing in it."""
 
     kind: Literal["empty"] = "empty"
     status: Status = 500
@@ -105,9 +91,7 @@ class Empty(Fault):
 
 @dataclass(frozen=True, kw_only=True, config=AS_TOLD)
 class Half(Fault):
-    """
-    The first half of the right answer (where the call is not applied, of "ok"), and the connection is closed.
-    """
+    """The first half of the right answer (where the call is not applied, of "ok"), and the connection is closed."""
 
     kind: Literal["half"] = "half"
     applied: bool = True
@@ -115,9 +99,7 @@ class Half(Fault):
 
 @dataclass(frozen=True, kw_only=True, config=AS_TOLD)
 class Hang(Fault):
-    """
-    No answer, until the client hangs up.
-    """
+    """No answer, until the client hangs up."""
 
     kind: Literal["hang"] = "hang"
     applied: bool = True
@@ -125,9 +107,7 @@ class Hang(Fault):
 
 @dataclass(frozen=True, kw_only=True, config=AS_TOLD)
 class Reset(Fault):
-    """
-    The connection is reset in place of an answer.
-    """
+    """The connection is reset in place of an answer."""
 
     kind: Literal["reset"] = "reset"
     applied: bool = True
@@ -135,9 +115,7 @@ class Reset(Fault):
 
 @dataclass(frozen=True, kw_only=True, config=AS_TOLD)
 class Slow(Fault):
-    """
-    The right answer, but late. By default the call is applied halfway.
-    """
+    """The right answer, but late. By default the call is applied halfway."""
 
     kind: Literal["slow"] = "slow"
     applied: Literal[True] = True
@@ -145,9 +123,7 @@ class Slow(Fault):
 
     @property
     def applies_after(self) -> float:
-        """
-        Seconds from the arrival to the effect.
-        """
+        """Seconds from the arrival to the effect."""
         return self.seconds / 2 if self.apply_after is None else self.apply_after
 
 
@@ -156,9 +132,7 @@ AnyFault = Annotated[Error | Xml | Html | Empty | Half | Hang | Reset | Slow, Fi
 
 
 def answer(fault: Fault, normal: Answer) -> Answer | None:
-    """
-    What the client gets where `normal` would be right; None where the connection just ends.
-    """
+    """What the client gets where `normal` would be right; None where the connection just ends."""
     match fault:
         case Error(status=status, code=code, text=text):
             said = Answer(status, {"error": code, "errormsg": text})

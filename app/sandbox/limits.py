@@ -1,6 +1,4 @@
-"""
-How many calls an account may make: a count for each method and endpoint, fresh with each calendar minute.
-"""
+"""How many calls an account may make: a count for each method and endpoint, fresh with each calendar minute."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +22,8 @@ DOCUMENTED_LIMITS: Limits = {
 
 @dataclass(frozen=True)
 class Rate:
-    """
-    What the rate headers say: the limit, the calls left, the Unix time of the next window; and whether this call fits.
+    """What the rate headers say: the limit, the calls left, the Unix time of the next window; and whether this call
+    fits.
     """
 
     limit: int
@@ -35,9 +33,7 @@ class Rate:
 
 
 class RateWindows:
-    """
-    The counts of all accounts. `limits` go before the documented ones.
-    """
+    """The counts of all accounts. `limits` go before the documented ones."""
 
     def __init__(self, limits: Limits, *, clock: Clock) -> None:
         self.limits = {**DOCUMENTED_LIMITS, **limits}
@@ -45,16 +41,12 @@ class RateWindows:
         self._used: dict[tuple[str | None, str, str], tuple[int, int]] = {}
 
     def look(self, account: str | None, method: str, endpoint: str) -> Rate:
-        """
-        The present state, for the reply to a call that is not counted.
-        """
+        """The present state, for the reply to a call that is not counted."""
         limit, used, reset = self._window(account, method, endpoint)
         return Rate(limit, limit - used, reset)
 
     def count(self, account: str | None, method: str, endpoint: str) -> Rate:
-        """
-        Counts one call, or finds that there is no room for it.
-        """
+        """Counts one call, or finds that there is no room for it."""
         limit, used, reset = self._window(account, method, endpoint)
         if used >= limit:
             return Rate(limit, 0, reset, is_exceeded=True)

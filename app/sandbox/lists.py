@@ -1,5 +1,4 @@
-"""
-`/list` as Sailthru answers it: read one or all, create or change, delete.
+"""`/list` as Sailthru answers it: read one or all, create or change, delete.
 
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/list.html
 """
@@ -13,9 +12,7 @@ MOST_LISTS = 2000
 
 
 def get(account: Account, payload: JSONObject) -> JSONObject:
-    """
-    One list by `list` or `list_id`; without either, the index of all.
-    """
+    """One list by `list` or `list_id`; without either, the index of all."""
     if "list" not in payload and "list_id" not in payload:
         only_primary = bool(payload.get("primary"))
         return {"lists": [_entry(found) for found in account.lists if found.primary or not only_primary]}
@@ -27,8 +24,8 @@ def get(account: Account, payload: JSONObject) -> JSONObject:
 
 
 def post(account: Account, payload: JSONObject, *, known: frozenset[str] | None) -> JSONObject:
-    """
-    Creates the list, or changes the one there is. The type of a natural list reads `natural` here and `normal` in GET.
+    """Creates the list, or changes the one there is. The type of a natural list reads `natural` here and `normal` in
+    GET.
     """
     name = payload.get("list")
     if not isinstance(name, str) or not name:
@@ -50,9 +47,7 @@ def post(account: Account, payload: JSONObject, *, known: frozenset[str] | None)
 
 
 def delete(account: Account, payload: JSONObject) -> JSONObject:
-    """
-    Removes the list; its members stay as people.
-    """
+    """Removes the list; its members stay as people."""
     if "list" not in payload:
         raise Refused(400, 2, "Missing required parameter: list")
     found = _find(account, payload)
@@ -61,9 +56,7 @@ def delete(account: Account, payload: JSONObject) -> JSONObject:
 
 
 def refuse_new_lists(account: Account, names: Iterable[str]) -> None:
-    """
-    Stops a call that would make a list of a name that is not legal, or one list too many.
-    """
+    """Stops a call that would make a list of a name that is not legal, or one list too many."""
     new = set(names) - account.list_names()
     for name in new:
         if not name or "$" in name:

@@ -1,6 +1,4 @@
-"""
-A Lytics: its audiences, its fields and who is in an audience, read with an API token.
-"""
+"""A Lytics: its audiences, its fields and who is in an audience, read with an API token."""
 
 import re
 from collections import Counter
@@ -43,17 +41,14 @@ _SCAN = re.compile("/api/segment/([^/]+)/scan")
 
 @dataclass
 class Availability:
-    """
-    Ways not to be there: every answer is 503; the token is known, but has expired.
-    """
+    """Ways not to be there: every answer is 503; the token is known, but has expired."""
 
     unreachable: bool = False
     token_expired: bool = False
 
 
 class LyticsSandbox:
-    """
-    An ASGI app. Its doors for tests and demos are those of `lytics_control`.
+    """An ASGI app. Its doors for tests and demos are those of `lytics_control`.
 
     Every answer has the time of `clock` in its `Date`.
     """
@@ -80,9 +75,7 @@ class LyticsSandbox:
         self._doors = lytics_doors(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """
-        Serves one request.
-        """
+        """Serves one request."""
         if scope["type"] == "http" and not scope["path"].startswith(control.PREFIX):
             with suppress(ClientDisconnect):
                 await self._serve(Request(scope, receive), send)
@@ -90,21 +83,15 @@ class LyticsSandbox:
             await self._doors(scope, receive, send)
 
     def put(self, *audiences: Audience) -> None:
-        """
-        Adds audiences, or replaces those with the same ids.
-        """
+        """Adds audiences, or replaces those with the same ids."""
         self.audiences |= {audience.id: audience for audience in audiences}
 
     def called(self, label: object) -> Audience | None:
-        """
-        The audience of an id or a slug.
-        """
+        """The audience of an id or a slug."""
         return next((one for one in self.audiences.values() if label in (one.id, one.slug)), None)
 
     def reset(self) -> None:
-        """
-        Forgets the counts, becomes reachable and scans well; audiences stay, and who is in them.
-        """
+        """Forgets the counts, becomes reachable and scans well; audiences stay, and who is in them."""
         self.shut_down()
         self.faults.set(())
         self._faults_met.clear()
@@ -113,15 +100,11 @@ class LyticsSandbox:
         self.scans.reset()
 
     def shut_down(self) -> None:
-        """
-        Lets nothing wait any longer: late readings are answered, hung ones hung up on.
-        """
+        """Lets nothing wait any longer: late readings are answered, hung ones hung up on."""
         self._patience.end()
 
     def state(self) -> JSONObject:
-        """
-        All there is to see, as JSON.
-        """
+        """All there is to see, as JSON."""
         return {
             "audiences": [{"id": one.id, "name": one.name, "slug": one.slug} for one in self.audiences.values()],
             "members": self.scans.state(),
@@ -217,9 +200,7 @@ class LyticsSandbox:
 
 
 def _endpoint(path: str) -> tuple[str, str | None]:
-    """
-    What rules and counts call a path, and the id or slug in it.
-    """
+    """What rules and counts call a path, and the id or slug in it."""
     if path.startswith(ONE_SEGMENT):
         return f"{ONE_SEGMENT}{{id}}", path.removeprefix(ONE_SEGMENT)
     scan = _SCAN.fullmatch(path)

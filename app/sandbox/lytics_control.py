@@ -1,6 +1,4 @@
-"""
-The doors of a Lytics sandbox for tests and demos, under `/_sandbox/`. Unsigned JSON.
-"""
+"""The doors of a Lytics sandbox for tests and demos, under `/_sandbox/`. Unsigned JSON."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,9 +17,7 @@ from app.sandbox.scans import Scans
 
 
 class Sandbox(Protocol):
-    """
-    What the doors open onto.
-    """
+    """What the doors open onto."""
 
     audiences: dict[str, Audience]
     faults: Faults
@@ -29,39 +25,28 @@ class Sandbox(Protocol):
 
     @property
     def availability(self) -> object:
-        """
-        The switches of not being there.
-        """
+        """The switches of not being there."""
         ...
 
     def put(self, *audiences: Audience) -> None:
-        """
-        Adds or replaces audiences.
-        """
+        """Adds or replaces audiences."""
         ...
 
     def called(self, label: object) -> Audience | None:
-        """
-        The audience of an id or a slug.
-        """
+        """The audience of an id or a slug."""
         ...
 
     def state(self) -> JSONObject:
-        """
-        All there is to see.
-        """
+        """All there is to see."""
         ...
 
     def reset(self) -> None:
-        """
-        Starts anew.
-        """
+        """Starts anew."""
         ...
 
 
 def lytics_doors(sandbox: Sandbox) -> Starlette:
-    """
-    The control app of a Lytics sandbox.
+    """The control app of a Lytics sandbox.
 
     - `GET state`
     - `POST audiences` `{"id", "name", "slug"?, "deleted"?}`, or an array of them as `{"audiences": [...]}`: adds,

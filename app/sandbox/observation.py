@@ -1,6 +1,4 @@
-"""
-What was asked of one account: counts, the last calls, and how many at one moment for one person.
-"""
+"""What was asked of one account: counts, the last calls, and how many at one moment for one person."""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -14,9 +12,7 @@ LONGEST_LOG = 10_000
 
 @dataclass
 class LoggedCall:
-    """
-    One call as it arrived; `fault` is the kind it ran into, `status` None until it has been answered.
-    """
+    """One call as it arrived; `fault` is the kind it ran into, `status` None until it has been answered."""
 
     time: str
     method: str
@@ -27,9 +23,7 @@ class LoggedCall:
 
 
 class Observation:
-    """
-    Keeps count for one account.
-    """
+    """Keeps count for one account."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -43,18 +37,14 @@ class Observation:
         self._in_minute: dict[str, tuple[int, int]] = {}
 
     def arrived(self, method: str, endpoint: str, at: datetime) -> LoggedCall:
-        """
-        Notes a call by a known key; its payload and status follow.
-        """
+        """Notes a call by a known key; its payload and status follow."""
         self.calls[f"{method} {endpoint}"] += 1
         entry = LoggedCall(time=at.isoformat(), method=method, endpoint=endpoint)
         self.log.append(entry)
         return entry
 
     def counted(self, entry: LoggedCall, *, window: int, is_over: bool) -> None:
-        """
-        Notes that a call counted in this window of the limit, and whether it was over it.
-        """
+        """Notes that a call counted in this window of the limit, and whether it was over it."""
         name = f"{entry.method} {entry.endpoint}"
         latest, count = self._in_minute.get(name, (window, 0))
         self._in_minute[name] = (window, count + 1 if latest == window else 1)
@@ -63,23 +53,17 @@ class Observation:
             self.over_limit[name] += 1
 
     def met(self, entry: LoggedCall, fault: str) -> None:
-        """
-        Notes what kind of fault a call runs into.
-        """
+        """Notes what kind of fault a call runs into."""
         entry.fault = fault
         self.faults[fault] += 1
 
     def answered(self, entry: LoggedCall, status: int) -> None:
-        """
-        Completes the note of a call.
-        """
+        """Completes the note of a call."""
         entry.status = status
         self.answers.setdefault(f"{entry.method} {entry.endpoint}", Counter())[status] += 1
 
     def in_flight(self, person: str | None) -> Callable[[], None]:
-        """
-        Counts a call for this person as in flight, until what it returns is called (again is harmless).
-        """
+        """Counts a call for this person as in flight, until what it returns is called (again is harmless)."""
         waiting = [] if person is None else [person]
         self._at_once.update(waiting)
         self.most_at_once_per_person = max([self.most_at_once_per_person, *map(self._at_once.__getitem__, waiting)])
@@ -92,7 +76,5 @@ class Observation:
         return end
 
     def log_as_json(self) -> list[dict[str, object]]:
-        """
-        The last calls, oldest first.
-        """
+        """The last calls, oldest first."""
         return [asdict(entry) for entry in self.log]

@@ -1,6 +1,4 @@
-"""
-Who is in an audience: people made up by number when they are looked at, and others put in by hand.
-"""
+"""Who is in an audience: people made up by number when they are looked at, and others put in by hand."""
 
 import re
 from bisect import bisect_left, bisect_right, insort
@@ -18,15 +16,13 @@ _FIRST_VISIT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def address_of(number: int) -> str:
-    """
-    The address of a made-up person.
-    """
+    """The address of a made-up person."""
     return f"person{number}@example.com"
 
 
 def person(number: int) -> JSONObject:
-    """
-    The profile of a made-up person, the same for the same number. The id is the one that webhooks use for the address.
+    """The profile of a made-up person, the same for the same number. The id is the one that webhooks use for the
+    address.
     """
     address = address_of(number)
     return {
@@ -44,8 +40,8 @@ def person(number: int) -> JSONObject:
 
 
 class People:
-    """
-    The people of one audience, in an order that only those who enter or leave change. A made-up one costs nothing.
+    """The people of one audience, in an order that only those who enter or leave change. A made-up one costs
+    nothing.
     """
 
     def __init__(self) -> None:
@@ -55,20 +51,15 @@ class People:
         self._added: dict[str, JSONObject] = {}
 
     def __len__(self) -> int:
-        """
-        How many there are.
-        """
+        """How many there are."""
         return self._generated - len(self._gone) + len(self._added)
 
     def generate(self, count: int) -> None:
-        """
-        So many more made-up people, each with the next number, enter.
-        """
+        """So many more made-up people, each with the next number, enter."""
         self._generated += count
 
     def add(self, profiles: Iterable[Mapping[str, object]]) -> None:
-        """
-        These people enter behind all others; who is there with the same id, and for a made-up one the same address,
+        """These people enter behind all others; who is there with the same id, and for a made-up one the same address,
         has another profile from then on.
 
         Raises:
@@ -83,9 +74,8 @@ class People:
             self._added[id_] = profile
 
     def remove(self, labels: Iterable[str]) -> None:
-        """
-        These people leave, named by id or address; names of strangers mean nothing. To find a made-up one by id, all of
-        them are gone through.
+        """These people leave, named by id or address; names of strangers mean nothing. To find a made-up one by id,
+        all of them are gone through.
         """
         labels = set(labels)
         staying = {}
@@ -103,9 +93,7 @@ class People:
             self._leave(number)
 
     def page(self, start: int, size: int) -> list[JSONObject]:
-        """
-        So many of them, without the first ones.
-        """
+        """So many of them, without the first ones."""
         made_up = self._generated - len(self._gone)
         found = [person(number) for number in islice(self._numbers(start), size)] if start < made_up else []
         behind = max(start - made_up, 0)
@@ -117,9 +105,7 @@ class People:
             insort(self._gone, number)
 
     def _numbers(self, start: int) -> Iterator[int]:
-        """
-        The numbers of those who are there, without the first ones.
-        """
+        """The numbers of those who are there, without the first ones."""
         low, high = start, start + len(self._gone)
         while low < high:
             middle = (low + high) // 2

@@ -1,6 +1,4 @@
-"""
-The reply to a request that only reads, with the fault it meets.
-"""
+"""The reply to a request that only reads, with the fault it meets."""
 
 from collections.abc import Callable
 
@@ -17,8 +15,7 @@ from app.sandbox.patience import Patience
 async def reply(
     request: Request, send: Send, *, fault: Fault | None, read: Callable[[], Response], patience: Patience
 ) -> None:
-    """
-    Sends what `read` returns, or what the fault makes of it. Since nothing takes effect, only the kind of the fault,
+    """Sends what `read` returns, or what the fault makes of it. Since nothing takes effect, only the kind of the fault,
     its `seconds`, status and text count.
 
     Raises:

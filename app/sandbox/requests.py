@@ -1,6 +1,4 @@
-"""
-From a request to what Sailthru reads in it: its parameters, and whether the signature fits.
-"""
+"""From a request to what Sailthru reads in it: its parameters, and whether the signature fits."""
 
 import hashlib
 import hmac
@@ -16,36 +14,26 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class Parameters:
-    """
-    The named texts of a request, as they arrived: nothing is trimmed, sorted or written anew.
-    """
+    """The named texts of a request, as they arrived: nothing is trimmed, sorted or written anew."""
 
     pairs: tuple[tuple[str, str], ...] = ()
 
     def get(self, name: str) -> str | None:
-        """
-        The first value of that name.
-        """
+        """The first value of that name."""
         return next((value for key, value in self.pairs if key == name), None)
 
     @property
     def wants_json(self) -> bool:
-        """
-        Whether errors may come as JSON. The Accept header has no say in it.
-        """
+        """Whether errors may come as JSON. The Accept header has no say in it."""
         return self.get("format") == "json"
 
     def is_signed_with(self, secret: str) -> bool:
-        """
-        Whether `sig` is the one that fits every other value.
-        """
+        """Whether `sig` is the one that fits every other value."""
         expected = signature(secret, (value for key, value in self.pairs if key != "sig"))
         return hmac.compare_digest(expected.encode(), (self.get("sig") or "").encode())
 
     def payload(self) -> JSONObject:
-        """
-        The object in `json`; an empty one where it is missing.
-        """
+        """The object in `json`; an empty one where it is missing."""
         try:
             payload = json.loads(self.get("json") or "{}")
         except ValueError:
@@ -58,9 +46,7 @@ class Parameters:
 
 
 def read_parameters(method: str, *, query: bytes, content_type: str, body: bytes) -> Parameters:
-    """
-    From the query of a GET or DELETE, from the form of a POST; a JSON body holds no parameters for Sailthru.
-    """
+    """From the query of a GET or DELETE, from the form of a POST; a JSON body holds no parameters for Sailthru."""
     text = query
     if method == "POST":
         text = body if content_type.partition(";")[0].strip().lower() == FORM else b""
@@ -71,8 +57,7 @@ def read_parameters(method: str, *, query: bytes, content_type: str, body: bytes
 
 
 def signature(secret: str, values: Iterable[str]) -> str:
-    """
-    Lower-case hex MD5 of the secret and the values, sorted by code point and joined.
+    """Lower-case hex MD5 of the secret and the values, sorted by code point and joined.
 
     https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api-basics/technical.html
     """

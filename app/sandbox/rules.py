@@ -1,6 +1,4 @@
-"""
-Which calls meet a fault: by what they are about, by number, by dice that roll the same for the same seed.
-"""
+"""Which calls meet a fault: by what they are about, by number, by dice that roll the same for the same seed."""
 
 import random
 from collections.abc import Iterable, Mapping
@@ -34,9 +32,7 @@ too many calls.
 
 
 class Target(NamedTuple):
-    """
-    What a call is about, as far as rules can tell calls apart; the person by a lower-case address.
-    """
+    """What a call is about, as far as rules can tell calls apart; the person by a lower-case address."""
 
     method: str
     endpoint: str
@@ -47,8 +43,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, config=AS_TOLD)
 class Rule:
-    """
-    A fault, and the calls that meet it: those that fit in every respect that is not left empty.
+    """A fault, and the calls that meet it: those that fit in every respect that is not left empty.
 
     Attributes:
         fault: what they meet.
@@ -73,9 +68,7 @@ class Rule:
     chance: Chance = 1.0
 
     def fits(self, target: Target) -> bool:
-        """
-        Whether a call about this can meet the fault.
-        """
+        """Whether a call about this can meet the fault."""
         return (
             (not self.methods or target.method in self.methods)
             and (not self.endpoints or target.endpoint in self.endpoints)
@@ -87,8 +80,7 @@ class Rule:
 
 @dataclass(frozen=True, config=AS_TOLD)
 class Mix:
-    """
-    Any call may meet any of the usual faults.
+    """Any call may meet any of the usual faults.
 
     Attributes:
         chance: of a call to meet one of them.
@@ -99,16 +91,12 @@ class Mix:
     weights: dict[Kind, Weight] = Field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))
 
     def __post_init__(self) -> None:
-        """
-        Refuses weights that leave nothing to choose from.
-        """
+        """Refuses weights that leave nothing to choose from."""
         if not sum(self.weights.values()):
             raise ValueError("`weights` has no kind with a weight above 0")
 
     def rules(self) -> tuple[Rule, ...]:
-        """
-        The mix as rules: of each, the chance given that none before it struck.
-        """
+        """The mix as rules: of each, the chance given that none before it struck."""
         total = sum(self.weights.values())
         chances = [
             (fault, self.chance * weight / total / len(USUAL[kind]))
@@ -126,34 +114,27 @@ class Mix:
 
 @dataclass(frozen=True, config=AS_TOLD)
 class Wish:
-    """
-    What a sandbox is told by JSON: the rules in order, those of the mix behind them.
-    """
+    """What a sandbox is told by JSON: the rules in order, those of the mix behind them."""
 
     rules: tuple[Rule, ...] = ()
     mix: Mix | None = None
     seed: int = 0
 
     def all_rules(self) -> tuple[Rule, ...]:
-        """
-        Those that are spelled out, and those of the mix.
-        """
+        """Those that are spelled out, and those of the mix."""
         return self.rules + (self.mix.rules() if self.mix else ())
 
 
 class Faults:
-    """
-    The rules that a sandbox goes by, none at first; `methods` and `endpoints` are those it has.
-    """
+    """The rules that a sandbox goes by, none at first; `methods` and `endpoints` are those it has."""
 
     def __init__(self, *, methods: frozenset[str], endpoints: frozenset[str]) -> None:
         self._known = (("method", "methods", methods), ("endpoint", "endpoints", endpoints))
         self.set(())
 
     def set(self, rules: Iterable[Rule], *, seed: int = 0) -> None:
-        """
-        From now on calls meet these faults, and no longer those of before; without rules, none. `Mix(...).rules()` is
-        a ready-made choice.
+        """From now on calls meet these faults, and no longer those of before; without rules, none. `Mix(...).rules()`
+        is a ready-made choice.
 
         Raises:
             ValueError: a rule names a method or an endpoint that there is not, and nothing has changed.
@@ -170,9 +151,8 @@ class Faults:
         self._dice = random.Random(seed)  # noqa: S311 -- no secret is made of it, and it has to repeat itself
 
     def meet(self, target: Target) -> Fault | None:
-        """
-        What a call that arrives now runs into: the fault of the first rule that fits and wins its dice. A rule behind
-        that one does not count the call.
+        """What a call that arrives now runs into: the fault of the first rule that fits and wins its dice. A rule
+        behind that one does not count the call.
         """
         for place, rule in enumerate(self.rules):
             if not rule.fits(target) or self._met[place] == rule.times:
@@ -184,24 +164,19 @@ class Faults:
         return None
 
     def as_json(self) -> JSONObject:
-        """
-        The seed, and the rules with how many calls have met each.
-        """
+        """The seed, and the rules with how many calls have met each."""
         shown = zip(as_json(self.rules), self._met, strict=True)
         return {"seed": self.seed, "rules": [{**rule, "met": met} for rule, met in shown]}
 
 
 def as_json(rules: Iterable[Rule]) -> list[JSONObject]:
-    """
-    The rules as the control door takes them.
-    """
+    """The rules as the control door takes them."""
     shown: list[JSONObject] = _RULES.dump_python(tuple(rules), mode="json")
     return shown
 
 
 def read_wish(body: bytes) -> Wish:
-    """
-    The wish in a JSON object.
+    """The wish in a JSON object.
 
     Raises:
         ValueError: it can't be understood; the text says where and why.

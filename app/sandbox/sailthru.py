@@ -1,5 +1,4 @@
-"""
-A Sailthru: signed calls for people and lists, over HTTP or in one process.
+"""A Sailthru: signed calls for people and lists, over HTTP or in one process.
 
 Check order, statuses and texts follow what is published and recorded; what is neither is told in the parts' own words.
 """
@@ -29,17 +28,14 @@ from app.sandbox.visits import Visit, reply
 
 @dataclass(frozen=True)
 class Access:
-    """
-    The secret of an API key, and the account it opens where that is not the key's own.
-    """
+    """The secret of an API key, and the account it opens where that is not the key's own."""
 
     secret: str
     account: str
 
 
 class SailthruSandbox:
-    """
-    An ASGI app. Its doors for tests and demos are under `/_sandbox/` (see `control`), and here as methods.
+    """An ASGI app. Its doors for tests and demos are under `/_sandbox/` (see `control`), and here as methods.
 
     Args:
         accounts: API key to secret, an account for each; or to an `Access`, for several keys of one account.
@@ -80,9 +76,7 @@ class SailthruSandbox:
         self.reset()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """
-        Serves one request.
-        """
+        """Serves one request."""
         if scope["type"] == "http" and not scope["path"].startswith(control.PREFIX):
             with suppress(ClientDisconnect):
                 await self._serve(Request(scope, receive), send)
@@ -90,46 +84,35 @@ class SailthruSandbox:
             await self._doors(scope, receive, send)
 
     def account(self, key: str) -> Account:
-        """
-        The state behind an API key.
-        """
+        """The state behind an API key."""
         return self._accounts[self._access[key].account]
 
     def members(self, list_name: str) -> set[str]:
-        """
-        The addresses on a list, over all accounts.
-        """
+        """The addresses on a list, over all accounts."""
         return set().union(*(account.members(list_name) for account in self._accounts.values()))
 
     def hold(self, hold: Hold) -> None:
-        """
-        From now on keeps the calls it covers open, until the release.
-        """
+        """From now on keeps the calls it covers open, until the release."""
         self.behaviour.hold = hold
 
     def release(self) -> int:
-        """
-        Ends the hold; returns how many calls were let go.
-        """
+        """Ends the hold; returns how many calls were let go."""
         return self.behaviour.release()
 
     def set_latency(self, mean: float, spread: float) -> None:
-        """
-        Seconds: the mean, and how far from it at most.
-        """
+        """Seconds: the mean, and how far from it at most."""
         self.behaviour.latency = (mean, spread)
 
     def shut_down(self) -> None:
-        """
-        Lets nothing wait any longer: held and late calls are answered, hung ones hung up on. What was yet to be
+        """Lets nothing wait any longer: held and late calls are answered, hung ones hung up on. What was yet to be
         applied by a fault never is.
         """
         self.behaviour.release()
         self.behaviour.patience.end()
 
     def reset(self) -> None:
-        """
-        Forgets people, lists, events, counts, the hold and the faults. Calls being held end in the state that was.
+        """Forgets people, lists, events, counts, the hold and the faults. Calls being held end in the state that
+        was.
         """
         self.shut_down()
         self.faults.set(())
@@ -140,9 +123,7 @@ class SailthruSandbox:
         self._refused_strangers = 0
 
     def state(self, *, with_log: bool = True) -> JSONObject:
-        """
-        All there is to see, as JSON.
-        """
+        """All there is to see, as JSON."""
         return {
             "accounts": {
                 name: control.describe_account(account, self._observations[name], with_log=with_log)
@@ -165,9 +146,7 @@ class SailthruSandbox:
         await reply(answer, visit, request, send, closes=self.closes_connections)
 
     async def _admit(self, visit: Visit, request: Request) -> Call:
-        """
-        The checks before a call is carried out, in Sailthru's order; each refusal says which one it was.
-        """
+        """The checks before a call is carried out, in Sailthru's order; each refusal says which one it was."""
         method, endpoint = request.method, request.url.path
         visit.parameters = read_parameters(
             method,
@@ -200,9 +179,8 @@ class SailthruSandbox:
         return Call(account, method, endpoint, payload, key, known_lists)
 
     async def _carry_out(self, call: Call, visit: Visit, request: Request) -> Answer | None:
-        """
-        Lets the behaviour have its way, in a task of its own: a call goes on when its client has hung up, and then no
-        longer counts as in flight.
+        """Lets the behaviour have its way, in a task of its own: a call goes on when its client has hung up, and then
+        no longer counts as in flight.
         """
         target = call.target()
         landed = visit.observation.in_flight(target.person) if visit.observation else lambda: None

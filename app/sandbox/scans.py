@@ -1,5 +1,4 @@
-"""
-The scan of an audience, page by page, as v1 of the API has it.
+"""The scan of an audience, page by page, as v1 of the API has it.
 
 https://www.contentstack.com/docs/developers/apis/lytics-api/v1/segment
 """
@@ -26,17 +25,14 @@ MOST_GENERATED = 100_000_000
 
 @dataclass
 class ScanSwitches:
-    """
-    How scans go wrong: every later page leads to itself; what is said of a token that is not known.
-    """
+    """How scans go wrong: every later page leads to itself; what is said of a token that is not known."""
 
     loops: bool = False
     unknown_token_is_404: bool = False
 
 
 class Scans:
-    """
-    Scans of audiences, and who is in them.
+    """Scans of audiences, and who is in them.
 
     A token says how many people were shown so far, no more: whoever of them leaves meanwhile, lets the next page miss
     somebody, as Lytics warns that membership may change during a scan.
@@ -48,27 +44,19 @@ class Scans:
         self._epoch = 0
 
     def size_of(self, audience: Audience) -> int:
-        """
-        How many people are in an audience; what it says itself where nobody was ever put in.
-        """
+        """How many people are in an audience; what it says itself where nobody was ever put in."""
         return len(self.people[audience.id]) if audience.id in self.people else audience.size
 
     def expire(self) -> None:
-        """
-        All tokens handed out so far are unknown from now on.
-        """
+        """All tokens handed out so far are unknown from now on."""
         self._epoch += 1
 
     def reset(self) -> None:
-        """
-        Goes right again; who is in an audience stays.
-        """
+        """Goes right again; who is in an audience stays."""
         self.switches = ScanSwitches()
 
     def answer(self, audience: Audience | None, query: Mapping[str, str]) -> Response:
-        """
-        One page of an audience, or what is said where there is none.
-        """
+        """One page of an audience, or what is said where there is none."""
         if audience is None or audience.is_deleted:
             return _refused(HTTPStatus.NOT_FOUND, "segment not found")
         limit = query.get("limit") or str(USUAL_LIMIT)
@@ -95,8 +83,7 @@ class Scans:
         )
 
     def change_people(self, audience: Audience, wish: JSONObject) -> None:
-        """
-        What the control door `members` does.
+        """What the control door `members` does.
 
         Raises:
             BadWish: it can't be understood, and nothing has changed.
@@ -117,8 +104,7 @@ class Scans:
         people.remove(leaving)
 
     def change(self, wish: JSONObject) -> None:
-        """
-        What the control door `scans` does.
+        """What the control door `scans` does.
 
         Raises:
             BadWish: it can't be understood, and nothing has changed.
@@ -132,18 +118,14 @@ class Scans:
             self.expire()
 
     def state(self) -> JSONObject:
-        """
-        How many people are in each audience into which any were put.
-        """
+        """How many people are in each audience into which any were put."""
         return {audience_id: len(people) for audience_id, people in self.people.items()}
 
     def _token(self, audience: Audience, place: int) -> str:
         return base64.urlsafe_b64encode(json.dumps([self._epoch, audience.id, place]).encode()).decode()
 
     def _place(self, audience: Audience, token: str) -> int | None:
-        """
-        How many people were shown before, None for a token that is not known.
-        """
+        """How many people were shown before, None for a token that is not known."""
         try:
             epoch, audience_id, place = json.loads(base64.urlsafe_b64decode(token))
         except (binascii.Error, ValueError, TypeError):
@@ -158,9 +140,7 @@ def _row(profile: JSONObject, audience: Audience, wanted: list[str]) -> JSONObje
 
 
 def _as_text(value: object) -> object:
-    """
-    The value as v1 shows it: every scalar is a text.
-    """
+    """The value as v1 shows it: every scalar is a text."""
     if isinstance(value, dict):
         return {name: _as_text(inner) for name, inner in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,4 @@
-"""
-Serves both sandboxes over real HTTP, in one process.
-"""
+"""Serves both sandboxes over real HTTP, in one process."""
 
 import asyncio
 import contextlib
@@ -31,8 +29,7 @@ async def serve(
     on_ready: Callable[[int, int], None] | None = None,
     handles_signals: bool = True,
 ) -> None:
-    """
-    Serves until cancelled, or until SIGTERM or SIGINT; prints nothing.
+    """Serves until cancelled, or until SIGTERM or SIGINT; prints nothing.
 
     Args:
         host: an address to listen on.
@@ -71,9 +68,7 @@ async def serve(
 
 
 class _QuietServer(uvicorn.Server):
-    """
-    A server that leaves the process's signals alone: two of them share it, maybe with others.
-    """
+    """A server that leaves the process's signals alone: two of them share it, maybe with others."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -81,9 +76,7 @@ class _QuietServer(uvicorn.Server):
 
 
 class _BreakableConnection(HttpToolsProtocol):
-    """
-    HTTP whose app may end the connection in the middle of an answer.
-    """
+    """HTTP whose app may end the connection in the middle of an answer."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -1,5 +1,4 @@
-"""
-`/user` as Sailthru answers it: read, create or change, delete one person.
+"""`/user` as Sailthru answers it: read, create or change, delete one person.
 
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/user.html
 """
@@ -28,9 +27,7 @@ class _Change:
 
 
 def get(account: Account, payload: JSONObject) -> JSONObject:
-    """
-    The fields asked for, else the usual ones. A malformed address is an error inside a 200, as seen in the wild.
-    """
+    """The fields asked for, else the usual ones. A malformed address is an error inside a 200, as seen in the wild."""
     key, value = _identity(payload)
     if key == "email" and not ADDRESS.fullmatch(value):
         raise Refused(200, 99, f"Invalid email: {value}")
@@ -42,9 +39,7 @@ def get(account: Account, payload: JSONObject) -> JSONObject:
 
 
 def post(account: Account, payload: JSONObject, *, known_lists: frozenset[str] | None) -> JSONObject:
-    """
-    Creates or changes a person, all or nothing; an unknown sid creates nobody.
-    """
+    """Creates or changes a person, all or nothing; an unknown sid creates nobody."""
     key, value = _identity(payload)
     if key == "email":
         _refuse_malformed(value)
@@ -68,17 +63,13 @@ def post(account: Account, payload: JSONObject, *, known_lists: frozenset[str] |
 
 
 def delete(account: Account, payload: JSONObject) -> JSONObject:
-    """
-    Forgets a person. Unlike in GET, an unknown one is 404.
-    """
+    """Forgets a person. Unlike in GET, an unknown one is 404."""
     account.delete(_known(account, *_identity(payload), status=404))
     return {"ok": True}
 
 
 def person(account: Account, payload: JSONObject) -> str | None:
-    """
-    Whom the call is about: the address where it is known, else the id as it stands.
-    """
+    """Whom the call is about: the address where it is known, else the id as it stands."""
     key, value = payload.get("key", "email"), payload.get("id")
     if not isinstance(key, str) or not isinstance(value, str):
         return None
@@ -147,9 +138,7 @@ def _refuse_conflict(account: Account, profile: Profile | None, change: _Change)
 
 
 def _set_keys(account: Account, profile: Profile, keys: dict[str, str]) -> Profile:
-    """
-    The profile with its new keys; where another one held a key, that one, merged, since it survives.
-    """
+    """The profile with its new keys; where another one held a key, that one, merged, since it survives."""
     for key, value in keys.items():
         holder = account.find(key, value)
         if holder is None or holder is profile:

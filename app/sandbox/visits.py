@@ -1,6 +1,4 @@
-"""
-A request being served: what is known of it so far, and the reply.
-"""
+"""A request being served: what is known of it so far, and the reply."""
 
 from dataclasses import dataclass, field
 
@@ -16,9 +14,7 @@ from app.sandbox.requests import Parameters
 
 @dataclass
 class Visit:
-    """
-    What is known so far of a request; account and log only once its key is known.
-    """
+    """What is known so far of a request; account and log only once its key is known."""
 
     rate: Rate
     parameters: Parameters = field(default_factory=Parameters)
@@ -27,8 +23,7 @@ class Visit:
 
 
 async def reply(answer: Answer | None, visit: Visit, request: Request, send: Send, *, closes: bool) -> None:
-    """
-    Sends the answer. Hangs up after half of it, where it is only half, and at once, where there is none.
+    """Sends the answer. Hangs up after half of it, where it is only half, and at once, where there is none.
 
     Raises:
         ConnectionResetError: the way to hang up on a client in this process.

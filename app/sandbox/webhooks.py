@@ -1,5 +1,4 @@
-"""
-The bodies that Lytics' job "Audience Triggers Webhook" sends, in its default format.
+"""The bodies that Lytics' job "Audience Triggers Webhook" sends, in its default format.
 
 https://www.contentstack.com/docs/lytics/webhooks
 """
@@ -30,8 +29,7 @@ def enter(
     user_id: str | None = None,
     fields: Mapping[str, object] | None = None,
 ) -> JSONObject:
-    """
-    Somebody entered the audience `at` a time.
+    """Somebody entered the audience `at` a time.
 
     Args:
         email: None for a profile without an address.
@@ -53,9 +51,7 @@ def exit_(
     user_id: str | None = None,
     fields: Mapping[str, object] | None = None,
 ) -> JSONObject:
-    """
-    Somebody left the audience; arguments as for `enter`.
-    """
+    """Somebody left the audience; arguments as for `enter`."""
     return _body(email, audience, "exit", at=at, sent_at=sent_at, user_id=user_id, fields=fields)
 
 
@@ -67,24 +63,18 @@ def change(
     user_id: str | None = None,
     fields: Mapping[str, object] | None = None,
 ) -> JSONObject:
-    """
-    A field of somebody in the audience changed; such an event has no time of its own, only the message has.
-    """
+    """A field of somebody in the audience changed; such an event has no time of its own, only the message has."""
     return _body(email, audience, "change", at=None, sent_at=sent_at, user_id=user_id, fields=fields)
 
 
 def timestamp(moment: Moment) -> str:
-    """
-    RFC 3339 in UTC with nine digits of a second.
-    """
+    """RFC 3339 in UTC with nine digits of a second."""
     seconds, nanoseconds = divmod(_nanoseconds(moment), NANOSECONDS)
     return f"{EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 def user_id_of(email: str | None) -> str:
-    """
-    A made-up Lytics id: 64 unsigned bits as text, the same for the same address.
-    """
+    """A made-up Lytics id: 64 unsigned bits as text, the same for the same address."""
     return str(int.from_bytes(hashlib.sha256((email or "").lower().encode()).digest()[:8], "big"))
 
 

@@ -1,3 +1,1 @@
-"""
-All we know of databases: one set of statements for SQLite and PostgreSQL.
-"""
+"""All we know of databases: one set of statements for SQLite and PostgreSQL."""

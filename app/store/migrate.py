@@ -1,6 +1,4 @@
-"""
-Brings a database to the schema of this version, before anything else uses it.
-"""
+"""Brings a database to the schema of this version, before anything else uses it."""
 
 import asyncio
 from pathlib import Path
@@ -15,15 +13,16 @@ from sqlalchemy import JSON, Column, Connection, ForeignKeyConstraint, create_en
 from sqlalchemy.schema import DefaultClause, SchemaItem
 
 from app.domain.errors import BadSettings
-from app.store.copy_progress import require_no_copy
-from app.store.differences import copy_sqlite, is_checked, lock_table, parse_url, sqlite_path
-from app.store.engine import Database
+from app.store.database.dialect import is_checked, lock_table
+from app.store.database.engine import Database
+from app.store.database.sqlite import copy_sqlite
+from app.store.database.url import parse_url, sqlite_path
+from app.store.moving.progress import require_no_copy
 from app.store.schema import metadata, versions
 
 
 async def migrate(database: Database, url: str) -> list[str]:
-    """
-    Apply the steps that are missing; returns their numbers, empty if the database was up to date.
+    """Apply the steps that are missing; returns their numbers, empty if the database was up to date.
 
     An SQLite file that holds data is first copied beside itself, as FILE.before-STEP.
 
@@ -35,9 +34,7 @@ async def migrate(database: Database, url: str) -> list[str]:
 
 
 async def apply_steps(database: Database, url: str) -> list[str]:
-    """
-    The same, also where a copy is about to begin.
-    """
+    """The same, also where a copy is about to begin."""
     parsed = parse_url(url)
     missing = await database.write(_missing)
     is_used = await database.write(_is_used)
@@ -50,15 +47,12 @@ async def apply_steps(database: Database, url: str) -> list[str]:
 
 
 def revision_of(connection: Connection) -> str | None:
-    """
-    The number of the last step that was applied to a database; None if there was none.
-    """
+    """The number of the last step that was applied to a database; None if there was none."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def steps_after(revision: str | None, works_since: int | None = None) -> list[str]:
-    """
-    The numbers of the steps that lead from a revision to the schema of this version, in their order.
+    """The numbers of the steps that lead from a revision to the schema of this version, in their order.
 
     A step of a newer version that only adds to the tables leaves this version able to work with them, so that old and
     new replicas run side by side while they are replaced; one that takes away says so, see `works_since`.
@@ -79,9 +73,7 @@ def steps_after(revision: str | None, works_since: int | None = None) -> list[st
 
 
 def works_since(connection: Connection) -> int | None:
-    """
-    The oldest step whose program still works with a database; None before that was put down.
-    """
+    """The oldest step whose program still works with a database; None before that was put down."""
     if not inspect(connection).has_table(versions.name):
         return None
     found: int | None = connection.scalar(select(versions.c.version).where(versions.c.name == "schema"))
@@ -89,9 +81,7 @@ def works_since(connection: Connection) -> int | None:
 
 
 def differences(connection: Connection) -> list[object]:
-    """
-    What sets the database apart from the schema of this version; empty after `migrate`.
-    """
+    """What sets the database apart from the schema of this version; empty after `migrate`."""
 
     def is_wanted(item: SchemaItem, *_: object) -> bool:
         return not isinstance(item, ForeignKeyConstraint) or is_checked(connection, item)
@@ -108,8 +98,8 @@ def _is_other_default(
     _wanted_default: DefaultClause | None,
     rendered: str | None,
 ) -> bool | None:
-    """
-    Whether two defaults differ; None where the ordinary way finds out. For JSON it can't: PostgreSQL compares none.
+    """Whether two defaults differ; None where the ordinary way finds out. For JSON it can't: PostgreSQL compares
+    none.
     """
     if not isinstance(found.type, JSON) or found_default is None or rendered is None:
         return None
@@ -117,9 +107,7 @@ def _is_other_default(
 
 
 def filled_tables() -> frozenset[str]:
-    """
-    The names of the tables into which the steps themselves put rows, as they are on a new database.
-    """
+    """The names of the tables into which the steps themselves put rows, as they are on a new database."""
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
         _upgrade(connection)

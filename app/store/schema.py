@@ -1,5 +1,4 @@
-"""
-Tables, constraints and indexes, the same on every database but for some references, see `is_checked`.
+"""Tables, constraints and indexes, the same on every database but for some references, see `is_checked`.
 
 The database holds the invariants: who may be claimed, which numbers add up, that no list is kept by two exports. The
 numbered steps in `migrations/` lead here; a test compares the two.
@@ -35,23 +34,17 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class Moment(TypeDecorator[datetime]):
-    """
-    An aware UTC time, kept as whole microseconds since 1970, so that both databases order and index it alike.
-    """
+    """An aware UTC time, kept as whole microseconds since 1970, so that both databases order and index it alike."""
 
     impl = BigInteger
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - its interface
-        """
-        Microseconds since 1970.
-        """
+        """Microseconds since 1970."""
         return None if value is None else (value - EPOCH) // MICROSECOND
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its interface
-        """
-        The time, aware and in UTC.
-        """
+        """The time, aware and in UTC."""
         return None if value is None else EPOCH + value * MICROSECOND
 
 
@@ -169,17 +162,17 @@ memberships = Table(
         primary_key=True,
         autoincrement=False,
     ),
-    Column("wanted", Boolean, nullable=False),
-    Column("told", String(8), nullable=False),
+    Column("wanted", Boolean, key="desired", nullable=False),
+    Column("told", String(8), key="confirmed", nullable=False),
     Column("moved_at_ns", BigInteger),
     Column("moved_message_at_ns", BigInteger),
     Column("fields_at_ns", BigInteger),
     Column("lytics_id", String(256)),
     Column("vars", JSON, nullable=False),
     Column("revision", BigInteger, nullable=False),
-    Column("told_revision", BigInteger, nullable=False),
-    Column("told_vars", String(32)),
-    Column("told_at", Moment),
+    Column("told_revision", BigInteger, key="confirmed_revision", nullable=False),
+    Column("told_vars", String(32), key="confirmed_vars"),
+    Column("told_at", Moment, key="confirmed_at"),
     Column("dead_code", String(64)),
     Column("dead_at", Moment),
     # By the account's running clock, which stands still while the account is paused; see `accounts`.
@@ -337,7 +330,7 @@ minute_latencies = Table(
     Column("export_id", ForeignKey("exports.id"), primary_key=True, autoincrement=False),
     Column("minute", Moment, primary_key=True, autoincrement=False),
     Column("bucket", Integer, primary_key=True, autoincrement=False),
-    Column("told", BigInteger, nullable=False),
+    Column("told", BigInteger, key="confirmed", nullable=False),
 )
 Index("ix_minute_latencies_minute", minute_latencies.c.minute)
 

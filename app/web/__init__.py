@@ -1,3 +1,1 @@
-"""
-The doors: HTTP in, problems out. No decision is made here.
-"""
+"""The doors: HTTP in, problems out. No decision is made here."""

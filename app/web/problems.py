@@ -1,6 +1,4 @@
-"""
-Which error becomes which status, always as problem+json that says what to do (RFC 9457).
-"""
+"""Which error becomes which status, always as problem+json that says what to do (RFC 9457)."""
 
 import json
 from collections.abc import Mapping
@@ -65,16 +63,12 @@ SCHEMA: dict[str, object] = {
 
 
 def problem_body(status: int, detail: str, **more: object) -> bytes:
-    """
-    The body of a problem answer.
-    """
+    """The body of a problem answer."""
     return json.dumps({"title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}).encode()
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: object) -> Response:
-    """
-    A problem answer; a 503 asks to come again in half a minute.
-    """
+    """A problem answer; a 503 asks to come again in half a minute."""
     extra = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return Response(
         problem_body(status, detail, **more), status, media_type=MEDIA_TYPE, headers={**extra, **(headers or {})}
@@ -82,16 +76,13 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 
 
 def declared(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """
-    The `responses` of a route, so that every status stands in the OpenAPI.
-    """
+    """The `responses` of a route, so that every status stands in the OpenAPI."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
-    """
-    Let every error of our own API leave as a problem.
+    """Let every error of our own API leave as a problem.
 
     The handlers are coroutines, as the dependencies are: plain functions would be sent through a thread each.
     """
@@ -109,9 +100,7 @@ async def _app_error(_: Request, error: Exception) -> Response:
 
 
 def _for_scripts(error: AppError) -> dict[str, object]:
-    """
-    What an error says beside its text.
-    """
+    """What an error says beside its text."""
     reason = str(error.code) if isinstance(error, CallFailed) else getattr(error, "reason", None)
     more: dict[str, object] = {} if reason is None else {"reason": reason}
     if isinstance(error, UnknownAudience | AmbiguousAudience):

@@ -1,6 +1,4 @@
-"""
-Measure: `python -m tests.bench`, or some of it: `python -m tests.bench ingest`.
-"""
+"""Measure: `python -m tests.bench`, or some of it: `python -m tests.bench ingest`."""
 
 import sys
 import tempfile
@@ -43,9 +41,7 @@ ROWS: Mapping[str, Callable[[Path, Say], Measured]] = {
 
 
 def main(names: list[str]) -> int:
-    """
-    Measure what is named, or all; 1 if a target is missed.
-    """
+    """Measure what is named, or all; 1 if a target is missed."""
     console = Console(highlight=False)
     unknown = sorted(set(names) - ROWS.keys())
     if unknown:

@@ -1,6 +1,4 @@
-"""
-durable, in arrays: events a second where each request brings a hundred.
-"""
+"""durable, in arrays: events a second where each request brings a hundred."""
 
 from pathlib import Path
 
@@ -12,9 +10,7 @@ EVENTS, CONNECTIONS = 100, 8
 
 
 def events_in_arrays(folder: Path, say: Say) -> Measured:
-    """
-    Ours keep each event of the array; the baseline takes single webhooks and keeps nothing.
-    """
+    """Ours keep each event of the array; the baseline takes single webhooks and keeps nothing."""
     with two_doors(folder) as doors:
 
         def ours(_: int) -> float:

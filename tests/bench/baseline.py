@@ -1,6 +1,4 @@
-"""
-What the service is measured against: the same webhook on FastAPI, and nothing done with it.
-"""
+"""What the service is measured against: the same webhook on FastAPI, and nothing done with it."""
 
 from typing import Any
 

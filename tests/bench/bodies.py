@@ -1,6 +1,5 @@
-"""
-The requests that the load is made of: Lytics' default format with all the fields of a profile, each event of somebody
-new.
+"""The requests that the load is made of: Lytics' default format with all the fields of a profile, each event of
+somebody new.
 """
 
 import json
@@ -24,22 +23,17 @@ N = TypeVar("N", int, ColumnElement[int])
 
 
 def scattered(person: N) -> N:
-    """
-    Another number of at most 12 digits for each person: people come in no order of their addresses.
-    """
+    """Another number of at most 12 digits for each person: people come in no order of their addresses."""
     return person * SCATTER % 10**12
 
 
 def address(person: int) -> str:
-    """
-    Of the person of this number.
-    """
+    """Of the person of this number."""
     return (_ADDRESS % {b"n": scattered(person)}).decode()
 
 
 def requests(first: int, events: int) -> Iterator[tuple[int, bytes]]:
-    """
-    Whole requests without end, each with the number of its first person, of one event or of an array; people are
+    """Whole requests without end, each with the number of its first person, of one event or of an array; people are
     numbered from `first` on.
     """
     message = json.loads(_FULL.read_text())

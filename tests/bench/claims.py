@@ -1,6 +1,4 @@
-"""
-The queue on PostgreSQL beside the one on SQLite.
-"""
+"""The queue on PostgreSQL beside the one on SQLite."""
 
 from pathlib import Path
 
@@ -14,9 +12,8 @@ AT_ONCE = 500
 
 
 def claimed_and_settled(folder: Path, say: Say) -> Measured:
-    """
-    Members a second from a backlog: claimed by hundreds, side by side, and settled in group commits, without any call
-    between.
+    """Members a second from a backlog: claimed by hundreds, side by side, and settled in group commits, without any
+    call between.
     """
     with on_disk() as url, stores([url, f"sqlite:///{folder}/service.db"]) as (postgresql, sqlite):
         for store, name in ((postgresql, "PostgreSQL"), (sqlite, "SQLite")):

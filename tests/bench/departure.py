@@ -1,6 +1,4 @@
-"""
-How soon a change that was accepted is on its way to Sailthru, where all is well.
-"""
+"""How soon a change that was accepted is on its way to Sailthru, where all is well."""
 
 from pathlib import Path
 from statistics import median, quantiles
@@ -15,9 +13,7 @@ ROUNDS, WARM_SECONDS, SECONDS, PER_SECOND = 3, 2.0, 10.0, 200
 
 
 def from_accepted_to_call(folder: Path, say: Say) -> Measured:
-    """
-    From the answer 200, as its sender has it, to the arrival of the call at Sailthru, at 200 webhooks a second.
-    """
+    """From the answer 200, as its sender has it, to the arrival of the call at Sailthru, at 200 webhooks a second."""
     middles: list[float] = []
     slowest: list[float] = []
     for number in numbered(ROUNDS, say):
@@ -36,9 +32,7 @@ def from_accepted_to_call(folder: Path, say: Say) -> Measured:
 
 
 def _waits(folder: Path) -> list[float]:
-    """
-    Seconds, one for each person.
-    """
+    """Seconds, one for each person."""
     with scene(folder) as (service, sandbox):
         put(service.port, WARM_SECONDS, rate=PER_SECOND)
         found = put(service.port, SECONDS, rate=PER_SECOND)

@@ -1,6 +1,4 @@
-"""
-The service's door for webhooks beside that of the baseline, and load for them.
-"""
+"""The service's door for webhooks beside that of the baseline, and load for them."""
 
 import json
 import subprocess
@@ -26,32 +24,27 @@ _crowds = count(1)
 
 
 @dataclass(frozen=True)
-class Doors:
-    """
-    The ports of both.
-    """
+class Dependencies:
+    """The ports of both."""
 
     service: int
     baseline: int
 
 
 @contextmanager
-def two_doors(folder: Path, url: str | None = None) -> Iterator[Doors]:
-    """
-    Both, on one core; Sailthru's limit is used up, so that the service only receives.
+def two_doors(folder: Path, url: str | None = None) -> Iterator[Dependencies]:
+    """Both, on one core; Sailthru's limit is used up, so that the service only receives.
 
     Args:
         url: of the service's database; None for an SQLite file.
     """
     with scene(folder / "service", limit=1, url=url) as (service, _), baseline(folder) as port:
-        yield Doors(service.port, port)
+        yield Dependencies(service.port, port)
 
 
 @contextmanager
 def baseline(folder: Path) -> Iterator[int]:
-    """
-    The port of the baseline alone.
-    """
+    """The port of the baseline alone."""
     port = free_port()
     with on_core(MEASURED):
         process = Process([str(port)], {}, folder / "baseline.log", module="tests.bench.serving").start()
@@ -66,8 +59,7 @@ def baseline(folder: Path) -> Iterator[int]:
 def put(
     port: int, seconds: float, *, events: int = 1, connections: int = CONNECTIONS, rate: float | None = None
 ) -> Found:
-    """
-    Load for one of the doors, by a process of its own on another core, of people that nobody has heard of.
+    """Load for one of the doors, by a process of its own on another core, of people that nobody has heard of.
 
     Raises:
         AssertionError: an answer was not the 200 that keeps all its events, or the generator was too busy.

@@ -1,5 +1,4 @@
-"""
-Members that were told long ago, just as the service leaves them: one is kept, called for and settled, and all others
+"""Members that were told long ago, just as the service leaves them: one is kept, called for and settled, and all others
 are made like it. Of a timeline that has had its days nothing is left.
 """
 
@@ -19,9 +18,7 @@ DIGITS = 12
 
 
 def fill(store: Store, many: int, say: Say) -> None:
-    """
-    So many, into a database that has nobody yet; leaves it as its own maintenance would.
-    """
+    """So many, into a database that has nobody yet; leaves it as its own maintenance would."""
     store.keep(1)
     store.call(1)
     for first in range(2, many + 1, PORTION):
@@ -33,9 +30,7 @@ def fill(store: Store, many: int, say: Say) -> None:
 
 
 def bytes_of(store: Store) -> int:
-    """
-    What a database takes on disk.
-    """
+    """What a database takes on disk."""
     if store.database.is_shared:
         size = select(func.pg_database_size(func.current_database()))
     else:

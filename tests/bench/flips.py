@@ -1,6 +1,4 @@
-"""
-The state is the queue: what an outage costs where people come and go while it lasts.
-"""
+"""The state is the queue: what an outage costs where people come and go while it lasts."""
 
 import time
 from collections import Counter
@@ -22,9 +20,8 @@ BEGAN = datetime.now(UTC) - timedelta(hours=1)
 
 
 def calls_for_ten_flips(folder: Path, say: Say) -> Measured:
-    """
-    Everybody changes ten times while Sailthru answers with 503: a quarter each are on the list before and after, only
-    before, only after, neither.
+    """Everybody changes ten times while Sailthru answers with 503: a quarter each are on the list before and after,
+    only before, only after, neither.
     """
     people = [address(n) for n in range(PEOPLE)]
     before, after = set(people[: PEOPLE // 2]), set(people[::2])
@@ -56,17 +53,13 @@ def calls_for_ten_flips(folder: Path, say: Say) -> Measured:
 
 
 def _tell(service: Service, people: dict[str, bool], at: datetime) -> None:
-    """
-    Who enters, and who leaves, all in one webhook.
-    """
+    """Who enters, and who leaves, all in one webhook."""
     moves = [webhooks.enter(p, at=at) if is_enter else webhooks.exit_(p, at=at) for p, is_enter in people.items()]
     service.send(moves).raise_for_status()
 
 
 def _calls(sandbox: BenchSandbox, people: Sequence[str]) -> Counter[str]:
-    """
-    How many calls came for each of these people, reads and writes.
-    """
+    """How many calls came for each of these people, reads and writes."""
     log = sandbox.account(with_log=True)["calls_log"]
     named = Counter(str(call["json"]["id"]) for call in log if call["endpoint"] == "/user")
     return Counter({person: named[person] for person in people})

@@ -1,6 +1,4 @@
-"""
-What the service costs while nothing happens.
-"""
+"""What the service costs while nothing happens."""
 
 import os
 import time
@@ -17,9 +15,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def idle_cpu(folder: Path, say: Say) -> Measured:
-    """
-    With an export whose people have all been told.
-    """
+    """With an export whose people have all been told."""
     with scene(folder / "idle") as (service, _):
         service.send([webhooks.enter(address(n), at=datetime.now(UTC)) for n in range(PEOPLE)]).raise_for_status()
         service.wait_until_told()
@@ -39,8 +35,6 @@ def idle_cpu(folder: Path, say: Say) -> Measured:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """
-    What all threads of a process have used; needs Linux. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
-    """
+    """What all threads of a process have used; needs Linux. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND

@@ -1,6 +1,4 @@
-"""
-durable, how fast: answers a second to single webhooks, each sent when its commit is on disk.
-"""
+"""durable, how fast: answers a second to single webhooks, each sent when its commit is on disk."""
 
 from pathlib import Path
 
@@ -12,16 +10,12 @@ ROUNDS, SECONDS = 5, 4.0
 
 
 def durable_answers(folder: Path, say: Say) -> Measured:
-    """
-    Ours keep each event; the baseline's keep nothing.
-    """
+    """Ours keep each event; the baseline's keep nothing."""
     return _ratio(folder, say, "durable answers ÷ the baseline's answers", 1.2)
 
 
 def durable_answers_on_postgresql(folder: Path, say: Say) -> Measured:
-    """
-    The same, the server of the database on the other core.
-    """
+    """The same, the server of the database on the other core."""
     with on_disk() as url:
         return _ratio(folder, say, "durable answers on PostgreSQL ÷ the baseline's answers", 0.8, url)
 

@@ -1,6 +1,4 @@
-"""
-isolated: how much a dead account slows another one.
-"""
+"""isolated: how much a dead account slows another one."""
 
 from pathlib import Path
 from statistics import quantiles
@@ -15,8 +13,8 @@ PEOPLE, PER_SECOND, ROUNDS = 300, 50, 5
 
 
 def a_dead_account(folder: Path, say: Say) -> Measured:
-    """
-    The same people in two accounts at 50 a second; p95 of "sent to call arrived" in the one, the other dead or alive.
+    """The same people in two accounts at 50 a second; p95 of "sent to call arrived" in the one, the other dead or
+    alive.
     """
     dead = as_json([Rule(Hang(applied=False), api_keys=frozenset({OTHER}))])
 

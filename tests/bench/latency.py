@@ -1,6 +1,4 @@
-"""
-durable, how soon: the slowest answers at half of the load that each door can take.
-"""
+"""durable, how soon: the slowest answers at half of the load that each door can take."""
 
 from pathlib import Path
 from statistics import median, quantiles
@@ -14,9 +12,7 @@ CONNECTIONS = 128
 
 
 def slowest_answers(folder: Path, say: Say) -> Measured:
-    """
-    p99 from the moment at which a request was to be sent, requests coming at random moments as from strangers.
-    """
+    """p99 from the moment at which a request was to be sent, requests coming at random moments as from strangers."""
     with two_doors(folder) as doors:
         ports = (doors.service, doors.baseline)
         peaks: dict[int, list[float]] = {port: [] for port in ports}

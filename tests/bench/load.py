@@ -1,6 +1,5 @@
-"""
-A load generator as a process, much cheaper than what it measures: keep-alive sockets, prepared bytes, one request at a
-time on each: `python -m tests.bench.load '{"port": ..., ...}'`, which prints what it found as JSON.
+"""A load generator as a process, much cheaper than what it measures: keep-alive sockets, prepared bytes, one request
+at a time on each: `python -m tests.bench.load '{"port": ..., ...}'`, which prints what it found as JSON.
 
 With a rate it keeps to a schedule, whatever the answers do, and counts from the moment a request was to be sent;
 without one it sends the next request of a connection when the answer to the last is here.
@@ -28,8 +27,7 @@ _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Load:
-    """
-    What to send.
+    """What to send.
 
     Args:
         port: of 127.0.0.1.
@@ -49,8 +47,8 @@ class Load:
 
 
 class Answered(NamedTuple):
-    """
-    One request: its first person, when it was to be sent in seconds since 1970, and how many seconds its answer took.
+    """One request: its first person, when it was to be sent in seconds since 1970, and how many seconds its answer
+    took.
     """
 
     person: int
@@ -60,8 +58,7 @@ class Answered(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """
-    What came of it.
+    """What came of it.
 
     Args:
         answers: how often each came, by its status and body.
@@ -77,17 +74,13 @@ class Found:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Found":
-        """
-        As the process printed it.
-        """
+        """As the process printed it."""
         found = json.loads(text)
         return cls(**found | {"requests": [Answered(*one) for one in found["requests"]]})
 
 
 class _Connection:
-    """
-    One request at a time.
-    """
+    """One request at a time."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -102,9 +95,7 @@ class _Connection:
         self.socket.sendall(request)
 
     def receive(self) -> tuple[bytes, Answered] | None:
-        """
-        Status and body of the answer, or None while it is not whole.
-        """
+        """Status and body of the answer, or None while it is not whole."""
         part = self.socket.recv(65536)
         if not part:
             raise ConnectionError("The server closed a connection.")
@@ -118,9 +109,7 @@ class _Connection:
 
 
 def run(load: Load) -> Found:
-    """
-    Send it all, and wait for the last answer.
-    """
+    """Send it all, and wait for the last answer."""
     prepared = requests(load.people, load.events)
     # Not epoll: that waits for whole milliseconds.
     selector = selectors.SelectSelector()
@@ -149,9 +138,7 @@ def run(load: Load) -> Found:
 
 
 def _schedule(begins: float, load: Load) -> Iterator[float]:
-    """
-    When requests are to be sent: at once while there is time, or at random moments, as strangers would.
-    """
+    """When requests are to be sent: at once while there is time, or at random moments, as strangers would."""
     ends = begins + load.seconds
     if load.rate is None:
         while time.time() < ends:

@@ -1,6 +1,4 @@
-"""
-What a backfill holds in memory, however large the audience is.
-"""
+"""What a backfill holds in memory, however large the audience is."""
 
 import re
 import time
@@ -17,8 +15,7 @@ PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 def peak_of_a_backfill(folder: Path, say: Say) -> Measured:
-    """
-    The peak of the service's resident memory in a dry run over so many people; one round, since the long one takes
+    """The peak of the service's resident memory in a dry run over so many people; one round, since the long one takes
     minutes.
     """
 
@@ -26,13 +23,13 @@ def peak_of_a_backfill(folder: Path, say: Say) -> Measured:
         with scene(folder / str(people)) as (service, sandbox):
             sandbox.lytics.post("members", json={"audience": SPRING_BUYERS.id, "generate": people}).raise_for_status()
             service.http.post("/exports/1/backfills", json={"dry_run": True}).raise_for_status()
-            told_at = time.monotonic()
+            confirmed_at = time.monotonic()
             while True:
                 run: dict[str, Any] = service.http.get("/exports/1/backfills/1").raise_for_status().json()
                 if run["ended_at"] is not None:
                     break
-                if time.monotonic() > told_at + SAY_EVERY_SECONDS:
-                    told_at = time.monotonic()
+                if time.monotonic() > confirmed_at + SAY_EVERY_SECONDS:
+                    confirmed_at = time.monotonic()
                     say(f"  {run['scanned']:,} of {people:,} people, {run['rate'] or 0:,.0f} a second …")
                 time.sleep(0.5)
             assert (run["state"], run["queued"]) == ("completed", people), run

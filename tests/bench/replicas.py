@@ -1,6 +1,4 @@
-"""
-What a second replica adds: calls a second with a backlog, by two of them on one PostgreSQL and by one.
-"""
+"""What a second replica adds: calls a second with a backlog, by two of them on one PostgreSQL and by one."""
 
 import time
 from contextlib import ExitStack
@@ -22,8 +20,7 @@ CORES = 4
 
 
 def delivery_of_two(folder: Path, say: Say) -> Measured:
-    """
-    Sailthru answers after 150 ms ± 50 and closes each connection; nobody is bound to a core. With fewer cores than
+    """Sailthru answers after 150 ms ± 50 and closes each connection; nobody is bound to a core. With fewer cores than
     processes the replicas only take them from each other, and a target that is missed then counts for nothing.
     """
     enough = cores.how_many() >= CORES
@@ -59,9 +56,7 @@ def delivery_of_two(folder: Path, say: Say) -> Measured:
 
 
 def _calls_a_second(sandbox: BenchSandbox, replicas: tuple[Service, ...]) -> float:
-    """
-    From when they all run and call.
-    """
+    """From when they all run and call."""
     with ExitStack() as running:
         for replica in replicas:
             running.callback(replica.process.stop)

@@ -1,6 +1,4 @@
-"""
-What a measurement found, and how it is shown.
-"""
+"""What a measurement found, and how it is shown."""
 
 import os
 import platform
@@ -21,8 +19,7 @@ Takes a line that tells how far a measurement is.
 
 @dataclass(frozen=True)
 class Measured:
-    """
-    One row of the table.
+    """One row of the table.
 
     Args:
         what: was measured; `target` what it should be, in words.
@@ -38,9 +35,7 @@ class Measured:
 
     @property
     def is_missed(self) -> bool:
-        """
-        True if this machine could have met the target and did not.
-        """
+        """True if this machine could have met the target and did not."""
         return self.is_met is False
 
 
@@ -56,8 +51,7 @@ def ratio_of_rounds(
     holds: Callable[[float], bool | None],
     scale: float = 1,
 ) -> Measured:
-    """
-    The median, over rounds, of `ours` divided by `base`: in each round one follows the other, in an order that is
+    """The median, over rounds, of `ours` divided by `base`: in each round one follows the other, in an order that is
     drawn, so that a busy machine hits both alike.
     """
     mine: list[float] = []
@@ -74,26 +68,20 @@ def ratio_of_rounds(
 
 
 def numbered(rounds: int, say: Say) -> Iterator[int]:
-    """
-    The number of each round, told as it begins.
-    """
+    """The number of each round, told as it begins."""
     for number in range(rounds):
         say(f"  round {number + 1} of {rounds} …")
         yield number
 
 
 def spread(values: Sequence[float], unit: str = "", *, digits: int = 1) -> str:
-    """
-    Median, least and most.
-    """
+    """Median, least and most."""
     middle, least, most = (f"{value:,.{digits}f}" for value in (median(values), min(values), max(values)))
     return f"{middle} {unit} ({least}-{most})".replace("  ", " ")
 
 
 def show(console: Console, rows: list[Measured]) -> None:
-    """
-    The table, and the machine it was measured on.
-    """
+    """The table, and the machine it was measured on."""
     words = {True: "yes", False: "[red]no[/red]", None: "not counted"}
     table = Table("what", "target", "measured", "from", "met")
     for row in rows:

@@ -1,5 +1,4 @@
-"""
-A Sailthru of several accounts for the bench, as a process:
+"""A Sailthru of several accounts for the bench, as a process:
 `python -m tests.bench.sandbox SAILTHRU_PORT LYTICS_PORT LIMIT KEY ...`
 
 Each key's secret is its own name backwards; calls take 150 ms ± 50 and close their connection.
@@ -24,16 +23,12 @@ AUDIENCES = (
 
 
 def secret_of(key: str) -> str:
-    """
-    The secret of a key.
-    """
+    """The secret of a key."""
     return key[::-1]
 
 
 def main(sailthru_port: str, lytics_port: str, limit: str, *keys: str) -> None:
-    """
-    Serve until a signal comes.
-    """
+    """Serve until a signal comes."""
     sailthru = SailthruSandbox(
         {key: secret_of(key) for key in keys},
         limits={("POST", "/user"): int(limit)},

@@ -1,6 +1,4 @@
-"""
-The service and a sandbox as processes, for one round of a measurement.
-"""
+"""The service and a sandbox as processes, for one round of a measurement."""
 
 import asyncio
 import json
@@ -12,8 +10,8 @@ from pathlib import Path
 
 from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS
-from app.store.engine import Database
-from app.store.exports import Exports
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
 from app.store.migrate import migrate
 from tests.bench.cores import AROUND, MEASURED, on_core
 from tests.bench.sandbox import secret_of
@@ -23,25 +21,19 @@ MAIN, OTHER = "demo-key", "other-key"
 
 
 class BenchSandbox(Sandbox):
-    """
-    With two accounts and the latency of the real ones.
-    """
+    """With two accounts and the latency of the real ones."""
 
     def __init__(self, folder: Path, *, limit: int = 18_000) -> None:
         self._limit = limit
         super().__init__(folder)
 
     def program(self, log: Path, latency: float) -> Process:
-        """
-        Our own, whose latency is fixed.
-        """
+        """Our own, whose latency is fixed."""
         ports = [str(self.port), str(self.lytics_port)]
         return Process([*ports, str(self._limit), MAIN, OTHER], {}, log, module="tests.bench.sandbox")
 
     def arrivals(self, key: str = MAIN) -> dict[str, float]:
-        """
-        When the first `/user` call for each person arrived, in seconds since 1970.
-        """
+        """When the first `/user` call for each person arrived, in seconds since 1970."""
         found: dict[str, float] = {}
         for call in self.account(key=key, with_log=True)["calls_log"]:
             if (call["method"], call["endpoint"]) == ("POST", "/user"):
@@ -58,8 +50,7 @@ def scene(
     url: str | None = None,
     sandbox_core: int | None = AROUND,
 ) -> Iterator[tuple[Service, BenchSandbox]]:
-    """
-    Both, running; the audience is exported to each of these accounts, and its lists are there.
+    """Both, running; the audience is exported to each of these accounts, and its lists are there.
 
     Args:
         limit: of Sailthru, in calls a minute.
@@ -82,9 +73,7 @@ def scene(
 
 
 def service_of(folder: Path, sandbox: BenchSandbox, url: str | None) -> Service:
-    """
-    One for both accounts of the sandbox, not started yet.
-    """
+    """One for both accounts of the sandbox, not started yet."""
     other = {
         "other": {"api_key": OTHER, "api_secret": secret_of(OTHER), "base_url": f"http://127.0.0.1:{sandbox.port}"}
     }
@@ -101,9 +90,7 @@ def service_of(folder: Path, sandbox: BenchSandbox, url: str | None) -> Service:
 
 
 async def start_exports(url: str, accounts: Sequence[str]) -> None:
-    """
-    Bring a database to the schema of this version, and export the audience to each of these accounts.
-    """
+    """Bring a database to the schema of this version, and export the audience to each of these accounts."""
     database = Database.open(url)
     try:
         await migrate(database, url)
@@ -116,9 +103,7 @@ async def start_exports(url: str, accounts: Sequence[str]) -> None:
 
 
 def send_steadily(service: Service, people: Sequence[str], *, per_second: float) -> dict[str, float]:
-    """
-    Enter one person after the other at a steady rate; returns when each was sent, in seconds since 1970.
-    """
+    """Enter one person after the other at a steady rate; returns when each was sent, in seconds since 1970."""
     sent: dict[str, float] = {}
     begins = time.monotonic()
     for number, address in enumerate(people):

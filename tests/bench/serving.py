@@ -1,6 +1,4 @@
-"""
-The baseline as a process, with the server and the flags of the service: `python -m tests.bench.serving PORT`.
-"""
+"""The baseline as a process, with the server and the flags of the service: `python -m tests.bench.serving PORT`."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""
-What members that are settled cost those who are not: claims and webhooks beside five million of them, and beside none.
+"""What members that are settled cost those who are not: claims and webhooks beside five million of them, and beside
+none.
 """
 
 import os
@@ -21,9 +21,7 @@ WORK = {"kept": Store.keep, "claimed and settled": Store.call}
 
 
 def beside_settled_members(folder: Path, say: Say) -> Measured:
-    """
-    Changes kept a second, then as many members claimed and settled; the least of the four ratios decides.
-    """
+    """Changes kept a second, then as many members claimed and settled; the least of the four ratios decides."""
     ratios: dict[str, list[float]] = defaultdict(list)
     details = []
     with ExitStack() as open_:

@@ -1,6 +1,4 @@
-"""
-within-limit: how much of our share of Sailthru's limit a backlog uses, and how many calls are one too many.
-"""
+"""within-limit: how much of our share of Sailthru's limit a backlog uses, and how many calls are one too many."""
 
 import time
 from collections import Counter
@@ -20,9 +18,7 @@ BATCH = 1_000
 
 
 def use_of_our_share(folder: Path, say: Say) -> Measured:
-    """
-    Whole minutes of the clock, since Sailthru counts by them, with more people waiting than there is room for.
-    """
+    """Whole minutes of the clock, since Sailthru counts by them, with more people waiting than there is room for."""
     used: list[int] = []
     with scene(folder / "share", limit=LIMIT) as (service, sandbox):
         _fill(service, people=LIMIT * (MINUTES + 2))

@@ -1,5 +1,4 @@
-"""
-The store by itself, in this process: how fast it keeps changes, and how fast it hands members out and takes back how
+"""The store by itself, in this process: how fast it keeps changes, and how fast it hands members out and takes back how
 their calls ended.
 """
 
@@ -14,12 +13,13 @@ from typing import Any, TypeVar
 import uvloop
 
 from app.__main__ import collect_garbage_rarely
-from app.domain.account import Room
+from app.domain.account import Capacity
+from app.domain.call import Claim
 from app.domain.change import Kind, MembershipChange, nanoseconds
-from app.domain.member import Claim, Settlement
-from app.store.engine import Database
-from app.store.exports import Exports
-from app.store.members import Members
+from app.domain.settlement import Settlement
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.members.members import Members
 from tests.bench.bodies import address, scattered
 from tests.bench.cores import MEASURED, on_core
 from tests.bench.databases import maintain
@@ -40,9 +40,7 @@ _people = count(1)
 
 
 class Store:
-    """
-    One database with one running export. It measures in seconds of the wall's clock.
-    """
+    """One database with one running export. It measures in seconds of the wall's clock."""
 
     def __init__(self, url: str, runner: asyncio.Runner) -> None:
         self.url = url
@@ -51,34 +49,26 @@ class Store:
         self._members = Members(self.database, self.database.clock)
 
     def keep(self, people: int, *, at_once: int = AT_ONCE) -> float:
-        """
-        How many changes a second are kept, each of somebody new; so many wait at a time for their commit.
-        """
+        """How many changes a second are kept, each of somebody new; so many wait at a time for their commit."""
         return self._runner.run(self._keep(people, at_once))
 
     def call(self, people: int) -> float:
-        """
-        How many members a second are claimed, by several side by side, and settled as told while others are claimed.
+        """How many members a second are claimed, by several side by side, and settled as told while others are
+        claimed.
         """
         return self._runner.run(self._call(people))
 
     def maintain(self) -> None:
-        """
-        Whatever the database does by itself where it has the time.
-        """
+        """Whatever the database does by itself where it has the time."""
         if self.database.is_shared:
             maintain(self.url)
 
     def close(self) -> None:
-        """
-        Give the database back.
-        """
+        """Give the database back."""
         self._runner.run(self.database.close())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """
-        What some work with the database comes to.
-        """
+        """What some work with the database comes to."""
         return self._runner.run(work)
 
     async def _keep(self, people: int, at_once: int) -> float:
@@ -111,7 +101,7 @@ class Store:
                 most = min(CLAIMED, left)
                 left -= most
                 await free.acquire()
-                claims = await self._members.claim(ACCOUNT, room=Room(most, most), lease_for=LEASE)
+                claims = await self._members.claim(ACCOUNT, room=Capacity(most, most), lease_for=LEASE)
                 assert len(claims) == most, f"Only {len(claims)} members of {most} were due."
                 calls.append(asyncio.create_task(end(claims, free)))
 
@@ -123,8 +113,7 @@ class Store:
 
 @contextmanager
 def stores(urls: Sequence[str], *, are_new: bool = True) -> Iterator[list[Store]]:
-    """
-    One on each of these databases; what of them runs in this process has one core.
+    """One on each of these databases; what of them runs in this process has one core.
 
     Args:
         are_new: the databases are empty, and get an export whose list is there.
@@ -162,4 +151,4 @@ def _enter(person: int, now: datetime) -> MembershipChange:
 
 
 def _told(claim: Claim) -> Settlement:
-    return Settlement(claim, "ok", told=dict(claim.call.covers))
+    return Settlement(claim, "ok", confirmed=dict(claim.call.covers))

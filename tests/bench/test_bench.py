@@ -1,6 +1,4 @@
-"""
-The bench measures what it says: real webhooks, all of them answered, and medians of rounds.
-"""
+"""The bench measures what it says: real webhooks, all of them answered, and medians of rounds."""
 
 import json
 import tempfile
@@ -12,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from app.lytics.webhook import read
-from app.store.engine import Database
+from app.store.database.engine import Database
 from app.store.schema import identities, members, memberships, totals
 from tests import postgresql
 from tests.bench import __main__ as bench
@@ -25,9 +23,7 @@ from tests.bench.store import stores
 
 @pytest.mark.parametrize("events", [1, 3])
 def test_each_event_of_the_load_is_one_of_somebody_new(events: int) -> None:
-    """
-    Whole requests in Lytics' own format, whose length is told right.
-    """
+    """Whole requests in Lytics' own format, whose length is told right."""
     people: list[tuple[object, object]] = []
     for person, request in islice(requests(70_000_000, events), 4):
         head, _, body = request.partition(b"\r\n\r\n")
@@ -43,9 +39,7 @@ def test_each_event_of_the_load_is_one_of_somebody_new(events: int) -> None:
 
 
 def test_the_load_is_answered_to_the_last_request(tmp_path: Path) -> None:
-    """
-    As fast as answers come, or at a rate; what is counted is what the server answered.
-    """
+    """As fast as answers come, or at a rate; what is counted is what the server answered."""
     with doors.baseline(tmp_path) as port:
         peak = doors.put(port, 0.5, connections=4)
         steady = doors.put(port, 1, rate=100)
@@ -57,17 +51,13 @@ def test_the_load_is_answered_to_the_last_request(tmp_path: Path) -> None:
 
 
 def test_a_server_that_keeps_less_than_it_was_sent_is_not_measured(tmp_path: Path) -> None:
-    """
-    The baseline knows no arrays.
-    """
+    """The baseline knows no arrays."""
     with doors.baseline(tmp_path) as port, pytest.raises(AssertionError, match="422"):
         doors.put(port, 0.2, events=2, connections=1)
 
 
 def test_a_ratio_is_the_median_of_the_rounds() -> None:
-    """
-    Of each round's own ratio, so that a round on a busy machine counts as one.
-    """
+    """Of each round's own ratio, so that a round on a busy machine counts as one."""
     said: list[str] = []
     row = ratio_of_rounds(
         "speed",
@@ -94,9 +84,7 @@ def test_rounds_are_told_as_they_begin() -> None:
 
 
 def test_a_server_of_the_bench_syncs_to_disk_and_is_gone_afterwards() -> None:
-    """
-    What is compared with SQLite's files is as durable.
-    """
+    """What is compared with SQLite's files is as durable."""
     with databases.on_disk() as url:
         for name in ("fsync", "synchronous_commit", "full_page_writes"):
             assert postgresql.apart(value_of(url, f"SHOW {name}")) == "on"
@@ -115,9 +103,7 @@ async def value_of(url: str, statement: str) -> str:
 
 
 def test_the_store_is_measured_by_members_that_are_kept_and_told(empty_url: str) -> None:
-    """
-    Each person is kept, called for and settled once, on both databases.
-    """
+    """Each person is kept, called for and settled once, on both databases."""
     with stores([empty_url]) as (store,):
         assert store.keep(70) > 0
         assert totals_of(empty_url) == (70, 0, 70)
@@ -131,9 +117,7 @@ def test_the_store_is_measured_by_members_that_are_kept_and_told(empty_url: str)
 
 
 def totals_of(url: str) -> tuple[int, int, int]:
-    """
-    Accepted, delivered and pending.
-    """
+    """Accepted, delivered and pending."""
 
     async def read() -> tuple[int, int, int]:
         database = Database.open(url, is_exclusive=False)
@@ -147,8 +131,8 @@ def totals_of(url: str) -> tuple[int, int, int]:
 
 
 def test_members_that_are_settled_are_as_the_service_leaves_them(empty_url: str) -> None:
-    """
-    All like the one that was told, but for who they are; nobody of them is called for, and others come after them.
+    """All like the one that was told, but for who they are; nobody of them is called for, and others come after
+    them.
     """
     with stores([empty_url]) as (store,):
         before = bytes_of(store)
@@ -161,7 +145,7 @@ def test_members_that_are_settled_are_as_the_service_leaves_them(empty_url: str)
         )
         first, *others = [row._asdict() for row in store.run(store.database.rows(statement))]
 
-        assert (first["told"], first["due_at"]) == ("in", None)
+        assert (first["confirmed"], first["due_at"]) == ("in", None)
         assert len(others) == 699
         for name in ("member_id", "lytics_id", "address"):
             assert len({person[name] for person in (first, *others)}) == 700
@@ -185,9 +169,7 @@ def test_members_that_are_settled_are_as_the_service_leaves_them(empty_url: str)
 def test_a_target_is_missed_only_where_the_machine_could_have_met_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], met: bool | None, word: str, code: int
 ) -> None:
-    """
-    The table says which, and the exit code tells of those that were missed.
-    """
+    """The table says which, and the exit code tells of those that were missed."""
     row = Measured("speed", "≥ 2", "1.5", "3 ÷ 2", met)
     monkeypatch.setattr(bench, "ROWS", {"speed": lambda _folder, _say: row})
     ended = bench.main([])

@@ -1,6 +1,4 @@
-"""
-The commands in this process, a real service with a sandbox in others.
-"""
+"""The commands in this process, a real service with a sandbox in others."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,9 +21,7 @@ numbers = count(1)
 
 @dataclass(frozen=True)
 class Ended:
-    """
-    How a command ended, and what it said.
-    """
+    """How a command ended, and what it said."""
 
     code: int
     out: str
@@ -36,16 +32,12 @@ Run = Callable[..., Ended]
 
 
 def list_of(audience: Audience) -> str:
-    """
-    The list that an audience is kept as.
-    """
+    """The list that an audience is kept as."""
     return f"Lytics {audience.name}"
 
 
 def export_of(service: Service, audience: Audience) -> dict[str, Any]:
-    """
-    The only export of an audience.
-    """
+    """The only export of an audience."""
     items = service.http.get("/exports").raise_for_status().json()["items"]
     (export,) = [one for one in items if one["audience"]["id"] == audience.id]
     return dict(export)
@@ -53,9 +45,7 @@ def export_of(service: Service, audience: Audience) -> dict[str, Any]:
 
 @pytest.fixture(scope="package")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sandbox]]:
-    """
-    A service that has told Ada, and has given up somebody whose address Sailthru does not take.
-    """
+    """A service that has told Ada, and has given up somebody whose address Sailthru does not take."""
     with running(tmp_path_factory.mktemp("service"), ERASURE_KEY="an-erasure-key-of-the-tests") as (service, sandbox):
         invalid = {"kind": "error", "status": 400, "code": 11, "text": "Invalid email"}
         sandbox.tell("faults", rules=[{"fault": invalid, "ids": [BAD], "methods": ["POST"]}])
@@ -69,18 +59,14 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sa
 
 @pytest.fixture(scope="package")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sandbox]]:
-    """
-    A service in which each test starts exports of its own.
-    """
+    """A service in which each test starts exports of its own."""
     with running(tmp_path_factory.mktemp("workshop"), AUTO_EXPORT="false") as both:
         yield both
 
 
 @pytest.fixture
 def audience(workshop: tuple[Service, Sandbox]) -> Audience:
-    """
-    An audience in the workshop's Lytics that nobody exports yet.
-    """
+    """An audience in the workshop's Lytics that nobody exports yet."""
     number = next(numbers)
     audience = Audience(f"a{number:031x}", f"Audience {number}", f"audience_{number}")
     workshop[1].tell_lytics("audiences", id=audience.id, name=audience.name, slug=audience.slug)
@@ -89,17 +75,13 @@ def audience(workshop: tuple[Service, Sandbox]) -> Audience:
 
 @pytest.fixture
 def service(both: tuple[Service, Sandbox]) -> Service:
-    """
-    The service.
-    """
+    """The service."""
     return both[0]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """
-    Runs a command as on a machine where nothing is set but what is given.
-    """
+    """Runs a command as on a machine where nothing is set but what is given."""
     for name in (*(name.upper() for name in Settings.model_fields), "SECRETS_DIR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -118,9 +100,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.fixture
 def ask(run: Run, service: Service) -> Run:
-    """
-    Runs a command that finds the service: with its address and a token, all that an operator's machine needs.
-    """
+    """Runs a command that finds the service: with its address and a token, all that an operator's machine needs."""
 
     def ask(*words: str) -> Ended:
         return run(*words, SERVICE_URL=f"http://127.0.0.1:{service.port}", ADMIN_TOKENS=f"mine:{ADMIN_TOKEN}")

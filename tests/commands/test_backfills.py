@@ -1,6 +1,4 @@
-"""
-`export backfill`, and `export start --existing-users`, against a real service.
-"""
+"""`export backfill`, and `export start --existing-users`, against a real service."""
 
 import json
 import re
@@ -51,42 +49,32 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def service(workshop: tuple[Service, Sandbox]) -> Service:
-    """
-    That of the workshop.
-    """
+    """That of the workshop."""
     return workshop[0]
 
 
 @pytest.fixture
 def sandbox(workshop: tuple[Service, Sandbox]) -> Iterator[Sandbox]:
-    """
-    Sailthru and Lytics, which are well again at the end.
-    """
+    """Sailthru and Lytics, which are well again at the end."""
     yield workshop[1]
     workshop[1].tell_lytics("faults")
 
 
 @pytest.fixture
 def put(sandbox: Sandbox, audience: Audience) -> Put:
-    """
-    Puts people into the audience.
-    """
+    """Puts people into the audience."""
     return lambda **wish: sandbox.tell_lytics("members", audience=audience.id, **wish)
 
 
 @pytest.fixture
 def slowly(sandbox: Sandbox, audience: Audience) -> None:
-    """
-    From here on each page of the audience takes Lytics half a second.
-    """
+    """From here on each page of the audience takes Lytics half a second."""
     fault = {"kind": "slow", "seconds": 0.5}
     sandbox.tell_lytics("faults", rules=[{"fault": fault, "endpoints": [SCAN], "ids": [audience.id]}])
 
 
 def table_of(ended: Ended) -> dict[str, int]:
-    """
-    The rows of the table at the end.
-    """
+    """The rows of the table at the end."""
     return {name: int(count) for name, count in re.findall(r"^ ([a-z ]+?)  +(\d+) *$", ended.out, re.MULTILINE)}
 
 
@@ -99,8 +87,8 @@ class TestStartingWithExistingUsers:
     def test_all_are_brought_over_and_what_became_of_them_is_told(
         self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience, put: Put
     ) -> None:
-        """
-        How many flows it may start is said as soon as that is known; whom Sailthru has yet to be told, at the end.
+        """How many flows it may start is said as soon as that is known; whom Sailthru has yet to be told, at the
+        end.
         """
         put(generate=120, add=[{"_id": "1"}, {"_id": "2", "email": "no address"}])
         ended = ask("export", "start", audience.name, "--existing-users")
@@ -116,9 +104,7 @@ class TestStartingWithExistingUsers:
         until(lambda: len(sandbox.members(list_of(audience))), lambda count: count == 120)
 
     def test_as_json(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
-        """
-        The answer to the start; at its end the backfill is at its own, too.
-        """
+        """The answer to the start; at its end the backfill is at its own, too."""
         put(generate=3)
         ended = ask("export", "start", audience.name, "--existing-users", "--json")
         answer = json.loads(ended.out)
@@ -136,9 +122,7 @@ class TestStartingWithExistingUsers:
         }
 
     def test_nobody_needs_to_wait(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
-        """
-        It says how to follow it, and how to end it.
-        """
+        """It says how to follow it, and how to end it."""
         put(generate=3)
         ended = ask("export", "start", audience.name, "--existing-users", "--paused", "--no-wait")
         number = export_of(service, audience)["id"]
@@ -176,9 +160,7 @@ class TestBackfill:
     def test_where_nobody_can_be_asked_nothing_is_done(
         self, ask: Run, service: Service, audience: Audience, put: Put
     ) -> None:
-        """
-        It says how many flows it would have been, and how to say yes.
-        """
+        """It says how many flows it would have been, and how to say yes."""
         put(generate=1234)
         ask("export", "start", audience.name)
         ended = ask("export", "backfill", audience.name)
@@ -203,9 +185,7 @@ class TestBackfill:
     def test_one_that_is_under_way_is_followed_and_not_begun_again(
         self, ask: Run, service: Service, audience: Audience, put: Put
     ) -> None:
-        """
-        Nobody is asked, since nothing is begun.
-        """
+        """Nobody is asked, since nothing is begun."""
         put(generate=450)
         ask("export", "start", audience.name)
         begun = json.loads(ask("export", "backfill", audience.name, "--yes", "--no-wait", "--json").out)
@@ -220,9 +200,7 @@ class TestBackfill:
     def test_while_a_dry_run_is_under_way_none_is_begun(
         self, ask: Run, service: Service, audience: Audience, put: Put
     ) -> None:
-        """
-        Who begins a backfill is asked all the same, since the dry run may be at its end by then.
-        """
+        """Who begins a backfill is asked all the same, since the dry run may be at its end by then."""
         put(generate=2000)
         ask("export", "start", audience.name)
         ask("export", "backfill", audience.name, "--dry-run", "--no-wait")
@@ -245,9 +223,7 @@ class TestBackfill:
         assert json.loads(as_json.out)["state"] == "failed"
 
     def test_one_that_waits_is_cancelled(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
-        """
-        A second time there is none.
-        """
+        """A second time there is none."""
         put(generate=5)
         ask("export", "start", audience.name, "--paused", "--existing-users", "--no-wait")
         number = export_of(service, audience)["id"]
@@ -270,8 +246,8 @@ class TestBackfill:
 
 class TestOnATerminal:
     def run(self, service: Service, *words: str) -> str:
-        """
-        The lines of Python that run a command. Whoever runs the tests in the background may have them ignore Ctrl-C.
+        """The lines of Python that run a command. Whoever runs the tests in the background may have them ignore
+        Ctrl-C.
         """
         return (
             "import os, signal\nfrom app.__main__ import main\n"
@@ -301,9 +277,7 @@ class TestOnATerminal:
     def test_who_does_not_want_to_wait_leaves_it_running(
         self, ask: Run, service: Service, audience: Audience, put: Put, tmp_path: Path
     ) -> None:
-        """
-        What it waits for is said; Ctrl-C ends nothing but the looking, and says how to go on.
-        """
+        """What it waits for is said; Ctrl-C ends nothing but the looking, and says how to go on."""
         put(generate=5)
         ask("export", "start", audience.name, "--paused")
         number = export_of(service, audience)["id"]
@@ -321,9 +295,7 @@ class TestOnATerminal:
 class TestWhileItIsFollowed:
     @pytest.fixture
     def mock(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[respx.MockRouter]:
-        """
-        A service that has a backfill under way. It is not asked to begin one.
-        """
+        """A service that has a backfill under way. It is not asked to begin one."""
         monkeypatch.setattr(backfills, "LOOK_EVERY_SECONDS", 0.01)
         with respx.mock(base_url=URL) as router:
             router.get("/exports").respond(json={"items": [EXPORT], "unexported": []})
@@ -334,9 +306,7 @@ class TestWhileItIsFollowed:
         return run("export", "backfill", "1", SERVICE_URL=URL, ADMIN_TOKENS=ADMIN_TOKEN)
 
     def test_a_service_that_is_away_for_a_moment_is_waited_for(self, run: Run, mock: respx.MockRouter) -> None:
-        """
-        As while it is started again; the backfill goes on from its last page.
-        """
+        """As while it is started again; the backfill goes on from its last page."""
         gateway = httpx.Response(502, html="<h1>Bad Gateway</h1>")
         done = httpx.Response(200, json=BACKFILL | {"state": "completed", "scanned": 7})
         mock.get("/exports/1/backfills/2").mock(
@@ -351,9 +321,7 @@ class TestWhileItIsFollowed:
     def test_a_service_that_is_away_for_long_is_named(
         self, run: Run, mock: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """
-        With how to look again.
-        """
+        """With how to look again."""
         monkeypatch.setattr(backfills, "PATIENCE_SECONDS", 0.05)
         mock.get("/exports/1/backfills/2").mock(side_effect=chain([UNDER_WAY], repeat(httpx.ConnectError("x"))))
         ended = self.follow(run)
@@ -374,9 +342,7 @@ class TestWhileItIsFollowed:
         assert "This needs a token." in ended.err
 
     def test_one_that_somebody_else_cancels_has_not_come_to_its_end(self, run: Run, mock: respx.MockRouter) -> None:
-        """
-        The exit code says so. A reason that only a newer service knows is shown by its own name.
-        """
+        """The exit code says so. A reason that only a newer service knows is shown by its own name."""
         ended = BACKFILL | {"state": "cancelled", "reason": "Cancelled.", "skipped": {"too_old": 3, "erased": 1}}
         mock.get("/exports/1/backfills/2").mock(side_effect=[UNDER_WAY, UNDER_WAY, httpx.Response(200, json=ended)])
         mock.get("/exports/1").respond(json=EXPORT)

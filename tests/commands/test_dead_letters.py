@@ -1,6 +1,4 @@
-"""
-`redrive` against a real service, which gives up the same person again each time.
-"""
+"""`redrive` against a real service, which gives up the same person again each time."""
 
 import json
 
@@ -11,9 +9,7 @@ from tests.promises.processes import LIST, Service, until
 
 
 def attempts(service: Service) -> int:
-    """
-    How often Sailthru refused it by now; nothing waits any more.
-    """
+    """How often Sailthru refused it by now; nothing waits any more."""
     until(service.export, lambda export: (export["counts"]["pending"], export["counts"]["dead"]) == (0, 1))
     timeline = service.http.get(f"/members/{BAD}").json()["timeline"]
     return sum(line["detail"].get("outcome") == "11" for line in timeline)
@@ -31,9 +27,7 @@ def attempts(service: Service) -> int:
     ],
 )
 def test_a_preview_only_counts(ask: Run, service: Service, which: tuple[str, ...]) -> None:
-    """
-    Nobody is asked, since nothing is done.
-    """
+    """Nobody is asked, since nothing is done."""
     before = attempts(service)
     ended = ask("redrive", *which, "--preview")
     as_json = ask("redrive", *which, "--preview", "--json", "--yes")
@@ -60,9 +54,7 @@ def test_json_is_the_answer_of_what_was_done(ask: Run, service: Service) -> None
 
 
 def test_where_nobody_can_be_asked_nothing_is_done(ask: Run, service: Service) -> None:
-    """
-    It says how many it would have been, and how to say yes.
-    """
+    """It says how many it would have been, and how to say yes."""
     before = attempts(service)
     ended = ask("redrive", "--all")
 
@@ -81,9 +73,7 @@ def test_where_there_are_none_nobody_is_asked(ask: Run, which: tuple[str, ...]) 
 
 @pytest.mark.parametrize("words", [(), ("--yes",), ("--all", "--code", "11"), ("--all", "--email", BAD)])
 def test_it_has_to_be_said_which(ask: Run, service: Service, words: tuple[str, ...]) -> None:
-    """
-    Everything is never meant by saying nothing.
-    """
+    """Everything is never meant by saying nothing."""
     before = attempts(service)
     ended = ask("redrive", *words)
 

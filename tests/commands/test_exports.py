@@ -1,6 +1,4 @@
-"""
-`export list` and `export show`, against a real service.
-"""
+"""`export list` and `export show`, against a real service."""
 
 import re
 from collections.abc import Iterator
@@ -15,17 +13,13 @@ from tests.promises.processes import LIST, Service
 
 @pytest.fixture
 def export(service: Service) -> dict[str, Any]:
-    """
-    The export as the service tells it now.
-    """
+    """The export as the service tells it now."""
     return service.export()
 
 
 @pytest.fixture
 def mock() -> Iterator[respx.MockRouter]:
-    """
-    From here on nothing reaches the service.
-    """
+    """From here on nothing reaches the service."""
     with respx.mock(assert_all_called=False) as router:
         yield router
 
@@ -45,9 +39,7 @@ def test_all_of_them_as_json(ask: Run, service: Service) -> None:
 
 @pytest.mark.parametrize("reference", ["1", "spring_buyers", "Spring Buyers", LIST])
 def test_one_by_whatever_name(ask: Run, reference: str) -> None:
-    """
-    The counts, as a sum that adds up.
-    """
+    """The counts, as a sum that adds up."""
     ended = ask("export", "show", reference)
     facts = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in ended.out.splitlines())
 
@@ -69,9 +61,7 @@ def test_one_as_json(ask: Run, service: Service) -> None:
 def test_what_does_not_run_and_what_nobody_exports_is_said(
     ask: Run, export: dict[str, Any], mock: respx.MockRouter
 ) -> None:
-    """
-    Names come from elsewhere: what could steer a terminal is not passed on, and no word is taken for markup.
-    """
+    """Names come from elsewhere: what could steer a terminal is not passed on, and no word is taken for markup."""
     audience = {"id": "e5f6", "slug": "no_\x1b[31mname", "name": None}
     waiting = {"list": None, "state": "needs_name", "reason": "Give it a name.", "audience": audience}
     unexported = {

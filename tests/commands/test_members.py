@@ -1,6 +1,4 @@
-"""
-`member` against a real service.
-"""
+"""`member` against a real service."""
 
 import re
 
@@ -11,9 +9,7 @@ from tests.promises.processes import LIST, Service
 
 
 def test_who_was_told(ask: Run) -> None:
-    """
-    In any spelling of the address: the list, what was told, and each step on the way.
-    """
+    """In any spelling of the address: the list, what was told, and each step on the way."""
     ended = ask("member", " Ada@Example.COM")
 
     assert (ended.code, ended.err) == (0, "")
@@ -28,9 +24,7 @@ def test_who_was_told(ask: Run) -> None:
 
 
 def test_who_was_given_up(ask: Run) -> None:
-    """
-    Why, and what to do.
-    """
+    """Why, and what to do."""
     ended = ask("member", BAD)
 
     assert ended.code == 0
@@ -43,9 +37,7 @@ def test_who_was_given_up(ask: Run) -> None:
 
 @pytest.mark.parametrize("email", ["who@example.com", "nobody", "we.ird+?#%/@example.com"])
 def test_a_stranger(ask: Run, email: str) -> None:
-    """
-    Also under a name that would mean something else in an address of the web.
-    """
+    """Also under a name that would mean something else in an address of the web."""
     ended = ask("member", email)
 
     assert ended.code == 0
@@ -53,9 +45,7 @@ def test_a_stranger(ask: Run, email: str) -> None:
 
 
 def test_who_was_erased(ask: Run, service: Service) -> None:
-    """
-    Since when; nothing else is known.
-    """
+    """Since when; nothing else is known."""
     service.http.delete("/members/gone@example.com").raise_for_status()
     ended = ask("member", "gone@example.com")
 

@@ -1,6 +1,4 @@
-"""
-Which export somebody means.
-"""
+"""Which export somebody means."""
 
 from typing import Any
 
@@ -48,9 +46,7 @@ def test_the_number_goes_first_then_any_exact_name(reference: str, number: int) 
 
 @pytest.mark.parametrize("reference", ["vip", "VIP", "c3d4"])
 def test_what_may_mean_several_is_refused_with_all_of_them(reference: str) -> None:
-    """
-    One audience may go to two accounts.
-    """
+    """One audience may go to two accounts."""
     with pytest.raises(ServiceSaidNo, match="may mean several exports") as caught:
         choose(EXPORTS, reference)
 
@@ -66,9 +62,7 @@ def test_a_name_that_is_also_somebody_elses_list_is_refused() -> None:
 
 @pytest.mark.parametrize("reference", ["spring buyers", "Spring", "8", "", "None"])
 def test_what_is_not_exact_is_nobody(reference: str) -> None:
-    """
-    All there are are named; an export without a name is not meant by an empty one.
-    """
+    """All there are are named; an export without a name is not meant by an empty one."""
     with pytest.raises(ServiceSaidNo, match=f"There is no export {reference}. There are:") as caught:
         choose(EXPORTS, reference)
 

@@ -1,6 +1,4 @@
-"""
-What each kind of answer, or of silence, means for a command.
-"""
+"""What each kind of answer, or of silence, means for a command."""
 
 import json
 import socket
@@ -19,9 +17,7 @@ EXPORTS: dict[str, list[object]] = {"items": [], "unexported": []}
 
 @pytest.fixture
 def operator(run: Run) -> Run:
-    """
-    Runs a command for the service at `URL`.
-    """
+    """Runs a command for the service at `URL`."""
 
     def operator(*words: str, url: str = URL) -> Ended:
         ended = run(*words, SERVICE_URL=url, ADMIN_TOKENS=ADMIN_TOKEN)
@@ -39,9 +35,7 @@ def problem(status: int, **more: object) -> httpx.Response:
 
 @respx.mock
 def test_the_token_goes_to_the_service_alone(operator: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    In the header, with no proxy of the environment, below the path of the address.
-    """
+    """In the header, with no proxy of the environment, below the path of the address."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
     route = respx.get(f"{URL}/behind/exports").respond(json=EXPORTS)
     ended = operator("export", "list", url=f"{URL}/behind/")
@@ -52,9 +46,7 @@ def test_the_token_goes_to_the_service_alone(operator: Run, monkeypatch: pytest.
 
 @respx.mock
 def test_json_is_the_services_own_word_for_word(operator: Run) -> None:
-    """
-    Spaces, order and all, and nothing else on standard output.
-    """
+    """Spaces, order and all, and nothing else on standard output."""
     text = '{ "unexported": [],\n"items" : [], "new":  1.0}'
     respx.get(f"{URL}/exports").respond(text=text)
 
@@ -88,9 +80,7 @@ def test_json_is_the_services_own_word_for_word(operator: Run) -> None:
     ],
 )
 def test_a_no_of_the_service_is_told_in_its_own_words(operator: Run, answer: httpx.Response, words: list[str]) -> None:
-    """
-    On standard error, with exit code 1; also where JSON was asked for.
-    """
+    """On standard error, with exit code 1; also where JSON was asked for."""
     respx.get(f"{URL}/exports").mock(return_value=answer)
     for more in ((), ("--json",)):
         ended = operator("export", "list", *more)
@@ -112,9 +102,7 @@ def test_a_no_of_the_service_is_told_in_its_own_words(operator: Run, answer: htt
     ],
 )
 def test_what_is_not_the_service_is_not_taken_for_it(operator: Run, answer: httpx.Response) -> None:
-    """
-    Exit code 3; the token follows no redirect.
-    """
+    """Exit code 3; the token follows no redirect."""
     respx.get(f"{URL}/exports").mock(return_value=answer)
     ended = operator("export", "list")
 
@@ -144,9 +132,7 @@ def test_an_answer_that_does_not_come(operator: Run, error: Exception, words: st
 
 
 def test_a_service_that_does_not_run(operator: Run) -> None:
-    """
-    A closed port: the address is said, and what to check.
-    """
+    """A closed port: the address is said, and what to check."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -158,9 +144,7 @@ def test_a_service_that_does_not_run(operator: Run) -> None:
 
 
 def test_a_name_that_nobody_has(operator: Run) -> None:
-    """
-    Names under .invalid are never given (RFC 6761).
-    """
+    """Names under .invalid are never given (RFC 6761)."""
     ended = operator("export", "list", url="https://lists.example.invalid")
 
     assert ended.code == 3
@@ -187,9 +171,7 @@ def test_settings_that_are_wrong_end_it_before_anything_is_sent(run: Run, settin
 
 @respx.mock
 def test_the_settings_come_from_env_files_too(run: Run, tmp_path: Path) -> None:
-    """
-    Of several admin tokens the first is shown.
-    """
+    """Of several admin tokens the first is shown."""
     (tmp_path / ".env").write_text(f"SERVICE_URL={URL}\nADMIN_TOKENS=mine:{ADMIN_TOKEN},another-one-of-16-characters\n")
     route = respx.get(f"{URL}/exports").respond(json=EXPORTS)
     ended = run("export", "list", "--json")

@@ -1,6 +1,4 @@
-"""
-`export start`, `name`, `pause`, `resume` and `stop`, against a real service.
-"""
+"""`export start`, `name`, `pause`, `resume` and `stop`, against a real service."""
 
 import json
 import re
@@ -16,17 +14,13 @@ from tests.promises.processes import Sandbox, Service, until
 
 @pytest.fixture
 def service(workshop: tuple[Service, Sandbox]) -> Service:
-    """
-    That of the workshop.
-    """
+    """That of the workshop."""
     return workshop[0]
 
 
 @pytest.fixture
 def sandbox(workshop: tuple[Service, Sandbox]) -> Sandbox:
-    """
-    Sailthru and Lytics.
-    """
+    """Sailthru and Lytics."""
     return workshop[1]
 
 
@@ -88,9 +82,7 @@ class TestStarting:
         assert re.search(r"\nNote: first_name has a meaning of its own in Sailthru", ended.out)
 
     def test_a_preview_only_tells(self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience) -> None:
-        """
-        Which list, with which fields; and how many flows, where everybody would be brought over.
-        """
+        """Which list, with which fields; and how many flows, where everybody would be brought over."""
         sandbox.tell_lytics("members", audience=audience.id, generate=17)
         words = ("export", "start", audience.name, "--field", "first_name", "--field", "city=town", "--preview")
         ended = ask(*words)
@@ -118,9 +110,7 @@ class TestStarting:
         assert revive.out.startswith(f"This would let export {number}, which is stopped, run again.")
 
     def test_as_json(self, ask: Run, service: Service, audience: Audience) -> None:
-        """
-        The service's answer: the export, the backfill that there is none of, and what to know.
-        """
+        """The service's answer: the export, the backfill that there is none of, and what to know."""
         answer = json.loads(ask("export", "start", audience.id, "--json").out)
 
         assert answer == {"export": export_of(service, audience), "backfill": None, "notes": []}
@@ -132,9 +122,7 @@ class TestStarting:
         assert re.search(r"\nfields +city as town", ended.out)
 
     def test_a_list_that_can_not_be_made_yet(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
-        """
-        It says why, and that it is tried again.
-        """
+        """It says why, and that it is tried again."""
         sandbox.tell("faults", rules=[{"fault": {"kind": "html", "status": 503}, "endpoints": ["/list"]}])
         try:
             started = ask("export", "start", audience.id)
@@ -166,9 +154,7 @@ class TestStarting:
         assert "There is no authorization 'shop'. There are: default." in ended.err
 
     def test_an_audience_that_may_be_several(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
-        """
-        The service says which.
-        """
+        """The service says which."""
         sandbox.tell_lytics("audiences", id=f"{audience.id}x", name=audience.name, slug=f"{audience.slug}_1")
         ended = ask("export", "start", audience.name)
 
@@ -179,9 +165,7 @@ class TestStarting:
     def test_an_audience_that_was_made_again(
         self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience
     ) -> None:
-        """
-        What may be given beside is said in the words of the command line; the export then goes on with it.
-        """
+        """What may be given beside is said in the words of the command line; the export then goes on with it."""
         ask("export", "start", audience.id)
         number = export_of(service, audience)["id"]
         sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
@@ -215,9 +199,7 @@ class TestChanging:
         assert f"already keeps the list '{list_of(audience)}'" in ended.err
 
     def test_stop(self, ask: Run, service: Service, audience: Audience) -> None:
-        """
-        It says what is lost where nobody can be asked, and does nothing.
-        """
+        """It says what is lost where nobody can be asked, and does nothing."""
         ask("export", "start", audience.id, "--paused")
         title = f"export {export_of(service, audience)['id']}, {list_of(audience)}"
         service.send(webhooks.enter("ada@example.com", audience, at=datetime.now(UTC))).raise_for_status()

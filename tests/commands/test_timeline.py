@@ -1,6 +1,4 @@
-"""
-A timeline in plain words.
-"""
+"""A timeline in plain words."""
 
 from typing import Any
 
@@ -16,7 +14,7 @@ def entry(what: str, detail: dict[str, Any], **more: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("confirmed", "words"),
     [
         (
             entry("received", {"kind": "enter", "verdict": "accepted", "moved_at_ns": NOON_NS}, export_id=1),
@@ -59,8 +57,6 @@ def entry(what: str, detail: dict[str, Any], **more: object) -> dict[str, Any]:
         (entry("dreamt", {"of": "sheep"}), "dreamt: {'of': 'sheep'}"),
     ],
 )
-def test_each_kind_of_line(told: dict[str, Any], words: str) -> None:
-    """
-    Also those that only a newer service writes.
-    """
-    assert in_words(told) == words
+def test_each_kind_of_line(confirmed: dict[str, Any], words: str) -> None:
+    """Also those that only a newer service writes."""
+    assert in_words(confirmed) == words

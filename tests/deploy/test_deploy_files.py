@@ -1,6 +1,4 @@
-"""
-What the image and the compose file promise: no root, the store on a volume, the door open to this machine only.
-"""
+"""What the image and the compose file promise: no root, the store on a volume, the door open to this machine only."""
 
 import json
 import re
@@ -21,9 +19,7 @@ Instructions = list[tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def stages() -> list[Instructions]:
-    """
-    The Dockerfile's instructions, continued lines joined, one list for each FROM.
-    """
+    """The Dockerfile's instructions, continued lines joined, one list for each FROM."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "deploy/Dockerfile").read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
     found: list[Instructions] = []
@@ -38,9 +34,7 @@ def stages() -> list[Instructions]:
 
 @pytest.fixture(scope="module")
 def image(stages: list[Instructions]) -> dict[str, str]:
-    """
-    What the last stage ends with, by instruction.
-    """
+    """What the last stage ends with, by instruction."""
     return dict(stages[-1])
 
 

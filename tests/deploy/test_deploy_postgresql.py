@@ -1,5 +1,5 @@
-"""
-What the compose file for PostgreSQL promises: doors and workers of one image, with no more rights than on one machine.
+"""What the compose file for PostgreSQL promises: doors and workers of one image, with no more rights than on one
+machine.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.store.differences import parse_url
+from app.store.database.url import parse_url
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALIKE = ("image", "build", "env_file", "read_only", "tmpfs", "cap_drop", "security_opt", "init", "stop_grace_period")
@@ -31,9 +31,7 @@ def replica(services: dict[str, Any], request: pytest.FixtureRequest) -> dict[st
 
 
 def test_a_replica_runs_as_the_service_does_on_one_machine(replica: dict[str, Any]) -> None:
-    """
-    Also asked the same health question.
-    """
+    """Also asked the same health question."""
     (alone,) = services_of("compose.yaml").values()
 
     assert {name: replica[name] for name in ALIKE} == {name: alone[name] for name in ALIKE}
@@ -42,9 +40,7 @@ def test_a_replica_runs_as_the_service_does_on_one_machine(replica: dict[str, An
 
 
 def test_a_replica_waits_for_the_database_and_names_it(replica: dict[str, Any], services: dict[str, Any]) -> None:
-    """
-    With the password of whoever starts it, which stands in no file.
-    """
+    """With the password of whoever starts it, which stands in no file."""
     password = services["postgres"]["environment"]["POSTGRES_PASSWORD"]
     url = replica["environment"]["DATABASE_URL"]
     parsed = parse_url(url.replace(password, "secret"))
@@ -59,17 +55,13 @@ def test_a_replica_waits_for_the_database_and_names_it(replica: dict[str, Any], 
 
 
 def test_only_the_doors_open_a_port_and_only_to_this_machine(services: dict[str, Any]) -> None:
-    """
-    Neither the worker nor the database is reached from outside.
-    """
+    """Neither the worker nor the database is reached from outside."""
     ports = {name: service.get("ports", []) for name, service in services.items()}
 
     assert ports == {"doors": ["127.0.0.1:8000:8000"], "worker": [], "postgres": []}
 
 
 def test_roles_are_commands_that_there_are(services: dict[str, Any]) -> None:
-    """
-    As the README has them.
-    """
+    """As the README has them."""
     assert services["doors"]["command"] == ["serve", "--no-worker"]
     assert services["worker"]["command"] == ["work"]

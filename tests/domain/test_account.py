@@ -3,15 +3,15 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain.account import FIRST_PROBE_WAIT, Judgement, Pause, Standing, Streak, judge, reconciled
+from app.domain.account import FIRST_PROBE_WAIT, BreakerState, Judgement, OpenReason, Streak, judge, reconciled
 from app.domain.errors import (
     CallFailed,
     CredentialsRefused,
     LimitReached,
     NotSent,
     OutcomeUnknown,
-    OverBudget,
     Permanent,
+    ShareUsedUp,
     Transient,
     UnknownList,
 )
@@ -23,13 +23,11 @@ LOST = OutcomeUnknown("timeout", "No answer came.")
 
 
 class Account:
-    """
-    An account whose calls end as a test says.
-    """
+    """An account whose calls end as a test says."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.standing = Standing()
+        self.standing = BreakerState()
         self.streak = Streak()
 
     def ends(self, member: int, error: CallFailed | None, *, is_probe: bool = False) -> Judgement:
@@ -57,14 +55,14 @@ def account() -> Account:
         ([1, 2, 3, 4], None),
         ([1, 2, 1, 2, 1, 2, 1, 2], None),
         ([1, 1, 1, 1, 1, 1], None),
-        ([1, 2, 3, 1, 2], Pause.OUTAGE),
-        ([1, 1, 1, 1, 2, 3], Pause.OUTAGE),
+        ([1, 2, 3, 1, 2], OpenReason.OUTAGE),
+        ([1, 1, 1, 1, 2, 3], OpenReason.OUTAGE),
     ],
     ids=["four failures", "two people", "one person", "five failures of three people", "a third person at last"],
 )
 @pytest.mark.parametrize("error", [DOWN, LOST, NotSent("not_reached", "Nobody is there.")], ids=lambda e: e.code)
 def test_an_outage_is_five_failures_in_a_row_of_three_people(
-    account: Account, members: list[int], pause: Pause | None, error: CallFailed
+    account: Account, members: list[int], pause: OpenReason | None, error: CallFailed
 ) -> None:
     for member in members:
         account.ends(member, error)
@@ -92,7 +90,7 @@ def test_an_answer_that_was_understood_begins_the_count_anew(account: Account, e
         (UnknownList(15, "No such list."), True),
         (Permanent(11, "Invalid email."), False),
         (LimitReached(43, "Too many calls."), False),
-        (OverBudget("over_budget", "No room."), False),
+        (ShareUsedUp("over_budget", "No room."), False),
         (REFUSED, False),
     ],
     ids=lambda value: getattr(value, "code", None),
@@ -112,7 +110,7 @@ def test_the_failure_that_shows_the_outage_spends_no_attempt(account: Account) -
 def test_one_refused_call_pauses(account: Account) -> None:
     account.ends(1, REFUSED)
 
-    assert account.standing.pause is Pause.REFUSED
+    assert account.standing.pause is OpenReason.REFUSED
     assert account.standing.code == "5"
     assert account.standing.probe_at == NOON + 5 * SECOND
 
@@ -122,7 +120,7 @@ def test_probes_wait_twice_as_long_each_time_up_to_a_minute(
     account: Account, begin: Callable[[Account], object]
 ) -> None:
     begin(account)
-    error = REFUSED if account.standing.pause is Pause.REFUSED else DOWN
+    error = REFUSED if account.standing.pause is OpenReason.REFUSED else DOWN
     waits = []
     for member in range(100):
         assert account.standing.probe_at is not None
@@ -135,9 +133,7 @@ def test_probes_wait_twice_as_long_each_time_up_to_a_minute(
 
 
 def test_a_probe_does_not_wait_for_a_clock_that_was_wrong(account: Account) -> None:
-    """
-    What lies further ahead than the longest wait was set by a clock that has been set back since.
-    """
+    """What lies further ahead than the longest wait was set by a clock that has been set back since."""
     account.break_down()
     probe_at = account.standing.probe_at
     early, late = NOON - 30 * SECOND, NOON - HOUR
@@ -163,7 +159,7 @@ def test_a_probe_that_is_answered_ends_the_pause(account: Account, error: CallFa
     account.clock.advance(HOUR)
     account.ends(9, error, is_probe=True)
 
-    assert account.standing == Standing(paused_for=HOUR)
+    assert account.standing == BreakerState(paused_for=HOUR)
 
 
 def test_an_outage_that_turns_out_to_be_a_refused_key_is_one_pause(account: Account) -> None:
@@ -174,7 +170,7 @@ def test_an_outage_that_turns_out_to_be_a_refused_key_is_one_pause(account: Acco
     account.clock.advance(MINUTE)
     account.ends(9, None, is_probe=True)
 
-    assert began_as_outage.pause is Pause.REFUSED
+    assert began_as_outage.pause is OpenReason.REFUSED
     assert account.standing.paused_for == 2 * MINUTE
 
 
@@ -201,8 +197,7 @@ def test_a_clock_set_back_in_a_pause_does_not_shorten_the_running_clock(account:
 
 
 def test_who_failed_as_a_probe_fails_alone_once(account: Account) -> None:
-    """
-    Three poison people who were probed in the outage can't make the next one by themselves at once; they can when
+    """Three poison people who were probed in the outage can't make the next one by themselves at once; they can when
     they go on failing and nobody else succeeds.
     """
     account.break_down()
@@ -216,13 +211,11 @@ def test_who_failed_as_a_probe_fails_alone_once(account: Account) -> None:
 
     assert all(judgement.is_spent for judgement in first)
     assert after_first is None
-    assert account.standing.pause is Pause.OUTAGE
+    assert account.standing.pause is OpenReason.OUTAGE
 
 
 def test_who_goes_on_failing_while_others_succeed_never_makes_an_outage(account: Account) -> None:
-    """
-    However many they are, once each of them has failed.
-    """
+    """However many they are, once each of them has failed."""
     account.break_down()
     account.ends(9, None, is_probe=True)
     pauses = []
@@ -236,9 +229,7 @@ def test_who_goes_on_failing_while_others_succeed_never_makes_an_outage(account:
 
 
 def test_whose_newest_call_failed_is_remembered(account: Account) -> None:
-    """
-    So that somebody else probes: in a pause of either kind, until a call of theirs is understood.
-    """
+    """So that somebody else probes: in a pause of either kind, until a call of theirs is understood."""
     account.break_down()
     account.ends(7, DOWN)
     account.ends(8, REFUSED, is_probe=True)
@@ -248,9 +239,9 @@ def test_whose_newest_call_failed_is_remembered(account: Account) -> None:
     assert account.streak.failing == {0, 1, 2, 7, 8}
 
 
-RUNS = Standing(paused_for=HOUR)
-OUTAGE = RUNS.paused(Pause.OUTAGE, DOWN, NOON)
-REFUSAL = RUNS.paused(Pause.REFUSED, REFUSED, NOON + SECOND)
+RUNS = BreakerState(paused_for=HOUR)
+OUTAGE = RUNS.paused(OpenReason.OUTAGE, DOWN, NOON)
+REFUSAL = RUNS.paused(OpenReason.REFUSED, REFUSED, NOON + SECOND)
 LATER = NOON + MINUTE
 REFUSAL_PROBED = replace(OUTAGE.probed_in_vain(DOWN, LATER), paused_at=NOON + SECOND)
 
@@ -262,12 +253,17 @@ REFUSAL_PROBED = replace(OUTAGE.probed_in_vain(DOWN, LATER), paused_at=NOON + SE
         (RUNS, RUNS, OUTAGE, OUTAGE),
         (OUTAGE, OUTAGE, OUTAGE.probed_in_vain(DOWN, LATER), OUTAGE.probed_in_vain(DOWN, LATER)),
         (OUTAGE, OUTAGE, OUTAGE.resumed(LATER), OUTAGE.resumed(LATER)),
-        (OUTAGE, OUTAGE, OUTAGE.paused(Pause.REFUSED, REFUSED, LATER), OUTAGE.paused(Pause.REFUSED, REFUSED, LATER)),
+        (
+            OUTAGE,
+            OUTAGE,
+            OUTAGE.paused(OpenReason.REFUSED, REFUSED, LATER),
+            OUTAGE.paused(OpenReason.REFUSED, REFUSED, LATER),
+        ),
         # Two found the same: the pause is as long as the first found it, and its probes go on.
         (
             OUTAGE.probed_in_vain(DOWN, LATER),
             RUNS,
-            RUNS.paused(Pause.OUTAGE, LOST, LATER),
+            RUNS.paused(OpenReason.OUTAGE, LOST, LATER),
             OUTAGE.probed_in_vain(DOWN, LATER),
         ),
         # Found differently: one pause, from the beginning of the first.
@@ -286,15 +282,13 @@ REFUSAL_PROBED = replace(OUTAGE.probed_in_vain(DOWN, LATER), paused_at=NOON + SE
     ],
 )
 def test_what_two_replicas_found_is_one_standing(
-    stored: Standing, before: Standing, after: Standing, now_stands: Standing
+    stored: BreakerState, before: BreakerState, after: BreakerState, now_stands: BreakerState
 ) -> None:
     assert reconciled(stored, before, after, LATER) == now_stands
 
 
 def test_the_same_found_twice_lengthens_no_pause() -> None:
-    """
-    Saved once more, since nobody knows whether the first time was written.
-    """
+    """Saved once more, since nobody knows whether the first time was written."""
     once = reconciled(RUNS, RUNS, OUTAGE, NOON)
 
     assert reconciled(once, RUNS, OUTAGE, LATER) == once

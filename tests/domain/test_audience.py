@@ -1,6 +1,4 @@
-"""
-Which audience is meant, and how its list is spelled.
-"""
+"""Which audience is meant, and how its list is spelled."""
 
 import unicodedata
 
@@ -41,16 +39,12 @@ ALL = [SPRING, LAPSED, AUTUMN, CONFUSING, CAFE, TWIN, OTHER_TWIN, LOUD, QUIET]
     ],
 )
 def test_the_list_is_called_lytics_and_the_audience_name(audience: str, expected: str) -> None:
-    """
-    As Lytics' own export spells it, with a legal sign for the one that Sailthru refuses.
-    """
+    """As Lytics' own export spells it, with a legal sign for the one that Sailthru refuses."""
     assert list_name(audience) == expected
 
 
 def test_a_long_name_is_cut_without_a_space_at_its_end() -> None:
-    """
-    The cut may fall right behind a word.
-    """
+    """The cut may fall right behind a word."""
     name = "a" * (LONGEST_LIST_NAME - len("Lytics ") - 1) + " " + "b" * 50
 
     assert list_name(name) == "Lytics " + "a" * (LONGEST_LIST_NAME - len("Lytics ") - 1)
@@ -83,17 +77,14 @@ def test_what_was_changed_in_a_name_is_told(audience: str, notes: list[str]) -> 
 
 @given(st.text(st.characters(codec=None)).filter(str.strip))
 def test_a_name_without_notes_is_kept_as_it_is(name: str) -> None:
-    """
-    And one with notes is not.
-    """
+    """And one with notes is not."""
     assert (list_name_notes(name) == ()) is (list_name(name) == f"Lytics {name}")
 
 
 @given(st.text(st.characters(codec=None)))
 def test_every_name_gives_a_legal_list(name: str) -> None:
-    """
-    No dollar sign, no control characters, no space at either end, 120 characters at most; and the same name gives the
-    same list.
+    """No dollar sign, no control characters, no space at either end, 120 characters at most; and the same name gives
+    the same list.
     """
     made = list_name(name)
 
@@ -106,9 +97,7 @@ def test_every_name_gives_a_legal_list(name: str) -> None:
 
 
 def test_an_audience_is_a_value() -> None:
-    """
-    Two readings of one audience are equal.
-    """
+    """Two readings of one audience are equal."""
     assert Audience("1", "spring", "Spring") == Audience("1", "spring", "Spring")
 
 
@@ -128,9 +117,7 @@ def test_an_audience_is_a_value() -> None:
     ],
 )
 def test_an_audience_is_meant_by_id_slug_or_name(wanted: str, meant: Audience) -> None:
-    """
-    Whatever fits more strictly goes before what fits loosely, whichever comes first in the list.
-    """
+    """Whatever fits more strictly goes before what fits loosely, whichever comes first in the list."""
     assert choose(wanted, ALL) == meant
     assert choose(wanted, reversed(ALL)) == meant
 
@@ -139,9 +126,7 @@ def test_an_audience_is_meant_by_id_slug_or_name(wanted: str, meant: Audience) -
     ("wanted", "candidates"), [("VIP", [TWIN, OTHER_TWIN]), ("vip", [TWIN, OTHER_TWIN]), ("Fans", [LOUD, QUIET])]
 )
 def test_a_name_that_several_have_is_nobodys(wanted: str, candidates: list[Audience]) -> None:
-    """
-    The error names them all, so that an id can be chosen.
-    """
+    """The error names them all, so that an id can be chosen."""
     with pytest.raises(AmbiguousAudience) as caught:
         choose(wanted, ALL)
 
@@ -173,9 +158,7 @@ def test_the_nearest_audiences_are_told_where_none_is_meant(wanted: str, nearest
 
 
 def test_five_near_audiences_are_enough() -> None:
-    """
-    Each stands there once, though slug and name are both near.
-    """
+    """Each stands there once, though slug and name are both near."""
     many = [Audience(str(number), f"buyers_{number}", f"Buyers {number}") for number in range(20)]
 
     with pytest.raises(UnknownAudience) as caught:

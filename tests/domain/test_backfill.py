@@ -1,6 +1,4 @@
-"""
-How far a backfill has come: counts, rate, loops, its beginning and its end.
-"""
+"""How far a backfill has come: counts, rate, loops, its beginning and its end."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -45,9 +43,7 @@ def test_how_many_join_at_most_is_known_better_with_each_page() -> None:
 
 
 def test_the_rate_is_that_of_late_and_tells_how_long_it_takes() -> None:
-    """
-    It falls while nothing happens, and is told no more after the end.
-    """
+    """It falls while nothing happens, and is told no more after the end."""
     backfill, now = NEW, NOON
     for number in range(200):
         now += SECOND
@@ -66,9 +62,7 @@ def test_the_rate_is_that_of_late_and_tells_how_long_it_takes() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 50])
 def test_a_loop_of_any_length_is_found(length: int) -> None:
-    """
-    Before many times its length was read, and while one former page is remembered.
-    """
+    """Before many times its length was read, and while one former page is remembered."""
     backfill, pages = NEW, 0
     while True:
         cursor = str(min(pages, 20) if pages < 20 else 20 + (pages - 20) % length)
@@ -109,9 +103,7 @@ def test_begun_again_it_counts_rows_anew_and_people_on() -> None:
     ],
 )
 def test_the_time_that_counts_lies_before_the_scan(ahead: timedelta | None, moment: object) -> None:
-    """
-    By Lytics' clock, as long as that can be believed.
-    """
+    """By Lytics' clock, as long as that can be believed."""
     assert seen_at(None if ahead is None else NOON + ahead, NOON) == moment
 
 

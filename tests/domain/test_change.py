@@ -1,6 +1,4 @@
-"""
-Which of two moves is the newer one.
-"""
+"""Which of two moves is the newer one."""
 
 from itertools import pairwise
 
@@ -21,9 +19,7 @@ IN_ORDER = [
 
 @pytest.mark.parametrize(("older", "newer"), list(pairwise(IN_ORDER)))
 def test_event_time_then_message_time_then_exit_before_enter(older: Move, newer: Move) -> None:
-    """
-    The event's own time decides first, however late its message was made.
-    """
+    """The event's own time decides first, however late its message was made."""
     assert older < newer
 
 
@@ -32,7 +28,5 @@ MOVES = st.builds(Move, st.integers(0, 3), st.integers(0, 3), st.booleans())
 
 @given(MOVES, MOVES)
 def test_of_two_moves_one_is_newer_or_they_are_the_same(one: Move, other: Move) -> None:
-    """
-    So that the newest is the same whatever the order of arrival.
-    """
+    """So that the newest is the same whatever the order of arrival."""
     assert [one < other, one == other, one > other].count(True) == 1

@@ -1,14 +1,12 @@
-"""
-What is left of a membership when its person is erased, and how erased people are told apart without naming them.
-"""
+"""What is left of a membership when its person is erased, and how erased people are told apart without naming them."""
 
 from dataclasses import replace
 
 import pytest
 
+from app.domain.counts import Tally
 from app.domain.erasure import Digests, erase, take_back
-from app.domain.member import Membership, Told
-from app.domain.merge import Tally
+from app.domain.membership import Confirmed, Membership
 from tests.factories import ADA, ADA_ID, EXPORT, GRACE, NOON, membership
 
 KEY = "key-of-the-erasure-tests"
@@ -16,9 +14,7 @@ ERASURE = "digest"
 
 
 def test_a_digest_is_the_same_for_the_same_key_alone() -> None:
-    """
-    It names nobody to whoever has not got the key, and an id is no address.
-    """
+    """It names nobody to whoever has not got the key, and an id is no address."""
     digests, again, other = Digests(KEY), Digests(KEY), Digests(f"{KEY}s")
     made = [digests.of_address(ADA), digests.of_address(GRACE), digests.of_user(ADA), other.of_address(ADA)]
 
@@ -30,16 +26,14 @@ def test_a_digest_is_the_same_for_the_same_key_alone() -> None:
 
 
 def test_any_text_has_a_digest() -> None:
-    """
-    Whatever stands in a request for an address, or in a webhook for an id.
-    """
+    """Whatever stands in a request for an address, or in a webhook for an id."""
     assert Digests(KEY).of_user("\ud83d") != Digests(KEY).of_user("\ud83e")
 
 
-TOLD = membership(told=Told.IN, told_revision=1, vars={"a": 1}, told_vars="digest")
-WAITING = membership(revision=4, told_revision=1, told=Told.IN, first_failed_at=NOON)
-DEAD = membership(told_revision=1, dead_code="11", dead_at=NOON)
-GONE = membership(wanted=False, told=Told.OUT, told_revision=1)
+TOLD = membership(confirmed=Confirmed.IN, confirmed_revision=1, vars={"a": 1}, confirmed_vars="digest")
+WAITING = membership(revision=4, confirmed_revision=1, confirmed=Confirmed.IN, first_failed_at=NOON)
+DEAD = membership(confirmed_revision=1, dead_code="11", dead_at=NOON)
+GONE = membership(desired=False, confirmed=Confirmed.OUT, confirmed_revision=1)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +47,7 @@ GONE = membership(wanted=False, told=Told.OUT, told_revision=1)
 )
 @pytest.mark.parametrize("leaves", [True, False])
 def test_what_was_not_told_counts_as_erased(held: Membership, tally: Tally, leaves: bool) -> None:
-    """
-    Once: a second time nothing is left to count.
-    """
+    """Once: a second time nothing is left to count."""
     counted = Tally()
     erased = replace(held)
     for _ in range(2):
@@ -68,58 +60,53 @@ def test_what_was_not_told_counts_as_erased(held: Membership, tally: Tally, leav
 @pytest.mark.parametrize("held", [TOLD, WAITING, DEAD, GONE])
 @pytest.mark.parametrize("leaves", [True, False])
 def test_nothing_of_the_person_is_left(held: Membership, leaves: bool) -> None:
-    """
-    But what the last call needs: the address, the list, and what was told of it.
-    """
+    """But what the last call needs: the address, the list, and what was told of it."""
     erased = replace(held)
     erase(erased, ERASURE, Tally(), leaves=leaves)
     bare = Membership(
         export_id=EXPORT,
         address=ADA,
-        told=held.told,
-        told_at=held.told_at,
+        confirmed=held.confirmed,
+        confirmed_at=held.confirmed_at,
         revision=held.revision,
-        told_revision=held.revision,
+        confirmed_revision=held.revision,
     )
 
     assert replace(erased, revision=held.revision) == replace(bare, erasure=ERASURE)
 
 
 @pytest.mark.parametrize(
-    ("told", "is_left"), [(Told.IN, True), (Told.UNKNOWN, True), (Told.NEVER, True), (Told.OUT, False)]
+    ("confirmed", "is_left"),
+    [(Confirmed.IN, True), (Confirmed.UNKNOWN, True), (Confirmed.NEVER, True), (Confirmed.OUT, False)],
 )
-def test_a_list_is_left_unless_sailthru_was_told_out(told: Told, is_left: bool) -> None:
+def test_a_list_is_left_unless_sailthru_was_told_out(confirmed: Confirmed, is_left: bool) -> None:
+    """Whoever was never told *in* is looked up first, as with any exit. A call that is under way says nothing about
+    it.
     """
-    Whoever was never told *in* is looked up first, as with any exit. A call that is under way says nothing about it.
-    """
-    left, stays = membership(told=told, revision=3), membership(told=told, revision=3)
+    left, stays = membership(confirmed=confirmed, revision=3), membership(confirmed=confirmed, revision=3)
     erase(left, ERASURE, Tally(), leaves=True)
     erase(stays, ERASURE, Tally(), leaves=False)
 
     assert left.is_pending == is_left
-    assert left.told_revision == 3
+    assert left.confirmed_revision == 3
     assert not stays.is_pending
 
 
 def test_the_leave_may_be_asked_for_later_and_is_asked_for_once() -> None:
-    """
-    As long as there is a membership; nobody takes it back.
-    """
-    held = membership(told=Told.IN)
+    """As long as there is a membership; nobody takes it back."""
+    held = membership(confirmed=Confirmed.IN)
     for leaves in (False, True, True, False):
         erase(held, ERASURE, Tally(), leaves=leaves)
 
-    assert (held.revision, held.told_revision) == (2, 1)
+    assert (held.revision, held.confirmed_revision) == (2, 1)
 
 
 def test_who_is_let_in_again_counts_from_there_on() -> None:
-    """
-    A leave that still waits is not among what was accepted.
-    """
-    held, other = membership(told=Told.IN, lytics_id=ADA_ID), membership()
+    """A leave that still waits is not among what was accepted."""
+    held, other = membership(confirmed=Confirmed.IN, lytics_id=ADA_ID), membership()
     erase(held, ERASURE, Tally(), leaves=True)
     for one in (held, other):
         take_back(one)
 
-    assert (held.erasure, held.is_pending, held.wanted, held.told) == (None, False, False, Told.IN)
+    assert (held.erasure, held.is_pending, held.desired, held.confirmed) == (None, False, False, Confirmed.IN)
     assert other == membership()

@@ -1,6 +1,4 @@
-"""
-The tree of errors: whoever catches one catches what belongs to it.
-"""
+"""The tree of errors: whoever catches one catches what belongs to it."""
 
 import inspect
 import re
@@ -16,9 +14,7 @@ ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind._
 
 
 def drawn() -> dict[str, str]:
-    """
-    Each error of the drawing, with the one that it hangs from.
-    """
+    """Each error of the drawing, with the one that it hangs from."""
     parents: dict[str, str] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -32,23 +28,17 @@ def drawn() -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_error_says_in_its_own_words_what_happened(kind: type[AppError]) -> None:
-    """
-    Its docstring is what whoever catches it reads.
-    """
+    """Its docstring is what whoever catches it reads."""
     assert (vars(kind).get("__doc__") or "").strip()
 
 
 def test_the_drawing_shows_every_error_where_it_hangs() -> None:
-    """
-    The tree at the top of the file is what people go by.
-    """
+    """The tree at the top of the file is what people go by."""
     assert drawn() == {kind.__name__: kind.__bases__[0].__name__ for kind in ALL}
 
 
 def test_a_rejected_webhook_has_a_word_for_metrics_and_advice_for_people() -> None:
-    """
-    The word is fixed; the text says what happened, more exactly where it can, and what to do.
-    """
+    """The word is fixed; the text says what happened, more exactly where it can, and what to do."""
     said = EXPLANATIONS[Reason.NOT_JSON]
     error, exact = MalformedWebhook(Reason.NOT_JSON), MalformedWebhook(Reason.NOT_JSON, "The 7th byte is odd.")
 
@@ -58,9 +48,7 @@ def test_a_rejected_webhook_has_a_word_for_metrics_and_advice_for_people() -> No
 
 
 def test_a_failed_call_keeps_the_other_ends_number() -> None:
-    """
-    What was never sent is a kind of what may work later.
-    """
+    """What was never sent is a kind of what may work later."""
     error = NotSent("refused", "Sailthru could not be reached.")
 
     assert isinstance(error, Transient)
@@ -68,9 +56,7 @@ def test_a_failed_call_keeps_the_other_ends_number() -> None:
 
 
 def test_a_reached_limit_tells_when_it_ends_where_that_is_known() -> None:
-    """
-    Otherwise the waiting is up to us.
-    """
+    """Otherwise the waiting is up to us."""
     known, unknown = LimitReached(43, "Too many.", resets_at=NOON), LimitReached(429, "Too many.")
 
     assert isinstance(known, CallFailed)

@@ -1,6 +1,4 @@
-"""
-Which fields go along, and as which vars: made legal, explained, or refused with a sentence for each problem.
-"""
+"""Which fields go along, and as which vars: made legal, explained, or refused with a sentence for each problem."""
 
 import re
 from typing import Any
@@ -100,9 +98,7 @@ def test_every_name_gives_a_legal_var(name: str) -> None:
     ],
 )
 def test_what_travels_as_what(wanted: Any, fields: dict[str, str], notes: tuple[str, ...]) -> None:
-    """
-    By the field's own name, or by the one that is given; with a note for all that may surprise.
-    """
+    """By the field's own name, or by the one that is given; with a note for all that may surprise."""
     found = mapping(wanted, SCHEMA)
 
     assert dict(found.fields) == fields
@@ -143,9 +139,7 @@ def test_what_travels_as_what(wanted: Any, fields: dict[str, str], notes: tuple[
     ],
 )
 def test_what_can_not_travel(wanted: Any, problems: list[str]) -> None:
-    """
-    Every problem is told at once.
-    """
+    """Every problem is told at once."""
     with pytest.raises(BadFields) as caught:
         mapping(wanted, SCHEMA)
 
@@ -162,9 +156,7 @@ def test_a_type_that_nobody_has_seen_values_of_is_not_sent(kind: str) -> None:
 
 
 def test_near_names_are_looked_for_only_so_often() -> None:
-    """
-    Among thousands of fields that takes long.
-    """
+    """Among thousands of fields that takes long."""
     with pytest.raises(BadFields) as caught:
         mapping([f"city{number}" for number in range(50)], SCHEMA)
 
@@ -178,9 +170,7 @@ def test_seventy_five_fields_are_not_too_many() -> None:
 
 
 def test_without_a_schema_it_is_not_checked_that_fields_exist() -> None:
-    """
-    Everything else is; and it is said.
-    """
+    """Everything else is; and it is said."""
     found = mapping(["zip", "home_geo"], None)
 
     assert dict(found.fields) == {"zip": "zip", "home_geo": "home_geo"}
@@ -202,9 +192,7 @@ def test_a_var_that_sailthru_knows_is_told() -> None:
 @settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=40), st.text(max_size=40), max_size=5))
 def test_whatever_is_wanted_is_made_legal_or_refused(wanted: dict[str, str]) -> None:
-    """
-    What is not refused travels whole, each field under a var of its own.
-    """
+    """What is not refused travels whole, each field under a var of its own."""
     try:
         found = mapping(wanted, None).fields
     except BadFields as error:

@@ -1,6 +1,4 @@
-"""
-Durations in buckets: exact to a quarter, whatever their size.
-"""
+"""Durations in buckets: exact to a quarter, whatever their size."""
 
 import random
 from collections import Counter
@@ -14,9 +12,7 @@ from app.domain.freshness import LAST_BUCKET, bucket_of, quantile
 
 @pytest.mark.parametrize("seconds", [-5, 0, 0.001, 0.01, 0.0101, 0.3, 1, 59.9, 3600, 86400 * 30])
 def test_a_duration_lies_in_its_bucket(seconds: float) -> None:
-    """
-    Between its upper end and that of the bucket before; a clock that was set back counts as no time at all.
-    """
+    """Between its upper end and that of the bucket before; a clock that was set back counts as no time at all."""
     bucket = bucket_of(timedelta(seconds=seconds))
     upper = quantile({bucket: 1}, 1)
 
@@ -30,9 +26,7 @@ def test_nothing_takes_longer_than_the_last_bucket() -> None:
 
 
 def test_quantiles_are_close_to_the_true_ones() -> None:
-    """
-    A quarter too long at most.
-    """
+    """A quarter too long at most."""
     dice = random.Random(7)
     seconds = [dice.lognormvariate(0, 2) for _ in range(5000)]
     counts = Counter(bucket_of(timedelta(seconds=one)) for one in seconds)

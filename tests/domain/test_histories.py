@@ -1,5 +1,5 @@
-"""
-Whole histories: whatever the order, the repetition and the calls in between, the newest wins and the counts add up.
+"""Whole histories: whatever the order, the repetition and the calls in between, the newest wins and the counts add
+up.
 """
 
 import random
@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.call import Claim, Pending
 from app.domain.change import Kind, MembershipChange
-from app.domain.member import Claim, Need, Pending, Told
-from app.domain.merge import Entry, Ledger, Tally, Verdict, settle_attempt
+from app.domain.counts import Tally
+from app.domain.ledger import Entry, Ledger, Verdict
+from app.domain.membership import Confirmed, Need
+from app.domain.settlement import settle_attempt
 from tests.factories import (
     ADA,
     ADA_ID,
@@ -41,12 +44,11 @@ def ledger_of(*changes: MembershipChange) -> Ledger:
 
 
 def wanted(ledger: Ledger) -> set[str]:
-    return {address for (_, address), held in ledger.memberships.items() if held.wanted}
+    return {address for (_, address), held in ledger.memberships.items() if held.desired}
 
 
 def address_at_the_end(history: list[MembershipChange]) -> set[str]:
-    """
-    The rule once more, in other words: the newest move says in or out; who is in holds the address of the newest
+    """The rule once more, in other words: the newest move says in or out; who is in holds the address of the newest
     message since that enter.
     """
     last = max((one for one in history if one.kind is not Kind.CHANGE), key=lambda one: one.moved_at_ns or 0)
@@ -59,9 +61,7 @@ def address_at_the_end(history: list[MembershipChange]) -> set[str]:
 
 @st.composite
 def moves(draw: st.DrawFn) -> list[MembershipChange]:
-    """
-    Enters and exits of one user at distinct times, told after any time; exits with or without an address.
-    """
+    """Enters and exits of one user at distinct times, told after any time; exits with or without an address."""
     made: list[MembershipChange] = []
     for at in range(draw(st.integers(1, 6))):
         message = at + draw(st.floats(0.1, 5))
@@ -74,9 +74,7 @@ def moves(draw: st.DrawFn) -> list[MembershipChange]:
 
 @st.composite
 def stays(draw: st.DrawFn) -> list[MembershipChange]:
-    """
-    Stays of one user in an audience, in order: an enter, changes of fields and address, an exit at the end.
-    """
+    """Stays of one user in an audience, in order: an enter, changes of fields and address, an exit at the end."""
     made: list[MembershipChange] = []
     for _ in range(draw(st.integers(1, 3))):
         made.append(enter(draw(st.sampled_from(ADDRESSES)), at=len(made) * 10))
@@ -91,9 +89,7 @@ def stays(draw: st.DrawFn) -> list[MembershipChange]:
 def test_in_any_order_and_however_often_the_newest_move_wins(
     history: list[MembershipChange], dice: random.Random
 ) -> None:
-    """
-    Also with messages that were made in another order than what they tell of.
-    """
+    """Also with messages that were made in another order than what they tell of."""
     arrived = [*history, *dice.sample(history, dice.randint(0, len(history)))]
     dice.shuffle(arrived)
     ledger = ledger_of(*arrived)
@@ -108,9 +104,7 @@ def test_in_any_order_and_however_often_the_newest_move_wins(
 def test_changes_of_address_end_alike_once_their_enter_is_known(
     history: list[MembershipChange], dice: random.Random
 ) -> None:
-    """
-    A change may come late, and twice, and between other stays, but not before the enter of its own.
-    """
+    """A change may come late, and twice, and between other stays, but not before the enter of its own."""
     arrived = [*history, *dice.sample(history, dice.randint(0, len(history)))]
     dice.shuffle(arrived)
     waiting: list[MembershipChange] = []
@@ -135,9 +129,7 @@ def test_changes_of_address_end_alike_once_their_enter_is_known(
 
 @dataclass
 class World:
-    """
-    Users who share addresses, and a worker who calls for them, with every write put on record before it leaves.
-    """
+    """Users who share addresses, and a worker who calls for them, with every write put on record before it leaves."""
 
     ledger: Ledger = field(default_factory=lambda: Ledger(NOON))
     in_flight: dict[str, Claim] = field(default_factory=dict)
@@ -154,9 +146,9 @@ class World:
         if held.call.is_read:
             held = replace(held, call=after_read(held))
         if held.call.join or held.call.leave:
-            membership.told = Told.UNKNOWN
+            membership.confirmed = Confirmed.UNKNOWN
         if held.call.is_write:
-            membership.told_vars = None
+            membership.confirmed_vars = None
         self.in_flight[address] = held
 
     def end(self, address: str, effect: Effect, *, is_given_up: bool) -> None:
@@ -171,9 +163,9 @@ class World:
         tally = self.tally
 
         assert tally.accepted == tally.delivered + tally.superseded + tally.pending + tally.dead
-        assert tally.pending == sum(one.revision - one.told_revision for one in held)
+        assert tally.pending == sum(one.revision - one.confirmed_revision for one in held)
         assert tally.dead == sum(one.dead_code is not None for one in held)
-        assert tally.members == sum(one.wanted for one in held)
+        assert tally.members == sum(one.desired for one in held)
         assert tally.accepted == sum(one.revision for one in held)
         for one in held:
             is_done = not one.is_pending and one.dead_code is None and one.address not in self.in_flight
@@ -197,9 +189,7 @@ happenings = st.one_of(
 @settings(deadline=None, max_examples=200)
 @given(st.lists(happenings, max_size=40))
 def test_the_counts_add_up_after_each_step(steps: list[MembershipChange | str | tuple[str, Effect, bool]]) -> None:
-    """
-    Whatever arrives in whatever order, and however calls end meanwhile; and whoever is not pending needs nothing.
-    """
+    """Whatever arrives in whatever order, and however calls end meanwhile; and whoever is not pending needs nothing."""
     world = World()
     for step in steps:
         if isinstance(step, MembershipChange):
@@ -213,9 +203,7 @@ def test_the_counts_add_up_after_each_step(steps: list[MembershipChange | str | 
 
 @given(st.lists(happenings, max_size=20))
 def test_no_user_holds_two_addresses(steps: list[object]) -> None:
-    """
-    Whatever is told of one Lytics user: the list has the address held last, or none.
-    """
+    """Whatever is told of one Lytics user: the list has the address held last, or none."""
     ledger = Ledger(NOON)
     for step in steps:
         if isinstance(step, MembershipChange):
@@ -225,9 +213,7 @@ def test_no_user_holds_two_addresses(steps: list[object]) -> None:
 
 
 def test_a_move_counts_on_each_address() -> None:
-    """
-    One leaves and one joins: two changes, one member.
-    """
+    """One leaves and one joins: two changes, one member."""
     ledger = ledger_of(enter(ADA, at=1), enter(LOVELACE, at=2))
 
     assert ledger.tallies[1] == Tally(accepted=3, pending=3, members=1)
@@ -236,9 +222,7 @@ def test_a_move_counts_on_each_address() -> None:
 
 
 def test_a_late_stay_does_not_bring_back_its_address() -> None:
-    """
-    A whole older stay that arrives after a newer exit changes nothing and is counted as stale.
-    """
+    """A whole older stay that arrives after a newer exit changes nothing and is counted as stale."""
     ledger = ledger_of(exit_(None, at=9), enter(LOVELACE, at=1), exit_(LOVELACE, at=2))
 
     assert wanted(ledger) == set()
@@ -246,9 +230,7 @@ def test_a_late_stay_does_not_bring_back_its_address() -> None:
 
 
 def test_the_timeline_tells_of_stale_and_ignored_changes_too() -> None:
-    """
-    Whoever asks why somebody is not on the list sees what arrived and did not count.
-    """
+    """Whoever asks why somebody is not on the list sees what arrived and did not count."""
     ledger = ledger_of(enter(ADA, at=5), exit_(ADA, at=1), change(GRACE, message=6, lytics_id=None), exit_(None, at=2))
 
     assert ledger.entries == [
@@ -259,18 +241,14 @@ def test_the_timeline_tells_of_stale_and_ignored_changes_too() -> None:
 
 
 def test_a_corrected_clock_is_told() -> None:
-    """
-    A time that was replaced must be seen by whoever explains the order.
-    """
+    """A time that was replaced must be seen by whoever explains the order."""
     ledger = ledger_of(enter(clock_corrected=True))
 
     assert [entry.clock_corrected for entry in ledger.entries] == [True]
 
 
 def test_an_exit_for_a_stranger_is_kept_until_sailthru_was_asked() -> None:
-    """
-    Somebody may have put the person on the list by hand, or before this service knew of it.
-    """
+    """Somebody may have put the person on the list by hand, or before this service knew of it."""
     ledger = ledger_of(exit_(at=1))
 
     assert ledger.memberships[1, ADA].need is Need.READ
@@ -278,23 +256,21 @@ def test_an_exit_for_a_stranger_is_kept_until_sailthru_was_asked() -> None:
 
 
 def test_each_export_has_counts_of_its_own() -> None:
-    """
-    The same person in two exports is two memberships and two identities.
-    """
+    """The same person in two exports is two memberships and two identities."""
     ledger = ledger_of(enter(at=1, export_id=1), enter(at=1, export_id=2), exit_(at=2, export_id=2))
 
-    assert {key: held.wanted for key, held in ledger.memberships.items()} == {(1, ADA): True, (2, ADA): False}
+    assert {key: held.desired for key, held in ledger.memberships.items()} == {(1, ADA): True, (2, ADA): False}
     assert (ledger.tallies[1].members, ledger.tallies[2].members) == (1, 0)
 
 
 @pytest.mark.parametrize("end", [{"effect": Effect.TOLD}, {"effect": Effect.NONE, "dead": {1: "11"}}])
 def test_what_was_settled_during_the_call_is_not_counted_again(end: dict[str, Any]) -> None:
-    """
-    The vars vanished while they were being told, so nothing was left to say; the end of the call counts for nothing.
+    """The vars vanished while they were being told, so nothing was left to say; the end of the call counts for
+    nothing.
     """
     ledger = ledger_of(enter(at=1))
     held = ledger.memberships[1, ADA]
-    held.told = Told.IN
+    held.confirmed = Confirmed.IN
     ledger.apply(change(message=5, vars={"a": 1}))
     claimed = claim(Pending(LIST, list_ready=True, membership=held))
     ledger.apply(change(message=6))
@@ -307,9 +283,7 @@ def test_what_was_settled_during_the_call_is_not_counted_again(end: dict[str, An
 
 
 def test_a_change_does_not_enter_an_address_that_somebody_moved_later() -> None:
-    """
-    The old address is left all the same: the user no longer holds it.
-    """
+    """The old address is left all the same: the user no longer holds it."""
     ledger = ledger_of(
         enter(LOVELACE, at=8, lytics_id=GRACE_ID),
         exit_(LOVELACE, at=9, lytics_id=GRACE_ID),

@@ -1,6 +1,4 @@
-"""
-When to call again, and when to give up.
-"""
+"""When to call again, and when to give up."""
 
 from datetime import datetime, timedelta
 
@@ -26,18 +24,14 @@ POLICY = RetryPolicy()
     ],
 )
 def test_waits_double_up_to_the_longest_less_up_to_a_quarter(attempts: int, draw: float, seconds: float) -> None:
-    """
-    Members that failed together do not return together.
-    """
+    """Members that failed together do not return together."""
     at = POLICY.next_attempt_at(attempts=attempts, failed_at=NOON, draw=draw)
 
     assert at == NOON + timedelta(seconds=seconds)
 
 
 def test_a_first_wait_above_the_longest_is_cut() -> None:
-    """
-    The longest wait holds from the first one on.
-    """
+    """The longest wait holds from the first one on."""
     policy = RetryPolicy(first_wait=2 * HOUR, longest_wait=HOUR)
 
     assert policy.next_attempt_at(attempts=1, failed_at=NOON, draw=0.0) == NOON + HOUR
@@ -54,16 +48,12 @@ def test_a_first_wait_above_the_longest_is_cut() -> None:
     ],
 )
 def test_a_change_is_given_up_after_the_whole_window(first_failed_at: datetime | None, is_over: bool) -> None:
-    """
-    Counted from its own first failed attempt, not from when it was accepted.
-    """
+    """Counted from its own first failed attempt, not from when it was accepted."""
     assert POLICY.is_over(first_failed_at=first_failed_at, now=NOON) is is_over
 
 
 def test_a_person_is_called_for_at_least_76_hours() -> None:
-    """
-    However the dice fall, the last attempt comes no earlier.
-    """
+    """However the dice fall, the last attempt comes no earlier."""
     at, attempts = NOON, 1
     while not POLICY.is_over(first_failed_at=NOON, now=at):
         at, attempts = POLICY.next_attempt_at(attempts=attempts, failed_at=at, draw=1.0), attempts + 1
@@ -82,7 +72,5 @@ def test_a_person_is_called_for_at_least_76_hours() -> None:
     ],
 )
 def test_a_used_up_limit_is_whole_again_within_a_minute(resets_at: datetime | None, expected: datetime) -> None:
-    """
-    Two clocks never agree; neither a past nor a far time is taken at its word.
-    """
+    """Two clocks never agree; neither a past nor a far time is taken at its word."""
     assert window_ends_at(resets_at, NOON) == expected

@@ -1,6 +1,4 @@
-"""
-Values in the type that the schema names: whichever way Lytics wrote them, they come out the same.
-"""
+"""Values in the type that the schema names: whichever way Lytics wrote them, they come out the same."""
 
 import pytest
 
@@ -62,9 +60,7 @@ def test_a_webhook_and_a_scan_yield_the_same(lytics_type: str, webhook: object, 
     ],
 )
 def test_what_is_not_of_its_type_stays_as_it_is(lytics_type: str, value: object) -> None:
-    """
-    A guess would be worse.
-    """
+    """A guess would be worse."""
     assert typed(value, lytics_type) == value
 
 

@@ -1,6 +1,4 @@
-"""
-Why no connection came about, whatever a client wraps around it.
-"""
+"""Why no connection came about, whatever a client wraps around it."""
 
 import socket
 import ssl
@@ -13,9 +11,7 @@ HOST, SETTING = "api.example.com:8443", "SAILTHRU_BASE_URL"
 
 
 def wrapped(error: BaseException) -> Exception:
-    """
-    As httpx does it: raised from what httpcore raised from what the system said.
-    """
+    """As httpx does it: raised from what httpcore raised from what the system said."""
     inner, outer = RuntimeError("All connection attempts failed"), RuntimeError("of the client")
     inner.__cause__ = error
     outer.__cause__ = inner
@@ -50,9 +46,7 @@ def test_errors_that_cause_each_other_come_to_an_end() -> None:
 
 @pytest.mark.parametrize("why", Unreachable)
 def test_each_reason_has_words_of_its_own(why: Unreachable) -> None:
-    """
-    Two sentences, which name the host and the setting that it comes from.
-    """
+    """Two sentences, which name the host and the setting that it comes from."""
     happened, next_step = words(why, HOST, SETTING)
 
     assert HOST in happened

@@ -1,6 +1,4 @@
-"""
-What becomes of values that no database or call can hold.
-"""
+"""What becomes of values that no database or call can hold."""
 
 import json
 from typing import Any
@@ -42,16 +40,12 @@ def test_what_can_be_said_stays_as_it_is(value: object) -> None:
     ids=lambda _: "",
 )
 def test_what_can_not_be_said_is_taken_out(value: object, left: object) -> None:
-    """
-    Of a text the character, of anything else the value.
-    """
+    """Of a text the character, of anything else the value."""
     assert sayable(value) == left
 
 
 def test_nothing_lies_deeper_than_32_levels() -> None:
-    """
-    Else writing it could take more stack than there is.
-    """
+    """Else writing it could take more stack than there is."""
     value: Any = "deep"
     for _ in range(500):
         value = [value]
@@ -75,9 +69,7 @@ def test_any_value_can_be_written_and_read_again(value: object) -> None:
 
 
 def test_a_field_of_which_nothing_is_left_is_left_out() -> None:
-    """
-    As if Lytics had not sent it: what Sailthru holds of it stays.
-    """
+    """As if Lytics had not sent it: what Sailthru holds of it stays."""
     fields = {"name": "name", "city": "city", "score": "score"}
 
     assert export(fields=fields).vars_of({"name": "A\x00da", "city": "\ud83d", "score": float("inf")}) == {

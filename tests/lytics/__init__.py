@@ -1,3 +1,1 @@
-"""
-What app.lytics promises.
-"""
+"""What app.lytics promises."""

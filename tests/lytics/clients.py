@@ -1,6 +1,4 @@
-"""
-Clients of a Lytics that answers as it is told to, and waits for nothing.
-"""
+"""Clients of a Lytics that answers as it is told to, and waits for nothing."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +17,7 @@ Answer = httpx.Response | Exception
 
 
 class Waits(list[float]):
-    """
-    The seconds that a client would have waited, one after the other; what happens meanwhile can be set.
-    """
+    """The seconds that a client would have waited, one after the other; what happens meanwhile can be set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,16 +46,12 @@ def response(status: int, body: object = b"", headers: Mapping[str, str] | None 
 
 
 def answering(status: int, body: object) -> LyticsClient:
-    """
-    Always the same.
-    """
+    """Always the same."""
     return client_of(lambda _: response(status, body))
 
 
 def answering_in_turn(*answers: Answer, waits: Waits | None = None, draw: float = 0.0) -> LyticsClient:
-    """
-    One after the other; asking more often fails the test.
-    """
+    """One after the other; asking more often fails the test."""
     left = list(answers)
 
     def handler(_: httpx.Request) -> httpx.Response:
@@ -73,23 +65,17 @@ def answering_in_turn(*answers: Answer, waits: Waits | None = None, draw: float 
 
 
 def composed(name: str) -> bytes:
-    """
-    An example of the documentation's shape.
-    """
+    """An example of the documentation's shape."""
     return (FIXTURES / "composed" / f"{name}.json").read_bytes()
 
 
 def v1(name: str) -> bytes:
-    """
-    An example of the older API's shape.
-    """
+    """An example of the older API's shape."""
     return (FIXTURES / "v1" / f"{name}.json").read_bytes()
 
 
 def segment(**different: object) -> dict[str, object]:
-    """
-    One audience as Lytics sends it.
-    """
+    """One audience as Lytics sends it."""
     return {"id": "abc", "slug_name": "vip", "name": "VIP"} | different
 
 
@@ -98,9 +84,7 @@ def enveloped(data: object, **different: Any) -> dict[str, object]:
 
 
 def pages(*rows: Sequence[object], total: int) -> Callable[[httpx.Request], httpx.Response]:
-    """
-    A scan of so many pages, whose tokens are their numbers.
-    """
+    """A scan of so many pages, whose tokens are their numbers."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         place = int(request.url.params.get("start", "0"))

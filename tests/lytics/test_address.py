@@ -1,6 +1,4 @@
-"""
-Which addresses can be used, and in which one spelling.
-"""
+"""Which addresses can be used, and in which one spelling."""
 
 from typing import Any
 

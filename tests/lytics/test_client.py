@@ -1,6 +1,4 @@
-"""
-Asking Lytics: against the sandbox, and against answers that it does not give.
-"""
+"""Asking Lytics: against the sandbox, and against answers that it does not give."""
 
 import asyncio
 import logging
@@ -49,9 +47,7 @@ async def test_an_audience_is_found_by_id_or_slug(asked: str) -> None:
 
 
 async def test_the_audiences_of_an_account_come_with_their_sizes() -> None:
-    """
-    Those that can't be exported are left out: deleted ones, invalid ones, goals.
-    """
+    """Those that can't be exported are left out: deleted ones, invalid ones, goals."""
     sandbox = LyticsSandbox(TOKEN, [SPRING_BUYERS, LAPSED, DELETED, BROKEN, GOAL])
 
     async with sandboxed(sandbox) as client:
@@ -76,9 +72,7 @@ async def test_the_fields_of_an_account_come_with_their_types() -> None:
 
 
 async def test_what_is_asked_for() -> None:
-    """
-    Audiences of people only, with sizes; all fields, not just scalar ones.
-    """
+    """Audiences of people only, with sizes; all fields, not just scalar ones."""
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -182,9 +176,7 @@ ERRORS: list[tuple[int, object, type[CallFailed], int | str, str]] = [
 async def test_the_error_says_what_to_do_next(
     status: int, body: object, error: type[CallFailed], code: int | str, next_step: str
 ) -> None:
-    """
-    In its type to the caller, in its words to a person; also where an error comes in the body of a 200.
-    """
+    """In its type to the caller, in its words to a person; also where an error comes in the body of a 200."""
     async with answering(status, body) as client:
         for ask in (
             lambda: client.audience("vip"),
@@ -227,9 +219,7 @@ async def test_an_audience_that_can_not_be_exported_is_not_found(status: int, bo
 
 
 async def test_a_list_that_is_not_there_is_no_missing_audience() -> None:
-    """
-    What is called is not Lytics' API.
-    """
+    """What is called is not Lytics' API."""
     async with answering(404, b"") as client:
         for ask in (client.audiences, client.fields):
             with pytest.raises(Permanent, match="LYTICS_BASE_URL") as caught:

@@ -1,6 +1,4 @@
-"""
-The forms in which Lytics sends its messages: each fixture exactly, CloudEvents, and arrays of all of them.
-"""
+"""The forms in which Lytics sends its messages: each fixture exactly, CloudEvents, and arrays of all of them."""
 
 import json
 from pathlib import Path
@@ -22,9 +20,7 @@ SCHEDULED = "2099-03-18T06:12:36.829070108Z"
 def event(
     kind: Kind, moved_at: str | None, message_at: str | None, item: int | None = None, **different: Any
 ) -> AudienceEvent:
-    """
-    What an event says beside the profile.
-    """
+    """What an event says beside the profile."""
     values: dict[str, Any] = {
         "kind": kind,
         "audience_id": SPRING,
@@ -60,9 +56,7 @@ FIXTURES: dict[str, list[AudienceEvent] | str] = {
 
 
 def profiles(document: Any) -> list[dict[str, object]]:
-    """
-    The profile of each event of a body, in its order.
-    """
+    """The profile of each event of a body, in its order."""
     messages = document if isinstance(document, list) else [document]
     return [
         {name: value for name, value in one["data"].items() if name != "segment_events"}
@@ -73,9 +67,7 @@ def profiles(document: Any) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in COMPOSED.glob("webhook_*.json")))
 def test_every_fixture_is_read_to_the_last_digit(name: str) -> None:
-    """
-    Its events exactly, with the whole profile, `segments_all` as one more field of it; or why there are none.
-    """
+    """Its events exactly, with the whole profile, `segments_all` as one more field of it; or why there are none."""
     body = (COMPOSED / f"{name}.json").read_bytes()
     expected = FIXTURES[name.removeprefix("webhook_")]
     last = nanoseconds("2026-04-20T08:01:13.559102348Z")
@@ -108,9 +100,7 @@ def cloud_event(*elements: object, **different: object) -> dict[str, object]:
 
 
 def test_the_time_of_a_cloud_event_is_that_of_its_message() -> None:
-    """
-    Also where the event has none of its own.
-    """
+    """Also where the event has none of its own."""
     change = only(cloud_event(element(event="change")))
     enter = only(cloud_event({"id": SPRING, "event": "enter"}))
 
@@ -132,9 +122,7 @@ def test_an_unreadable_time_of_a_cloud_event_is_refused() -> None:
 
 
 def test_the_time_of_meta_goes_before_that_of_the_envelope() -> None:
-    """
-    And a message that is no CloudEvent has no time of an envelope: it may be a field of anything.
-    """
+    """And a message that is no CloudEvent has no time of an envelope: it may be a field of anything."""
     later = "2026-04-11T17:40:36.9Z"
 
     assert only(cloud_event(time=later, meta={"timestamp": SENT})).message_at_ns == nanoseconds(SENT)
@@ -142,9 +130,7 @@ def test_the_time_of_meta_goes_before_that_of_the_envelope() -> None:
 
 
 def test_an_array_may_hold_all_formats_mixed() -> None:
-    """
-    In its order; each event knows which message it came in.
-    """
+    """In its order; each event knows which message it came in."""
     old = message(element(id=LAPSED), element())
     del old["id"], old["meta"]
     reading = read_json([cloud_event(), old, message(element(event="exit", exit=SENT))])
@@ -159,9 +145,7 @@ def test_an_array_may_hold_all_formats_mixed() -> None:
 
 
 def test_bad_messages_of_an_array_do_not_take_the_good_ones_along() -> None:
-    """
-    Each is rejected with its place.
-    """
+    """Each is rejected with its place."""
     reading = read_json([7, message(), {"data": {}}, message(element(event="left"), element()), [message()]])
 
     assert [one.item for one in reading.events] == [1, 3]
@@ -179,9 +163,7 @@ def test_an_empty_array_tells_nothing_and_is_no_error() -> None:
 
 @pytest.mark.parametrize("size", [1000, 5000])
 def test_an_array_has_as_many_messages_as_it_likes(size: int) -> None:
-    """
-    Lytics sends 1,000 at most; to refuse a longer one would lose them all.
-    """
+    """Lytics sends 1,000 at most; to refuse a longer one would lose them all."""
     reading = read_json([message()] * size)
 
     assert len(reading.events) == size
@@ -198,9 +180,7 @@ def test_an_array_has_as_many_messages_as_it_likes(size: int) -> None:
     ids=["messages", "rubbish", "both", "elements"],
 )
 def test_more_than_ten_thousand_events_are_refused_as_a_whole(document: object) -> None:
-    """
-    To read them all would hold up everybody else.
-    """
+    """To read them all would hold up everybody else."""
     reading = read_json(document)
 
     assert reading.events == []
@@ -214,9 +194,7 @@ def test_more_than_ten_thousand_events_are_refused_as_a_whole(document: object) 
     ids=lambda name: repr(name[:9]),
 )
 def test_a_broken_text_takes_nobody_along(name: bytes) -> None:
-    """
-    Half of an emoji, or bytes of another encoding, in one message of many: all of them are read, that one too.
-    """
+    """Half of an emoji, or bytes of another encoding, in one message of many: all of them are read, that one too."""
     good = json.dumps(message()).encode()
     bad = good.replace(b'"email"', b'"name": "' + name + b'", "na' + name + b'me": 1, "email"')
     reading = read(b"[" + good + b"," + bad + b"]", arrived_at_ns=ARRIVED)

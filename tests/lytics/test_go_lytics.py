@@ -1,5 +1,4 @@
-"""
-The recorded answers that Lytics' own client is tested with are read.
+"""The recorded answers that Lytics' own client is tested with are read.
 
 They are not part of this project, and lie beside it where it is developed; examples of the same shapes are in
 `tests/fixtures/lytics/v1` and read in `test_reading.py`.
@@ -40,9 +39,7 @@ async def test_one_audience() -> None:
 
 
 async def test_all_audiences() -> None:
-    """
-    The answer with the sizes alone is a list of audiences too.
-    """
+    """The answer with the sizes alone is a list of audiences too."""
     async with recording("get_segments") as client:
         audiences = await client.audiences()
     async with recording("get_segment_sizes") as client:

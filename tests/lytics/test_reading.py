@@ -1,6 +1,4 @@
-"""
-What is read from Lytics' documents: the shapes of v2 and v1, and what is not as it should be.
-"""
+"""What is read from Lytics' documents: the shapes of v2 and v1, and what is not as it should be."""
 
 import json
 from contextlib import suppress
@@ -24,9 +22,7 @@ VIP = Audience("abc", "vip", "VIP")
 
 
 def test_the_list_of_v2() -> None:
-    """
-    Without the one that is invalid.
-    """
+    """Without the one that is invalid."""
     assert audiences_in(json.loads(composed("v2_segment_list"))) == [
         Audience("0a1b2c3d4e5f60718293a4b5c6d7e8f9", "spring_buyers", "Spring Buyers", 13),
         Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "lapsed_buyers", "Lapsed Buyers", 0),
@@ -34,9 +30,7 @@ def test_the_list_of_v2() -> None:
 
 
 def test_the_list_of_v1() -> None:
-    """
-    Its status is a text here, and it has no sizes.
-    """
+    """Its status is a text here, and it has no sizes."""
     assert audiences_in(json.loads(v1("segment_list"))) == [TEA, COFFEE]
     assert audience_in(json.loads(v1("segment"))) == TEA
 
@@ -89,23 +83,17 @@ def test_a_size_is_a_number_or_not_known(size: object, read: int | None) -> None
 
 
 def test_an_audience_stands_once_in_the_list() -> None:
-    """
-    As Lytics tells it last.
-    """
+    """As Lytics tells it last."""
     assert audiences_in(enveloped([segment(name="Old"), segment()])) == [VIP]
 
 
 def test_an_account_without_audiences() -> None:
-    """
-    Lytics' programming language writes null for an empty list.
-    """
+    """Lytics' programming language writes null for an empty list."""
     assert audiences_in(enveloped(None)) == audiences_in(enveloped([])) == []
 
 
 def test_half_a_pair_of_surrogates_is_left_out_of_names() -> None:
-    """
-    No answer and no database could hold it.
-    """
+    """No answer and no database could hold it."""
     document = enveloped([segment(name="VIP\ud83d", slug_name="v\x00ip")])
 
     assert audiences_in(document) == [VIP]
@@ -127,9 +115,7 @@ def test_the_fields_of_v2() -> None:
 
 
 def test_the_fields_of_v1() -> None:
-    """
-    Nothing says there which are personal.
-    """
+    """Nothing says there which are personal."""
     assert fields_in(json.loads(composed("v1_schema_user"))) == [
         ProfileField("email", "string", is_identifier=True, title="Email Address"),
         ProfileField("created_ts", "date", title="Created Date"),
@@ -137,9 +123,7 @@ def test_the_fields_of_v1() -> None:
 
 
 def test_the_columns_of_v1() -> None:
-    """
-    Identifiers are told by the columns and by a list of their own, which may name more.
-    """
+    """Identifiers are told by the columns and by a list of their own, which may name more."""
     assert fields_in(json.loads(v1("schema_columns"))) == [
         ProfileField("email", "string", is_identifier=True, title="Email Address"),
         ProfileField("city", "string"),
@@ -171,9 +155,7 @@ def test_what_is_no_schema(document: Any) -> None:
 
 
 def test_the_pages_of_v1() -> None:
-    """
-    All scalars are texts; people may have no address; the last page leads to no other.
-    """
+    """All scalars are texts; people may have no address; the last page leads to no other."""
     found = [page_in(json.loads(v1(f"segment_scan_{number}")), NOON) for number in (1, 2, 3)]
 
     assert [page.next for page in found] == ["second", "third", None]
@@ -192,7 +174,7 @@ def test_the_pages_of_v1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "following"),
+    ("confirmed", "following"),
     [
         ({"_next": "a"}, "a"),
         ({"_next": ""}, None),
@@ -204,11 +186,9 @@ def test_the_pages_of_v1() -> None:
         ({"_next": "a", "next": "b"}, "a"),
     ],
 )
-def test_where_the_next_page_starts(told: dict[str, object], following: str | None) -> None:
-    """
-    The key of an old tutorial counts only where the right one is missing.
-    """
-    assert page_in(enveloped([], **told), NOON).next == following
+def test_where_the_next_page_starts(confirmed: dict[str, object], following: str | None) -> None:
+    """The key of an old tutorial counts only where the right one is missing."""
+    assert page_in(enveloped([], **confirmed), NOON).next == following
 
 
 @pytest.mark.parametrize(("total", "read"), [(13, 13), ("13", 13), (None, None), (-1, None), ("x", None), ({}, None)])
@@ -234,9 +214,7 @@ def test_rows_that_are_no_profiles_are_counted() -> None:
     [None, [], {}, {"_next": ""}, enveloped("a"), enveloped({}), enveloped([], _next=7), enveloped([], _next="\ud83d")],
 )
 def test_what_is_no_page(document: Any) -> None:
-    """
-    An answer without data must not be taken for the end of an audience.
-    """
+    """An answer without data must not be taken for the end of an audience."""
     with pytest.raises(Transient):
         page_in(document, NOON + timedelta(0))
 
@@ -252,9 +230,7 @@ JSON = st.recursive(
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["data", "_next", "next", "total", "status"]), JSON))
 def test_whatever_comes_is_read_or_refused(document: dict[str, object]) -> None:
-    """
-    With one of our own errors, not with a mistake.
-    """
+    """With one of our own errors, not with a mistake."""
     for read in (audience_in, audiences_in, fields_in, lambda body: page_in(body, None)):
         with suppress(AppError):
             read(document)

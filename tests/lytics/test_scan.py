@@ -1,6 +1,4 @@
-"""
-Who is in an audience, page by page.
-"""
+"""Who is in an audience, page by page."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -39,9 +37,7 @@ EMPTY = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Empty", "empty")
 
 @pytest.fixture
 def lytics() -> LyticsSandbox:
-    """
-    With 25 people in an audience.
-    """
+    """With 25 people in an audience."""
     lytics = LyticsSandbox(TOKEN, [SPRING_BUYERS, EMPTY], clock=lambda: NOON)
     lytics.scans.people[SPRING_BUYERS.id].generate(25)
     return lytics
@@ -66,9 +62,7 @@ def made_up(*numbers: int) -> list[str]:
 
 
 async def test_an_audience_is_read_to_its_end(client: LyticsClient) -> None:
-    """
-    Nobody is missing, nobody stands twice; scalars are texts; only the fields that were asked for, and the id.
-    """
+    """Nobody is missing, nobody stands twice; scalars are texts; only the fields that were asked for, and the id."""
     first = await page_of(client)
     second = await page_of(client, first.next)
     third = await page_of(client, second.next)
@@ -85,9 +79,7 @@ async def test_an_empty_audience_has_one_empty_page(client: LyticsClient) -> Non
 
 
 async def test_pages_shift_while_people_leave(lytics: LyticsSandbox, client: LyticsClient) -> None:
-    """
-    A scan can miss somebody, so that whoever was not seen in one is not surely gone.
-    """
+    """A scan can miss somebody, so that whoever was not seen in one is not surely gone."""
     first = await page_of(client)
     lytics.scans.people[SPRING_BUYERS.id].remove(made_up(2, 7))
     lytics.scans.people[SPRING_BUYERS.id].add([{"email": ADA}])
@@ -122,9 +114,7 @@ async def test_an_audience_that_is_deleted_meanwhile_is_not_found(lytics: Lytics
 
 
 async def test_a_scan_that_goes_round_in_circles_can_be_told(lytics: LyticsSandbox, client: LyticsClient) -> None:
-    """
-    By a page that leads to itself.
-    """
+    """By a page that leads to itself."""
     lytics.scans.switches.loops = True
     first = await page_of(client)
 
@@ -132,9 +122,7 @@ async def test_a_scan_that_goes_round_in_circles_can_be_told(lytics: LyticsSandb
 
 
 async def test_a_page_that_is_cut_off_is_asked_for_again() -> None:
-    """
-    Over real HTTP, where half of it arrives.
-    """
+    """Over real HTTP, where half of it arrives."""
     waits = Waits()
     async with running() as server:
         server.lytics.scans.people[SPRING_BUYERS.id].generate(3)
@@ -148,9 +136,7 @@ async def test_a_page_that_is_cut_off_is_asked_for_again() -> None:
 
 
 async def test_a_scan_goes_from_page_to_page() -> None:
-    """
-    Until a page leads to no other.
-    """
+    """Until a page leads to no other."""
     rows = [[{"_id": "1"}, {"_id": "2"}], [{"_id": "3"}], [{"_id": "4"}]]
     found: list[object] = []
     start: str | None = None
@@ -184,9 +170,7 @@ async def test_a_scan_goes_from_page_to_page() -> None:
 async def test_only_what_is_needed_is_asked_for(
     fields: list[str], start: str | None, limit: int, asked: dict[str, list[str]]
 ) -> None:
-    """
-    The Lytics id always is, each field once.
-    """
+    """The Lytics id always is, each field once."""
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -223,9 +207,7 @@ async def test_the_time_is_that_of_lytics(date: str | None, answered_at: datetim
 
 @pytest.mark.parametrize("status", [400, 404])
 async def test_a_forgotten_place_is_told_from_an_audience_that_is_gone(status: int) -> None:
-    """
-    The audience is asked for, since it is not documented how Lytics says either.
-    """
+    """The audience is asked for, since it is not documented how Lytics says either."""
     there = response(200, enveloped(segment()))
     deleted = response(200, enveloped(segment(deleted=True)))
 
@@ -245,9 +227,7 @@ async def test_a_forgotten_place_is_told_from_an_audience_that_is_gone(status: i
 
 
 async def test_a_first_page_can_not_be_forgotten() -> None:
-    """
-    There 404 is a missing audience, and 400 a call that Lytics does not take.
-    """
+    """There 404 is a missing audience, and 400 a call that Lytics does not take."""
     async with answering_in_turn(response(404), response(400)) as client:
         with pytest.raises(NotFound):
             await client.scan("vip", fields=[], start=None)

@@ -1,6 +1,4 @@
-"""
-What is kept of a refused body: its shape, and no value of a profile.
-"""
+"""What is kept of a refused body: its shape, and no value of a profile."""
 
 import json
 from collections.abc import Iterator
@@ -19,9 +17,7 @@ FIXTURES = sorted(COMPOSED.glob("webhook_*.json"))
 
 
 def sketch_of(document: object) -> Any:
-    """
-    The sketch of a body that is JSON, read again.
-    """
+    """The sketch of a body that is JSON, read again."""
     (text,) = sketch(json.dumps(document).encode())
     return json.loads(text)
 
@@ -89,9 +85,7 @@ def test_the_envelope_of_a_cloud_event_stays_and_that_of_anything_else_does_not(
     ],
 )
 def test_what_is_not_what_it_should_be_is_masked(document: object, shown: object) -> None:
-    """
-    A template may put anything anywhere, an address in place of an id too.
-    """
+    """A template may put anything anywhere, an address in place of an id too."""
     assert sketch_of(document) == shown
 
 
@@ -129,9 +123,7 @@ def test_much_is_counted_instead_of_shown() -> None:
     ],
 )
 def test_what_is_no_json_is_masked_but_for_the_names_of_fields(body: bytes, shown: str) -> None:
-    """
-    Names deep inside may be those of a map, and a value before a colon is none.
-    """
+    """Names deep inside may be those of a map, and a value before a colon is none."""
     assert sketch(body) == [shown]
 
 
@@ -153,9 +145,7 @@ def test_the_names_of_the_fields_are_cut_off_first() -> None:
 
 
 def values_in(document: object) -> Iterator[str]:
-    """
-    Every text in a profile that could tell something of a person.
-    """
+    """Every text in a profile that could tell something of a person."""
     if isinstance(document, dict):
         for value in document.values():
             yield from values_in(value)
@@ -168,9 +158,7 @@ def values_in(document: object) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_no_value_of_a_profile_is_left_of_any_fixture(path: Path) -> None:
-    """
-    Neither of the whole body nor of any beginning of it.
-    """
+    """Neither of the whole body nor of any beginning of it."""
     body = path.read_bytes()
     document = json.loads(body)
     messages = document if isinstance(document, list) else [document]

@@ -1,6 +1,4 @@
-"""
-Times to the nanosecond, compared with another way to reckon them.
-"""
+"""Times to the nanosecond, compared with another way to reckon them."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction

@@ -1,6 +1,4 @@
-"""
-What may pass by itself is asked again, after a wait; what a person has to mend is not.
-"""
+"""What may pass by itself is asked again, after a wait; what a person has to mend is not."""
 
 from datetime import timedelta
 from email.utils import format_datetime
@@ -34,9 +32,7 @@ OK = response(200, enveloped(segment()))
 def test_waits_double_and_follow_lytics_up_to_ten_seconds(
     tried: int, draw: float, asked: float | None, wait: float | None
 ) -> None:
-    """
-    Three tries in all; a longer wait than ten seconds is the caller's.
-    """
+    """Three tries in all; a longer wait than ten seconds is the caller's."""
     retry_after = None if asked is None else timedelta(seconds=asked)
 
     found = wait_before_next_try(tried, Failure(unreadable(), retry_after), draw=draw)
@@ -58,9 +54,7 @@ def test_waits_double_and_follow_lytics_up_to_ten_seconds(
     ids=repr,
 )
 async def test_what_passes_is_not_noticed(trouble: Answer) -> None:
-    """
-    Twice in trouble, then answered.
-    """
+    """Twice in trouble, then answered."""
     waits = Waits()
 
     async with answering_in_turn(trouble, trouble, OK, waits=waits, draw=0.4) as client:
@@ -71,9 +65,7 @@ async def test_what_passes_is_not_noticed(trouble: Answer) -> None:
 
 
 async def test_what_does_not_pass_is_told_after_three_tries() -> None:
-    """
-    The error is that of the last one.
-    """
+    """The error is that of the last one."""
     waits = Waits()
 
     async with answering_in_turn(response(500), response(502), response(503), waits=waits) as client:
@@ -120,9 +112,7 @@ async def test_what_a_person_has_to_mend_is_told_at_once(status: int, error: typ
     ],
 )
 async def test_lytics_is_given_the_time_it_asks_for(status: int, headers: dict[str, str], wait: float) -> None:
-    """
-    As seconds or as a date; what can't be read counts as not said.
-    """
+    """As seconds or as a date; what can't be read counts as not said."""
     waits = Waits()
 
     async with answering_in_turn(response(status, headers=headers), OK, waits=waits) as client:
@@ -143,9 +133,7 @@ async def test_lytics_is_given_the_time_it_asks_for(status: int, headers: dict[s
     ],
 )
 async def test_more_time_than_that_is_the_callers_matter(headers: dict[str, str], resets_after: timedelta) -> None:
-    """
-    It is told when to come again, at the latest in a day.
-    """
+    """It is told when to come again, at the latest in a day."""
     async with answering_in_turn(response(429, headers=headers)) as client:
         with pytest.raises(LimitReached) as caught:
             await client.audiences()
@@ -166,9 +154,7 @@ async def test_each_page_of_a_scan_has_tries_of_its_own() -> None:
 
 
 async def test_nothing_is_tried_again_while_the_service_stops() -> None:
-    """
-    Also by those who wait for their next try at that moment.
-    """
+    """Also by those who wait for their next try at that moment."""
     waits = Waits()
 
     async with answering_in_turn(response(500), response(502), waits=waits) as client:
@@ -183,9 +169,7 @@ async def test_nothing_is_tried_again_while_the_service_stops() -> None:
 
 
 async def test_a_failure_after_tries_has_no_context() -> None:
-    """
-    The errors of httpx hold the request, with its token.
-    """
+    """The errors of httpx hold the request, with its token."""
     error = httpx.ConnectError("x")
 
     async with answering_in_turn(error, error, error) as client:

@@ -1,6 +1,4 @@
-"""
-Whose token a webhook carries, and what its body tells.
-"""
+"""Whose token a webhook carries, and what its body tells."""
 
 import hmac
 import json
@@ -47,9 +45,7 @@ def only(document: object, arrived_at_ns: int = ARRIVED) -> AudienceEvent:
 
 
 def refusal(body: bytes) -> Rejection:
-    """
-    Why nothing of a body can be kept: its first reason.
-    """
+    """Why nothing of a body can be kept: its first reason."""
     reading = read(body, arrived_at_ns=ARRIVED)
     assert reading.events == []
     return reading.rejected[0]
@@ -304,9 +300,7 @@ def test_no_bytes_break_the_reading(body: bytes) -> None:
 
 @given(JSON_VALUES, st.lists(JSON_VALUES, max_size=3), JSON_VALUES)
 def test_no_json_breaks_the_reading(data: Any, events: list[Any], anything: Any) -> None:
-    """
-    Whatever it is, something is said of it; only an empty array holds nothing.
-    """
+    """Whatever it is, something is said of it; only an empty array holds nothing."""
     for document in (
         data,
         {"data": data, "meta": anything, "id": anything},

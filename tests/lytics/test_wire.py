@@ -1,6 +1,4 @@
-"""
-JSON as it may come: read as far as anything can be made of it.
-"""
+"""JSON as it may come: read as far as anything can be made of it."""
 
 import json
 import math
@@ -29,9 +27,7 @@ from app.lytics.wire import parse_json
     ids=lambda value: repr(value)[:20] if isinstance(value, bytes) else "",
 )
 def test_what_is_not_quite_json_is_read_all_the_same(body: bytes, value: object) -> None:
-    """
-    Texts that are not whole Unicode hold lone surrogates, and numbers beyond any use are infinite.
-    """
+    """Texts that are not whole Unicode hold lone surrogates, and numbers beyond any use are infinite."""
     assert parse_json(body) == value
 
 

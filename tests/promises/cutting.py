@@ -1,6 +1,5 @@
-"""
-A wire to PostgreSQL that is cut in the middle of a commit: before the server has heard of it, or before we hear that it
-is done.
+"""A wire to PostgreSQL that is cut in the middle of a commit: before the server has heard of it, or before we hear
+that it is done.
 """
 
 import asyncio
@@ -14,17 +13,14 @@ COMMIT = b"COMMIT;\x00"
 
 
 class Cut(StrEnum):
-    """
-    What becomes of the commit.
-    """
+    """What becomes of the commit."""
 
     LOST = "lost"
     DONE = "done"
 
 
 class Wire:
-    """
-    Passes everything on, until it is told to cut.
+    """Passes everything on, until it is told to cut.
 
     Args:
         port: of the server.
@@ -44,21 +40,15 @@ class Wire:
         self.port = 0
 
     def cut_next(self, how: Cut, named: str) -> None:
-        """
-        The commit of the next transaction that names this.
-        """
+        """The commit of the next transaction that names this."""
         self._next = how, named.encode()
 
     def cut_some(self, chance: float) -> None:
-        """
-        From now on each commit with this chance.
-        """
+        """From now on each commit with this chance."""
         self._chance = chance
 
     async def serve(self, is_up: threading.Event, over: asyncio.Event) -> None:
-        """
-        Until it is over.
-        """
+        """Until it is over."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         is_up.set()
@@ -113,9 +103,8 @@ class Wire:
             await _stopped(answers)
 
     def _cut(self, said: bytes) -> Cut | None:
-        """
-        Args:
-            said: in the transaction that is to be committed.
+        """Args:
+        said: in the transaction that is to be committed.
         """
         cut: Cut | None = None
         if self._next is not None and self._next[1] in said:
@@ -146,9 +135,7 @@ def _abort(writers: list[asyncio.StreamWriter]) -> None:
 
 @contextmanager
 def wire_to(port: int, *, seed: int = 0) -> Iterator[Wire]:
-    """
-    A wire in a thread of its own.
-    """
+    """A wire in a thread of its own."""
     wire = Wire(port, seed=seed)
     is_up = threading.Event()
     loop: asyncio.AbstractEventLoop | None = None

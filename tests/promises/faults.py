@@ -1,5 +1,4 @@
-"""
-One story for each fault that has to be survived, each alone; they are told in `test_faults.py`.
+"""One story for each fault that has to be survived, each alone; they are told in `test_faults.py`.
 
 A story leaves the service with something to tell; when all of it is told, the list must hold just who it returns.
 """
@@ -8,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
-from app.domain.account import Room
+from app.domain.account import Capacity
 from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import AnyFault, Empty, Error, Hang, Html, Reset
@@ -26,27 +25,21 @@ Story = Callable[[World], Coroutine[Any, Any, set[str]]]
 STORIES: dict[str, Story] = {}
 
 
-def story(told: Story) -> Story:
-    """
-    Its name begins with the number of the fault.
-    """
-    STORIES[told.__name__] = told
-    return told
+def story(confirmed: Story) -> Story:
+    """Its name begins with the number of the fault."""
+    STORIES[confirmed.__name__] = confirmed
+    return confirmed
 
 
 async def hear(world: World, *bodies: object, accepted: int = 1) -> None:
-    """
-    Webhooks that are kept.
-    """
+    """Webhooks that are kept."""
     for body in bodies:
         answer = await world.send(body)
         assert (answer.status_code, answer.json()["accepted"]) == (200, accepted), answer.text
 
 
 async def refused(world: World, body: object, status: int, reason: str) -> None:
-    """
-    A webhook that is sent away for good, with a reason.
-    """
+    """A webhook that is sent away for good, with a reason."""
     answer = await world.send(body)
     assert (answer.status_code, answer.json()["reason"]) == (status, reason)
 
@@ -111,9 +104,7 @@ async def s03_enter_and_exit_swapped(world: World) -> set[str]:
 
 @story
 async def s04_same_timestamp(world: World) -> set[str]:
-    """
-    At one moment the exit comes before the enter, in whichever order they arrive.
-    """
+    """At one moment the exit comes before the enter, in whichever order they arrive."""
     await hear(world, leave(world), enter(world))
     await hear(world, enter(world, BOB, BOB_ID))
     await hear(world, leave(world, BOB, BOB_ID), accepted=0)
@@ -122,9 +113,7 @@ async def s04_same_timestamp(world: World) -> set[str]:
 
 @story
 async def s05_clock_in_the_future(world: World) -> set[str]:
-    """
-    An enter of tomorrow does not win over the exit of a minute later.
-    """
+    """An enter of tomorrow does not win over the exit of a minute later."""
     await hear(world, enter(world, ago=-DAY), enter(world, BOB, BOB_ID, ago=-DAY))
     await world.sleep(60)
     await hear(world, leave(world))
@@ -182,9 +171,7 @@ async def s10_wrong_token(world: World) -> set[str]:
 
 @story
 async def s11_old_token_during_rotation(world: World) -> set[str]:
-    """
-    Old and new are taken side by side; without the old one its holders are sent away.
-    """
+    """Old and new are taken side by side; without the old one its holders are sent away."""
     new = "the-new-webhook-token"
     world.different["webhook_tokens"] = f"old:{WEBHOOK_TOKEN},new:{new}"
     await world.die()
@@ -199,9 +186,7 @@ async def s11_old_token_during_rotation(world: World) -> set[str]:
 
 @story
 async def s12_flood_of_enters(world: World) -> set[str]:
-    """
-    Lytics' own backfill: everybody enters, in batches; who leaves meanwhile is off.
-    """
+    """Lytics' own backfill: everybody enters, in batches; who leaves meanwhile is off."""
     people = [f"somebody{n}@example.com" for n in range(1000)]
     for start in range(0, len(people), 250):
         batch = [enter(world, address, str(start + n)) for n, address in enumerate(people[start : start + 250])]
@@ -215,8 +200,8 @@ async def s12_flood_of_enters(world: World) -> set[str]:
 
 @story
 async def s17_two_audiences_one_list_name(world: World) -> set[str]:
-    """
-    The second one's changes wait until it has a name of its own; none of its people gets onto the first one's list.
+    """The second one's changes wait until it has a name of its own; none of its people gets onto the first one's
+    list.
     """
     other = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", SPRING_BUYERS.name, "spring_buyers_1")
     world.lytics.put(other)
@@ -257,9 +242,7 @@ async def s19_address_changed_between_enter_and_exit(world: World) -> set[str]:
 
 @story
 async def s20_two_profiles_merged(world: World) -> set[str]:
-    """
-    Two users become one: the one that goes leaves without an address, the other goes on under the newer one.
-    """
+    """Two users become one: the one that goes leaves without an address, the other goes on under the newer one."""
     await hear(world, enter(world, ago=HOUR), enter(world, BOB, BOB_ID, ago=HOUR))
     await is_told(world)
     await hear(world, leave(world, None, BOB_ID, ago=MINUTE))
@@ -304,11 +287,9 @@ async def s23_erased_person_enters_again(world: World) -> set[str]:
 
 
 def after(fault: AnyFault, *, times: int = 1, may_repeat: bool = False) -> Story:
-    """
-    The first calls for a person meet a fault; the person is on the list all the same, and joined once.
-    """
+    """The first calls for a person meet a fault; the person is on the list all the same, and joined once."""
 
-    async def told(world: World) -> set[str]:
+    async def confirmed(world: World) -> set[str]:
         answer_once(world, fault, times=times)
         await hear(world, enter(world))
         await is_told(world)
@@ -317,7 +298,7 @@ def after(fault: AnyFault, *, times: int = 1, may_repeat: bool = False) -> Story
         assert world.account()["faults"]
         return {ADA}
 
-    return told
+    return confirmed
 
 
 STORIES |= {
@@ -340,18 +321,14 @@ STORIES |= {
 
 @story
 async def s30_timeout_applied_late_while_reads_lag(world: World) -> set[str]:
-    """
-    The call is done just before the last moment, and four seconds later a read does not show it yet.
-    """
+    """The call is done just before the last moment, and four seconds later a read does not show it yet."""
     world.sailthru.switches.stale_read_seconds = 4
     return await after(Hang(apply_after=29))(world)
 
 
 @story
 async def s28_200_with_an_error_of_the_record(world: World) -> set[str]:
-    """
-    That person is a dead letter with words, the others go on; redriven, twice does no harm.
-    """
+    """That person is a dead letter with words, the others go on; redriven, twice does no harm."""
     world.sailthru.faults.set([Rule(Error(status=200, code=99, text="Invalid email"), ids=frozenset({ADA}))])
     await hear(world, enter(world), enter(world, BOB, BOB_ID))
     await is_told(world)
@@ -367,9 +344,7 @@ async def s28_200_with_an_error_of_the_record(world: World) -> set[str]:
 
 @story
 async def s33_key_revoked(world: World) -> set[str]:
-    """
-    The account waits, nobody is given up, and all goes on by itself once there is a key again.
-    """
+    """The account waits, nobody is given up, and all goes on by itself once there is a key again."""
     world.sailthru.faults.set([Rule(Error(status=401, code=3, text="Invalid API key"))])
     await hear(world, enter(world), enter(world, BOB, BOB_ID))
     await world.sleep(2 * 3600)
@@ -381,9 +356,7 @@ async def s33_key_revoked(world: World) -> set[str]:
 
 @story
 async def s34_right_missing(world: World) -> set[str]:
-    """
-    The key may not make lists: nobody who waits for the list is given up, and the account goes on for the others.
-    """
+    """The key may not make lists: nobody who waits for the list is given up, and the account goes on for the others."""
     other = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Autumn Buyers", "autumn")
     world.lytics.put(other)
     denied = Rule(Error(status=403, code=99, text="Not allowed"), endpoints=frozenset({"/list"}))
@@ -400,9 +373,7 @@ async def s34_right_missing(world: World) -> set[str]:
 
 @story
 async def s35_list_deleted_by_a_person(world: World) -> set[str]:
-    """
-    It is made again for the next one who joins; who was on it is not, which the list's own watch has to tell.
-    """
+    """It is made again for the next one who joins; who was on it is not, which the list's own watch has to tell."""
     await hear(world, enter(world))
     await is_told(world)
     world.sailthru.account(API_KEY).lists.clear()
@@ -412,9 +383,7 @@ async def s35_list_deleted_by_a_person(world: World) -> set[str]:
 
 @story
 async def s36_person_opted_out(world: World) -> set[str]:
-    """
-    Opted-out people stay on lists, and their opt-out is never written; who is refused for it is explained.
-    """
+    """Opted-out people stay on lists, and their opt-out is never written; who is refused for it is explained."""
     account = world.sailthru.account(API_KEY)
     profile = account.create()
     account.set_key(profile, "email", ADA)
@@ -434,9 +403,7 @@ async def s36_person_opted_out(world: World) -> set[str]:
 
 @story
 async def s41_kill_9_after_any_commit(world: World) -> set[str]:
-    """
-    Of an enter and of an exit that are being told.
-    """
+    """Of an enter and of an exit that are being told."""
     people = {f"somebody{n}@example.com" for n in range(12)}
     for commits, address in enumerate(sorted(people)):
         await hear(world, enter(world, address, str(commits), ago=MINUTE))
@@ -452,9 +419,7 @@ async def s41_kill_9_after_any_commit(world: World) -> set[str]:
 
 @story
 async def s41_kill_9_while_a_call_is_carried_out(world: World) -> set[str]:
-    """
-    The next process does not ask before the call of the last one can be over.
-    """
+    """The next process does not ask before the call of the last one can be over."""
     world.sailthru.switches.stale_read_seconds = 4
     answer_once(world, Hang(apply_after=29))
     await hear(world, enter(world))
@@ -466,9 +431,7 @@ async def s41_kill_9_while_a_call_is_carried_out(world: World) -> set[str]:
 
 
 async def until_dead(world: World) -> None:
-    """
-    Let the process die where it was told to, or after a minute.
-    """
+    """Let the process die where it was told to, or after a minute."""
     try:
         await world.sleep(60)
     except Died:
@@ -479,9 +442,7 @@ async def until_dead(world: World) -> None:
 
 @story
 async def s44_clock_jumps(world: World) -> set[str]:
-    """
-    Back and forth by an hour, also while a call is under way.
-    """
+    """Back and forth by an hour, also while a call is under way."""
     for number, hours in enumerate((1, 0, -1, 0, 1, -1, 0)):
         address = f"somebody{number}@example.com"
         world.sailthru.set_latency(10, 0)
@@ -497,9 +458,7 @@ async def s44_clock_jumps(world: World) -> set[str]:
 
 @story
 async def s44_clock_far_ahead_for_a_while(world: World) -> set[str]:
-    """
-    Whose retry, and the account whose probe was put off to next month meanwhile, come with the next hour.
-    """
+    """Whose retry, and the account whose probe was put off to next month meanwhile, come with the next hour."""
     world.sailthru.faults.set([Rule(Error(), ids=frozenset({ADA}))])
     await hear(world, enter(world))
     world.step = 30 * DAY
@@ -515,16 +474,14 @@ async def s44_clock_far_ahead_for_a_while(world: World) -> set[str]:
 
 @story
 async def s45_two_workers_believe_to_own_a_member(world: World) -> set[str]:
-    """
-    One of them slept for longer than its lease: what it wakes up to do is not done any more.
-    """
+    """One of them slept for longer than its lease: what it wakes up to do is not done any more."""
     await hear(world, enter(world, BOB, BOB_ID))
     await is_told(world)
     world.step = -HOUR
     service = world.service
     await hear(world, webhooks.enter(ADA, at=world.clock()))
     world.step = timedelta(0)
-    (claim,) = await service.members.claim("default", room=Room(1, 1), lease_for=timedelta(seconds=1))
+    (claim,) = await service.members.claim("default", room=Capacity(1, 1), lease_for=timedelta(seconds=1))
     await world.sleep(60)
     await is_told(world)
     calls = await posts(world)

@@ -1,6 +1,4 @@
-"""
-The service and the sandbox as real processes that talk over real HTTP, for the promises.
-"""
+"""The service and the sandbox as real processes that talk over real HTTP, for the promises."""
 
 import os
 import signal
@@ -34,9 +32,7 @@ TIMEOUT_SECONDS = 1.0
 
 
 def until(read: Callable[[], T], holds: Callable[[T], object], *, patience: float = PATIENCE_SECONDS) -> T:
-    """
-    What `read` returns once it holds; fails with the last value if that takes too long.
-    """
+    """What `read` returns once it holds; fails with the last value if that takes too long."""
     deadline = time.monotonic() + patience
     while True:
         value = read()
@@ -55,9 +51,7 @@ def free_port() -> int:
 
 @dataclass
 class Process:
-    """
-    One of our own commands as a process, ended at the latest with the test.
-    """
+    """One of our own commands as a process, ended at the latest with the test."""
 
     words: list[str]
     env: Mapping[str, str]
@@ -83,17 +77,13 @@ class Process:
         return self.running is not None and self.running.poll() is None
 
     def kill(self) -> None:
-        """
-        Kill -9: nothing of the process gets to say goodbye.
-        """
+        """Kill -9: nothing of the process gets to say goodbye."""
         assert self.running is not None
         os.killpg(self.running.pid, signal.SIGKILL)
         self.running.wait()
 
     def stop(self) -> int:
-        """
-        SIGTERM, and the exit code.
-        """
+        """SIGTERM, and the exit code."""
         assert self.running is not None
         if self.is_running:
             self.running.terminate()
@@ -105,9 +95,7 @@ class Process:
 
 
 class Sandbox:
-    """
-    Sailthru and Lytics.
-    """
+    """Sailthru and Lytics."""
 
     def __init__(self, folder: Path, *, latency: float = 0.02) -> None:
         self.port, self.lytics_port = free_port(), free_port()
@@ -117,9 +105,7 @@ class Sandbox:
         until(lambda: is_up(self.http, "state"), bool)
 
     def program(self, log: Path, latency: float) -> Process:
-        """
-        What serves on these ports.
-        """
+        """What serves on these ports."""
         ports = ["--sailthru-port", str(self.port), "--lytics-port", str(self.lytics_port)]
         return Process(["sandbox", *ports, "--latency", str(latency)], {}, log)
 
@@ -141,9 +127,7 @@ class Sandbox:
         return set(self.account()["lists"].get(name, []))
 
     def joins(self, name: str = LIST) -> list[str]:
-        """
-        Who started a flow, once for each start.
-        """
+        """Who started a flow, once for each start."""
         events = self.account()["lo_events"]
         return [e["email"] for e in events if e["entry"] == "List Joined" and e["list"] == name]
 
@@ -158,9 +142,7 @@ class Sandbox:
 
 
 class Service:
-    """
-    The service on a database of its own: an SQLite file in `data`, or one on PostgreSQL.
-    """
+    """The service on a database of its own: an SQLite file in `data`, or one on PostgreSQL."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, **env: str) -> None:
         self.port = free_port()
@@ -207,31 +189,23 @@ class Service:
             self.send(body).raise_for_status()
 
     def files(self) -> list[Path]:
-        """
-        What it has written beside its log: none where the database is a server's.
-        """
+        """What it has written beside its log: none where the database is a server's."""
         folder = self.database.parent
         return list(folder.iterdir()) if folder.exists() else []
 
     def stored(self) -> bytes:
-        """
-        All that its database holds.
-        """
+        """All that its database holds."""
         if PLACE.is_postgresql:
             return postgresql.apart(postgresql.everything(self.url)).encode()
         return b"".join(path.read_bytes() for path in self.files())
 
     def export(self) -> dict[str, Any]:
-        """
-        The only export there is.
-        """
+        """The only export there is."""
         (export,) = self.http.get("/exports").raise_for_status().json()["items"]
         return dict(export)
 
     def wait_until_told(self) -> dict[str, Any]:
-        """
-        The export once nothing is pending.
-        """
+        """The export once nothing is pending."""
         return until(self.export, lambda e: e["state"] == "running" and e["counts"]["pending"] == 0)
 
     def close(self) -> None:
@@ -248,9 +222,7 @@ def is_up(client: httpx.Client, path: str) -> bool:
 
 @contextmanager
 def running(folder: Path, *, latency: float = 0.02, **env: str) -> Iterator[tuple[Service, Sandbox]]:
-    """
-    Both, started; whatever still runs at the end is ended.
-    """
+    """Both, started; whatever still runs at the end is ended."""
     sandbox = Sandbox(folder, latency=latency)
     try:
         service = Service(folder, sandbox, **env)

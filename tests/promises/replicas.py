@@ -1,6 +1,4 @@
-"""
-Replicas as real processes that share one PostgreSQL, each on a machine whose clock is wrong by its own hours.
-"""
+"""Replicas as real processes that share one PostgreSQL, each on a machine whose clock is wrong by its own hours."""
 
 import time
 from collections.abc import Iterator
@@ -30,9 +28,7 @@ LIMIT, SHARE = 3000, 0.8
 
 
 class LimitedSandbox(Sandbox):
-    """
-    A Sailthru whose limit binds.
-    """
+    """A Sailthru whose limit binds."""
 
     def program(self, log: Path, latency: float) -> Process:
         ports = [str(self.port), str(self.lytics_port)]
@@ -40,9 +36,7 @@ class LimitedSandbox(Sandbox):
 
 
 class Replica:
-    """
-    One process, on a machine whose clock is so many seconds ahead.
-    """
+    """One process, on a machine whose clock is so many seconds ahead."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, url: str, number: int, skew: float, *words: str) -> None:
         self.port = free_port()
@@ -86,9 +80,7 @@ class Replica:
 
 @dataclass
 class Scene:
-    """
-    Replicas, and what they share.
-    """
+    """Replicas, and what they share."""
 
     folder: Path
     server: postgresql.Server
@@ -96,32 +88,24 @@ class Scene:
     replicas: list[Replica]
 
     def add(self, url: str, *words: str, skew: float = 0) -> Replica:
-        """
-        Start another replica, which reaches the database at this URL.
-        """
+        """Start another replica, which reaches the database at this URL."""
         replica = Replica(self.folder, self.sandbox, url, len(self.replicas), skew, *words)
         self.replicas.append(replica)
         replica.start()
         return replica
 
     def close(self) -> None:
-        """
-        End all that still runs.
-        """
+        """End all that still runs."""
         for replica in self.replicas:
             replica.close()
 
     def exports(self) -> list[dict[str, Any]]:
-        """
-        All exports.
-        """
+        """All exports."""
         found: list[dict[str, Any]] = self.admin("/exports")["items"]
         return found
 
     def wait_until_told(self, patience: float = 60) -> None:
-        """
-        Until all that was kept is told.
-        """
+        """Until all that was kept is told."""
         until(
             lambda: [(e["state"], e["counts"]["pending"]) for e in self.exports()],
             lambda standings: standings and all(standing == ("running", 0) for standing in standings),
@@ -129,9 +113,7 @@ class Scene:
         )
 
     def admin(self, path: str, *, method: str = "GET", json: object = None) -> Any:
-        """
-        What one of the replicas answers; whichever can.
-        """
+        """What one of the replicas answers; whichever can."""
         deadline = time.monotonic() + 60
         while True:
             for replica in self.replicas:
@@ -148,8 +130,7 @@ class Scene:
 
 @contextmanager
 def scene(folder: Path, *roles: tuple[str, ...]) -> Iterator[Scene]:
-    """
-    Replicas with one role each, `serve` if none is named; the first one's clock is an hour behind, the last one's an
+    """Replicas with one role each, `serve` if none is named; the first one's clock is an hour behind, the last one's an
     hour ahead.
     """
     with ExitStack() as stack:

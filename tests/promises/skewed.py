@@ -1,13 +1,11 @@
-"""
-The program on a machine whose clock is wrong: `SKEW_SECONDS=3600 python -m tests.promises.skewed serve`.
-"""
+"""The program on a machine whose clock is wrong: `SKEW_SECONDS=3600 python -m tests.promises.skewed serve`."""
 
 import os
 import time
 from datetime import UTC, datetime, timedelta
 
 from app.__main__ import main
-from app.store import clock, differences
+from app.store.database import clock, sqlite
 
 SKEW = timedelta(seconds=float(os.environ["SKEW_SECONDS"]))
 
@@ -20,5 +18,5 @@ if __name__ == "__main__":
     _right = time.time
     time.time = lambda: _right() + SKEW.total_seconds()
     clock.wall_clock = wrong_clock
-    vars(differences)["wall_clock"] = wrong_clock
+    vars(sqlite)["wall_clock"] = wrong_clock
     main()

@@ -1,6 +1,4 @@
-"""
-All promises at once, over any history that hypothesis can think of: see `tests/histories.py`.
-"""
+"""All promises at once, over any history that hypothesis can think of: see `tests/histories.py`."""
 
 import os
 import secrets
@@ -24,9 +22,7 @@ SLOWER = {"sqlite": 1, "postgresql": 15}
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_whatever_happens_the_promises_hold(part: int, kind: str) -> None:
-    """
-    Say HISTORIES_SEED to repeat a run that failed: it is printed with it.
-    """
+    """Say HISTORIES_SEED to repeat a run that failed: it is printed with it."""
     seed = int(os.environ.get("HISTORIES_SEED", secrets.randbelow(2**32)))
     print(f"HISTORIES_SEED={seed}")  # noqa: T201 - pytest shows it where the test fails
     quiet = settings(

@@ -1,6 +1,4 @@
-"""
-Backfill: the list ends as the audience is, whatever comes before, during and after, and nobody is told twice.
-"""
+"""Backfill: the list ends as the audience is, whatever comes before, during and after, and nobody is told twice."""
 
 import os
 import random
@@ -28,7 +26,7 @@ OTHER = Audience("9999", "Autumn Buyers", "autumn_buyers")
 
 @pytest.fixture
 def world(tmp_path: Path) -> Any:
-    with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), told=[]) as world:
+    with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), confirmed=[]) as world:
         yield world
 
 
@@ -52,27 +50,21 @@ async def ended(world: World, export_id: int = 1, number: int = 1) -> dict[str, 
 
 
 def people(world: World, count: int, audience: Audience = SPRING_BUYERS) -> set[str]:
-    """
-    Put so many people into an audience; returns their addresses.
-    """
+    """Put so many people into an audience; returns their addresses."""
     of_audience = world.lytics.scans.people[audience.id]
     of_audience.generate(count)
     return {str(profile["email"]) for profile in of_audience.page(0, count)}
 
 
 def joins(world: World, list_name: str = LIST) -> Counter[str]:
-    """
-    How often each person was told to join.
-    """
-    told = world.told or []
-    return Counter(one["id"] for one in told if one.get("lists", {}).get(list_name) == 1)
+    """How often each person was told to join."""
+    confirmed = world.confirmed or []
+    return Counter(one["id"] for one in confirmed if one.get("lists", {}).get(list_name) == 1)
 
 
 class TestEverybody:
     def test_who_is_in_the_audience_is_brought_over_once(self, world: World) -> None:
-        """
-        With the chosen fields; the numbers say what became of each row.
-        """
+        """With the chosen fields; the numbers say what became of each row."""
 
         async def story() -> None:
             addresses = people(world, 250)
@@ -96,8 +88,8 @@ class TestEverybody:
         world.run(story())
 
     def test_who_is_there_already_is_not_told_again(self, world: World) -> None:
-        """
-        By webhook or by scan, which write the same profile differently, a person has the same vars: no second call.
+        """By webhook or by scan, which write the same profile differently, a person has the same vars: no second
+        call.
         """
 
         async def story() -> None:
@@ -125,7 +117,7 @@ class TestEverybody:
 
             assert (first["queued"], first["skipped"]) == (15, {"already_there": 15})
             assert (second["queued"], second["skipped"]) == (0, {"already_there": 30})
-            assert len(world.told or []) == 30
+            assert len(world.confirmed or []) == 30
             assert kinds == {
                 ("first_name", str),
                 ("visitct", int),
@@ -160,8 +152,7 @@ class TestEverybody:
 class TestLiveChanges:
     @pytest.mark.parametrize("moment", ["before", "during", "after"])
     def test_win_whenever_they_come(self, world: World, moment: str) -> None:
-        """
-        Before, while and after the page that holds the person is read: who left is not on the list, who entered is,
+        """Before, while and after the page that holds the person is read: who left is not on the list, who entered is,
         and a newer field stays.
         """
 
@@ -213,8 +204,8 @@ class TestLiveChanges:
 
     @pytest.mark.usefixtures("unmeasured")
     def test_go_before_a_backfill(self, tmp_path: Path) -> None:
-        """
-        While 1,500 wait behind a limit that binds, p95 of live changes is at most 1.5 times that of an idle account.
+        """While 1,500 wait behind a limit that binds, p95 of live changes is at most 1.5 times that of an idle
+        account.
         """
         limit = {("POST", "/user"): 600}
 
@@ -247,11 +238,9 @@ class TestLiveChanges:
 class TestWhatGoesWrong:
     @pytest.mark.usefixtures("unmeasured")
     def test_killed_ten_times_it_goes_on_from_its_last_page(self, tmp_path: Path) -> None:
-        """
-        At any commit: the list is exact, at most one page is read twice for each death, and nobody joins twice.
-        """
+        """At any commit: the list is exact, at most one page is read twice for each death, and nobody joins twice."""
         dice = random.Random(20261125)
-        with World(tmp_path, told=[], seed=5) as world:
+        with World(tmp_path, confirmed=[], seed=5) as world:
 
             async def story() -> None:
                 addresses = people(world, 1500)
@@ -273,9 +262,7 @@ class TestWhatGoesWrong:
             world.run(story())
 
     def test_a_scan_that_lytics_forgot_begins_again_once(self, world: World) -> None:
-        """
-        Whom it had brought over is there already; a second time it fails with the reason.
-        """
+        """Whom it had brought over is there already; a second time it fails with the reason."""
 
         async def story() -> None:
             addresses = people(world, 500)
@@ -343,9 +330,7 @@ class TestWhatGoesWrong:
 
 class TestItIsHeldUp:
     def test_by_an_export_that_is_paused(self, world: World) -> None:
-        """
-        Nobody is brought over before it runs; stopped, it ends.
-        """
+        """Nobody is brought over before it runs; stopped, it ends."""
 
         async def story() -> None:
             addresses = people(world, 300)
@@ -371,11 +356,9 @@ class TestItIsHeldUp:
 
     @pytest.mark.usefixtures("unmeasured")
     def test_by_sailthru_so_that_two_of_one_account_share_it(self, tmp_path: Path) -> None:
-        """
-        Neither has to wait for the end of the other, and live changes for none of them.
-        """
+        """Neither has to wait for the end of the other, and live changes for none of them."""
         limits = {("POST", "/user"): 1200}
-        with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), limits=limits, told=[]) as world:
+        with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), limits=limits, confirmed=[]) as world:
 
             async def story() -> None:
                 first = people(world, 3000)
@@ -402,9 +385,7 @@ class TestItIsHeldUp:
             world.run(story())
 
     def test_until_it_is_cancelled(self, world: World) -> None:
-        """
-        Whom it has queued is told; a new one goes on with the rest.
-        """
+        """Whom it has queued is told; a new one goes on with the rest."""
 
         async def story() -> None:
             addresses = people(world, 1000)
@@ -428,9 +409,7 @@ class TestItIsHeldUp:
 
 
 def scan_slowly(world: World) -> None:
-    """
-    Each page takes a second.
-    """
+    """Each page takes a second."""
     world.lytics.faults.set([Rule(Slow(seconds=1), endpoints=frozenset({SCAN}))])
 
 
@@ -444,12 +423,12 @@ async def until_scanned(world: World, rows: int) -> None:
 
 @pytest.mark.usefixtures("unmeasured")
 def test_many_come_over_within_the_limit(tmp_path: Path, kind: str) -> None:
-    """
-    As fast as the share of a backfill allows: at least 97 % of it is used in every whole minute, no call is refused.
+    """As fast as the share of a backfill allows: at least 97 % of it is used in every whole minute, no call is
+    refused.
     """
     count = int(os.environ.get("BACKFILL_PEOPLE", {"sqlite": "10000", "postgresql": "2000"}[kind]))
     limit = max(count // 8, 600)
-    with World(tmp_path, limits={("POST", "/user"): limit}, told=[]) as world:
+    with World(tmp_path, limits={("POST", "/user"): limit}, confirmed=[]) as world:
 
         async def story() -> set[str]:
             addresses = people(world, count)
@@ -459,7 +438,7 @@ def test_many_come_over_within_the_limit(tmp_path: Path, kind: str) -> None:
             return addresses
 
         addresses = world.run(story())
-        minutes = Counter((at - NOON) // MINUTE for at in world.told_at)
+        minutes = Counter((at - NOON) // MINUTE for at in world.confirmed_at)
         whole = range(1, max(minutes))
 
         assert world.sailthru.members(LIST) == addresses

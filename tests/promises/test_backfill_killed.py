@@ -1,6 +1,4 @@
-"""
-Backfill, by real processes: kill -9 at random moments of one backfill loses nobody and joins nobody twice.
-"""
+"""Backfill, by real processes: kill -9 at random moments of one backfill loses nobody and joins nobody twice."""
 
 import os
 import random
@@ -19,9 +17,7 @@ PEOPLE = {"sqlite": 2500, "postgresql": 1200}
 
 
 def test_killed_at_random_moments_it_goes_on_from_its_last_page(tmp_path: Path, kind: str) -> None:
-    """
-    Whoever comes after takes it over once the lease is over; at most one page is read twice for each kill.
-    """
+    """Whoever comes after takes it over once the lease is over; at most one page is read twice for each kill."""
     dice = random.Random(KILLS)
     people = PEOPLE[kind]
     # Slow enough for all kills to come before its end: Sailthru allows fewer calls a minute than a backfill could make.

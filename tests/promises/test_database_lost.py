@@ -1,6 +1,5 @@
-"""
-PostgreSQL goes away, or is lost in the middle of a commit: webhooks hear 503 and come again, workers wait, and all goes
-on without a restart.
+"""PostgreSQL goes away, or is lost in the middle of a commit: webhooks hear 503 and come again, workers wait, and all
+goes on without a restart.
 """
 
 import asyncio
@@ -24,24 +23,18 @@ PEOPLE = 12
 
 @pytest.fixture(autouse=True)
 def on_each() -> None:
-    """
-    A PostgreSQL of its own, which is stopped.
-    """
+    """A PostgreSQL of its own, which is stopped."""
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Scene]:
-    """
-    A server and a sandbox, and nobody else yet.
-    """
+    """A server and a sandbox, and nobody else yet."""
     with scene(tmp_path) as here:
         yield here
 
 
 def on_wire(here: Scene, wire: Wire) -> Replica:
-    """
-    A replica that reaches the server through a wire.
-    """
+    """A replica that reaches the server through a wire."""
     replica = here.add(f"postgresql://tests@127.0.0.1:{wire.port}/postgres")
     replica.wait()
     return replica
@@ -56,9 +49,7 @@ def address(person: int) -> str:
 
 
 def test_who_comes_while_it_is_away_is_sent_away_and_all_goes_on_by_itself(here: Scene) -> None:
-    """
-    A person who waits to be told meanwhile is told once it is back, by the same process.
-    """
+    """A person who waits to be told meanwhile is told once it is back, by the same process."""
     replica = here.add(here.server.url)
     replica.wait()
     replica.send(enter(0)).raise_for_status()
@@ -86,9 +77,7 @@ def test_who_comes_while_it_is_away_is_sent_away_and_all_goes_on_by_itself(here:
 
 
 def test_a_start_waits_for_it(here: Scene) -> None:
-    """
-    Both may be started at the same time.
-    """
+    """Both may be started at the same time."""
     here.server.stop()
     replica = here.add(here.server.url)
     until(replica.log.read_text, lambda log: "waits for the database" in log)
@@ -110,9 +99,7 @@ def test_a_start_waits_for_it(here: Scene) -> None:
 def test_a_webhook_whose_commit_was_lost_comes_again_and_counts_once(
     here: Scene, cut: Cut, again: dict[str, int]
 ) -> None:
-    """
-    Whether it was carried out can't be known, so 503; the same event sent again changes nothing if it was.
-    """
+    """Whether it was carried out can't be known, so 503; the same event sent again changes nothing if it was."""
     with wire_to(here.server.port) as wire:
         replica = on_wire(here, wire)
         replica.send(enter(0)).raise_for_status()
@@ -137,9 +124,7 @@ def test_a_webhook_whose_commit_was_lost_comes_again_and_counts_once(
 
 @pytest.mark.timeout(300)
 def test_whichever_commits_are_lost_the_list_ends_exact(here: Scene) -> None:
-    """
-    Of webhooks, claims and settlements, one in six; nobody is called twice at once, and all counts add up.
-    """
+    """Of webhooks, claims and settlements, one in six; nobody is called twice at once, and all counts add up."""
     dice = random.Random(6)
     wanted: dict[int, bool] = {}
     with wire_to(here.server.port, seed=6) as wire:
@@ -167,9 +152,7 @@ def test_whichever_commits_are_lost_the_list_ends_exact(here: Scene) -> None:
 
 
 async def _totals(url: str) -> tuple[int, ...]:
-    """
-    What waits, and by how much the members that are counted differ from those that there are.
-    """
+    """What waits, and by how much the members that are counted differ from those that there are."""
     found = await postgresql.fetch(
         url,
         "select sum(pending), sum(members) - (select count(*) from memberships where wanted) from totals",

@@ -1,6 +1,4 @@
-"""
-durable: 200 leaves only after the change is committed and synced to disk; nothing acknowledged is ever lost.
-"""
+"""durable: 200 leaves only after the change is committed and synced to disk; nothing acknowledged is ever lost."""
 
 import random
 import re
@@ -30,9 +28,7 @@ SENDERS = 8
 
 
 class Load:
-    """
-    Lytics with several workers: each event is sent again until it is answered with 200, as Lytics does.
-    """
+    """Lytics with several workers: each event is sent again until it is answered with 200, as Lytics does."""
 
     def __init__(self, service: Service) -> None:
         self._url = f"http://127.0.0.1:{service.port}/webhooks/lytics"
@@ -77,8 +73,7 @@ class Load:
 
 @pytest.mark.timeout(300)
 def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Path, kind: str) -> None:
-    """
-    The process is killed at random moments under load, some of them while Sailthru holds calls open. In the end
+    """The process is killed at random moments under load, some of them while Sailthru holds calls open. In the end
     everybody whose webhook got 200 is on the list, and nobody's flow was started twice.
     """
     dice = random.Random(20261123)
@@ -122,9 +117,7 @@ def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Pa
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed, so syncs to disk can't be counted")
 @pytest.mark.parametrize("kind", ["sqlite"])
 def test_every_200_has_a_sync_of_its_own(tmp_path: Path) -> None:
-    """
-    N webhooks one after the other cause at least n syncs to disk: none is answered from memory.
-    """
+    """N webhooks one after the other cause at least n syncs to disk: none is answered from memory."""
     count = 50
     summary = tmp_path / "strace.txt"
     sandbox = Sandbox(tmp_path)
@@ -152,9 +145,7 @@ def test_every_200_has_a_sync_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["postgresql"])
 def test_every_200_has_a_sync_of_the_servers(tmp_path: Path) -> None:
-    """
-    The same where a server keeps the data: it syncs for each, although its own default is to do so later.
-    """
+    """The same where a server keeps the data: it syncs for each, although its own default is to do so later."""
     count = 50
     sandbox = Sandbox(tmp_path)
     # By itself it would sync once in ten seconds.
@@ -174,9 +165,7 @@ def test_every_200_has_a_sync_of_the_servers(tmp_path: Path) -> None:
 
 
 def _syncs(server: postgresql.Server) -> int:
-    """
-    How often the server has synced its log.
-    """
+    """How often the server has synced its log."""
     (version,) = postgresql.apart(postgresql.fetch(server.url, "SELECT current_setting('server_version_num')::int"))[0]
     where = "sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'" if version >= 180000 else "wal_sync FROM pg_stat_wal"
     (syncs,) = postgresql.apart(postgresql.fetch(server.url, f"SELECT {where}"))[0]
@@ -184,9 +173,7 @@ def _syncs(server: postgresql.Server) -> int:
 
 
 def _terminate_child(service: Service) -> None:
-    """
-    SIGTERM for the program under strace, not for strace, which then writes its summary and ends.
-    """
+    """SIGTERM for the program under strace, not for strace, which then writes its summary and ends."""
     assert service.process.running is not None
     strace = service.process.running.pid
     children = Path(f"/proc/{strace}/task/{strace}/children").read_text().split()
@@ -196,9 +183,7 @@ def _terminate_child(service: Service) -> None:
 
 
 def test_a_drained_service_gives_everything_back(both: tuple[Service, Sandbox]) -> None:
-    """
-    SIGTERM: webhooks hear 503 with Retry-After while calls in flight end; nothing stays leased, nothing is lost.
-    """
+    """SIGTERM: webhooks hear 503 with Retry-After while calls in flight end; nothing stays leased, nothing is lost."""
     service, sandbox = both
     service.send_all([webhooks.enter("first@example.com", at=datetime.now(UTC))])
     service.wait_until_told()

@@ -1,5 +1,4 @@
-"""
-Every fault alone, at log level DEBUG: nothing is lost, nobody joins twice, and nothing private gets out.
+"""Every fault alone, at log level DEBUG: nothing is lost, nobody joins twice, and nothing private gets out.
 
 The numbers are those of the list of faults; a full disk and a locked database stand in `test_full_disk.py`.
 """
@@ -37,9 +36,7 @@ PRIVATE = {
 
 @pytest.fixture
 def logs() -> Iterator[io.StringIO]:
-    """
-    The service's own logs, as chatty as they get.
-    """
+    """The service's own logs, as chatty as they get."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     configure_logs("DEBUG")
@@ -55,11 +52,11 @@ def logs() -> Iterator[io.StringIO]:
 
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 def test_each_fault_alone_is_survived(tmp_path: Path, story: Story, logs: io.StringIO) -> None:
+    """The list is exact, the counts add up, one call at a time for a person, and logs, metrics and errors name
+    nobody.
     """
-    The list is exact, the counts add up, one call at a time for a person, and logs, metrics and errors name nobody.
-    """
-    told: list[dict[str, Any]] = []
-    with World(tmp_path, told=told, is_quiet=False) as world:
+    confirmed: list[dict[str, Any]] = []
+    with World(tmp_path, confirmed=confirmed, is_quiet=False) as world:
         world.run(start(world))
         expected = world.run(story(world))
         world.run(world.work_until_told())
@@ -69,7 +66,7 @@ def test_each_fault_alone_is_survived(tmp_path: Path, story: Story, logs: io.Str
         assert world.sailthru.members(LIST) == expected
         assert account["most_at_once_per_person"] <= 1
         assert account["over_limit"] == {}
-        assert not any({"optout_email", "optout_templates"} & call.keys() for call in told)
+        assert not any({"optout_email", "optout_templates"} & call.keys() for call in confirmed)
         private = {**PRIVATE, **{f"signature {n}": sig for n, sig in enumerate(world.signatures)}}
         output = {"logs": logs.getvalue(), "metrics": metrics, "errors": "\n".join(world.errors)}
     assert '"level": "info"' in output["logs"]
@@ -78,7 +75,5 @@ def test_each_fault_alone_is_survived(tmp_path: Path, story: Story, logs: io.Str
 
 
 async def start(world: World) -> None:
-    """
-    An export that brings one field along.
-    """
+    """An export that brings one field along."""
     await world.export({"first_name": "first_name"})

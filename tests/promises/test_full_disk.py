@@ -1,5 +1,4 @@
-"""
-durable, when the store can't be written: Lytics hears 503 and comes again, nothing acknowledged is lost, and the
+"""durable, when the store can't be written: Lytics hears 503 and comes again, nothing acknowledged is lost, and the
 service goes on by itself.
 """
 
@@ -34,28 +33,20 @@ LONGEST_ANSWER_SECONDS = 25
 
 
 class Disk(Protocol):
-    """
-    Where the database lies.
-    """
+    """Where the database lies."""
 
     def fill(self, service: Service) -> None:
-        """
-        Leave room for some webhooks more, not for many.
-        """
+        """Leave room for some webhooks more, not for many."""
         ...
 
     def make_room(self, service: Service) -> None:
-        """
-        Take away what fills it.
-        """
+        """Take away what fills it."""
         ...
 
 
 @dataclass
 class SmallDisk:
-    """
-    A file system of a few megabytes, which something else fills.
-    """
+    """A file system of a few megabytes, which something else fills."""
 
     folder: Path
 
@@ -69,9 +60,7 @@ class SmallDisk:
 
 @dataclass
 class SmallFiles:
-    """
-    The kernel lets no file of the process grow beyond a size: for whoever may not mount.
-    """
+    """The kernel lets no file of the process grow beyond a size: for whoever may not mount."""
 
     folder: Path
 
@@ -98,9 +87,7 @@ def small_disk(folder: Path) -> Iterator[Disk]:
 
 @contextmanager
 def mounted(folder: Path, size: int, *, mode: str) -> Iterator[None]:
-    """
-    A file system of its own in memory, of so many bytes.
-    """
+    """A file system of its own in memory, of so many bytes."""
     folder.mkdir(mode=int(mode, 8))
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode={mode}", "tmpfs", str(folder)]
     try:
@@ -120,9 +107,7 @@ def small_files(folder: Path) -> Iterator[Disk]:
 
 @dataclass
 class Lytics:
-    """
-    Several workers that send one person each, and remember how each was answered.
-    """
+    """Several workers that send one person each, and remember how each was answered."""
 
     service: Service
     sent: int = 0
@@ -151,18 +136,14 @@ class Lytics:
                     (self.refused if answer.status_code == 503 else self.others).append(answer)
 
     def send_more(self, count: int) -> None:
-        """
-        Until so many more were kept.
-        """
+        """Until so many more were kept."""
         enough = len(self.kept) + count
         self.send_until(lambda: len(self.kept) >= enough)
 
 
 @dataclass
 class Scene:
-    """
-    A running service on a disk that can be filled, with some people told already.
-    """
+    """A running service on a disk that can be filled, with some people told already."""
 
     service: Service
     sandbox: Sandbox
@@ -170,9 +151,7 @@ class Scene:
     lytics: Lytics
 
     def fill(self) -> None:
-        """
-        Until nothing is taken any more.
-        """
+        """Until nothing is taken any more."""
         self.disk.fill(self.service)
         self.lytics.send_until(lambda: len(self.lytics.refused) >= REFUSALS)
 
@@ -183,9 +162,7 @@ class Scene:
 
 @pytest.fixture
 def kind() -> str:
-    """
-    Each scene has a database of its own.
-    """
+    """Each scene has a database of its own."""
     return "sqlite"
 
 
@@ -217,9 +194,7 @@ def files_of_service(folder: Path) -> Iterator[Scene]:
 
 @contextmanager
 def disk_of_server(folder: Path) -> Iterator[Scene]:
-    """
-    PostgreSQL has no room for a table's next page; its log has some in the files that it has already.
-    """
+    """PostgreSQL has no room for a table's next page; its log has some in the files that it has already."""
     options = {"min_wal_size": "32MB", "max_wal_size": "32MB", "fsync": "on"}
     with ExitStack() as stack:
         # The tests' own folder may be entered by its owner alone, and the server is another user.
@@ -233,9 +208,7 @@ def disk_of_server(folder: Path) -> Iterator[Scene]:
 
 @pytest.fixture(params=[disk_of_service, files_of_service, disk_of_server])
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    """
-    Ready to be filled.
-    """
+    """Ready to be filled."""
     with request.param(tmp_path) as scene:
         yield scene
 
@@ -247,8 +220,7 @@ def store_state(service: Service) -> str:
 
 
 def test_a_full_disk_sends_webhooks_away_and_ends_by_itself(scene: Scene) -> None:
-    """
-    503 with Retry-After while it is full, still ready and saying so; with room it goes on in the same process, and
+    """503 with Retry-After while it is full, still ready and saying so; with room it goes on in the same process, and
     exactly those with a 200 are on the list.
     """
     scene.fill()
@@ -271,9 +243,7 @@ def test_a_full_disk_sends_webhooks_away_and_ends_by_itself(scene: Scene) -> Non
 
 
 def test_kill_9_on_a_full_disk_loses_nothing(scene: Scene) -> None:
-    """
-    What got 200 before and while the disk ran full is there after a restart with room.
-    """
+    """What got 200 before and while the disk ran full is there after a restart with room."""
     scene.fill()
     scene.service.process.kill()
     scene.disk.make_room(scene.service)
@@ -287,8 +257,7 @@ def test_kill_9_on_a_full_disk_loses_nothing(scene: Scene) -> None:
 
 
 def test_a_locked_database_sends_webhooks_away_and_ends_by_itself(tmp_path: Path) -> None:
-    """
-    Somebody else holds the file: each webhook waits its turn for ten seconds and hears 503, nobody waits in vain for
+    """Somebody else holds the file: each webhook waits its turn for ten seconds and hears 503, nobody waits in vain for
     longer, and all goes on once the file is free.
     """
     with _scene(tmp_path, SmallFiles(tmp_path)) as scene:

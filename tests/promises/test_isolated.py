@@ -1,5 +1,4 @@
-"""
-isolated: one bad record never stops the rest, one bad account never slows another, and an outage is nobody's fault.
+"""isolated: one bad record never stops the rest, one bad account never slows another, and an outage is nobody's fault.
 
 In a time that jumps, so that days pass in seconds and latencies are exact.
 """
@@ -12,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from app.domain.account import OUTAGE_FAILURES, Standing
+from app.domain.account import OUTAGE_FAILURES, BreakerState
 from app.domain.errors import StoreUnavailable
 from app.sandbox import webhooks
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import AnyFault, Error, Hang, Html, Reset, Slow
 from app.sandbox.rules import Rule
-from app.store.accounts import Accounts
+from app.store.replicas.accounts import Accounts
 from tests.factories import HOUR, MINUTE, SECOND
 from tests.service import API_KEY, LIST
 from tests.world import World
@@ -48,9 +47,8 @@ async def dead_letters(world: World) -> list[dict[str, Any]]:
     "fault", [Error(), Html(status=503), Hang(applied=False)], ids=["500 with 9", "HTML 503", "timeout"]
 )
 def test_a_poison_person_dies_alone_once_the_window_is_over(tmp_path: Path, kind: str, fault: AnyFault) -> None:
-    """
-    Whoever else comes in the 76 hours of the window is told at once; after it the letter says what happened and what to
-    do.
+    """Whoever else comes in the 76 hours of the window is told at once; after it the letter says what happened and
+    what to do.
     """
     hour = 3600 / SHORTER[kind]
 
@@ -78,15 +76,14 @@ def test_a_poison_person_dies_alone_once_the_window_is_over(tmp_path: Path, kind
         assert max(waits) < SECOND
         assert before == []
         (letter,) = after
-        assert (letter["email"], letter["code"], letter["wanted"]) == (POISON, "retry_window_over", "in")
+        assert (letter["email"], letter["code"], letter["desired"]) == (POISON, "retry_window_over", "in")
         assert letter["next_step"]
         assert world.sailthru.members(LIST) == {"first@example.com", *PEOPLE[:19]}
 
 
 @pytest.mark.parametrize("is_list", [False, True], ids=["their records", "their list"])
 def test_many_who_fail_do_not_keep_others_waiting(tmp_path: Path, *, is_list: bool) -> None:
-    """
-    A hundred people whose calls always end in an error look like an outage at first: a newcomer then is the next
+    """A hundred people whose calls always end in an error look like an outage at first: a newcomer then is the next
     probe, within a minute. Before long those who fail are known, and others are told at once.
     """
     poison = [f"poison{n}@example.com" for n in range(100)]
@@ -120,8 +117,7 @@ def test_many_who_fail_do_not_keep_others_waiting(tmp_path: Path, *, is_list: bo
 
 
 def test_an_outage_of_80_hours_costs_nobody_anything(tmp_path: Path, kind: str) -> None:
-    """
-    Nobody is given up although the window is 76 hours (on PostgreSQL both are a tenth); ten flips of each person are
+    """Nobody is given up although the window is 76 hours (on PostgreSQL both are a tenth); ten flips of each person are
     one call in the end.
     """
     hour = 3600 / SHORTER[kind]
@@ -158,8 +154,7 @@ def test_an_outage_of_80_hours_costs_nobody_anything(tmp_path: Path, kind: str) 
     "fault", [Html(status=503, with_rate_headers=False), Hang(applied=False)], ids=["pages of a proxy", "no answers"]
 )
 def test_an_outage_that_tells_no_limit_uses_none_of_it_up(tmp_path: Path, fault: AnyFault) -> None:
-    """
-    Two hours of probes that may have counted somewhere, five times our share of a minute: once answers come again,
+    """Two hours of probes that may have counted somewhere, five times our share of a minute: once answers come again,
     everybody is told within minutes.
     """
 
@@ -180,12 +175,10 @@ def test_an_outage_that_tells_no_limit_uses_none_of_it_up(tmp_path: Path, fault:
 
 
 def test_a_pause_that_could_not_be_stored_ends_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    The database is away just when the last call of all shows an outage, so that no other call's end can store it.
-    """
+    """The database is away just when the last call of all shows an outage, so that no other call's end can store it."""
     save, lost = Accounts.save, [StoreUnavailable("The database is away.")]
 
-    async def save_later(self: Accounts, *standings: Any) -> tuple[Standing, Standing]:
+    async def save_later(self: Accounts, *standings: Any) -> tuple[BreakerState, BreakerState]:
         if lost:
             raise lost.pop()
         return await save(self, *standings)
@@ -215,9 +208,7 @@ def calls_of(world: World) -> dict[str, int]:
 
 @pytest.mark.parametrize("code", [3, 4, 5])
 def test_a_refused_key_pauses_the_account_and_ends_by_itself(tmp_path: Path, code: int) -> None:
-    """
-    Nobody is given up, one call a minute asks, and all go on within a minute of its end.
-    """
+    """Nobody is given up, one call a minute asks, and all go on within a minute of its end."""
 
     async def story(world: World) -> datetime:
         await enter(world, "first@example.com")
@@ -242,9 +233,7 @@ def test_a_refused_key_pauses_the_account_and_ends_by_itself(tmp_path: Path, cod
 
 
 def waits(world: World, sent: dict[str, datetime], account: str = API_KEY) -> dict[str, float]:
-    """
-    Seconds from accepted to joined, for each person.
-    """
+    """Seconds from accepted to joined, for each person."""
     joined = {e.email: e.time for e in world.sailthru.account(account).lo_events if e.entry == "List Joined"}
     return {address: (joined[address] - at).total_seconds() for address, at in sent.items() if address in joined}
 
@@ -254,9 +243,7 @@ def p95(seconds: dict[str, float]) -> float:
 
 
 async def trickle(world: World, people: list[str], *, every: float) -> dict[str, datetime]:
-    """
-    One person after the other enters; returns when each did.
-    """
+    """One person after the other enters; returns when each did."""
     sent = {}
     for address in people:
         sent[address] = world.clock()
@@ -267,9 +254,7 @@ async def trickle(world: World, people: list[str], *, every: float) -> dict[str,
 
 
 def test_slow_calls_of_some_do_not_slow_the_others(tmp_path: Path) -> None:
-    """
-    Every tenth call takes half a minute and so ends without an answer; the places it takes are not missed.
-    """
+    """Every tenth call takes half a minute and so ends without an answer; the places it takes are not missed."""
     people = [f"someone{n}@example.com" for n in range(600)]
     slow = set(people[::10])
 
@@ -289,9 +274,7 @@ def test_slow_calls_of_some_do_not_slow_the_others(tmp_path: Path) -> None:
 
 
 def test_a_dead_account_does_not_slow_another(tmp_path: Path) -> None:
-    """
-    The same people in two accounts, of which one no longer answers.
-    """
+    """The same people in two accounts, of which one no longer answers."""
     people = [f"someone{n}@example.com" for n in range(200)]
     other = {"other": {"api_key": "other-key", "api_secret": "other-secret", "base_url": "https://sailthru.test"}}
 
@@ -320,9 +303,7 @@ async def export_to(world: World, audience_id: str, account: str) -> None:
 
 
 async def send_all(world: World, people: list[str], *, every: float) -> dict[str, datetime]:
-    """
-    As `trickle`, but only the account that answers is waited for.
-    """
+    """As `trickle`, but only the account that answers is waited for."""
     sent = {}
     for address in people:
         sent[address] = world.clock()

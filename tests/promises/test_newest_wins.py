@@ -1,6 +1,4 @@
-"""
-newest-wins: the list ends as the newest change says, whatever the order and the repetition on the way.
-"""
+"""newest-wins: the list ends as the newest change says, whatever the order and the repetition on the way."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -14,9 +12,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def test_a_late_exit_does_not_undo_a_newer_enter(both: tuple[Service, Sandbox]) -> None:
-    """
-    Lytics may deliver out of order; the change that happened last decides.
-    """
+    """Lytics may deliver out of order; the change that happened last decides."""
     service, sandbox = both
     service.send_all(
         [
@@ -33,9 +29,7 @@ def test_a_late_exit_does_not_undo_a_newer_enter(both: tuple[Service, Sandbox]) 
 
 
 def test_shuffled_and_repeated_histories_end_as_the_newest_change_says(both: tuple[Service, Sandbox]) -> None:
-    """
-    Forty people with five moves each, every event twice, all in a random order: the last move of each decides.
-    """
+    """Forty people with five moves each, every event twice, all in a random order: the last move of each decides."""
     service, sandbox = both
     dice = random.Random(7)
     wanted: set[str] = set()
@@ -60,9 +54,7 @@ def test_shuffled_and_repeated_histories_end_as_the_newest_change_says(both: tup
 
 
 def test_a_new_address_takes_the_place_of_the_old_one(both: tuple[Service, Sandbox]) -> None:
-    """
-    The e-mail of a Lytics user changes: the old address leaves, the new one joins.
-    """
+    """The e-mail of a Lytics user changes: the old address leaves, the new one joins."""
     service, sandbox = both
     service.send_all([webhooks.enter("old@example.com", at=NOON, user_id="15000000000000000001")])
     until(sandbox.members, lambda members: members == {"old@example.com"})
@@ -72,9 +64,7 @@ def test_a_new_address_takes_the_place_of_the_old_one(both: tuple[Service, Sandb
 
 
 def test_a_change_under_a_new_address_moves_the_person_too(both: tuple[Service, Sandbox]) -> None:
-    """
-    Lytics tells a new e-mail as a change of fields; the person keeps one place on the list.
-    """
+    """Lytics tells a new e-mail as a change of fields; the person keeps one place on the list."""
     service, sandbox = both
     service.send_all([webhooks.enter("old@example.com", at=NOON, user_id="15000000000000000001")])
     until(sandbox.members, lambda members: members == {"old@example.com"})
@@ -84,9 +74,7 @@ def test_a_change_under_a_new_address_moves_the_person_too(both: tuple[Service, 
 
 
 def test_an_exit_under_the_new_address_takes_the_old_one_off(both: tuple[Service, Sandbox]) -> None:
-    """
-    The address changed without an event, then the person left: the address that was entered goes.
-    """
+    """The address changed without an event, then the person left: the address that was entered goes."""
     service, sandbox = both
     service.send_all([webhooks.enter("old@example.com", at=NOON, user_id="15000000000000000001")])
     until(sandbox.members, lambda members: members == {"old@example.com"})
@@ -98,9 +86,7 @@ def test_an_exit_under_the_new_address_takes_the_old_one_off(both: tuple[Service
 
 
 def test_an_exit_without_an_address_finds_the_person_by_id(both: tuple[Service, Sandbox]) -> None:
-    """
-    A profile may lose its address before it leaves the audience.
-    """
+    """A profile may lose its address before it leaves the audience."""
     service, sandbox = both
     service.send_all([webhooks.enter("ada@example.com", at=NOON, user_id="15000000000000000001")])
     until(sandbox.members, lambda members: members == {"ada@example.com"})
@@ -110,9 +96,7 @@ def test_an_exit_without_an_address_finds_the_person_by_id(both: tuple[Service, 
 
 
 def test_a_change_that_comes_during_a_call_is_told_next(both: tuple[Service, Sandbox]) -> None:
-    """
-    An exit that arrives while the join is in flight is not lost when the join is settled.
-    """
+    """An exit that arrives while the join is in flight is not lost when the join is settled."""
     service, sandbox = both
     service.send_all([webhooks.enter("first@example.com", at=NOON)])
     until(sandbox.members, lambda members: members == {"first@example.com"})

@@ -1,6 +1,4 @@
-"""
-once: one call at a time for a person, a join only where Sailthru was told otherwise, one list however many ask.
-"""
+"""once: one call at a time for a person, a join only where Sailthru was told otherwise, one list however many ask."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -16,9 +14,7 @@ LAPSED = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Lapsed Buyers", "lapsed_b
 
 
 def test_a_thousand_webhooks_for_a_new_audience_make_one_list(both: tuple[Service, Sandbox]) -> None:
-    """
-    1,000 webhooks for a brand-new audience over 20 connections: exactly one POST /list, each person joins once.
-    """
+    """1,000 webhooks for a brand-new audience over 20 connections: exactly one POST /list, each person joins once."""
     service, sandbox = both
     # Slow enough for many to need the list while it is being made.
     sandbox.tell("latency", mean=0.3, spread=0.1)
@@ -46,9 +42,7 @@ def test_a_thousand_webhooks_for_a_new_audience_make_one_list(both: tuple[Servic
 
 
 def test_a_duplicate_enter_causes_no_call(both: tuple[Service, Sandbox]) -> None:
-    """
-    The same event again, and the same enter in a newer message, start no flow and cost no call.
-    """
+    """The same event again, and the same enter in a newer message, start no flow and cost no call."""
     service, sandbox = both
     sandbox.tell("switches", rejoin_fires=True)
     service.send_all([webhooks.enter("ada@example.com", at=NOON)])
@@ -68,9 +62,7 @@ def test_a_duplicate_enter_causes_no_call(both: tuple[Service, Sandbox]) -> None
 
 
 def test_an_exit_for_a_stranger_leaves_no_profile(both: tuple[Service, Sandbox]) -> None:
-    """
-    A write would create a profile that can be mailed, so Sailthru is asked first, and told nothing.
-    """
+    """A write would create a profile that can be mailed, so Sailthru is asked first, and told nothing."""
     service, sandbox = both
     service.send_all([webhooks.exit_("stranger@example.com", at=NOON)])
     service.wait_until_told()
@@ -81,9 +73,7 @@ def test_an_exit_for_a_stranger_leaves_no_profile(both: tuple[Service, Sandbox])
 
 
 def test_several_lists_of_a_person_travel_in_one_call(both: tuple[Service, Sandbox]) -> None:
-    """
-    One message tells that a person entered two audiences: one call joins both lists.
-    """
+    """One message tells that a person entered two audiences: one call joins both lists."""
     service, sandbox = both
     sandbox.lytics.post("audiences", json={"id": LAPSED.id, "name": LAPSED.name, "slug": LAPSED.slug})
     service.send_all(
@@ -103,9 +93,7 @@ def test_several_lists_of_a_person_travel_in_one_call(both: tuple[Service, Sandb
 
 
 def test_flapping_while_sailthru_is_busy_costs_at_most_one_call_more(both: tuple[Service, Sandbox]) -> None:
-    """
-    A person who enters and leaves ten times while a call is open is told only how it ended.
-    """
+    """A person who enters and leaves ten times while a call is open is told only how it ended."""
     service, sandbox = both
     service.send_all([webhooks.enter("ada@example.com", at=NOON)])
     service.wait_until_told()

@@ -1,5 +1,4 @@
-"""
-newest-wins and once, on many people at a time: whatever Sailthru answers, each person's changes are told in order.
+"""newest-wins and once, on many people at a time: whatever Sailthru answers, each person's changes are told in order.
 
 After the event-order test of rudder-server, with more people and stranger answers.
 """
@@ -39,9 +38,7 @@ ANSWERS: list[tuple[AnyFault, float]] = [
 
 
 class History:
-    """
-    What was sent of one person: round by round whether in, the fields with the number of the round.
-    """
+    """What was sent of one person: round by round whether in, the fields with the number of the round."""
 
     def __init__(self) -> None:
         self.is_in: list[bool] = []
@@ -58,24 +55,21 @@ class History:
         return event(address, at=at, sent_at=at, fields=fields)
 
     def assert_told_in_order(self, calls: list[dict[str, Any]]) -> None:
-        """
-        Each call tells of a round that is not before the one that the call before it told of.
-        """
-        told = 0
+        """Each call tells of a round that is not before the one that the call before it told of."""
+        confirmed = 0
         for call in calls:
             if "vars" in call:
-                assert call["vars"]["round"] >= told
-                told = call["vars"]["round"]
-                assert self.is_in[told]
+                assert call["vars"]["round"] >= confirmed
+                confirmed = call["vars"]["round"]
+                assert self.is_in[confirmed]
                 assert call.get("lists", {LIST: 1}) == {LIST: 1}
             else:
                 assert call["lists"] == {LIST: 0}
-                told = next(number for number in range(told, ROUNDS) if not self.is_in[number])
+                confirmed = next(number for number in range(confirmed, ROUNDS) if not self.is_in[number])
 
 
 def test_whatever_is_answered_each_persons_changes_are_told_in_order(tmp_path: Path, kind: str) -> None:
-    """
-    500 people, or fewer on PostgreSQL, with 40 changes each and eight kinds of answer: the list is exact in the end,
+    """500 people, or fewer on PostgreSQL, with 40 changes each and eight kinds of answer: the list is exact in the end,
     and no call ever tells of something older than the call before it.
     """
     dice = random.Random(20261125)
@@ -102,7 +96,7 @@ def test_whatever_is_answered_each_persons_changes_are_told_in_order(tmp_path: P
         await world.admin("/dead-letters/redrive", method="POST", json={"all": True})
         await world.work_until_told(patience=3 * HOUR)
 
-    with World(tmp_path, told=calls) as world:
+    with World(tmp_path, confirmed=calls) as world:
         world.run(story(world))
         account = world.account()
         world.note()

@@ -1,5 +1,5 @@
-"""
-private: no address, field value, token, key or signature in logs, metrics or error bodies; files for their owner only.
+"""private: no address, field value, token, key or signature in logs, metrics or error bodies; files for their owner
+only.
 """
 
 import stat
@@ -15,9 +15,7 @@ FIELD_VALUE = "Zyzzyva-of-Sampleton"
 
 
 def test_nothing_private_leaves_by_logs_metrics_or_errors(tmp_path: Path, kind: str) -> None:
-    """
-    At the most talkative log level, after joins, leaves, reads, refused webhooks and failed calls.
-    """
+    """At the most talkative log level, after joins, leaves, reads, refused webhooks and failed calls."""
     people = ["ada@example.com", "stays@example.com"]
     with running(tmp_path, LOG_LEVEL="DEBUG") as (service, sandbox):
         fields = {"last_name": FIELD_VALUE}

@@ -1,5 +1,4 @@
-"""
-Several replicas on one PostgreSQL, as real processes whose clocks are an hour apart: whatever dies, and when, the
+"""Several replicas on one PostgreSQL, as real processes whose clocks are an hour apart: whatever dies, and when, the
 promises hold.
 """
 
@@ -35,15 +34,12 @@ CHANCE = 0.02
 
 @pytest.fixture(autouse=True)
 def on_each() -> None:
-    """
-    Only PostgreSQL has replicas; this one is restarted, and so a server of its own.
-    """
+    """Only PostgreSQL has replicas; this one is restarted, and so a server of its own."""
 
 
 @dataclass
 class History:
-    """
-    What senders have sent and heard to be kept: by audience and person, the newest move and when it was.
+    """What senders have sent and heard to be kept: by audience and person, the newest move and when it was.
 
     A person's moves are sent one after the other, each to any replica, until one has answered 200.
     """
@@ -54,9 +50,7 @@ class History:
     refused: Counter[str] = field(default_factory=Counter)
 
     def send(self, share: int, of: int, seed: int) -> None:
-        """
-        Until it is over, for one part of the people.
-        """
+        """Until it is over, for one part of the people."""
         dice = random.Random(seed)
         people = range(share, PEOPLE, of)
         at = datetime.now(UTC) - timedelta(minutes=1)
@@ -91,9 +85,7 @@ def address(person: int) -> str:
 
 @pytest.mark.timeout(1800)
 def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_path: Path) -> None:
-    """
-    Replicas are killed and started again at random, PostgreSQL once in the middle, and Sailthru answers nonsense.
-    """
+    """Replicas are killed and started again at random, PostgreSQL once in the middle, and Sailthru answers nonsense."""
     seed = int(os.environ.get("REPLICAS_SEED", random.SystemRandom().randrange(2**31)))
     print(f"REPLICAS_SEED={seed}")  # noqa: T201 - pytest shows it where the test fails
     dice = random.Random(seed)

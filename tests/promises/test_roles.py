@@ -1,6 +1,4 @@
-"""
-Doors and workers as processes of their own, and an old replica beside a newer one.
-"""
+"""Doors and workers as processes of their own, and an old replica beside a newer one."""
 
 import asyncio
 import re
@@ -25,9 +23,7 @@ BROUGHT_OVER = 120
 
 @pytest.fixture(autouse=True)
 def on_each() -> None:
-    """
-    A PostgreSQL of its own; what SQLite says to roles is a test of its own.
-    """
+    """A PostgreSQL of its own; what SQLite says to roles is a test of its own."""
 
 
 def enter(address: str) -> object:
@@ -35,16 +31,12 @@ def enter(address: str) -> object:
 
 
 def on_list(here: Scene, *people: str, name: str = LIST) -> None:
-    """
-    Once they are, soon.
-    """
+    """Once they are, soon."""
     until(lambda: here.sandbox.members(name), lambda members: set(people) <= members, patience=SOON_SECONDS)
 
 
 def test_doors_wake_the_worker_for_all_that_they_take(tmp_path: Path) -> None:
-    """
-    A webhook, a new export, a backfill: done before the worker would have looked by itself.
-    """
+    """A webhook, a new export, a backfill: done before the worker would have looked by itself."""
     with scene(tmp_path, ("serve", "--no-worker"), ("work",)) as here:
         doors, worker = here.replicas
         doors.send(enter("first@example.com")).raise_for_status()
@@ -64,9 +56,7 @@ def test_doors_wake_the_worker_for_all_that_they_take(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_ends_finishes_what_it_has_begun(tmp_path: Path) -> None:
-    """
-    SIGTERM: calls under way are settled, exit code 0; who comes later is told by the other one.
-    """
+    """SIGTERM: calls under way are settled, exit code 0; who comes later is told by the other one."""
     with scene(tmp_path, ("serve", "--no-worker"), ("work",), ("work",)) as here:
         doors, one, other = here.replicas
         doors.send(enter("first@example.com")).raise_for_status()
@@ -82,9 +72,7 @@ def test_a_worker_that_ends_finishes_what_it_has_begun(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [["work"], ["serve", "--no-worker"]])
 def test_an_sqlite_file_takes_no_roles(tmp_path: Path, words: list[str]) -> None:
-    """
-    One process owns it, so there would be nobody to do the rest; in one sentence.
-    """
+    """One process owns it, so there would be nobody to do the rest; in one sentence."""
     with scene(tmp_path) as here:
         service = Service(tmp_path, here.sandbox, DATABASE_URL=f"sqlite:///{tmp_path}/store.db")
         service.process.words = words
@@ -98,8 +86,7 @@ def test_an_sqlite_file_takes_no_roles(tmp_path: Path, words: list[str]) -> None
 
 
 def test_an_old_replica_goes_on_beside_a_newer_one_that_only_adds(tmp_path: Path) -> None:
-    """
-    The newer one has added a column, a table and an index while the old one worked; the old one can even be started
+    """The newer one has added a column, a table and an index while the old one worked; the old one can even be started
     again. Once a newer version can't be worked with any more, it says so and ends.
     """
     with scene(tmp_path, ()) as here:
@@ -143,9 +130,7 @@ def test_an_old_replica_goes_on_beside_a_newer_one_that_only_adds(tmp_path: Path
     ],
 )
 def test_a_server_that_does_not_let_us_in_ends_the_start_at_once(tmp_path: Path, wrong: str, sentence: str) -> None:
-    """
-    Waiting would not help; in one sentence that says what to do.
-    """
+    """Waiting would not help; in one sentence that says what to do."""
     with scene(tmp_path) as here:
         replica = here.add(wrong.format(port=here.server.port))
         assert replica.process.running is not None

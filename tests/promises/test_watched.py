@@ -1,6 +1,4 @@
-"""
-What nobody calls about is told all the same: a list that somebody changed, an audience that fell silent.
-"""
+"""What nobody calls about is told all the same: a list that somebody changed, an audience that fell silent."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.list_watch import SMALLEST_JUMP
+from app.domain.list_check import SMALLEST_JUMP
 from app.sandbox import webhooks
 from app.sandbox.faults import Html
 from app.sandbox.rules import Rule
@@ -32,9 +30,7 @@ async def enter(world: World, *people: str) -> None:
 
 
 def by_hand(world: World, address: str) -> None:
-    """
-    Somebody is put on the list in My Sailthru.
-    """
+    """Somebody is put on the list in My Sailthru."""
     account = world.sailthru.account(API_KEY)
     profile = account.create()
     account.set_key(profile, "email", address)
@@ -49,8 +45,8 @@ async def export(world: World) -> dict[str, Any]:
 
 class TestTheList:
     def test_that_is_as_it_was_is_looked_at_once_an_hour(self, world: World) -> None:
-        """
-        One call for the account; people who come and go by our own calls are no change, nor is one put on it by hand.
+        """One call for the account; people who come and go by our own calls are no change, nor is one put on it by
+        hand.
         """
 
         async def story() -> None:
@@ -70,9 +66,8 @@ class TestTheList:
     # Replicas share one look an hour, so on PostgreSQL a start does not look again.
     @pytest.mark.parametrize("kind", ["sqlite"])
     def test_that_was_first_seen_while_people_were_told_is_as_it_was(self, world: World) -> None:
-        """
-        The process dies when Sailthru has carried out many calls, and their ends are not recorded; the next one looks
-        at once. What it can't be sure of then is no change later, while half of them gone by hand is one.
+        """The process dies when Sailthru has carried out many calls, and their ends are not recorded; the next one
+        looks at once. What it can't be sure of then is no change later, while half of them gone by hand is one.
         """
 
         async def story() -> tuple[int, str, str]:
@@ -102,9 +97,7 @@ class TestTheList:
         assert later == "list_changed"
 
     def test_that_was_deleted_stops_its_export_until_somebody_has_looked(self, world: World) -> None:
-        """
-        Changes are kept meanwhile; resumed, the list is made again, and who comes back is asked for first.
-        """
+        """Changes are kept meanwhile; resumed, the list is made again, and who comes back is asked for first."""
 
         async def story() -> None:
             await enter(world, *(f"p{n}" for n in range(5)))

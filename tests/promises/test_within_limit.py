@@ -1,5 +1,4 @@
-"""
-within-limit, by the whole service: a backlog uses what others leave of our share, and takes nothing from them.
+"""within-limit, by the whole service: a backlog uses what others leave of our share, and takes nothing from them.
 
 How the budget follows others, clocks and windows stands in `tests/sailthru/test_within_limit.py`, call by call.
 """
@@ -28,9 +27,8 @@ SIZES = {"sqlite": (600, 3000), "postgresql": (300, 1500)}
 
 @pytest.mark.parametrize("taken", [0, 0.3], ids=["nobody else", "somebody else takes 30 %"])
 def test_a_backlog_uses_what_a_foreign_caller_leaves_and_meets_no_429(tmp_path: Path, kind: str, taken: float) -> None:
-    """
-    3,000 people wait and 600 calls a minute are allowed, or half of both on PostgreSQL: no call of anybody is refused,
-    and in every whole minute at least 97 % of what is ours is used, and never more than our share.
+    """3,000 people wait and 600 calls a minute are allowed, or half of both on PostgreSQL: no call of anybody is
+    refused, and in every whole minute at least 97 % of what is ours is used, and never more than our share.
     """
     limit, many = SIZES[kind]
     people = [f"person{n}@example.com" for n in range(many)]
@@ -53,9 +51,9 @@ def test_a_backlog_uses_what_a_foreign_caller_leaves_and_meets_no_429(tmp_path: 
         beside.cancel()
 
     keys = {"foreign-key": Access("foreign-secret", API_KEY)}
-    with World(tmp_path, keys=keys, limits={("POST", "/user"): limit}, told=[]) as world:
+    with World(tmp_path, keys=keys, limits={("POST", "/user"): limit}, confirmed=[]) as world:
         world.run(story(world))
-        minutes = Counter((at - NOON) // MINUTE for at in world.told_at)
+        minutes = Counter((at - NOON) // MINUTE for at in world.confirmed_at)
         whole = range(1, max(minutes))
         usable = min(limit * SHARE, limit - foreign)
 

@@ -1,3 +1,1 @@
-"""
-What app.sailthru promises.
-"""
+"""What app.sailthru promises."""

@@ -1,6 +1,4 @@
-"""
-Real servers on 127.0.0.1 for what a well-behaved one never does: hang, drip, break off.
-"""
+"""Real servers on 127.0.0.1 for what a well-behaved one never does: hang, drip, break off."""
 
 import asyncio
 import socket
@@ -16,9 +14,7 @@ LINGER_NOT = struct.pack("ii", 1, 0)
 
 @asynccontextmanager
 async def serving(behaviour: Behaviour) -> AsyncIterator[str]:
-    """
-    The base URL of a server that treats each connection so.
-    """
+    """The base URL of a server that treats each connection so."""
     running: set[asyncio.Task[None]] = set()
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,9 +42,7 @@ async def serving(behaviour: Behaviour) -> AsyncIterator[str]:
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
-    """
-    One request, head and body.
-    """
+    """One request, head and body."""
     head = await reader.readuntil(b"\r\n\r\n")
     lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     return head + await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)

@@ -1,6 +1,4 @@
-"""
-One call over HTTP: what is sent, how lanes are shared, and what each way of losing an answer means.
-"""
+"""One call over HTTP: what is sent, how lanes are shared, and what each way of losing an answer means."""
 
 import asyncio
 import gzip
@@ -95,14 +93,14 @@ async def test_the_caller_names_itself_and_takes_gzip() -> None:
 
 
 async def test_rate_limits_are_told_for_errors_too() -> None:
-    told: list[tuple[str, str, RateLimit]] = []
+    confirmed: list[tuple[str, str, RateLimit]] = []
     headers = {"X-Rate-Limit-Limit": "18000", "X-Rate-Limit-Remaining": "0", "X-Rate-Limit-Reset": "1633218420"}
     client = SailthruClient(
         CREDENTIALS,
         transport=lambda: httpx.MockTransport(
             lambda _: httpx.Response(429, headers=headers, json={"error": 43, "errormsg": "Too many"})
         ),
-        on_rate_limit=lambda *args: told.append(args),
+        on_rate_limit=lambda *args: confirmed.append(args),
     )
 
     async with client:
@@ -110,7 +108,7 @@ async def test_rate_limits_are_told_for_errors_too() -> None:
             await client.call("POST", "user", PAYLOAD)
 
     resets_at = datetime(2021, 10, 2, 23, 47, tzinfo=UTC)
-    assert told == [("POST", "user", RateLimit(18000, 0, resets_at))]
+    assert confirmed == [("POST", "user", RateLimit(18000, 0, resets_at))]
     assert caught.value.resets_at == resets_at
 
 
@@ -204,9 +202,7 @@ async def test_errors_carry_neither_the_request_nor_its_words() -> None:
 
 
 class Connecting(httpx.AsyncBaseTransport):
-    """
-    Gets as far as httpcore's trace says, then hangs or fails.
-    """
+    """Gets as far as httpcore's trace says, then hangs or fails."""
 
     def __init__(self, steps: list[str], error: Exception | None = None) -> None:
         self.steps = steps
@@ -310,9 +306,7 @@ async def test_an_empty_gateway_error_said_to_be_gzip_is_a_gateway_error() -> No
 
 
 class Lane(httpx.AsyncBaseTransport):
-    """
-    Answers when told to, and knows which calls came over it.
-    """
+    """Answers when told to, and knows which calls came over it."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -331,9 +325,7 @@ class Lane(httpx.AsyncBaseTransport):
 
 
 class Road:
-    """
-    Makes lanes and keeps them.
-    """
+    """Makes lanes and keeps them."""
 
     def __init__(self) -> None:
         self.lanes: list[Lane] = []
@@ -347,9 +339,7 @@ class Road:
 
 
 async def ready() -> None:
-    """
-    Lets every task run until it waits for something outside of the loop.
-    """
+    """Lets every task run until it waits for something outside of the loop."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -376,9 +366,7 @@ async def test_callers_beyond_the_lanes_wait_in_the_order_they_came() -> None:
 
 
 async def test_the_lane_used_last_is_used_first() -> None:
-    """
-    So that few connections stay warm, and the others end by themselves.
-    """
+    """So that few connections stay warm, and the others end by themselves."""
     road = Road()
     client = SailthruClient(CREDENTIALS, transport=road)
     calls = [asyncio.create_task(client.call("POST", "user", {"id": name})) for name in "ab"]
@@ -481,9 +469,7 @@ async def test_a_closed_port_is_refused_before_anything_is_sent() -> None:
     ],
 )
 async def test_why_no_connection_came_about_is_told_by_its_cause(cause: OSError, code: str) -> None:
-    """
-    Whichever of them it is, nothing was sent.
-    """
+    """Whichever of them it is, nothing was sent."""
     error = httpx.ConnectError("All connection attempts failed")
     error.__cause__ = cause
 

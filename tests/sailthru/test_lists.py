@@ -1,6 +1,4 @@
-"""
-What the service wants of Sailthru, against the sandbox.
-"""
+"""What the service wants of Sailthru, against the sandbox."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -37,9 +35,7 @@ def calls(sailthru: SailthruSandbox) -> list[tuple[str, str, Any]]:
 
 
 class Scripted:
-    """
-    Answers calls from a script.
-    """
+    """Answers calls from a script."""
 
     def __init__(self, *answers: dict[str, object] | Exception) -> None:
         self.answers = list(answers)
@@ -107,9 +103,7 @@ async def test_what_is_empty_is_left_out(
 
 @pytest.mark.parametrize("words", [{}, {"join": [], "vars": {}}, {"join": [SPRING], "leave": [SPRING]}])
 async def test_a_call_without_sense_is_not_made(lists: Lists, sailthru: SailthruSandbox, words: dict[str, Any]) -> None:
-    """
-    A bare call would make a profile that can be mailed.
-    """
+    """A bare call would make a profile that can be mailed."""
     with pytest.raises(ValueError, match=r"list|nothing"):
         await lists.tell(ADA, **words)
 
@@ -158,9 +152,7 @@ async def test_other_refusals_of_a_read_are_raised() -> None:
 
 @pytest.mark.parametrize("answers", [[Permanent(99, "refused")], [UnknownList(15, "none"), Permanent(99, "refused")]])
 async def test_a_list_that_is_refused_is_nobodys_fault(answers: list[Exception]) -> None:
-    """
-    Whoever waits for the list is not given up: it is made once somebody has seen to it.
-    """
+    """Whoever waits for the list is not given up: it is made once somebody has seen to it."""
     client = Scripted(*answers, {"list_id": "abc"})
     lists = Lists(client)
 

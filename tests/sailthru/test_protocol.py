@@ -1,6 +1,4 @@
-"""
-The protocol in tables: signatures published by others, and every kind of answer.
-"""
+"""The protocol in tables: signatures published by others, and every kind of answer."""
 
 import json
 import traceback

@@ -1,6 +1,4 @@
-"""
-Both sandboxes, served over real HTTP while a test runs.
-"""
+"""Both sandboxes, served over real HTTP while a test runs."""
 
 import asyncio
 import contextlib

@@ -1,6 +1,4 @@
-"""
-The doors: the state, holding calls open, latency, switches, reset.
-"""
+"""The doors: the state, holding calls open, latency, switches, reset."""
 
 import asyncio
 import random
@@ -21,9 +19,7 @@ from .caller import ADA, GRACE, KEY, NOON, SECRET, account_state, behind, call, 
 
 
 async def test_state_tells_all(http: httpx.AsyncClient) -> None:
-    """
-    Lists with their addresses, flows started, people, calls by kind, and the calls themselves.
-    """
+    """Lists with their addresses, flows started, people, calls by kind, and the calls themselves."""
     await join(http, GRACE, "Spring", "Summer")
     await join(http, ADA, "Spring")
     await leave(http, GRACE, "Summer")
@@ -72,9 +68,7 @@ async def test_state_without_the_log(http: httpx.AsyncClient) -> None:
 
 
 def test_the_log_forgets_the_oldest() -> None:
-    """
-    Counts go on where the log ends.
-    """
+    """Counts go on where the log ends."""
     seen = observation.Observation()
     for _ in range(observation.LONGEST_LOG + 1):
         seen.answered(seen.arrived("GET", "/user", NOON), 200)
@@ -84,9 +78,7 @@ def test_the_log_forgets_the_oldest() -> None:
 
 
 async def test_reset_starts_anew(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    People, lists, flows, counts and rate windows.
-    """
+    """People, lists, flows, counts and rate windows."""
     before = sandbox.state()
     await join(http, ADA, "Spring")
     await http.get("/user")
@@ -127,9 +119,7 @@ async def test_switches_are_set_by_name(sandbox: SailthruSandbox, http: httpx.As
 async def test_a_wish_not_understood_is_refused(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, door: str, wish: Any
 ) -> None:
-    """
-    With a sentence, and without any effect.
-    """
+    """With a sentence, and without any effect."""
     answer = await http.post(f"/_sandbox/{door}", json=wish)
 
     assert answer.status_code == 400
@@ -147,9 +137,7 @@ async def test_a_wish_that_is_not_json_is_refused(http: httpx.AsyncClient) -> No
 async def test_held_calls_wait_for_the_release(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, after: str, is_applied: bool
 ) -> None:
-    """
-    Applied already, or not yet; without an answer either way, until the release.
-    """
+    """Applied already, or not yet; without an answer either way, until the release."""
     await http.post("/_sandbox/hold", json={"after": after})
     waiting = asyncio.create_task(join(http, ADA, "Spring"))
     await until(lambda: sandbox.behaviour.held == 1)
@@ -166,9 +154,7 @@ async def test_held_calls_wait_for_the_release(
 
 
 async def test_only_the_calls_covered_are_held(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    By method and by endpoint; a call that Sailthru refuses at the door is never held.
-    """
+    """By method and by endpoint; a call that Sailthru refuses at the door is never held."""
     await http.post("/_sandbox/hold", json={"methods": ["POST"], "endpoints": ["/user"]})
 
     assert (await call(http, "POST", "/list", {"list": "Spring"})).status_code == 200
@@ -188,9 +174,7 @@ async def test_only_the_calls_covered_are_held(sandbox: SailthruSandbox, http: h
 async def test_a_held_call_whose_client_has_gone(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, after: str, then: str, is_applied: bool
 ) -> None:
-    """
-    Is applied late, or dropped, as chosen; one that was applied already stays so.
-    """
+    """Is applied late, or dropped, as chosen; one that was applied already stays so."""
     await http.post("/_sandbox/hold", json={"after": after, "then": then})
     gone = asyncio.create_task(join(http, ADA, "Spring"))
     stays = asyncio.create_task(join(http, GRACE, "Spring"))
@@ -208,9 +192,7 @@ async def test_a_held_call_whose_client_has_gone(
 
 
 async def test_reset_lets_held_calls_end_in_the_past(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    They are answered, and the new state knows nothing of them.
-    """
+    """They are answered, and the new state knows nothing of them."""
     sandbox.hold(Hold(after="before"))
     waiting = asyncio.create_task(join(http, ADA, "Spring"))
     await until(lambda: sandbox.behaviour.held == 1)
@@ -221,9 +203,7 @@ async def test_reset_lets_held_calls_end_in_the_past(sandbox: SailthruSandbox, h
 
 
 async def test_most_at_once_per_person(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    Different people at once are one each; the same person under another case, or by sid, counts together.
-    """
+    """Different people at once are one each; the same person under another case, or by sid, counts together."""
     await call(http, "POST", "/user", {"id": ADA})
     sid = (await call(http, "GET", "/user", {"id": ADA})).json()["keys"]["sid"]
     sandbox.hold(Hold())
@@ -243,8 +223,7 @@ async def test_most_at_once_per_person(sandbox: SailthruSandbox, http: httpx.Asy
 
 
 async def test_who_has_hung_up_is_no_longer_in_flight(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    A client that gave up and calls again has one call in flight, though the first is still being worked on. Calls
+    """A client that gave up and calls again has one call in flight, though the first is still being worked on. Calls
     without a person count for nobody.
     """
     sandbox.hold(Hold(after="before"))
@@ -262,9 +241,7 @@ async def test_who_has_hung_up_is_no_longer_in_flight(sandbox: SailthruSandbox, 
 
 
 async def test_calls_take_as_long_as_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Half of it before the call is applied, half after; the dice decide within the spread.
-    """
+    """Half of it before the call is applied, half after; the dice decide within the spread."""
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
@@ -284,9 +261,7 @@ async def test_calls_take_as_long_as_they_are_told(monkeypatch: pytest.MonkeyPat
 
 
 async def test_behaviour_is_asked_about_every_call(sandbox: SailthruSandbox) -> None:
-    """
-    The seam for more ways to misbehave: it may answer in place of the call, and sees what the call was.
-    """
+    """The seam for more ways to misbehave: it may answer in place of the call, and sees what the call was."""
 
     class Moody(Behaviour):
         async def carry_out(self, call: Call, apply: Callable[[], Answer]) -> Answer | None:

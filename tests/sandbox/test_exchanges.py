@@ -1,6 +1,4 @@
-"""
-Scripts of exchanges, replayed in order: one of ours, and a recording of the real API where it lies at hand.
-"""
+"""Scripts of exchanges, replayed in order: one of ours, and a recording of the real API where it lies at hand."""
 
 import json
 import re
@@ -32,16 +30,14 @@ def script(request: pytest.FixtureRequest) -> Any:
 
 
 async def test_replays_as_written(script: Any) -> None:
-    """
-    Every answer of the script is given again: status, body, times, rate limits; ids and cookies are the sandbox's own.
+    """Every answer of the script is given again: status, body, times, rate limits; ids and cookies are the sandbox's
+    own.
     """
     await replay(script)
 
 
 async def test_replays_with_other_people_and_lists(script: Any) -> None:
-    """
-    Nothing is keyed to the names in a script: replaced by others throughout, it replays the same.
-    """
+    """Nothing is keyed to the names in a script: replaced by others throughout, it replays the same."""
     other = with_other_names(script)
 
     assert not addresses(script) & addresses(other)
@@ -82,9 +78,7 @@ async def replay(script: Any) -> None:
 
 
 class Names:
-    """
-    Which id of the sandbox stands for which of the script: as they appear, and one for one.
-    """
+    """Which id of the sandbox stands for which of the script: as they appear, and one for one."""
 
     def __init__(self) -> None:
         self._ours: dict[str, str] = {}
@@ -112,9 +106,7 @@ class Names:
 
 
 def same_types(one: Any, other: Any) -> bool:
-    """
-    Told apart from equality because 1 == True == 1.0 in Python.
-    """
+    """Told apart from equality because 1 == True == 1.0 in Python."""
     if isinstance(one, dict):
         return all(same_types(one[name], other[name]) for name in one)
     return type(one) is type(other)
@@ -125,9 +117,7 @@ def addresses(script: Any) -> set[str]:
 
 
 def with_other_names(script: Any) -> Any:
-    """
-    The script with every address, list and text variable replaced, at other hours of another day.
-    """
+    """The script with every address, list and text variable replaced, at other hours of another day."""
     people = sorted({address.lower() for address in addresses(script)})
     lists: set[str] = set()
     texts: set[str] = set()

@@ -1,6 +1,4 @@
-"""
-Every kind of fault, as a client in the same process meets it: hours pass in moments.
-"""
+"""Every kind of fault, as a client in the same process meets it: hours pass in moments."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,9 +19,7 @@ Scene = Callable[[SailthruSandbox, httpx.AsyncClient], Awaitable[None]]
 
 
 def play(scene: Scene, **different: Any) -> None:
-    """
-    Runs a scene with a sandbox of its own, whose clock is that of a loop of virtual time.
-    """
+    """Runs a scene with a sandbox of its own, whose clock is that of a loop of virtual time."""
 
     async def main() -> None:
         sandbox = SailthruSandbox({KEY: SECRET}, clock=LoopClock(NOON), **different)
@@ -57,9 +53,7 @@ XML_ERROR = (
 async def test_what_is_answered_in_place_of_the_answer(
     fault: Error | Xml | Html | Empty, status: int, content_type: str, content: str
 ) -> None:
-    """
-    Whether or not the call is applied. It counts, and tells the rate, as any other.
-    """
+    """Whether or not the call is applied. It counts, and tells the rate, as any other."""
     for applied in (True, False):
         sandbox = SailthruSandbox({KEY: SECRET})
         sandbox.faults.set([Rule(replace(fault, applied=applied), times=1)])
@@ -93,9 +87,7 @@ async def test_an_answer_without_rate_headers(
 async def test_a_connection_that_breaks(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, kind: type[Half | Reset], applied: bool
 ) -> None:
-    """
-    In one process there is no connection, so that the call itself fails; the next one is well.
-    """
+    """In one process there is no connection, so that the call itself fails; the next one is well."""
     sandbox.faults.set([Rule(kind(applied=applied), times=1)])
 
     with pytest.raises(ConnectionResetError):
@@ -107,9 +99,7 @@ async def test_a_connection_that_breaks(
 
 
 async def test_a_half_answer_ends_in_the_middle(sandbox: SailthruSandbox) -> None:
-    """
-    Of the right answer, and where the call is not applied, of "ok".
-    """
+    """Of the right answer, and where the call is not applied, of "ok"."""
     sandbox.faults.set([Rule(Half(), methods=frozenset({"POST"})), Rule(Half(applied=False))])
     transport = httpx.ASGITransport(sandbox, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as http:
@@ -128,9 +118,7 @@ async def test_a_half_answer_ends_in_the_middle(sandbox: SailthruSandbox) -> Non
     ],
 )
 def test_a_call_that_hangs(fault: Hang, at_15: bool, at_25: bool) -> None:
-    """
-    However long its client waits. It may be applied before, never, or after the client has given up.
-    """
+    """However long its client waits. It may be applied before, never, or after the client has given up."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(fault, ids=frozenset({ADA}))])
@@ -157,9 +145,7 @@ def test_a_call_that_hangs(fault: Hang, at_15: bool, at_25: bool) -> None:
 def test_what_hangs_is_hung_up_on_in_the_end(
     fault: Hang, is_applied: bool, end: Callable[[SailthruSandbox], None]
 ) -> None:
-    """
-    When the sandbox is reset or shut down. What was yet to be applied never is.
-    """
+    """When the sandbox is reset or shut down. What was yet to be applied never is."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(fault)])
@@ -191,9 +177,7 @@ def test_what_hangs_is_hung_up_on_in_the_end(
     ],
 )
 def test_an_answer_that_comes_late(fault: AnyFault, applied_at: float | None, answered_at: float, status: int) -> None:
-    """
-    The right one or a wrong one; beside the latency that all calls have.
-    """
+    """The right one or a wrong one; beside the latency that all calls have."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(fault)])
@@ -208,9 +192,7 @@ def test_an_answer_that_comes_late(fault: AnyFault, applied_at: float | None, an
 
 
 def test_the_most_in_a_minute() -> None:
-    """
-    Of calendar minutes, those that went over the limit included, whatever the faults they met.
-    """
+    """Of calendar minutes, those that went over the limit included, whatever the faults they met."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(Error(status=429, code=43), times=1)])
@@ -228,17 +210,15 @@ def test_the_most_in_a_minute() -> None:
 
 
 def test_a_random_run_repeats_itself() -> None:
-    """
-    The same seed and the same calls: the same fates, to the second.
-    """
+    """The same seed and the same calls: the same fates, to the second."""
     fates = []
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set(Mix(chance=0.5).rules(), seed=3)
         crowd = [asyncio.create_task(_fate(http, f"{n}@example.com")) for n in range(100)]
-        told = await asyncio.gather(*crowd)
+        confirmed = await asyncio.gather(*crowd)
         await until(lambda: not sandbox._under_way)
-        fates.append((told, sandbox.members("Spring"), account_state(sandbox)["faults"]))
+        fates.append((confirmed, sandbox.members("Spring"), account_state(sandbox)["faults"]))
 
     play(scene, latency=(0.15, 0))
     play(scene, latency=(0.15, 0))

@@ -1,6 +1,4 @@
-"""
-Faults over real HTTP: connections that really break, and silence that lasts until somebody hangs up.
-"""
+"""Faults over real HTTP: connections that really break, and silence that lasts until somebody hangs up."""
 
 import asyncio
 import contextlib
@@ -26,18 +24,14 @@ REQUEST = (
 
 @pytest.fixture(autouse=True)
 def no_complaints(caplog: pytest.LogCaptureFixture) -> object:
-    """
-    The server takes none of this for a failure of its own.
-    """
+    """The server takes none of this for a failure of its own."""
     yield
     assert [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING] == []
 
 
 @contextlib.asynccontextmanager
 async def asked(server: Running, fault: AnyFault) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """
-    A bare connection on which Ada's join was sent, which meets the fault; other people's calls don't.
-    """
+    """A bare connection on which Ada's join was sent, which meets the fault; other people's calls don't."""
     server.sailthru.faults.set([Rule(fault, ids=frozenset({ADA}))])
     reader, writer = await asyncio.open_connection(HOST, server.ports[0])
     writer.write(REQUEST)
@@ -54,9 +48,7 @@ async def all_is_well(server: Running) -> bool:
 
 @pytest.mark.parametrize("applied", [True, False])
 async def test_a_reset_is_one(applied: bool) -> None:
-    """
-    Not an orderly end, and not a byte before it.
-    """
+    """Not an orderly end, and not a byte before it."""
     async with running() as server, asked(server, Reset(applied=applied)) as (reader, _):
         with pytest.raises(ConnectionResetError):
             await reader.read()
@@ -67,9 +59,7 @@ async def test_a_reset_is_one(applied: bool) -> None:
 
 @pytest.mark.parametrize("closes", [True, False])
 async def test_half_an_answer_ends_the_connection(closes: bool) -> None:
-    """
-    The head promises more than comes, whether or not connections are usually kept.
-    """
+    """The head promises more than comes, whether or not connections are usually kept."""
     async with running(closes_connections=closes) as server, asked(server, Half()) as (reader, _):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
 
@@ -81,9 +71,7 @@ async def test_half_an_answer_ends_the_connection(closes: bool) -> None:
 
 @pytest.mark.parametrize("fault", [Half(), Reset()])
 async def test_a_client_takes_both_for_a_lost_call(fault: AnyFault) -> None:
-    """
-    As it does with the real thing.
-    """
+    """As it does with the real thing."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         server.sailthru.faults.set([Rule(fault, times=1)])
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
@@ -101,9 +89,7 @@ async def test_a_client_takes_both_for_a_lost_call(fault: AnyFault) -> None:
     ],
 )
 async def test_a_call_hangs_until_its_client_hangs_up(fault: Hang, at_once: bool, in_the_end: bool) -> None:
-    """
-    It is seen at once to be over, also where the call is yet to be applied.
-    """
+    """It is seen at once to be over, also where the call is yet to be applied."""
     async with running() as server, asked(server, fault) as (reader, writer):
         answer = asyncio.create_task(reader.read())
         await until(lambda: account_state(server.sailthru)["faults"] == {"hang": 1})
@@ -122,9 +108,7 @@ async def test_a_call_hangs_until_its_client_hangs_up(fault: Hang, at_once: bool
 
 @pytest.mark.parametrize("fault", [Hang(apply_after=3600), Slow(seconds=3600)])
 async def test_what_waits_does_not_keep_the_server_from_stopping(fault: AnyFault) -> None:
-    """
-    The connection is reset, and nothing goes on behind.
-    """
+    """The connection is reset, and nothing goes on behind."""
     async with running() as server, asked(server, fault) as (reader, _):
         await until(lambda: bool(server.sailthru._under_way))
         server.task.cancel()
@@ -138,9 +122,7 @@ async def test_what_waits_does_not_keep_the_server_from_stopping(fault: AnyFault
 
 
 async def test_lytics_breaks_as_well() -> None:
-    """
-    Reset, cut off, hung, or a page in place of JSON.
-    """
+    """Reset, cut off, hung, or a page in place of JSON."""
     async with running() as server, httpx.AsyncClient(base_url=f"http://{HOST}:{server.ports[1]}") as http:
         http.headers["Authorization"] = "token"
         faults: list[AnyFault] = [Reset(), Half(), Html()]

@@ -1,6 +1,4 @@
-"""
-Which calls meet the faults that a sandbox was told, and what it then tells of them.
-"""
+"""Which calls meet the faults that a sandbox was told, and what it then tells of them."""
 
 from typing import Any
 
@@ -15,9 +13,7 @@ from .caller import ADA, GRACE, KEY, SECRET, account_state, behind, call, join, 
 
 
 async def test_rules_tell_calls_apart(http: httpx.AsyncClient) -> None:
-    """
-    By method, endpoint, person under any key, list, and key; set through the door as JSON.
-    """
+    """By method, endpoint, person under any key, list, and key; set through the door as JSON."""
     await call(http, "POST", "/user", {"id": ADA})
     sid = (await call(http, "GET", "/user", {"id": ADA})).json()["keys"]["sid"]
     fault = {"kind": "error"}
@@ -46,9 +42,7 @@ async def test_rules_tell_calls_apart(http: httpx.AsyncClient) -> None:
 
 
 async def test_one_key_of_an_account_is_revoked() -> None:
-    """
-    At run time, while the other goes on; then it is good again.
-    """
+    """At run time, while the other goes on; then it is good again."""
     sandbox = SailthruSandbox({KEY: SECRET, "spare": Access("spare-secret", KEY)})
     sandbox.faults.set([Rule(Error(status=401, code=3, text="Invalid API key"), api_keys=frozenset({KEY}))])
     async with behind(sandbox) as http:
@@ -62,9 +56,7 @@ async def test_one_key_of_an_account_is_revoked() -> None:
 
 
 async def test_who_is_refused_at_the_door_meets_no_fault() -> None:
-    """
-    Faults come after the signature and the limit, so that such calls do not use them up.
-    """
+    """Faults come after the signature and the limit, so that such calls do not use them up."""
     sandbox = SailthruSandbox({KEY: SECRET}, limits={("GET", "/list"): 1})
     sandbox.faults.set([Rule(Error(), times=2)])
     async with behind(sandbox) as http:
@@ -82,9 +74,7 @@ async def test_who_is_refused_at_the_door_meets_no_fault() -> None:
 
 
 async def test_joins_of_members_are_counted(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    For each list; also where the client heard nothing of the first join.
-    """
+    """For each list; also where the client heard nothing of the first join."""
     sandbox.faults.set([Rule(Html(applied=True), times=1)])
     await join(http, ADA, "Spring", "Summer")
     await join(http, ADA, "Spring")
@@ -96,16 +86,14 @@ async def test_joins_of_members_are_counted(sandbox: SailthruSandbox, http: http
 
 
 async def test_the_door_shows_the_rules_in_force(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    With how many calls met each; an empty wish heals, as a reset does.
-    """
+    """With how many calls met each; an empty wish heals, as a reset does."""
     wish = {"rules": [{"fault": {"kind": "html", "status": 503}, "ids": [ADA.upper()], "times": 1}], "seed": 7}
-    told = (await http.post("/_sandbox/faults", json=wish)).json()
+    confirmed = (await http.post("/_sandbox/faults", json=wish)).json()
     await join(http, ADA, "Spring")
     shown = (await http.get("/_sandbox/faults")).json()
     rule = shown["rules"][0]
 
-    assert told["rules"][0]["met"] == 0
+    assert confirmed["rules"][0]["met"] == 0
     assert (shown["seed"], rule["met"], rule["ids"], rule["times"]) == (7, 1, [ADA], 1)
     assert rule["fault"]["status"] == 503
 
@@ -116,7 +104,7 @@ async def test_the_door_shows_the_rules_in_force(sandbox: SailthruSandbox, http:
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"),
+    ("wish", "confirmed"),
     [
         ([], "The body is not a JSON object."),
         ({"rules": [{"fault": {"kind": "flood"}}]}, "rules.0.fault"),
@@ -127,13 +115,11 @@ async def test_the_door_shows_the_rules_in_force(sandbox: SailthruSandbox, http:
         ({"rules": [{"fault": {"kind": "hang"}, "endpoints": ["user"]}]}, "No such endpoint: user. There are /list"),
     ],
 )
-async def test_a_wish_not_understood_changes_nothing(http: httpx.AsyncClient, wish: Any, told: str) -> None:
-    """
-    It is refused with what is wrong, and the rules before it stay in force.
-    """
+async def test_a_wish_not_understood_changes_nothing(http: httpx.AsyncClient, wish: Any, confirmed: str) -> None:
+    """It is refused with what is wrong, and the rules before it stay in force."""
     await http.post("/_sandbox/faults", json={"rules": [{"fault": {"kind": "empty"}}]})
     answer = await http.post("/_sandbox/faults", json=wish)
 
     assert answer.status_code == 400
-    assert told in answer.json()["error"]
+    assert confirmed in answer.json()["error"]
     assert (await join(http, ADA, "Spring")).text == ""

@@ -1,6 +1,4 @@
-"""
-Rate windows, and what the headers say of them.
-"""
+"""Rate windows, and what the headers say of them."""
 
 from datetime import timedelta
 
@@ -32,9 +30,7 @@ def rate(answer: httpx.Response) -> tuple[int, int, int]:
     ],
 )
 async def test_limits_are_the_documented_ones(http: httpx.AsyncClient, method: str, endpoint: str, limit: int) -> None:
-    """
-    Each method and endpoint counts for itself, from the limit less one.
-    """
+    """Each method and endpoint counts for itself, from the limit less one."""
     for remaining in (limit - 1, limit - 2):
         answer = await call(http, method, endpoint, {"id": ADA, "list": "Spring"})
 
@@ -42,9 +38,7 @@ async def test_limits_are_the_documented_ones(http: httpx.AsyncClient, method: s
 
 
 async def test_the_limit_ends_with_the_calendar_minute(clock: Clock) -> None:
-    """
-    Two calls fit in; the third is 43 in a 429 and changes nothing, to the last second; then the count is fresh.
-    """
+    """Two calls fit in; the third is 43 in a 429 and changes nothing, to the last second; then the count is fresh."""
     sandbox = SailthruSandbox({KEY: SECRET}, limits={("POST", "/user"): 2}, clock=clock)
     clock.advance(42 * SECOND)
     async with behind(sandbox) as http:
@@ -66,9 +60,7 @@ async def test_the_limit_ends_with_the_calendar_minute(clock: Clock) -> None:
 
 
 async def test_every_reply_tells_the_rate(http: httpx.AsyncClient) -> None:
-    """
-    Errors too. What is refused before it counts leaves the count as it is.
-    """
+    """Errors too. What is refused before it counts leaves the count as it is."""
     unsigned = {**signed({"id": ADA}), "sig": "0"}
     counted = [await call(http, "GET", "/user", {"id": ADA}) for _ in range(2)]
     stranger = await http.get("/user")

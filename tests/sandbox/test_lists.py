@@ -1,6 +1,4 @@
-"""
-`/list`, beyond what the scripts of exchanges show.
-"""
+"""`/list`, beyond what the scripts of exchanges show."""
 
 import asyncio
 from typing import Any
@@ -23,9 +21,7 @@ async def test_index_of_primary_lists(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_list_keeps_its_vars(http: httpx.AsyncClient) -> None:
-    """
-    A change adds to them; they are shown when asked for.
-    """
+    """A change adds to them; they are shown when asked for."""
     await call(http, "POST", "/list", {"list": "Spring", "type": "smart", "vars": {"a": 1}})
     created = await call(http, "POST", "/list", {"list": "Spring", "type": "smart", "vars": {"b": 2}})
     found = await call(http, "GET", "/list", {"list": "Spring", "fields": {"vars": 1}})
@@ -55,9 +51,7 @@ async def test_an_unknown_type_is_refused(http: httpx.AsyncClient) -> None:
 
 
 async def test_an_account_has_room_for_so_many_lists(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    However they come into being; those there are can still be changed and joined.
-    """
+    """However they come into being; those there are can still be changed and joined."""
     monkeypatch.setattr(lists, "MOST_LISTS", 2)
     made = [await join(http, ADA, "Spring"), await call(http, "POST", "/list", {"list": "Summer"})]
     too_many = [await join(http, ADA, "Autumn"), await call(http, "POST", "/list", {"list": "Autumn"})]
@@ -71,8 +65,7 @@ async def test_an_account_has_room_for_so_many_lists(http: httpx.AsyncClient, mo
 async def test_calls_that_meet_a_new_list_together_may_double_it(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, has_race: bool
 ) -> None:
-    """
-    With the switch, calls under way together each make the list they did not find; a later call finds one and does
+    """With the switch, calls under way together each make the list they did not find; a later call finds one and does
     not make another. Leaving works from whichever.
     """
     sandbox.switches.duplicate_list_race = has_race

@@ -1,6 +1,4 @@
-"""
-The Lytics sandbox answers in the shapes of the API, and as it is told to.
-"""
+"""The Lytics sandbox answers in the shapes of the API, and as it is told to."""
 
 import json
 from collections.abc import AsyncIterator
@@ -34,9 +32,7 @@ async def http(lytics: LyticsSandbox) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def shape(value: Any) -> Any:
-    """
-    Names and JSON types, without the values; of an array the shapes of its elements, each once.
-    """
+    """Names and JSON types, without the values; of an array the shapes of its elements, each once."""
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -56,9 +52,7 @@ def shape(value: Any) -> Any:
     ],
 )
 async def test_answers_have_the_documented_shape(http: httpx.AsyncClient, path: str, status: int, fixture: str) -> None:
-    """
-    Same names, same types; of optional parts, those that every example has.
-    """
+    """Same names, same types; of optional parts, those that every example has."""
     expected = json.loads((FIXTURES / f"{fixture}.json").read_text())
     if isinstance(expected.get("data"), list):
         expected["data"] = expected["data"][:1]
@@ -69,9 +63,7 @@ async def test_answers_have_the_documented_shape(http: httpx.AsyncClient, path: 
 
 
 async def test_an_audience_by_id_or_slug(http: httpx.AsyncClient) -> None:
-    """
-    The size comes only where it is asked for.
-    """
+    """The size comes only where it is asked for."""
     by_id = (await http.get(f"/v2/segment/{LAPSED.id}")).json()["data"]
     by_slug = (await http.get("/v2/segment/lapsed_buyers?sizes=true")).json()["data"]
 
@@ -97,9 +89,7 @@ async def test_the_index_is_filtered(http: httpx.AsyncClient, query: str, names:
 
 
 async def test_fields_are_filtered_by_type(http: httpx.AsyncClient) -> None:
-    """
-    Scalars, and the rest; both together are all.
-    """
+    """Scalars, and the rest; both together are all."""
     names = {}
     for wanted in ("scalar", "nonscalar", "all"):
         answer = await http.get(f"/v2/schema/user/field?filter={wanted}")
@@ -111,9 +101,7 @@ async def test_fields_are_filtered_by_type(http: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("header", [None, "", "another", f"Bearer {TOKEN}"])
 async def test_the_token_stands_alone_in_its_header(lytics: LyticsSandbox, header: str | None) -> None:
-    """
-    None, a wrong one, or the right one behind `Bearer`: refused in the older API's shape.
-    """
+    """None, a wrong one, or the right one behind `Bearer`: refused in the older API's shape."""
     async with behind(lytics) as http:
         answer = await http.get("/v2/segment", headers={} if header is None else {"Authorization": header})
 
@@ -122,9 +110,7 @@ async def test_the_token_stands_alone_in_its_header(lytics: LyticsSandbox, heade
 
 
 async def test_an_expired_token_says_so(http: httpx.AsyncClient) -> None:
-    """
-    Until it is told to be good again.
-    """
+    """Until it is told to be good again."""
     await http.post("/_sandbox/availability", json={"token_expired": True})
     expired = await http.get("/v2/segment")
     await http.post("/_sandbox/availability", json={"token_expired": False})
@@ -135,9 +121,7 @@ async def test_an_expired_token_says_so(http: httpx.AsyncClient) -> None:
 
 
 async def test_not_to_be_reached(lytics: LyticsSandbox, http: httpx.AsyncClient) -> None:
-    """
-    503 for everything but the doors; the calls count all the same, and a reset ends it.
-    """
+    """503 for everything but the doors; the calls count all the same, and a reset ends it."""
     await http.post("/_sandbox/availability", json={"unreachable": True})
     answers = [await http.get("/v2/segment"), await http.get("/v2/segment/spring_buyers")]
     state = (await http.get("/_sandbox/state")).json()
@@ -151,9 +135,7 @@ async def test_not_to_be_reached(lytics: LyticsSandbox, http: httpx.AsyncClient)
 
 
 async def test_audiences_are_added_and_renamed(http: httpx.AsyncClient) -> None:
-    """
-    The id stays; without a slug a new one gets one from its name, a known one keeps its own.
-    """
+    """The id stays; without a slug a new one gets one from its name, a known one keeps its own."""
     added = {"audiences": [{"id": "new", "name": "Autumn Buyers"}, {"id": "slugged", "name": "X", "slug": "y"}]}
     await http.post("/_sandbox/audiences", json=added)
     await http.post("/_sandbox/audiences", json={"id": SPRING_BUYERS.id, "name": "Fans of spring"})

@@ -1,6 +1,4 @@
-"""
-What can go wrong with a reading from the Lytics sandbox.
-"""
+"""What can go wrong with a reading from the Lytics sandbox."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -46,9 +44,7 @@ async def http(lytics: LyticsSandbox) -> AsyncIterator[httpx.AsyncClient]:
 async def test_what_is_answered_in_place_of_the_answer(
     lytics: LyticsSandbox, http: httpx.AsyncClient, fault: AnyFault, status: int, content: str
 ) -> None:
-    """
-    By the rules of the Sailthru sandbox; a rule's ids are those of audiences, or their slugs.
-    """
+    """By the rules of the Sailthru sandbox; a rule's ids are those of audiences, or their slugs."""
     lytics.faults.set([Rule(fault, ids=frozenset({"lapsed_buyers"}), times=1)])
     other = await http.get("/v2/segment/spring_buyers")
     struck = await http.get("/v2/segment/lapsed_buyers")
@@ -71,9 +67,7 @@ async def test_a_connection_that_breaks(lytics: LyticsSandbox, http: httpx.Async
 
 @pytest.mark.parametrize(("fault", "seconds"), [(Slow(seconds=3), 3), (Error(seconds=7), 7), (Hang(), 60)])
 def test_an_answer_comes_late_or_never(fault: AnyFault, seconds: float) -> None:
-    """
-    Until a shutdown hangs up on those who wait for nothing.
-    """
+    """Until a shutdown hangs up on those who wait for nothing."""
 
     async def scene() -> None:
         lytics = LyticsSandbox(TOKEN)
@@ -90,9 +84,7 @@ def test_an_answer_comes_late_or_never(fault: AnyFault, seconds: float) -> None:
 
 
 async def test_rules_are_set_and_shown_at_the_door(http: httpx.AsyncClient) -> None:
-    """
-    As at the other sandbox's, with endpoints of its own; a reset heals.
-    """
+    """As at the other sandbox's, with endpoints of its own; a reset heals."""
     rule = {"fault": {"kind": "error", "status": 403}, "endpoints": ["/v2/schema/user/field"]}
     await http.post("/_sandbox/faults", json={"rules": [rule]})
     answers = [await http.get(path) for path in ("/v2/schema/user/field", "/v2/segment")]

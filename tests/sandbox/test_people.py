@@ -1,6 +1,4 @@
-"""
-Who is in an audience of the sandbox: made up by number, or put in by hand.
-"""
+"""Who is in an audience of the sandbox: made up by number, or put in by hand."""
 
 import random
 import tracemalloc
@@ -27,9 +25,7 @@ def people() -> People:
 
 
 def test_a_made_up_person_is_always_the_same(people: People) -> None:
-    """
-    With the id under which webhooks tell of the address.
-    """
+    """With the id under which webhooks tell of the address."""
     assert people.page(3, 1) == [person(3)]
     assert person(3)["email"] == "person3@example.com"
     assert person(3)["_id"] == user_id_of("person3@example.com")
@@ -54,9 +50,7 @@ def test_people_leave_by_id_too(people: People) -> None:
 
 
 def test_who_enters_stands_behind_the_others(people: People) -> None:
-    """
-    New made-up people stand behind the other made-up ones, with numbers of their own.
-    """
+    """New made-up people stand behind the other made-up ones, with numbers of their own."""
     people.add([{"email": "ada@example.com", "city": "London"}, {"_id": "7"}])
     people.generate(2)
     people.remove(made_up(1))
@@ -70,9 +64,7 @@ def test_who_enters_stands_behind_the_others(people: People) -> None:
 
 
 def test_a_profile_replaces_that_of_the_same_person(people: People) -> None:
-    """
-    Also a made-up one's.
-    """
+    """Also a made-up one's."""
     people.add([{"_id": "7", "email": "ada@example.com"}, {"email": address_of(3), "city": "Rome"}])
     people.add([{"_id": "7", "email": "lovelace@example.com"}])
 
@@ -88,9 +80,7 @@ def test_nobody_enters_without_id_and_address(people: People) -> None:
 
 
 def test_every_page_is_a_part_of_the_whole() -> None:
-    """
-    Whoever has left, in whatever order.
-    """
+    """Whoever has left, in whatever order."""
     dice = random.Random(7)
     people, there = People(), list(range(300))
     people.generate(300)
@@ -106,9 +96,7 @@ def test_every_page_is_a_part_of_the_whole() -> None:
 
 
 def test_a_million_people_cost_nothing() -> None:
-    """
-    Until they are looked at, and then only the page.
-    """
+    """Until they are looked at, and then only the page."""
     tracemalloc.start()
     try:
         people = People()

@@ -1,6 +1,4 @@
-"""
-Who is let in: signature, order of the checks, form of the errors.
-"""
+"""Who is let in: signature, order of the checks, form of the errors."""
 
 import json
 from pathlib import Path
@@ -29,9 +27,7 @@ def flat_vectors() -> list[Any]:
 
 @pytest.mark.parametrize("vector", flat_vectors())
 def test_signature_is_the_published_one(vector: Any) -> None:
-    """
-    Published and computed examples by other clients.
-    """
+    """Published and computed examples by other clients."""
     assert vector["sig"] == signature(vector["secret"], vector["params"].values())
 
 
@@ -39,9 +35,7 @@ def test_signature_is_the_published_one(vector: Any) -> None:
 async def test_a_signature_wrong_in_any_place_is_refused(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, method: str, endpoint: str
 ) -> None:
-    """
-    One character of the signature changed, at each of its places.
-    """
+    """One character of the signature changed, at each of its places."""
     parameters = signed({"id": ADA, "list": "Spring"})
     sig = parameters["sig"]
     for place in range(len(sig)):
@@ -57,9 +51,7 @@ async def test_a_signature_wrong_in_any_place_is_refused(
 
 @pytest.mark.parametrize("sig", ["", None, "upper", "longer"])
 async def test_a_signature_of_another_form_is_refused(http: httpx.AsyncClient, sig: str | None) -> None:
-    """
-    None at all, empty, in upper case, with something behind it.
-    """
+    """None at all, empty, in upper case, with something behind it."""
     parameters = signed({"id": ADA})
     right = parameters.pop("sig")
     if sig is not None:
@@ -69,9 +61,7 @@ async def test_a_signature_of_another_form_is_refused(http: httpx.AsyncClient, s
 
 
 async def test_one_byte_of_the_json_changed_is_refused(http: httpx.AsyncClient) -> None:
-    """
-    What is signed is the text as received; also a change that means the same, a space, breaks the seal.
-    """
+    """What is signed is the text as received; also a change that means the same, a space, breaks the seal."""
     parameters = signed({"id": ADA, "lists": {"Spring": 1}})
     text = parameters["json"]
     for other in [text[:place] + "~" + text[place + 1 :] for place in range(len(text))] + [text + " "]:
@@ -83,9 +73,7 @@ async def test_one_byte_of_the_json_changed_is_refused(http: httpx.AsyncClient) 
 
 
 async def test_a_parameter_added_after_signing_is_refused(http: httpx.AsyncClient) -> None:
-    """
-    The signature covers every parameter but itself, whatever its name.
-    """
+    """The signature covers every parameter but itself, whatever its name."""
     answer = await send(http, "POST", "/user", {**signed({"id": ADA}), "extra": "1"})
 
     assert answer.json()["error"] == 5
@@ -98,9 +86,7 @@ async def test_a_parameter_added_after_signing_is_refused(http: httpx.AsyncClien
 async def test_any_spelling_of_the_json_may_be_signed(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, text: str, separators: tuple[str, str], is_ascii: bool
 ) -> None:
-    """
-    Escaped or raw, with or without spaces; in the query as in the form.
-    """
+    """Escaped or raw, with or without spaces; in the query as in the form."""
     payload = json.dumps({"id": ADA, "vars": {"name": text}}, ensure_ascii=is_ascii, separators=separators)
     parameters = {"api_key": KEY, "format": "json", "json": payload}
     parameters["sig"] = signature(SECRET, parameters.values())
@@ -110,9 +96,7 @@ async def test_any_spelling_of_the_json_may_be_signed(
 
 
 async def test_checks_come_in_sailthrus_order(sandbox: SailthruSandbox) -> None:
-    """
-    Path, method, key present, key known, host, signature, parameters: what is wrong first is what is told.
-    """
+    """Path, method, key present, key known, host, signature, parameters: what is wrong first is what is told."""
     sandbox.allowed_hosts = {"192.0.2.1"}
     wrong: dict[str, str] = {"format": "json", "json": "nonsense", "sig": "0"}
     async with behind(sandbox) as http:
@@ -130,17 +114,15 @@ async def test_checks_come_in_sailthrus_order(sandbox: SailthruSandbox) -> None:
         answers.append(await http.get("/user", params={**wrong, "api_key": KEY, "sig": sig}))
         answers.append(await call(http, "GET", "/user", {}))
 
-    told = [(answer.status_code, answer.json()["error"]) for answer in answers]
+    confirmed = [(answer.status_code, answer.json()["error"]) for answer in answers]
 
-    assert told == [(404, 99), (405, 1), (400, 2), (401, 3), (403, 4), (401, 5), (400, 99), (400, 2)]
+    assert confirmed == [(404, 99), (405, 1), (400, 2), (401, 3), (403, 4), (401, 5), (400, 99), (400, 2)]
     assert sandbox.state()["refused_strangers"] == 4
     assert account_state(sandbox)["calls"] == {"GET /user": 4}
 
 
 async def test_errors_are_xml_unless_json_is_asked_for(http: httpx.AsyncClient) -> None:
-    """
-    Byte for byte as seen; the Accept header has no say.
-    """
+    """Byte for byte as seen; the Accept header has no say."""
     answer = await http.get("/user", headers={"Accept": "application/json"})
 
     assert answer.status_code == 400
@@ -159,9 +141,7 @@ async def test_xml_escapes_what_it_quotes(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_post_is_a_form(http: httpx.AsyncClient) -> None:
-    """
-    A JSON body holds no parameters, nor does the query of a POST.
-    """
+    """A JSON body holds no parameters, nor does the query of a POST."""
     in_body = await http.post("/user", json=signed({"id": ADA}))
     in_query = await http.post("/user", params=signed({"id": ADA}))
 
@@ -177,17 +157,13 @@ async def test_text_that_is_not_utf_8_is_refused(http: httpx.AsyncClient) -> Non
 
 
 def test_an_empty_array_is_an_empty_object() -> None:
-    """
-    As PHP writes it. No text at all is the same.
-    """
+    """As PHP writes it. No text at all is the same."""
     assert Parameters((("json", "[]"),)).payload() == {}
     assert Parameters().payload() == {}
 
 
 async def test_each_key_has_an_account_of_its_own() -> None:
-    """
-    Unless several are given the same one; each with its own secret either way.
-    """
+    """Unless several are given the same one; each with its own secret either way."""
     sandbox = SailthruSandbox(
         {"one": "secret-1", "two": Access("secret-2", "one"), "three": "secret-3"}, limits={("GET", "/user"): 2}
     )

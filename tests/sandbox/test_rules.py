@@ -1,6 +1,4 @@
-"""
-Which calls meet a fault, and what can be wished for.
-"""
+"""Which calls meet a fault, and what can be wished for."""
 
 import json
 from collections import Counter
@@ -27,9 +25,7 @@ def faults_by(rules: Sequence[Rule], *, seed: int = 0) -> Faults:
 
 
 def met(faults: Faults, *targets: Target) -> list[str | None]:
-    """
-    The kinds that calls about these run into, one after the other.
-    """
+    """The kinds that calls about these run into, one after the other."""
     return [fault.kind if (fault := faults.meet(target)) else None for target in targets]
 
 
@@ -48,24 +44,22 @@ def met(faults: Faults, *targets: Target) -> list[str | None]:
     ],
 )
 def test_a_call_fits_in_every_respect(rule: Rule, fits: tuple[bool, bool]) -> None:
-    """
-    In those that the rule leaves open every call fits. Addresses are compared in any case, names of lists are not.
+    """In those that the rule leaves open every call fits. Addresses are compared in any case, names of lists are
+    not.
     """
     assert fits == (rule.fits(JOIN), rule.fits(READ))
 
 
 def test_so_many_calls_after_so_many() -> None:
-    """
-    Only calls that fit are counted; the others do not use the fault up.
-    """
+    """Only calls that fit are counted; the others do not use the fault up."""
     faults = faults_by([Rule(SILENCE, methods=frozenset({"POST"}), times=2, after=1)])
 
     assert met(faults, JOIN, READ, JOIN, READ, JOIN, JOIN) == [None, None, "hang", None, "hang", None]
 
 
 def test_the_first_rule_that_strikes_decides() -> None:
-    """
-    One that is used up, or loses its dice, leaves the call to the next; one behind does not count what it does not see.
+    """One that is used up, or loses its dice, leaves the call to the next; one behind does not count what it does not
+    see.
     """
     faults = faults_by([Rule(Error(), chance=0), Rule(Html(), times=1), Rule(Empty(), times=1, after=1), Rule(Reset())])
 
@@ -75,9 +69,7 @@ def test_the_first_rule_that_strikes_decides() -> None:
 
 
 def test_the_same_seed_rolls_the_same() -> None:
-    """
-    A chance is about that many calls of many, and which ones they are follows from the seed alone.
-    """
+    """A chance is about that many calls of many, and which ones they are follows from the seed alone."""
     rules = [Rule(SILENCE, chance=0.3)]
     one, again, other = (met(faults_by(rules, seed=seed), *[JOIN] * 1000) for seed in (7, 7, 8))
 
@@ -86,9 +78,7 @@ def test_the_same_seed_rolls_the_same() -> None:
 
 
 def test_a_mix_has_its_chance_and_weights() -> None:
-    """
-    Of 20,000 calls, a fifth meets something, and three times as many an error as a reset.
-    """
+    """Of 20,000 calls, a fifth meets something, and three times as many an error as a reset."""
     faults = faults_by(Mix(chance=0.2, weights={"error": 3, "reset": 1, "slow": 0}).rules(), seed=1)
     counts = Counter(met(faults, *[JOIN] * 20_000))
 
@@ -98,9 +88,7 @@ def test_a_mix_has_its_chance_and_weights() -> None:
 
 
 def test_a_mix_has_every_kind_in_every_variety() -> None:
-    """
-    Unless it is told otherwise; at a chance of 1, no call goes unharmed.
-    """
+    """Unless it is told otherwise; at a chance of 1, no call goes unharmed."""
     faults = faults_by(Mix(chance=1).rules(), seed=1)
     found = [faults.meet(JOIN) for _ in range(5000)]
 
@@ -119,17 +107,13 @@ def test_a_mix_has_every_kind_in_every_variety() -> None:
     ],
 )
 def test_when_a_call_takes_effect(fault: Fault, at: float) -> None:
-    """
-    At once, unless told otherwise; in a slow call halfway.
-    """
+    """At once, unless told otherwise; in a slow call halfway."""
     assert fault.applied
     assert at == fault.applies_after
 
 
 def test_a_wish_is_read_from_json() -> None:
-    """
-    Rules in their order, a mix behind them, a seed.
-    """
+    """Rules in their order, a mix behind them, a seed."""
     text = """{
         "rules": [
             {"fault": {"kind": "error", "status": 429, "code": 43, "text": "Slow down", "with_rate_headers": false},
@@ -164,16 +148,14 @@ def test_a_wish_is_read_from_json() -> None:
 
 
 def test_rules_are_written_as_they_are_read() -> None:
-    """
-    So that a test can post the rules that it made.
-    """
+    """So that a test can post the rules that it made."""
     rules = (*Mix(chance=0.5).rules(), Rule(Slow(seconds=3), ids=frozenset({ADA, GRACE}), times=1))
 
     assert read_wish(json.dumps({"rules": as_json(rules)}).encode()) == Wish(rules)
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"),
+    ("wish", "confirmed"),
     [
         ({"rules": {}}, "rules: "),
         ({"rule": []}, "rule: "),
@@ -197,14 +179,12 @@ def test_rules_are_written_as_they_are_read() -> None:
         ({"seed": "now"}, "seed: "),
     ],
 )
-def test_a_wish_not_understood_is_told_where(wish: Any, told: str) -> None:
-    """
-    By its place in the JSON, in one line.
-    """
+def test_a_wish_not_understood_is_told_where(wish: Any, confirmed: str) -> None:
+    """By its place in the JSON, in one line."""
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
         read_wish(json.dumps(wish).encode())
 
-    assert told in str(error.value)
+    assert confirmed in str(error.value)
 
 
 def test_what_python_asks_for_is_checked_too() -> None:

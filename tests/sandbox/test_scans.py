@@ -1,6 +1,4 @@
-"""
-The scan of an audience: pages, what is on them, and how they go wrong.
-"""
+"""The scan of an audience: pages, what is on them, and how they go wrong."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -60,9 +58,7 @@ def made_up(*numbers: int) -> list[str]:
 
 
 async def test_a_scan_from_page_to_page(http: httpx.AsyncClient) -> None:
-    """
-    Ten people each, where nobody asks for another number; the last page leads to no other.
-    """
+    """Ten people each, where nobody asks for another number; the last page leads to no other."""
     await tell(http, "members", audience="spring_buyers", generate=23)
     first = await page(http)
     second = await page(http, first["_next"], path="/api/segment/spring_buyers/scan")
@@ -98,9 +94,7 @@ async def test_a_last_page_may_be_full(http: httpx.AsyncClient) -> None:
 
 
 async def test_all_scalars_are_texts(http: httpx.AsyncClient) -> None:
-    """
-    Also within objects, as in the recorded answers; nothing stays nothing.
-    """
+    """Also within objects, as in the recorded answers; nothing stays nothing."""
     profile = {"email": ADA, "visitct": 7, "score": 0.5, "is_member": False, "none": None, "by_hour": {"7": [1, True]}}
     await tell(http, "members", audience=SPRING_BUYERS.id, add=[{"_id": 15, **profile}])
     (row,) = (await page(http))["data"]
@@ -127,9 +121,7 @@ async def test_all_scalars_are_texts(http: httpx.AsyncClient) -> None:
     ],
 )
 async def test_only_the_fields_that_are_asked_for(http: httpx.AsyncClient, fields: str, names: set[str]) -> None:
-    """
-    The id too only if it is; all of them where none is named.
-    """
+    """The id too only if it is; all of them where none is named."""
     await tell(http, "members", audience=SPRING_BUYERS.id, generate=1)
     (row,) = (await page(http, fields=fields))["data"]
 
@@ -137,9 +129,7 @@ async def test_only_the_fields_that_are_asked_for(http: httpx.AsyncClient, field
 
 
 async def test_who_leaves_during_a_scan_lets_it_miss_somebody(http: httpx.AsyncClient) -> None:
-    """
-    The pages behind shift; who enters meanwhile is found at the end.
-    """
+    """The pages behind shift; who enters meanwhile is found at the end."""
     await tell(http, "members", audience=SPRING_BUYERS.id, generate=15)
     first = await page(http)
     state = await tell(http, "members", audience=SPRING_BUYERS.id, remove=made_up(3), add=[{"email": ADA}])
@@ -152,9 +142,7 @@ async def test_who_leaves_during_a_scan_lets_it_miss_somebody(http: httpx.AsyncC
 
 @pytest.mark.parametrize(("is_404", "status"), [(False, 400), (True, 404)])
 async def test_tokens_expire(http: httpx.AsyncClient, is_404: bool, status: int) -> None:
-    """
-    All that were handed out so far; a scan that begins anew goes well.
-    """
+    """All that were handed out so far; a scan that begins anew goes well."""
     await tell(http, "members", audience=SPRING_BUYERS.id, generate=15)
     first = await page(http)
     await tell(http, "scans", expire=True, unknown_token_is_404=is_404)
@@ -178,9 +166,7 @@ async def test_a_token_is_for_one_audience(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_scan_that_goes_round_in_circles(http: httpx.AsyncClient) -> None:
-    """
-    The first page leads on, every other to itself; until a reset.
-    """
+    """The first page leads on, every other to itself; until a reset."""
     await tell(http, "members", audience=SPRING_BUYERS.id, generate=35)
     await tell(http, "scans", loops=True)
     first = await page(http)
@@ -195,9 +181,7 @@ async def test_a_scan_that_goes_round_in_circles(http: httpx.AsyncClient) -> Non
 
 
 async def test_an_audience_that_is_deleted_during_a_scan(http: httpx.AsyncClient) -> None:
-    """
-    It is gone for scans; asked for itself it says so.
-    """
+    """It is gone for scans; asked for itself it says so."""
     await tell(http, "members", audience=SPRING_BUYERS.id, generate=15)
     first = await page(http)
     await tell(http, "audiences", id=SPRING_BUYERS.id, name=SPRING_BUYERS.name, deleted=True)
@@ -221,9 +205,7 @@ async def test_a_scan_needs_the_token_of_the_account(lytics: LyticsSandbox) -> N
 
 
 async def test_the_size_of_an_audience_is_how_many_are_in_it(http: httpx.AsyncClient) -> None:
-    """
-    Where nobody was put in, also after a scan of it, what it says itself.
-    """
+    """Where nobody was put in, also after a scan of it, what it says itself."""
     await tell(http, "members", audience=SPRING_BUYERS.id, generate=15)
     empty = await page(http, path="/api/segment/lapsed_buyers/scan")
     listed = (await http.get("/v2/segment?sizes=true")).json()["data"]
@@ -233,9 +215,7 @@ async def test_the_size_of_an_audience_is_how_many_are_in_it(http: httpx.AsyncCl
 
 
 async def test_every_answer_tells_the_time(lytics: LyticsSandbox, http: httpx.AsyncClient, clock: Clock) -> None:
-    """
-    Of the sandbox's clock, whether it goes well or not.
-    """
+    """Of the sandbox's clock, whether it goes well or not."""
     lytics.faults.set([Rule(Empty(status=503), times=1)])
     clock.advance(timedelta(hours=1))
     answers = [await http.get(path) for path in (SCAN, SCAN, "/v2/segment", "/nowhere")]
@@ -259,9 +239,7 @@ async def test_rules_are_for_the_scan_of_one_audience(lytics: LyticsSandbox, htt
 
 
 async def test_half_a_page(lytics: LyticsSandbox, http: httpx.AsyncClient) -> None:
-    """
-    In this process nothing is let through of it.
-    """
+    """In this process nothing is let through of it."""
     lytics.faults.set([Rule(Half(), endpoints=frozenset({"/api/segment/{id}/scan"}))])
 
     with pytest.raises(ConnectionResetError):

@@ -1,6 +1,4 @@
-"""
-Both sandboxes over real HTTP: connections really close, held calls really hang, signals really stop.
-"""
+"""Both sandboxes over real HTTP: connections really close, held calls really hang, signals really stop."""
 
 import asyncio
 import os
@@ -20,9 +18,7 @@ from .serving import HOST, running
 
 
 async def test_both_are_served_until_cancelled() -> None:
-    """
-    Then nobody listens any more.
-    """
+    """Then nobody listens any more."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         state = await http.get(f"http://{HOST}:{server.ports[1]}/_sandbox/state")
         joined = await join(http, ADA, "Spring")
@@ -34,9 +30,7 @@ async def test_both_are_served_until_cancelled() -> None:
 
 
 async def test_each_answer_has_one_date() -> None:
-    """
-    Of Lytics' own clock, or of this machine's.
-    """
+    """Of Lytics' own clock, or of this machine's."""
     async with running() as server, httpx.AsyncClient() as http:
         lytics = await http.get(f"http://{HOST}:{server.ports[1]}/v2/segment")
         sailthru = await http.get(server.url)
@@ -46,9 +40,7 @@ async def test_each_answer_has_one_date() -> None:
 
 @pytest.mark.parametrize("closes", [True, False])
 async def test_connections_close_after_each_reply(closes: bool) -> None:
-    """
-    Announced and done; with the switch off they are kept, as HTTP/1.1 does.
-    """
+    """Announced and done; with the switch off they are kept, as HTTP/1.1 does."""
     query = urlencode(signed({}))
     request = f"GET /list?{query} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
     async with running(closes_connections=closes) as server:
@@ -71,8 +63,8 @@ async def test_connections_close_after_each_reply(closes: bool) -> None:
 
 @pytest.mark.parametrize(("then", "expected"), [("apply", {ADA, GRACE}), ("drop", {GRACE})])
 async def test_a_client_killed_while_held(then: str, expected: set[str]) -> None:
-    """
-    Its call is seen to be abandoned at once; after the release it is applied late or dropped. Who waits is answered.
+    """Its call is seen to be abandoned at once; after the release it is applied late or dropped. Who waits is
+    answered.
     """
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         await http.post("/_sandbox/hold", json={"after": "before", "then": then})
@@ -94,9 +86,7 @@ async def test_a_client_killed_while_held(then: str, expected: set[str]) -> None
 
 
 async def test_a_request_cut_off_is_no_call() -> None:
-    """
-    A client that dies in the middle of its body leaves nothing behind, and no error.
-    """
+    """A client that dies in the middle of its body leaves nothing behind, and no error."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         _, writer = await asyncio.open_connection(HOST, server.ports[0])
         writer.write(b"POST /user HTTP/1.1\r\nHost: sandbox\r\nContent-Length: 100\r\n\r\napi_key=")
@@ -109,9 +99,7 @@ async def test_a_request_cut_off_is_no_call() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_stops_on_signals(number: signal.Signals) -> None:
-    """
-    Held calls do not keep it from stopping.
-    """
+    """Held calls do not keep it from stopping."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         await http.post("/_sandbox/hold")
         held = asyncio.create_task(join(http, ADA, "Spring"))
@@ -123,9 +111,7 @@ async def test_stops_on_signals(number: signal.Signals) -> None:
 
 
 async def test_signals_may_be_left_to_the_caller() -> None:
-    """
-    Then whoever handled them before still does.
-    """
+    """Then whoever handled them before still does."""
     heard = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, heard.set)
@@ -140,9 +126,7 @@ async def test_signals_may_be_left_to_the_caller() -> None:
 
 
 def test_signals_are_left_alone_outside_the_main_thread() -> None:
-    """
-    Where they can't be handled; it runs until cancelled.
-    """
+    """Where they can't be handled; it runs until cancelled."""
 
     async def main() -> int:
         async with running() as server, httpx.AsyncClient() as http:
@@ -157,9 +141,7 @@ async def _in_thread(main: object) -> int:
 
 
 async def test_a_port_in_use_is_an_error() -> None:
-    """
-    Told as any program tells it, before anything is served.
-    """
+    """Told as any program tells it, before anything is served."""
     with socket.create_server((HOST, 0)) as taken, pytest.raises(OSError, match="in use"):
         await serve(
             HOST, taken.getsockname()[1], 0, sailthru=SailthruSandbox({KEY: SECRET}), lytics=LyticsSandbox("token")

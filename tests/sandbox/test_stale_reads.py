@@ -1,6 +1,4 @@
-"""
-Reads that lag behind: for some time they show a person as before.
-"""
+"""Reads that lag behind: for some time they show a person as before."""
 
 from datetime import timedelta
 from typing import Any
@@ -21,9 +19,7 @@ def lag(sandbox: SailthruSandbox) -> None:
 
 
 async def read(http: httpx.AsyncClient, email: str = ADA) -> Any:
-    """
-    Vars, and the names of lists; the words of the error where there is one.
-    """
+    """Vars, and the names of lists; the words of the error where there is one."""
     answer = (await call(http, "GET", "/user", {"id": email, "fields": {"vars": 1, "lists": 1}})).json()
     return answer.get("errormsg") or (answer["vars"], list(answer["lists"] or {}))
 
@@ -31,9 +27,7 @@ async def read(http: httpx.AsyncClient, email: str = ADA) -> Any:
 async def test_a_new_person_is_unknown_at_first(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock
 ) -> None:
-    """
-    To reads; the list has the member at once.
-    """
+    """To reads; the list has the member at once."""
     await call(http, "POST", "/user", {"id": ADA, "lists": {"Spring": 1}, "vars": {"city": "Turin"}})
     clock.advance(9.999 * SECOND)
     early = await read(http)
@@ -45,8 +39,8 @@ async def test_a_new_person_is_unknown_at_first(
 
 
 async def test_each_change_is_seen_in_its_time(http: httpx.AsyncClient, clock: Clock) -> None:
-    """
-    In the order they were made, each as long after it was made as the others; the answers to changes are never stale.
+    """In the order they were made, each as long after it was made as the others; the answers to changes are never
+    stale.
     """
     seen = []
     for list_name in ("Spring", "Summer", "Autumn"):
@@ -72,9 +66,7 @@ async def test_each_change_is_seen_in_its_time(http: httpx.AsyncClient, clock: C
 
 
 async def test_who_has_left_seems_to_be_there(http: httpx.AsyncClient, clock: Clock) -> None:
-    """
-    Until the time is over, whoever else changes; or until reads are told to be fresh again.
-    """
+    """Until the time is over, whoever else changes; or until reads are told to be fresh again."""
     await join(http, ADA, "Spring")
     clock.advance(60 * SECOND)
     await leave(http, ADA, "Spring")
@@ -90,9 +82,7 @@ async def test_who_has_left_seems_to_be_there(http: httpx.AsyncClient, clock: Cl
 
 
 async def test_changes_made_before_are_not_hidden(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    The sandbox remembers the past only while somebody may have to see it.
-    """
+    """The sandbox remembers the past only while somebody may have to see it."""
     sandbox.switches.stale_read_seconds = 0
     await join(http, ADA, "Spring")
     sandbox.switches.stale_read_seconds = 3600

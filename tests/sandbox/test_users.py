@@ -1,6 +1,4 @@
-"""
-`/user`, beyond what the scripts of exchanges show.
-"""
+"""`/user`, beyond what the scripts of exchanges show."""
 
 from datetime import timedelta
 from typing import Any
@@ -20,9 +18,7 @@ def entries(sandbox: SailthruSandbox) -> list[tuple[str, str, str | None]]:
 
 
 async def test_flows_start_on_transitions_only(sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock) -> None:
-    """
-    Joining, joining again, leaving, leaving again, leaving what does not exist, joining anew.
-    """
+    """Joining, joining again, leaving, leaving again, leaving what does not exist, joining anew."""
     await join(http, ADA, "Spring", "Summer")
     await join(http, ADA, "Spring")
     await leave(http, ADA, "Spring", "Nowhere")
@@ -41,9 +37,7 @@ async def test_flows_start_on_transitions_only(sandbox: SailthruSandbox, http: h
 
 
 async def test_a_join_again_may_fire_again(sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock) -> None:
-    """
-    Not published, so a switch. The time of joining stays the first one either way.
-    """
+    """Not published, so a switch. The time of joining stays the first one either way."""
     await join(http, ADA, "Spring")
     sandbox.switches.rejoin_fires = True
     clock.advance(HOUR)
@@ -73,9 +67,7 @@ async def test_a_join_again_may_fire_again(sandbox: SailthruSandbox, http: httpx
 async def test_a_refused_change_changes_nothing(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, payload: Any, status: int, code: int
 ) -> None:
-    """
-    All or nothing: no profile, no list is left behind.
-    """
+    """All or nothing: no profile, no list is left behind."""
     answer = await call(http, "POST", "/user", payload)
 
     assert (status, code) == (answer.status_code, answer.json()["error"])
@@ -84,18 +76,14 @@ async def test_a_refused_change_changes_nothing(
 
 
 async def test_names_of_vars_are_made_legal(http: httpx.AsyncClient) -> None:
-    """
-    Special characters are dropped, a space becomes an underscore.
-    """
+    """Special characters are dropped, a space becomes an underscore."""
     await call(http, "POST", "/user", {"id": ADA, "vars": {"first name": "Ada", "a.b-c$d%e": 1}})
 
     assert (await call(http, "GET", "/user", {"id": ADA})).json()["vars"] == {"first_name": "Ada", "abcde": 1}
 
 
 async def test_who_has_nothing_has_null(http: httpx.AsyncClient) -> None:
-    """
-    No vars and no lists read null.
-    """
+    """No vars and no lists read null."""
     await call(http, "POST", "/user", {"id": ADA})
     answer = (await call(http, "GET", "/user", {"id": ADA})).json()
 
@@ -115,9 +103,7 @@ async def test_fields_not_known_are_left_out(http: httpx.AsyncClient) -> None:
 
 
 async def test_opting_out_is_kept_and_leaves_lists_alone(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    A later change that does not name the opt-out does not touch it.
-    """
+    """A later change that does not name the opt-out does not touch it."""
     await join(http, ADA, "Spring")
     await call(http, "POST", "/user", {"id": ADA, "optout_email": "all"})
     await join(http, ADA, "Summer")
@@ -128,9 +114,7 @@ async def test_opting_out_is_kept_and_leaves_lists_alone(sandbox: SailthruSandbo
 
 
 async def test_a_person_without_address(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    An extid alone makes a profile; it stands on lists under its sid, and has no address to show.
-    """
+    """An extid alone makes a profile; it stands on lists under its sid, and has no address to show."""
     await call(http, "POST", "/user", {"id": "crm-1", "key": "extid", "lists": {"Spring": 1}})
     found = (await call(http, "GET", "/user", {"id": "crm-1", "key": "extid"})).json()
 
@@ -142,9 +126,7 @@ async def test_a_person_without_address(sandbox: SailthruSandbox, http: httpx.As
 async def test_merging_keeps_the_earlier_join_and_starts_no_flow(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock
 ) -> None:
-    """
-    The record of the new address survives, takes what it lacks, the extid included, and keeps what it has.
-    """
+    """The record of the new address survives, takes what it lacks, the extid included, and keeps what it has."""
     await call(http, "POST", "/user", {"id": "crm-1", "key": "extid", "keys": {"email": ADA}, "lists": {"Spring": 1}})
     clock.advance(HOUR)
     await join(http, GRACE, "Spring")
@@ -160,9 +142,7 @@ async def test_merging_keeps_the_earlier_join_and_starts_no_flow(
 async def test_keys_in_conflict_are_refused_unless_to_be_merged(
     sandbox: SailthruSandbox, http: httpx.AsyncClient
 ) -> None:
-    """
-    Also for somebody who would be new: nobody is made.
-    """
+    """Also for somebody who would be new: nobody is made."""
     await join(http, GRACE, "Spring")
     answer = await call(http, "POST", "/user", {"id": ADA, "keys": {"email": GRACE}})
 
@@ -171,9 +151,7 @@ async def test_keys_in_conflict_are_refused_unless_to_be_merged(
 
 
 async def test_who_is_deleted_is_off_every_list(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """
-    Under another case of the address too; and comes back as somebody new.
-    """
+    """Under another case of the address too; and comes back as somebody new."""
     await join(http, ADA, "Spring")
     sid = (await call(http, "GET", "/user", {"id": ADA})).json()["keys"]["sid"]
     await call(http, "DELETE", "/user", {"id": ADA.upper()})

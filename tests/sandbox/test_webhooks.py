@@ -1,6 +1,4 @@
-"""
-Webhook bodies look as Lytics' own.
-"""
+"""Webhook bodies look as Lytics' own."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -26,9 +24,7 @@ def nanoseconds(text: str, nanoseconds: int) -> int:
 
 
 def test_enter_is_as_documented() -> None:
-    """
-    To the letter, with chosen fields and nine digits of a second.
-    """
+    """To the letter, with chosen fields and nine digits of a second."""
     body = enter(
         ADA,
         at=nanoseconds("2026-04-11T17:40:35Z", 104772310),
@@ -41,9 +37,7 @@ def test_enter_is_as_documented() -> None:
 
 
 def test_exit_is_as_documented() -> None:
-    """
-    To the letter, but for zeros at the end of a time.
-    """
+    """To the letter, but for zeros at the end of a time."""
     expected = fixture("webhook_exit_selected_fields")
     expected["data"]["segment_events"][0]["exit"] = "2026-04-20T08:01:12.000451000Z"
     body = exit_(
@@ -58,9 +52,7 @@ def test_exit_is_as_documented() -> None:
 
 
 def test_change_is_as_documented() -> None:
-    """
-    The event has no time of its own.
-    """
+    """The event has no time of its own."""
     body = change(
         ADA,
         sent_at=nanoseconds("2026-04-12T10:00:00Z", 118276005),
@@ -72,9 +64,7 @@ def test_change_is_as_documented() -> None:
 
 
 def test_what_is_not_told_is_made_up() -> None:
-    """
-    The message comes a second after the event; the id follows from the address; there may be no address.
-    """
+    """The message comes a second after the event; the id follows from the address; there may be no address."""
     noon = datetime(2026, 4, 11, 12, tzinfo=UTC)
     audience = Audience("abc", "Autumn", "autumn")
     one: Any = enter(ADA, audience, at=noon)

@@ -1,16 +1,14 @@
-"""
-The parts of the store on a fresh database, and an account with something to do.
-"""
+"""The parts of the store on a fresh database, and an account with something to do."""
 
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from app.domain.export import Export
-from app.store.engine import Database
-from app.store.exports import Exports
-from app.store.journal import Journal
-from app.store.members import Members
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.history.journal import Journal
+from app.store.members.members import Members
 from tests.factories import ACCOUNT, Clock
 
 Running = Callable[[str], Awaitable[Export]]
@@ -33,9 +31,7 @@ def journal(database: Database) -> Journal:
 
 @pytest.fixture
 def running(exports: Exports, members: Members) -> Running:
-    """
-    Starts an export that runs, with a list that is known to exist.
-    """
+    """Starts an export that runs, with a list that is known to exist."""
 
     async def start(audience: str) -> Export:
         export = await exports.start(audience, audience_slug=audience.lower(), account=ACCOUNT)

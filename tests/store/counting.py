@@ -1,36 +1,29 @@
-"""
-Counts again, row by row, what the store says it has counted.
-"""
+"""Counts again, row by row, what the store says it has counted."""
 
 from sqlalchemy import case, func, select
 
 from app.domain.export import ExportState
-from app.domain.member import Membership
-from app.store.engine import Database
-from app.store.exports import Exports
-from app.store.members import Members
+from app.domain.membership import Membership
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.members.members import Members
 from app.store.schema import exports as exports_table
 from app.store.schema import members, memberships
 
 
 async def counts(exports: Exports, export_id: int = 1) -> dict[str, int]:
-    """
-    The counts of an export that are not zero.
-    """
+    """The counts of an export that are not zero."""
     (report,) = await exports.reports(export_id)
     return {name: count for name, count in report.counts.items() if count}
 
 
 async def held(store: Members, address: str, export_id: int = 1) -> Membership:
-    """
-    One membership as it stands.
-    """
+    """One membership as it stands."""
     return next(one.membership for one in await store.of_address(address) if one.export_id == export_id)
 
 
 async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_erased: bool = False) -> None:
-    """
-    The totals are what their rows sum up to, and whoever waits for a running export is due.
+    """The totals are what their rows sum up to, and whoever waits for a running export is due.
 
     What is being erased is counted nowhere any more; and once somebody was erased, nobody can tell from the rows how
     many changes there were.
@@ -38,9 +31,9 @@ async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_
     rows = select(
         memberships.c.export_id,
         func.sum(memberships.c.revision).label("accepted"),
-        func.sum(memberships.c.revision - memberships.c.told_revision).label("pending"),
+        func.sum(memberships.c.revision - memberships.c.confirmed_revision).label("pending"),
         func.sum(case((memberships.c.dead_code.is_not(None), 1), else_=0)).label("dead"),
-        func.sum(case((memberships.c.wanted, 1), else_=0)).label("members"),
+        func.sum(case((memberships.c.desired, 1), else_=0)).label("members"),
     )
     counted = rows.where(memberships.c.erasure.is_(None)).group_by(memberships.c.export_id)
     late = (
@@ -48,7 +41,7 @@ async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_
         .join(members, members.c.id == memberships.c.member_id)
         .join(exports_table, exports_table.c.id == memberships.c.export_id)
         .where(
-            memberships.c.revision > memberships.c.told_revision,
+            memberships.c.revision > memberships.c.confirmed_revision,
             members.c.due_at.is_(None),
             exports_table.c.state == ExportState.RUNNING,
         )

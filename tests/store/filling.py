@@ -1,6 +1,5 @@
-"""
-Fills every table of an SQLite file, whatever tables there are: by the types of its columns, with values that are hard
-to bring over, and with nothing in the last row wherever that may be.
+"""Fills every table of an SQLite file, whatever tables there are: by the types of its columns, with values that are
+hard to bring over, and with nothing in the last row wherever that may be.
 """
 
 import json
@@ -33,24 +32,20 @@ FITTING: Mapping[str, Callable[[int], object]] = MappingProxyType(
 
 
 def fill(path: Path, rows: int = 3) -> None:
-    """
-    So many rows for each table of a file with the schema of this version; those that are there are overwritten.
-    """
+    """So many rows for each table of a file with the schema of this version; those that are there are overwritten."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA foreign_keys=ON")
         for table in metadata.sorted_tables:
             places = ", ".join("?" for _ in table.columns)
             connection.execute(f"DELETE FROM {table.name}")
             connection.executemany(
-                f"INSERT INTO {table.name} ({', '.join(table.columns.keys())}) VALUES ({places})",
+                f"INSERT INTO {table.name} ({', '.join(each.name for each in table.columns)}) VALUES ({places})",
                 [[value(table, column, n, is_last=n == rows - 1) for column in table.columns] for n in range(rows)],
             )
 
 
 def value(table: Table, column: Column[Any], n: int, *, is_last: bool) -> object:
-    """
-    Of the row of this number, as SQLite has it.
-    """
+    """Of the row of this number, as SQLite has it."""
     if is_last and column.nullable:
         return None
     fitting = FITTING.get(f"{table.name}.{column.name}")
@@ -62,9 +57,7 @@ def value(table: Table, column: Column[Any], n: int, *, is_last: bool) -> object
 
 
 def of_type(column: Column[Any], n: int) -> object:
-    """
-    A value that is hard to bring over.
-    """
+    """A value that is hard to bring over."""
     match column.type:
         case Boolean():
             found: object = n % 2

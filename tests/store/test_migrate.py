@@ -1,6 +1,4 @@
-"""
-From one version to the next without losing anything.
-"""
+"""From one version to the next without losing anything."""
 
 import asyncio
 import sqlite3
@@ -12,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from app.domain.errors import BadSettings, StoreUnavailable
 from app.store import migrate as module
-from app.store.engine import Database
+from app.store.database.engine import Database
 from app.store.migrate import differences, migrate, steps_after, works_since
 from app.store.schema import metadata
 
@@ -24,9 +22,7 @@ def copies_in(folder: Path) -> list[str]:
 
 
 async def test_a_fresh_database_is_brought_to_the_newest_schema_once(empty_url: str, tmp_path: Path) -> None:
-    """
-    Nothing was there, so nothing is copied; a second run finds nothing to do.
-    """
+    """Nothing was there, so nothing is copied; a second run finds nothing to do."""
     database = Database.open(empty_url)
     first, second = await migrate(database, empty_url), await migrate(database, empty_url)
     found = await database.read(differences)
@@ -41,9 +37,7 @@ async def test_a_fresh_database_is_brought_to_the_newest_schema_once(empty_url: 
 async def test_a_database_of_a_newer_version_is_left_alone(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
-    """
-    If that takes away what this version needs, in one sentence that says what to do; nothing is copied.
-    """
+    """If that takes away what this version needs, in one sentence that says what to do; nothing is copied."""
     await as_of_step_9999(database, works_since=9999)
     with pytest.raises(BadSettings, match=r"newer version of this program .* install that version"):
         await migrate(database, database_url)
@@ -57,9 +51,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(
 async def test_a_database_that_a_newer_version_only_added_to_is_used(
     database: Database, database_url: str, works_since: int
 ) -> None:
-    """
-    Replicas of the old version go on while new ones come; they apply nothing.
-    """
+    """Replicas of the old version go on while new ones come; they apply nothing."""
     await as_of_step_9999(database, works_since=works_since)
 
     assert await migrate(database, database_url) == []
@@ -68,9 +60,7 @@ async def test_a_database_that_a_newer_version_only_added_to_is_used(
 async def test_a_database_of_before_that_was_put_down_needs_the_newer_version(
     database: Database, database_url: str
 ) -> None:
-    """
-    As an empty one, it does not say with which step it works.
-    """
+    """As an empty one, it does not say with which step it works."""
     await as_of_step_9999(database, works_since=None)
 
     assert await database.read(works_since) is None
@@ -79,9 +69,7 @@ async def test_a_database_of_before_that_was_put_down_needs_the_newer_version(
 
 
 async def as_of_step_9999(database: Database, *, works_since: int | None) -> None:
-    """
-    As a newer version left it, with which programs work that know this step.
-    """
+    """As a newer version left it, with which programs work that know this step."""
 
     def leave(connection: Connection) -> None:
         connection.execute(text("update alembic_version set version_num = '9999'"))
@@ -94,9 +82,7 @@ async def as_of_step_9999(database: Database, *, works_since: int | None) -> Non
 
 
 async def test_a_missing_column_is_seen(database: Database) -> None:
-    """
-    What compares the two would notice.
-    """
+    """What compares the two would notice."""
 
     def drop(connection: Connection) -> list[object]:
         connection.execute(text("alter table totals drop column last_event_at"))
@@ -110,9 +96,7 @@ async def test_a_missing_column_is_seen(database: Database) -> None:
 @pytest.mark.parametrize(("column", "default"), [("field_types", "'[]'"), ("waking_from", "7")])
 @pytest.mark.parametrize("kind", ["postgresql"])
 async def test_another_default_is_seen(database: Database, column: str, default: str) -> None:
-    """
-    Also one of JSON, which PostgreSQL does not compare.
-    """
+    """Also one of JSON, which PostgreSQL does not compare."""
 
     def change(connection: Connection) -> list[object]:
         connection.execute(text(f"alter table exports alter column {column} set default {default}"))
@@ -124,9 +108,7 @@ async def test_another_default_is_seen(database: Database, column: str, default:
 
 
 async def test_who_starts_at_the_same_time_finds_it_done(empty_url: str, kind: str) -> None:
-    """
-    Replicas that start together: one takes the steps, the others wait for it. An SQLite file has one process.
-    """
+    """Replicas that start together: one takes the steps, the others wait for it. An SQLite file has one process."""
     databases = [Database.open(empty_url, is_exclusive=False) for _ in range(1 if kind == "sqlite" else 4)]
     try:
         done = await asyncio.gather(*(migrate(one, empty_url) for one in databases))
@@ -142,9 +124,7 @@ async def test_who_starts_at_the_same_time_finds_it_done(empty_url: str, kind: s
 async def test_a_step_that_fails_leaves_the_database_as_it_was(
     database: Database, database_url: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Tables and data, and a copy of an SQLite file beside it all the same.
-    """
+    """Tables and data, and a copy of an SQLite file beside it all the same."""
     add = text("insert into unexported values ('a', 'slug', 7, 0)")
     await database.write(lambda connection: connection.execute(add))
 
@@ -166,9 +146,7 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(
 async def test_the_copy_is_a_whole_database_of_its_own(
     database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """
-    Every table, sound, and also what has been written last.
-    """
+    """Every table, sound, and also what has been written last."""
     monkeypatch.setattr(module, "_missing", lambda _: ["9999"])
     monkeypatch.setattr(module, "_upgrade", lambda _: None)
     add = text("insert into unexported values ('last', 'slug', 1, 0)")

@@ -1,6 +1,4 @@
-"""
-The database holds the invariants, and answers what is asked all the time from an index.
-"""
+"""The database holds the invariants, and answers what is asked all the time from an index."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -9,9 +7,9 @@ import pytest
 from sqlalchemy import Connection, insert, inspect
 from sqlalchemy.exc import IntegrityError
 
-from app.store.engine import Database
-from app.store.exports import Exports
-from app.store.members import Members
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.members.members import Members
 from app.store.schema import members as table
 from tests.factories import ACCOUNT, MINUTE, enter, room, settlement
 from tests.store.conftest import Running
@@ -42,9 +40,7 @@ from tests.store.watching import many_told, watching
 async def test_the_database_itself_refuses(
     database: Database, members: Members, running: Running, statement: str, rule: str
 ) -> None:
-    """
-    Two exports of one list, counts that don't add up, a settlement of what never was, a lease without an end.
-    """
+    """Two exports of one list, counts that don't add up, a settlement of what never was, a lease without an end."""
     await running("A")
     await running("B")
     await members.keep([enter()])
@@ -58,9 +54,7 @@ async def test_the_database_itself_refuses(
 async def test_an_export_is_locked_by_none_of_the_rows_that_many_write_for_it(
     database: Database, running: Running, kind: str, name: str
 ) -> None:
-    """
-    PostgreSQL would do so to see whether it is there; SQLite, which locks no rows, looks.
-    """
+    """PostgreSQL would do so to see whether it is there; SQLite, which locks no rows, looks."""
     await running("A")
 
     def checked(connection: Connection) -> bool:
@@ -73,9 +67,7 @@ async def test_an_export_is_locked_by_none_of_the_rows_that_many_write_for_it(
 async def test_a_refused_statement_shows_no_value_in_its_error(
     database: Database, members: Members, running: Running
 ) -> None:
-    """
-    What is logged by mistake tells nobody who it is.
-    """
+    """What is logged by mistake tells nobody who it is."""
     await running("A")
     await members.keep([enter()])
     with pytest.raises(IntegrityError) as refused:
@@ -87,9 +79,7 @@ async def test_a_refused_statement_shows_no_value_in_its_error(
 
 
 async def test_a_claim_reads_only_who_is_due(database: Database, members: Members, running: Running) -> None:
-    """
-    In the order of a partial index: its cost does not grow with who is settled, and nothing is sorted.
-    """
+    """In the order of a partial index: its cost does not grow with who is settled, and nothing is sorted."""
     await running("A")
     await members.keep([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
     await many_told(database)
@@ -105,8 +95,7 @@ async def test_a_claim_reads_only_who_is_due(database: Database, members: Member
 async def test_a_backlog_that_came_since_costs_a_claim_no_more(
     database: Database, members: Members, running: Running
 ) -> None:
-    """
-    PostgreSQL looked at the tables while nobody waited, as it mostly does: what it then takes for empty, an index of
+    """PostgreSQL looked at the tables while nobody waited, as it mostly does: what it then takes for empty, an index of
     all who wait, is not read for each of those who were claimed.
     """
     await running("A")
@@ -123,9 +112,7 @@ async def test_a_backlog_that_came_since_costs_a_claim_no_more(
 async def test_nothing_in_the_daily_round_reads_a_whole_table(
     database: Database, members: Members, exports: Exports, running: Running, what: str
 ) -> None:
-    """
-    However many members have been settled long ago.
-    """
+    """However many members have been settled long ago."""
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.keep([enter(), enter(export_id=nameless.id)])

@@ -1,5 +1,5 @@
-"""
-From every version that there was to this one, with data in all tables: nothing is lost, and the store works on it.
+"""From every version that there was to this one, with data in all tables: nothing is lost, and the store works on
+it.
 """
 
 import asyncio
@@ -16,10 +16,11 @@ from sqlalchemy.types import TypeEngine
 from sqlalchemy.util import await_only
 
 from app.domain.errors import StoreUnavailable
-from app.store.differences import cause_of, number_on
-from app.store.exports import Exports
-from app.store.members import Members
+from app.store.database.unavailable import cause_of
+from app.store.exports.exports import Exports
+from app.store.members.members import Members
 from app.store.migrate import _config, differences, migrate, revision_of, steps_after
+from app.store.moving.target import number_on
 from app.store.schema import Moment, metadata
 from tests.factories import ACCOUNT, MINUTE, Clock, enter, room
 from tests.places import opened
@@ -38,8 +39,8 @@ def to_step(connection: Connection, step: str) -> None:
 
 
 def bare(connection: Connection) -> dict[str, TableClause]:
-    """
-    The tables and columns that there are, of those that this version knows, in the order in which rows can be put in.
+    """The tables and columns that there are, of those that this version knows, in the order in which rows can be put
+    in.
     """
     found = inspect(connection)
     there = set(found.get_table_names()) - FILLED
@@ -85,9 +86,7 @@ def rows(connection: Connection, tables: Mapping[str, TableClause]) -> dict[str,
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_nothing_is_lost_on_the_way_from(step: str, empty_url: str, clock: Clock) -> None:
-    """
-    Every row is as it was, the tables are those of this version, and somebody new is kept and called for.
-    """
+    """Every row is as it was, the tables are those of this version, and somebody new is kept and called for."""
     async with opened(empty_url) as database:
 
         def make(connection: Connection) -> tuple[dict[str, TableClause], dict[str, list[tuple[object, ...]]]]:
@@ -117,9 +116,7 @@ async def test_nothing_is_lost_on_the_way_from(step: str, empty_url: str, clock:
 
 @pytest.mark.parametrize("kind", ["postgresql"])
 async def test_a_step_that_is_kept_waiting_gives_up_before_others_have_to_wait_long(empty_url: str) -> None:
-    """
-    As by a dump, which looks at all tables for as long as it runs; it is done once nobody uses them.
-    """
+    """As by a dump, which looks at all tables for as long as it runs; it is done once nobody uses them."""
     async with opened(empty_url) as database, opened(empty_url) as other:
         await database.change(lambda connection: to_step(connection, "0007"))
 

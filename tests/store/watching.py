@@ -1,5 +1,4 @@
-"""
-Looks over a database's shoulder: which statements it ran, and how; and lets other things happen in the middle of a
+"""Looks over a database's shoulder: which statements it ran, and how; and lets other things happen in the middle of a
 transaction.
 
 What is seen is what the database says, so also the statements that are given to the driver as they are: on SQLite by
@@ -18,8 +17,9 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, Engine, event, insert, text
 from sqlalchemy.util.concurrency import await_, in_greenlet
 
-from app.store.differences import OneWriter, Pool
-from app.store.engine import Database
+from app.store.database.engine import Database
+from app.store.database.postgresql import Pool
+from app.store.database.sqlite import OneWriter
 from app.store.schema import identities, members, memberships
 from tests.factories import ACCOUNT, NOON
 
@@ -28,8 +28,7 @@ PATIENCE_SECONDS = 60
 
 
 def meanwhile(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    """
-    What a coroutine returns, for which the work of a transaction waits halfway.
+    """What a coroutine returns, for which the work of a transaction waits halfway.
 
     Args:
         loop: where the test runs; on SQLite the work has a thread of its own.
@@ -40,9 +39,7 @@ def meanwhile(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
 
 
 def engines(database: Database) -> list[Engine]:
-    """
-    What an event has to be listened for on, to hear of all statements that SQLAlchemy executes.
-    """
+    """What an event has to be listened for on, to hear of all statements that SQLAlchemy executes."""
     match database._transactions:
         case OneWriter() as one:
             return [one._read, one._write]
@@ -52,9 +49,7 @@ def engines(database: Database) -> list[Engine]:
 
 
 def only_reads(connection: Connection) -> bool:
-    """
-    Whether a transaction can't write.
-    """
+    """Whether a transaction can't write."""
     if connection.dialect.name == "postgresql":
         return bool(connection.get_execution_options().get("postgresql_readonly"))
     cursor = connection.connection.cursor()
@@ -64,9 +59,8 @@ def only_reads(connection: Connection) -> bool:
 
 @contextmanager
 def listening(database: Database, hear: Callable[..., None]) -> Iterator[None]:
-    """
-    Tells of each statement right before it is run, with its connection, its cursor and itself; of those that are given
-    to the driver as they are it does not know.
+    """Tells of each statement right before it is run, with its connection, its cursor and itself; of those that are
+    given to the driver as they are it does not know.
     """
     with _told_of(database, before_cursor_execute=hear):
         yield
@@ -74,9 +68,7 @@ def listening(database: Database, hear: Callable[..., None]) -> Iterator[None]:
 
 @contextmanager
 def _told_of(database: Database, **hears: Callable[..., None]) -> Iterator[None]:
-    """
-    Events of a database's connections, by their names.
-    """
+    """Events of a database's connections, by their names."""
     for engine in engines(database):
         for name, hear in hears.items():
             event.listen(engine, name, hear)
@@ -90,8 +82,7 @@ def _told_of(database: Database, **hears: Callable[..., None]) -> Iterator[None]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """
-    One statement that was run.
+    """One statement that was run.
 
     Args:
         plan: its steps as text, each about one table.
@@ -106,46 +97,34 @@ class Seen:
 
 
 class Sight:
-    """
-    What was seen, in the order of its beginning or, on PostgreSQL, of its end.
-    """
+    """What was seen, in the order of its beginning or, on PostgreSQL, of its end."""
 
     def __init__(self) -> None:
         self.all: list[Seen] = []
 
     @property
     def statements(self) -> list[str]:
-        """
-        Without those that only begin and end transactions, and without looks at the database's clock.
-        """
+        """Without those that only begin and end transactions, and without looks at the database's clock."""
         return [seen.statement for seen in self.all]
 
     @property
     def plans(self) -> str:
-        """
-        All steps of all of them.
-        """
+        """All steps of all of them."""
         return "\n".join(step for seen in self.all for step in seen.plan)
 
     def scanned(self, *tables: str) -> set[str]:
-        """
-        Which of these tables some statement read from one end to the other.
-        """
+        """Which of these tables some statement read from one end to the other."""
         return {table for seen in self.all for table in seen.scanned}.intersection(tables)
 
     @property
     def is_any_sorted(self) -> bool:
-        """
-        Some statement sorted.
-        """
+        """Some statement sorted."""
         return any(seen.is_sorted for seen in self.all)
 
 
 @contextmanager
 def watching(database: Database) -> Iterator[Sight]:
-    """
-    Collects what is run until its end.
-    """
+    """Collects what is run until its end."""
     sight = Sight()
     if isinstance(database._transactions, Pool):
         with _explained(database._transactions, sight):
@@ -244,8 +223,7 @@ def _is_scan(node: dict[str, Any]) -> bool:
 
 
 async def many_told(database: Database, *, export_id: int = 1, count: int = 3000) -> None:
-    """
-    People who were told long ago, so many that a database which reads them all chooses to.
+    """People who were told long ago, so many that a database which reads them all chooses to.
 
     PostgreSQL, which would rather read a small table from one end to the other, is told how many they are.
     """
@@ -256,10 +234,20 @@ async def many_told(database: Database, *, export_id: int = 1, count: int = 3000
             insert(members),
             [{"id": first + n, "account": ACCOUNT, "address": f"told{n}@example.com"} for n in range(count)],
         )
-        told = {"export_id": export_id, "wanted": True, "told": "in", "vars": {}, "revision": 1, "told_revision": 1}
+        confirmed = {
+            "export_id": export_id,
+            "desired": True,
+            "confirmed": "in",
+            "vars": {},
+            "revision": 1,
+            "confirmed_revision": 1,
+        }
         connection.execute(
             insert(memberships),
-            [{"member_id": first + n, "lytics_id": f"told-{n}", "accepted_at": NOON, **told} for n in range(count)],
+            [
+                {"member_id": first + n, "lytics_id": f"told-{n}", "accepted_at": NOON, **confirmed}
+                for n in range(count)
+            ],
         )
         in_since = {"export_id": export_id, "moved_at_ns": 1, "moved_message_at_ns": 1, "is_enter": True}
         connection.execute(

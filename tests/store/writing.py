@@ -1,6 +1,4 @@
-"""
-Something to write, and to count: what transactions are tried out with.
-"""
+"""Something to write, and to count: what transactions are tried out with."""
 
 from collections.abc import Callable
 
@@ -14,23 +12,17 @@ _COUNT = select(func.count()).select_from(unexported)
 
 
 def add(connection: Connection, *, name: str) -> None:
-    """
-    Write one row.
-    """
+    """Write one row."""
     connection.execute(_ADD, {"name": name})
 
 
 def count(connection: Connection) -> int:
-    """
-    How many there are.
-    """
+    """How many there are."""
     return connection.scalar(_COUNT) or 0
 
 
 def adding(stop: Callable[[Connection], None], *, after: int) -> Callable[[Connection], None]:
-    """
-    Work that writes one row for each of `NAMES`, with a stop after so many.
-    """
+    """Work that writes one row for each of `NAMES`, with a stop after so many."""
 
     def write(connection: Connection) -> None:
         for number, name in enumerate(NAMES):

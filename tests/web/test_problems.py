@@ -1,6 +1,4 @@
-"""
-Which error becomes which status, and what of it is for scripts.
-"""
+"""Which error becomes which status, and what of it is for scripts."""
 
 from typing import Any
 
@@ -54,9 +52,7 @@ SHOWN = {"id": "1", "slug": "vip", "name": "VIP"}
     ids=lambda value: type(value).__name__ if isinstance(value, AppError) else "",
 )
 async def test_an_error_becomes_a_problem(error: AppError, status: int, more: dict[str, Any]) -> None:
-    """
-    Its text is the detail; what passes by itself asks to come again.
-    """
+    """Its text is the detail; what passes by itself asks to come again."""
     answer = await answer_to(error)
 
     assert answer.status_code == status
@@ -69,9 +65,7 @@ async def test_an_error_becomes_a_problem(error: AppError, status: int, more: di
 
 
 async def test_an_error_that_no_door_lets_out_is_a_mistake() -> None:
-    """
-    Its text is for the log.
-    """
+    """Its text is for the log."""
     answer = await answer_to(BadSettings("A setting is wrong."))
 
     assert answer.status_code == 500

@@ -1,6 +1,4 @@
-"""
-The whole OpenAPI, tried out by schemathesis on the running service: no call ends in a way that is not declared.
-"""
+"""The whole OpenAPI, tried out by schemathesis on the running service: no call ends in a way that is not declared."""
 
 import os
 import subprocess
@@ -20,9 +18,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 # Takes as long as there are calls and examples; other tests run beside it.
 @pytest.mark.timeout(40 * int(EXAMPLES))
 def test_every_call_ends_as_it_is_declared(tmp_path: Path) -> None:
-    """
-    Whatever is sent: no server error, no status and no body that the description does not know.
-    """
+    """Whatever is sent: no server error, no status and no body that the description does not know."""
     with running(tmp_path, ERASURE_KEY="a-key-that-is-kept-elsewhere") as (service, _):
         service.send_all([webhooks.enter("ada@example.com", at=datetime.now(UTC))])
         service.wait_until_told()

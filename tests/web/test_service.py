@@ -1,6 +1,4 @@
-"""
-The whole service in one process: real routes, real store, the sandbox at the other ends.
-"""
+"""The whole service in one process: real routes, real store, the sandbox at the other ends."""
 
 import asyncio
 import json
@@ -16,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.domain.errors import StoreUnavailable
 from app.lytics.webhook import WebhookToken
-from app.main import Outside, create_app
+from app.main import Environment, create_app
 from app.metrics import Metrics
 from app.receive import Receipt
 from app.sandbox import webhooks
@@ -24,7 +22,7 @@ from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import SailthruSandbox
 from app.settings import Settings
-from app.web.webhooks import WebhookDoor
+from app.web.webhook.route import WebhookDoor
 
 TOKEN, ADMIN = "webhook-token-of-the-tests", "admin-token-of-the-tests"
 LIST = "Lytics Spring Buyers"
@@ -35,9 +33,7 @@ OTHER = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Spring Buyers", "spring_bu
 
 
 class Service:
-    """
-    The service, and both ends.
-    """
+    """The service, and both ends."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.sailthru = SailthruSandbox({"key": "secret"}, closes_connections=False)
@@ -51,7 +47,7 @@ class Service:
             "sailthru_api_secret": "secret",
             **settings,
         }
-        outside = Outside(
+        outside = Environment(
             sailthru=lambda _: httpx.ASGITransport(self.sailthru), lytics=httpx.ASGITransport(self.lytics)
         )
         self.app = create_app(Settings(**given, **NO_FILE), outside)
@@ -71,9 +67,7 @@ class Service:
         return answer.json()
 
     async def until(self, path: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """
-        What a call answers once it is as wanted.
-        """
+        """What a call answers once it is as wanted."""
         async with asyncio.timeout(10):
             while True:
                 answer: dict[str, Any] = await self.get(path)
@@ -82,9 +76,7 @@ class Service:
                 await asyncio.sleep(0.01)
 
     async def export(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """
-        The newest export once it is as wanted.
-        """
+        """The newest export once it is as wanted."""
         answer = await self.until("/exports", lambda exports: bool(exports["items"]) and holds(exports["items"][-1]))
         newest: dict[str, Any] = answer["items"][-1]
         return newest
@@ -108,9 +100,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 
 async def test_a_person_arrives_and_the_list_is_right(service: Service) -> None:
-    """
-    From the webhook to the list, and what an operator sees of it.
-    """
+    """From the webhook to the list, and what an operator sees of it."""
     answer = await service.send(webhooks.enter("ada@example.com", at=NOON))
     export = await service.export(is_told)
     member = await service.get("/members/ADA@example.com")
@@ -124,7 +114,7 @@ async def test_a_person_arrives_and_the_list_is_right(service: Service) -> None:
     assert one["members"] == 1
     assert one["last_webhook_at"] is not None
     (membership,) = member["memberships"]
-    assert (membership["wanted"], membership["told"], membership["state"]) == ("in", "in", "settled")
+    assert (membership["desired"], membership["confirmed"], membership["state"]) == ("in", "in", "settled")
     assert [entry["what"] for entry in member["timeline"]] == ["received", "called", "answered"]
     assert 'lytics_sailthru_attempts_total{account="default",outcome="ok"} 1.0' in metrics
     assert 'lytics_sailthru_changes{export="1",state="delivered"} 1.0' in metrics
@@ -144,9 +134,7 @@ async def test_a_person_arrives_and_the_list_is_right(service: Service) -> None:
 async def test_a_token_is_taken_wherever_lytics_can_put_it(
     service: Service, headers: dict[str, str], query: str, method: str, slash: str
 ) -> None:
-    """
-    By any method that a job can choose, with any content type.
-    """
+    """By any method that a job can choose, with any content type."""
     body = json.dumps(webhooks.enter("ada@example.com", at=NOON))
     answer = await service.http.request(
         method, f"/webhooks/lytics{slash}{query}", content=body, headers={**headers, "Content-Type": "text/x-any"}
@@ -177,9 +165,7 @@ async def test_nothing_is_stored_without_a_known_token(service: Service, token: 
     ],
 )
 async def test_what_can_not_be_kept_is_answered_400_with_advice(service: Service, body: bytes, reason: str) -> None:
-    """
-    Never 422, which Lytics would send again until its job fails.
-    """
+    """Never 422, which Lytics would send again until its job fails."""
     answer = await service.http.post("/webhooks/lytics", content=body, headers={"Authorization": TOKEN})
 
     assert answer.status_code == 400
@@ -188,9 +174,7 @@ async def test_what_can_not_be_kept_is_answered_400_with_advice(service: Service
 
 
 async def test_each_event_of_a_message_stands_alone(service: Service) -> None:
-    """
-    A good one is kept beside a bad one and one that is there already.
-    """
+    """A good one is kept beside a bad one and one that is there already."""
     message: dict[str, Any] = webhooks.enter("ada@example.com", at=NOON)
     (event,) = message["data"]["segment_events"]
     message["data"]["segment_events"] = [event, event, {**event, "event": "vanish"}, {**event, "id": "a2"}]
@@ -220,9 +204,7 @@ async def test_without_auto_export_events_are_ignored_and_shown(tmp_path: Path) 
 
 
 async def test_a_nameless_export_waits_for_a_person(tmp_path: Path) -> None:
-    """
-    Without a Lytics token changes pile up safely; PATCH names it, and everybody is told.
-    """
+    """Without a Lytics token changes pile up safely; PATCH names it, and everybody is told."""
     async with running(tmp_path, lytics_api_token=None) as service:
         await service.send(webhooks.enter("ada@example.com", at=NOON))
         waiting = await service.export(lambda export: "LYTICS_API_TOKEN" in (export["reason"] or ""))
@@ -241,9 +223,7 @@ async def test_a_nameless_export_waits_for_a_person(tmp_path: Path) -> None:
 
 
 async def test_a_second_audience_of_a_name_waits_as_name_taken(service: Service) -> None:
-    """
-    A list is never shared by two audiences.
-    """
+    """A list is never shared by two audiences."""
     service.lytics.put(OTHER)
     await service.send(webhooks.enter("ada@example.com", at=NOON))
     await service.export(is_told)
@@ -259,10 +239,8 @@ async def test_a_second_audience_of_a_name_waits_as_name_taken(service: Service)
 
 
 async def test_lytics_that_is_away_is_asked_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    The name comes as soon as it answers; the reason is told meanwhile.
-    """
-    monkeypatch.setattr("app.worker.FIRST_PAUSE", timedelta(milliseconds=20))
+    """The name comes as soon as it answers; the reason is told meanwhile."""
+    monkeypatch.setattr("app.delivery.worker.FIRST_PAUSE", timedelta(milliseconds=20))
     service.lytics.availability.unreachable = True
     await service.send(webhooks.enter("ada@example.com", at=NOON))
     waiting = await service.export(lambda export: "PATCH /exports" in (export["reason"] or ""))
@@ -332,9 +310,7 @@ async def test_a_stranger_has_no_memberships(service: Service) -> None:
 
 
 async def test_health_tells_the_store_and_the_accounts(service: Service) -> None:
-    """
-    Ready until draining; then webhooks hear 503 and when to come again.
-    """
+    """Ready until draining; then webhooks hear 503 and when to come again."""
     alive = await service.get("/health/live")
     ready = await service.get("/health/ready")
     await service.app.state.service.drain()
@@ -380,9 +356,7 @@ async def test_the_description_names_every_call(service: Service) -> None:
 
 
 async def test_a_mistake_of_ours_is_a_problem_too(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    It says nothing of what went wrong inside.
-    """
+    """It says nothing of what went wrong inside."""
 
     async def fail(*_: object) -> None:
         raise RuntimeError("secret inside")
@@ -395,9 +369,7 @@ async def test_a_mistake_of_ours_is_a_problem_too(service: Service, monkeypatch:
 
 
 async def test_a_refused_account_is_paused_and_shown(tmp_path: Path) -> None:
-    """
-    Nobody's attempts are spent on a wrong secret; people stay pending.
-    """
+    """Nobody's attempts are spent on a wrong secret; people stay pending."""
     async with running(tmp_path, sailthru_api_secret="wrong") as service:
         await service.send(*(webhooks.enter(f"p{n}@example.com", at=NOON) for n in range(3)))
         export = await service.export(lambda export: export["state"] == "running")
@@ -409,9 +381,7 @@ async def test_a_refused_account_is_paused_and_shown(tmp_path: Path) -> None:
 
 
 class Door:
-    """
-    The bare door before a receiver that keeps nothing, with small limits.
-    """
+    """The bare door before a receiver that keeps nothing, with small limits."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -462,9 +432,7 @@ WHOLE = part(json.dumps(webhooks.enter("ada@example.com", at=NOON)).encode())
 
 
 async def test_a_body_is_counted_while_it_streams_in() -> None:
-    """
-    Too large, too slow, cut off: each has its own answer, and the rest is not read.
-    """
+    """Too large, too slow, cut off: each has its own answer, and the rest is not read."""
     large, headers = await Door().send(*(part(b"x" * 300, more=True) for _ in range(9)))
     slow, _ = await Door().send(part(b"{", more=True), then_hangs=True)
     cut, _ = await Door().send(part(b"{", more=True), {"type": "http.disconnect"})
@@ -476,9 +444,7 @@ async def test_a_body_is_counted_while_it_streams_in() -> None:
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a mistake")])
 async def test_what_could_not_be_stored_is_sent_again(error: Exception) -> None:
-    """
-    503 with Retry-After: Lytics sleeps, counts no error, and comes again.
-    """
+    """503 with Retry-After: Lytics sleeps, counts no error, and comes again."""
     status, headers = await Door(error).send(WHOLE)
 
     assert status == 503

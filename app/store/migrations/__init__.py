@@ -1,3 +1,1 @@
-"""
-The numbered steps from one schema to the next, run by Alembic.
-"""
+"""The numbered steps from one schema to the next, run by Alembic."""

@@ -1,6 +1,4 @@
-"""
-Alembic's entry: runs the steps on the connection that `app.store.migrate` hands over.
-"""
+"""Alembic's entry: runs the steps on the connection that `app.store.migrate` hands over."""
 
 from alembic import context
 

@@ -1,6 +1,4 @@
-"""
-First tables.
-"""
+"""First tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,9 +13,7 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """
-    One step forward.
-    """
+    """One step forward."""
     op.create_table(
         "exports",
         sa.Column("id", KEY, nullable=False),

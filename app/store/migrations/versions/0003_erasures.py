@@ -1,5 +1,5 @@
-"""
-What erasing a person needs: who is kept out, what still waits for a last call, and whose a member's identities are.
+"""What erasing a person needs: who is kept out, what still waits for a last call, and whose a member's identities
+are.
 """
 
 import sqlalchemy as sa
@@ -10,9 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """
-    Make the table of erasures, the mark of memberships that are being erased, and the indexes that find them.
-    """
+    """Make the table of erasures, the mark of memberships that are being erased, and the indexes that find them."""
     op.create_table(
         "erasures",
         sa.Column("digest", sa.String(length=64), nullable=False),

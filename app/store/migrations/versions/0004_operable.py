@@ -1,6 +1,4 @@
-"""
-What operators need: how fresh the lists are, who waits for longest, and what somebody did to a list.
-"""
+"""What operators need: how fresh the lists are, who waits for longest, and what somebody did to a list."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,9 +10,7 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """
-    Make the table of latencies, the columns of the list watch, and the index of the oldest.
-    """
+    """Make the table of latencies, the columns of the list watch, and the index of the oldest."""
     op.add_column("exports", sa.Column("list_change", sa.String(length=16), nullable=True))
     op.add_column("exports", sa.Column("list_others", sa.BigInteger(), nullable=True))
     op.add_column("exports", sa.Column("doubting_from", sa.BigInteger(), nullable=True))

@@ -1,6 +1,4 @@
-"""
-Backfills, and the types of the fields that they and webhooks bring.
-"""
+"""Backfills, and the types of the fields that they and webhooks bring."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,9 +10,7 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """
-    Make the tables of backfills and of whom dry runs have counted, and the column of the types.
-    """
+    """Make the tables of backfills and of whom dry runs have counted, and the column of the types."""
     op.add_column("exports", sa.Column("field_types", sa.JSON(), server_default="{}", nullable=False))
     op.create_table(
         "backfills",

@@ -1,10 +1,8 @@
-"""
-Unchecked references: PostgreSQL locked the row of an export for each new row that names it.
-"""
+"""Unchecked references: PostgreSQL locked the row of an export for each new row that names it."""
 
 from alembic import op
 
-from app.store.differences import stop_checking
+from app.store.database.dialect import stop_checking
 
 revision = "0008"
 down_revision = "0007"
@@ -14,7 +12,5 @@ TABLES = ("memberships", "identities", "journal")
 
 
 def upgrade() -> None:
-    """
-    Let PostgreSQL not look for the export that a row refers to.
-    """
+    """Let PostgreSQL not look for the export that a row refers to."""
     stop_checking(op.get_bind(), {table: f"fk_{table}_export_id" for table in TABLES})

@@ -1,3 +1,1 @@
-"""
-The steps, oldest first.
-"""
+"""The steps, oldest first."""

@@ -1,0 +1,121 @@
+"""TODO."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from app.domain.call import Claim
+from app.domain.counts import Tally
+from app.domain.freshness import bucket_of
+from app.domain.membership import Confirmation, Confirmed, Membership, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended, to be written back against the revisions that were claimed.
+
+    An export of the claim that is in none of the three keeps what it was told before: nothing was done for it.
+
+    Args:
+        told: the exports that are settled, with what they were told.
+        unknown: the exports whose call may or may not have been carried out.
+        dead: the exports whose change is given up, with the code that says why.
+        outcome: one fixed word for the timeline and the metrics: `ok`, an error number, or a word of ours.
+        retry_at: when to call again for what is still pending, also for a newer change; None for at once.
+        spent_at: when the attempt failed, by the account's running clock, if it counts against the retry window.
+    """
+
+    claim: Claim
+    outcome: str
+    confirmed: Mapping[int, Confirmed] = field(default_factory=dict)
+    unknown: frozenset[int] = frozenset()
+    dead: Mapping[int, str] = field(default_factory=dict)
+    retry_at: datetime | None = None
+    spent_at: datetime | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """True if nothing that was claimed waits any more."""
+        return all(one.export_id in self.confirmed or one.export_id in self.dead for one in self.claim.pending)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a settlement.
+
+    Args:
+        is_ours: false if the lease was lost meanwhile; then nothing was recorded.
+        due_at: when the member is to be called again; None if nothing is pending any more.
+    """
+
+    is_ours: bool
+    due_at: datetime | None = None
+
+
+def settle(telling: Confirmation, revision: int, tally: Tally) -> None:
+    """Count everything up to `revision` as told: the newest is delivered, what it made pointless is superseded."""
+    settled = revision - telling.confirmed_revision
+    if settled <= 0:
+        return
+    telling.confirmed_revision = revision
+    tally.pending -= settled
+    tally.delivered += 1
+    tally.superseded += settled - 1
+
+
+def settle_attempt(settlement: Settlement, telling: Confirmation, at: datetime, tally: Tally) -> None:
+    """Write back how an attempt ended for one of the memberships that it was claimed with.
+
+    `telling` is that of the row as it is now: a change that came during the call has raised its revision, and stays
+    pending. What was claimed is in the settlement.
+    """
+    export_id = telling.export_id
+    claimed = next(p.membership for p in settlement.claim.pending if p.export_id == export_id)
+    confirmed = settlement.confirmed.get(export_id)
+    if confirmed is not None:
+        telling.confirmed, telling.confirmed_at, telling.first_failed_at = confirmed, at, None
+        telling.confirmed_vars = digest(claimed.vars) if claimed.vars else None
+        if claimed.accepted_at is not None and claimed.revision > telling.confirmed_revision:
+            tally.confirmed_after[bucket_of(at - claimed.accepted_at)] += 1
+        settle(telling, claimed.revision, tally)
+        return
+    if export_id not in settlement.unknown:
+        telling.confirmed, telling.confirmed_vars = claimed.confirmed, claimed.confirmed_vars
+    is_newest = telling.revision == claimed.revision
+    if is_newest and settlement.spent_at is not None:
+        telling.first_failed_at = telling.first_failed_at or settlement.spent_at
+    code = settlement.dead.get(export_id)
+    if code is not None:
+        _give_up(telling, claimed.revision, tally, code if is_newest else None, at)
+
+
+def _give_up(telling: Confirmation, revision: int, tally: Tally, code: str | None, at: datetime) -> None:
+    """End what was claimed without having told it: a dead letter, or only superseded where a newer change came
+    meanwhile.
+    """
+    ended = revision - telling.confirmed_revision
+    if ended <= 0:
+        return
+    telling.confirmed_revision, telling.dead_code = revision, code
+    telling.dead_at = None if code is None else at
+    tally.pending -= ended
+    tally.dead += code is not None
+    tally.superseded += ended - (code is not None)
+
+
+def cancel(membership: Membership, tally: Tally) -> None:
+    """Drop what is pending, since its export was stopped: what Sailthru was last told counts from now on.
+
+    Where that differs from what was wanted, the newest move is forgotten too, so that a later backfill brings over
+    whoever is still in the audience, however close the two times are.
+    """
+    cancelled = membership.revision - membership.confirmed_revision
+    membership.confirmed_revision, membership.first_failed_at = membership.revision, None
+    tally.pending -= cancelled
+    tally.cancelled += cancelled
+    is_in = membership.confirmed is Confirmed.IN
+    if membership.desired is not is_in:
+        tally.members += is_in - membership.desired
+        membership.desired = is_in
+        membership.moved = membership.fields_at_ns = None
+        membership.vars = {}

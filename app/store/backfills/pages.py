@@ -1,0 +1,90 @@
+"""The transaction that keeps one page of a scan, or for a dry run only counts what it would come to."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from app.domain.backfill import Backfill, Page, PageCount, Skip, advanced
+from app.domain.change import MembershipChange, nanoseconds
+from app.domain.erasure import Digests
+from app.domain.ledger import Verdict
+from app.store.database.dialect import lock_table
+from app.store.database.statements import upsert
+from app.store.members.changes import Batch, Effect
+from app.store.schema import dry_run_people, exports
+
+_SKIPPED = {Verdict.IGNORED: Skip.ALREADY_THERE, Verdict.STALE: Skip.CHANGED_SINCE}
+
+
+def keep_page(
+    connection: Connection, backfill: Backfill, page: Page, now: datetime, digests: Digests | None
+) -> tuple[Backfill, frozenset[str]]:
+    """The backfill as it stands after this page, and the accounts that have somebody to call for."""
+    lock_table(connection, exports, is_exclusive=False)
+    batch = Batch(connection, now, is_backfill=True)
+    due_accounts: frozenset[str] = frozenset()
+    if backfill.is_dry_run:
+        skips = _count(connection, batch, backfill.id, page, digests)
+    else:
+        skips = _decide(batch, batch.load(page.changes, digests))
+        due_accounts = batch.save()
+    skipped = page.skipped + Counter(skip for skip in skips if skip is not None)
+    count = PageCount(
+        scanned=len(page.changes) + page.skipped.total(),
+        queued=sum(skip is None for skip in skips),
+        skipped={skip.value: number for skip, number in skipped.items()},
+    )
+    moved = advanced(backfill, count, cursor=page.next, total=page.total, now=now)
+    return replace(moved, seen_at=page.seen_at), due_accounts
+
+
+def _decide(batch: Batch, changes: Sequence[MembershipChange | None]) -> list[Skip | None]:
+    """Why each change brings nobody over; None for those who are told."""
+    return [Skip.ERASED if change is None else _SKIPPED.get(batch.apply(change)) for change in changes]
+
+
+def _count(
+    connection: Connection, batch: Batch, backfill_id: int, page: Page, digests: Digests | None
+) -> list[Skip | None]:
+    """What a run would come to: the page is decided just as in one, as if the former pages had been kept. Of it nothing
+    stays but who entered and left by it.
+    """
+    attempt = connection.begin_nested()
+    taken = batch.load(page.changes, digests)
+    known = _remembered(connection, backfill_id, batch.addresses())
+    moment_ns = nanoseconds(page.seen_at)
+    for (export_id, address), effect in known.items():
+        batch.suppose(export_id, address, effect, moment_ns)
+    skips = _decide(batch, taken)
+    attempt.rollback()
+    _remember(connection, backfill_id, batch.effects(moment_ns))
+    return skips
+
+
+def _remembered(
+    connection: Connection, backfill_id: int, places: Collection[tuple[int, str]]
+) -> dict[tuple[int, str], Effect]:
+    by_digest = {_digest(address): (export_id, address) for export_id, address in places}
+    found = connection.execute(
+        select(dry_run_people.c.digest, dry_run_people.c.effect).where(
+            dry_run_people.c.backfill_id == backfill_id, dry_run_people.c.digest.in_(sorted(by_digest))
+        )
+    )
+    return {by_digest[row.digest]: Effect(row.effect) for row in found}
+
+
+def _remember(connection: Connection, backfill_id: int, effects: Mapping[str, Effect]) -> None:
+    rows = [
+        {"backfill_id": backfill_id, "digest": _digest(address), "effect": effect}
+        for address, effect in sorted(effects.items())
+    ]
+    if rows:
+        connection.execute(upsert(connection, dry_run_people), rows)
+
+
+def _digest(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:32]

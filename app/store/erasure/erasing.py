@@ -1,0 +1,232 @@
+"""The transaction that erases one person."""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select, union, update
+
+from app.domain.counts import Tally
+from app.domain.erasure import Digests, Erased, erase
+from app.domain.export import ExportState
+from app.domain.membership import Membership
+from app.store.database.dialect import lock_table, whole_tables
+from app.store.database.statements import insert
+from app.store.members.removal import Place, remove, remove_empty
+from app.store.members.rows import membership_of, parts, save_memberships, save_tallies
+from app.store.schema import LIVE, erasures, exports, identities, journal, members, memberships
+
+# Their lists are kept, so that somebody can be taken off: now, or once they run again.
+KEPT_LISTS = frozenset({ExportState.RUNNING, ExportState.PAUSED, ExportState.LIST_CHANGED})
+# An address of more Lytics users than these is not one person's: they are not erased with it.
+MOST_USERS = 10
+
+
+def users_of(connection: Connection, address: str) -> set[str]:
+    """The Lytics users who hold an address, or entered it last; nobody where they are too many to be one person."""
+    named = select(members.c.id).where(members.c.address == address)
+    statement = union(
+        select(identities.c.lytics_id).where(identities.c.member_id.in_(named)),
+        select(memberships.c.lytics_id).where(memberships.c.member_id.in_(named), memberships.c.lytics_id.is_not(None)),
+    )
+    users = set(connection.scalars(statement.limit(MOST_USERS + 1)))
+    return users if len(users) <= MOST_USERS else set()
+
+
+def members_once_of(connection: Connection, users: Collection[str]) -> set[int]:
+    """The members that these Lytics users entered last. It reads all memberships: an index for it would cost every
+    change, and few people are ever erased.
+    """
+    if not users:
+        return set()
+    whole_tables(connection)
+    statement = select(memberships.c.member_id).where(memberships.c.lytics_id.in_(sorted(users))).distinct()
+    return set(connection.scalars(statement))
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member of the person, or one that the person shares with others.
+
+    Args:
+        is_named: its address is the one to be erased.
+        is_called: a worker holds it.
+    """
+
+    account: str
+    due_at: datetime | None
+    is_named: bool
+    is_called: bool
+
+
+class Erasing:
+    """It has the erasures for itself, so that nobody's changes are kept meanwhile, and else locks in the order of all
+    writers: exports, identities, members, memberships.
+    """
+
+    def __init__(
+        self, connection: Connection, digests: Digests, address: str, now: datetime, *, leave_lists: bool
+    ) -> None:
+        self._connection = connection
+        self._digests = digests
+        self._address = address
+        self._digest = digests.of_address(address)
+        self._now = now
+        self._leave_lists = leave_lists
+        self._states: dict[int, str] = {}
+        self._people: dict[int, _Member] = {}
+        self._tallies: dict[int, Tally] = defaultdict(Tally)
+        self._gone: list[Place] = []
+        self._waiting: list[tuple[int, Membership]] = []
+        self._called: set[int] = set()
+
+    def run(self, scanned: Collection[str], elsewhere: Collection[int]) -> Erased:
+        """Erase the person.
+
+        Args:
+            scanned, elsewhere: the Lytics users who were seen to have the address, and the members they once entered.
+        """
+        self._load_exports()
+        lock_table(self._connection, erasures, is_exclusive=True)
+        users = users_of(self._connection, self._address)
+        late = members_once_of(self._connection, users.difference(scanned))
+        held = self._lock_identities(users)
+        self._lock_members(held.union(elsewhere, late))
+        shared = self._take_memberships(users)
+        self._forget_timelines(shared)
+        self._forget_identities(users)
+        save_memberships(self._connection, self._waiting)
+        due_accounts = self._make_due()
+        remove(self._connection, self._gone)
+        remove_empty(self._connection, self._people)
+        save_tallies(self._connection, self._tallies, self._now)
+        was_known = self._keep_out(users)
+        return Erased(was_known, self._leaving(), due_accounts)
+
+    def _load_exports(self) -> None:
+        # Shared, but not with whoever sets one running meanwhile: else a member could stay without a due time.
+        lock_table(self._connection, exports, is_exclusive=False)
+        found = self._connection.execute(select(exports.c.id, exports.c.state))
+        self._states = {row.id: row.state for row in found}
+
+    def _lock_identities(self, users: Collection[str]) -> set[int]:
+        """The members that these users hold."""
+        found = self._connection.scalars(
+            select(identities.c.member_id)
+            .where(identities.c.export_id.in_(sorted(self._states)), identities.c.lytics_id.in_(sorted(users)))
+            .order_by(identities.c.export_id, identities.c.lytics_id)
+            .with_for_update()
+        )
+        return {member_id for member_id in found if member_id is not None}
+
+    def _lock_members(self, others: set[int]) -> None:
+        named = self._connection.scalars(select(members.c.id).where(members.c.address == self._address))
+        for part in parts(sorted(others.union(named))):
+            found = self._connection.execute(
+                select(members.c.id, members.c.account, members.c.address, members.c.due_at, members.c.lease)
+                .where(members.c.id.in_(part))
+                .order_by(members.c.id)
+                .with_for_update()
+            )
+            for row in found:
+                is_named, is_called = row.address == self._address, row.lease is not None
+                self._people[row.id] = _Member(row.account, row.due_at, is_named=is_named, is_called=is_called)
+
+    def _take_memberships(self, users: Collection[str]) -> set[int]:
+        """Decide about each membership of the person; returns the members where other people have some too."""
+        shared: set[int] = set()
+        for part in parts(sorted(self._people)):
+            for row in self._connection.execute(
+                select(memberships)
+                .where(memberships.c.member_id.in_(part))
+                .order_by(memberships.c.member_id, memberships.c.export_id)
+            ):
+                if self._people[row.member_id].is_named or row.lytics_id in users:
+                    self._take(row)
+                else:
+                    shared.add(row.member_id)
+        return shared
+
+    def _take(self, row: Row[Any]) -> None:
+        membership = membership_of(row, self._address)
+        has_begun = membership.erasure is not None
+        is_called = self._people[row.member_id].is_called
+        if is_called and not has_begun:
+            self._called.add(row.member_id)
+        leaves = self._leave_lists and self._states[row.export_id] in KEPT_LISTS
+        erase(membership, self._digest, self._tallies[row.export_id], leaves=leaves)
+        if membership.is_pending or has_begun or is_called:
+            self._waiting.append((row.member_id, membership))
+        else:
+            self._gone.append(Place(row.member_id, row.export_id))
+
+    def _forget_timelines(self, shared: Collection[int]) -> None:
+        """All lines of the person's own members, and of those they share with others what belongs to no one else."""
+        for part in parts(sorted(self._people.keys() - set(shared))):
+            self._connection.execute(delete(journal).where(journal.c.member_id.in_(part)))
+        places = [*self._gone, *(Place(member_id, m.export_id) for member_id, m in self._waiting)]
+        rows = [{"b_member": p.member_id, "b_export": p.export_id} for p in places if p.member_id in shared]
+        if rows:
+            where = and_(journal.c.member_id == bindparam("b_member"), journal.c.export_id == bindparam("b_export"))
+            self._connection.execute(delete(journal).where(where), rows)
+
+    def _forget_identities(self, users: Collection[str]) -> None:
+        named = sorted(member_id for member_id, member in self._people.items() if member.is_named)
+        self._connection.execute(delete(identities).where(identities.c.member_id.in_(named)))
+        self._connection.execute(
+            delete(identities).where(
+                identities.c.export_id.in_(sorted(self._states)), identities.c.lytics_id.in_(sorted(users))
+            )
+        )
+
+    def _make_due(self) -> frozenset[str]:
+        """Call for whoever has a list to leave.
+
+        Who is being called for is taken from the worker that does it: it records nothing any more, and what it sent
+        has ended by the time its lease has. The member is due then, and looked at again.
+        """
+        leaving = {
+            member_id
+            for member_id, m in self._waiting
+            if m.is_pending and self._states[m.export_id] == ExportState.RUNNING
+        }
+        idle = {member_id for member_id in leaving if self._people[member_id].due_at is None}
+        self._connection.execute(update(members).where(members.c.id.in_(sorted(self._called))).values(lease=None))
+        self._connection.execute(
+            update(members).where(members.c.id.in_(sorted(idle))).values(due_at=self._now, priority=LIVE, attempts=0)
+        )
+        return frozenset(self._people[member_id].account for member_id in leaving)
+
+    def _keep_out(self, users: Collection[str]) -> bool:
+        """Put down the digests; returns whether somebody of the address was known, now or when first erased."""
+        stored = self._connection.scalar(select(erasures.c.was_known).where(erasures.c.digest == self._digest))
+        was_known = bool(stored) or any(member.is_named for member in self._people.values())
+        statement = insert(self._connection, erasures)
+        self._connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["digest"], set_={"was_known": statement.excluded.was_known}
+            ),
+            [
+                {
+                    "digest": digest,
+                    "address_digest": self._digest,
+                    "key_id": self._digests.key_id,
+                    "was_known": was_known,
+                    "erased_at": self._now,
+                }
+                for digest in sorted({self._digest, *map(self._digests.of_user, users)})
+            ],
+        )
+        return was_known
+
+    def _leaving(self) -> tuple[str, ...]:
+        found = self._connection.scalars(
+            select(exports.c.list_name)
+            .join(memberships, memberships.c.export_id == exports.c.id)
+            .where(memberships.c.erasure == self._digest, memberships.c.revision > memberships.c.confirmed_revision)
+            .distinct()
+            .order_by(exports.c.list_name)
+        )
+        return tuple(name for name in found if name is not None)

@@ -1,0 +1,89 @@
+"""Rejected events: what could not be kept, why, and a sketch of it; the last ten thousand."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, select
+
+from app.store.database.engine import Database
+from app.store.database.group_commit import GroupCommit
+from app.store.schema import rejected_events
+
+MOST_ROWS = 10_000
+# A flood of garbage shares transactions, and none of them is long: a good webhook waits for one at most.
+MOST_REQUESTS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """A request, or one message of it, that could not be kept.
+
+    Args:
+        at: when it arrived.
+        reason: a fixed word; `app.domain.rejection` has its sentences.
+        happened: what is wrong and where, without any value.
+        body_bytes: of the whole request as far as it was read.
+        body: a sketch, at most 4 KB.
+    """
+
+    at: datetime
+    reason: str
+    happened: str
+    body_bytes: int
+    body: str
+
+
+class RejectedEvents:
+    """The newest rejected events.
+
+    Args:
+        on_commit: told which group commit was made, and how many requests shared it.
+    """
+
+    def __init__(
+        self, database: Database, *, on_commit: Callable[[str, int], None] = lambda _what, _size: None
+    ) -> None:
+        self._database = database
+        self._record: GroupCommit[Sequence[RejectedEvent], None] = GroupCommit(
+            self._record_all, most=MOST_REQUESTS_AT_ONCE, on_commit=lambda size: on_commit("reject", size)
+        )
+
+    async def record(self, events: Sequence[RejectedEvent]) -> None:
+        """Keep the rejected events of one request; the oldest beyond ten thousand go.
+
+        Raises:
+            StoreUnavailable: they are not kept.
+        """
+        if events:
+            await self._record.submit(events)
+
+    async def page(self, *, before: int | None = None, size: int = 100) -> list[tuple[int, RejectedEvent]]:
+        """The newest with their ids, newest first; those older than `before` where it is given."""
+        statement = select(rejected_events).order_by(rejected_events.c.id.desc()).limit(size)
+        if before is not None:
+            statement = statement.where(rejected_events.c.id < before)
+        rows = await self._database.rows(statement)
+        return [(r.id, RejectedEvent(r.at, r.reason, r.happened, r.body_bytes, r.body)) for r in rows]
+
+    async def _record_all(self, requests: list[Sequence[RejectedEvent]]) -> list[None]:
+        rows: list[dict[str, object]] = [
+            {
+                "at": event.at,
+                "reason": event.reason,
+                "happened": event.happened,
+                "body_bytes": event.body_bytes,
+                "body": event.body,
+            }
+            for events in requests
+            for event in events
+        ]
+        await self._database.write(lambda connection: _record(connection, rows))
+        return [None for _ in requests]
+
+
+def _record(connection: Connection, rows: list[dict[str, object]]) -> None:
+    connection.execute(rejected_events.insert(), rows)
+    # Newer rows have higher ids, so what is too much is a range of the key, and as much as was just added.
+    newest = select(func.max(rejected_events.c.id)).scalar_subquery()
+    connection.execute(delete(rejected_events).where(rejected_events.c.id <= newest - MOST_ROWS))

@@ -1,0 +1,108 @@
+"""Keeps the history short: timeline entries, minute counts and rejected events have their time; who is on which list is
+never touched.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Delete, delete, select, tuple_
+
+from app.store.database.engine import Database
+from app.store.replicas.chores import Chores
+from app.store.schema import journal, minute_counts, minute_latencies, rejected_events
+
+ROWS_A_STEP = 1000
+REJECTED_DAYS = 30
+
+
+HOUSE_EVERY = timedelta(hours=1)
+
+
+class Retention:
+    """Prunes step by step, in one replica at a time.
+
+    Args:
+        chores: where replicas take turns; None where there are no others.
+    """
+
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], journal_days: float, chores: Chores | None
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._journal_days = journal_days
+        self._chores = chores
+        self._has_more = False
+
+    async def prune(self) -> timedelta:
+        """Prune one step, if it is our turn; returns when to prune again: at once while there is more, so that others
+        have theirs between.
+        """
+        if not self._has_more and self._chores is not None and not await self._chores.take_turn("house", HOUSE_EVERY):
+            return HOUSE_EVERY
+        self._has_more = bool(await prune(self._database, self._clock(), self._journal_days))
+        return timedelta(0) if self._has_more else HOUSE_EVERY
+
+
+async def prune(database: Database, now: datetime, journal_days: float) -> int:
+    """Delete one step's worth of timeline entries and of what is counted by the minute that are older than
+    `journal_days`, and of rejected events older than 30 days.
+
+    Returns how many rows are gone; 0 when nothing that old is left, which one look at the oldest of each tells.
+    Rows are taken in the order in which they were written, so one with a time far ahead may outstay its days.
+    """
+    old = await database.read(partial(_old, before=now - timedelta(days=journal_days), now=now))
+    for statement in old.deletions():
+        await database.write(partial(_delete, statement=statement))
+    return len(old.lines) + len(old.counts) + len(old.latencies) + len(old.events)
+
+
+class _Old(NamedTuple):
+    lines: list[int]
+    counts: list[tuple[int, datetime]]
+    latencies: list[tuple[int, datetime, int]]
+    events: list[int]
+
+    def deletions(self) -> Iterator[Delete]:
+        """One statement for each table that has something old."""
+        if self.lines:
+            yield delete(journal).where(journal.c.id.in_(self.lines))
+        if self.counts:
+            key = tuple_(minute_counts.c.export_id, minute_counts.c.minute)
+            yield delete(minute_counts).where(key.in_(self.counts))
+        if self.latencies:
+            bucket = tuple_(minute_latencies.c.export_id, minute_latencies.c.minute, minute_latencies.c.bucket)
+            yield delete(minute_latencies).where(bucket.in_(self.latencies))
+        if self.events:
+            yield delete(rejected_events).where(rejected_events.c.id.in_(self.events))
+
+
+def _delete(connection: Connection, statement: Delete) -> None:
+    connection.execute(statement)
+
+
+def _old(connection: Connection, *, before: datetime, now: datetime) -> _Old:
+    lines = connection.execute(select(journal.c.id, journal.c.at).order_by(journal.c.id).limit(ROWS_A_STEP))
+    counts = connection.execute(
+        select(minute_counts.c.export_id, minute_counts.c.minute)
+        .where(minute_counts.c.minute < before)
+        .order_by(minute_counts.c.minute)
+        .limit(ROWS_A_STEP)
+    )
+    latencies = connection.execute(
+        select(minute_latencies.c.export_id, minute_latencies.c.minute, minute_latencies.c.bucket)
+        .where(minute_latencies.c.minute < before)
+        .order_by(minute_latencies.c.minute)
+        .limit(ROWS_A_STEP)
+    )
+    events = connection.execute(
+        select(rejected_events.c.id, rejected_events.c.at).order_by(rejected_events.c.id).limit(ROWS_A_STEP)
+    )
+    return _Old(
+        lines=[row.id for row in lines if row.at < before],
+        counts=[(row.export_id, row.minute) for row in counts],
+        latencies=[(row.export_id, row.minute, row.bucket) for row in latencies],
+        events=[row.id for row in events if row.at < now - timedelta(days=REJECTED_DAYS)],
+    )

@@ -1,0 +1,202 @@
+"""Orders that concern every member of an export, carried out in slices, so that neither claims nor writers stall:
+call for those who wait, cancel what is pending, doubt who is on a list.
+
+How far a slice came is stored with it, so that a restart goes on from there.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, Select, and_, bindparam, delete, exists, or_, select, update
+
+from app.domain.change import Kind, MembershipChange
+from app.domain.counts import Tally
+from app.domain.erasure import Digests
+from app.domain.export import ExportState
+from app.domain.membership import Confirmed, Membership
+from app.domain.settlement import cancel
+from app.store.database.dialect import lock_table
+from app.store.history.journal import Line, write_lines
+from app.store.members.changes import keep
+from app.store.members.removal import Place, remove
+from app.store.members.rows import membership_of, parts, save_memberships, save_tallies
+from app.store.schema import exports, identities, members, memberships
+
+_WAKE = (
+    update(members)
+    .where(members.c.id.in_(bindparam("b_ids", expanding=True)), members.c.due_at.is_(None))
+    .values(due_at=bindparam("b_due"))
+)
+_IS_PENDING = memberships.c.revision > memberships.c.confirmed_revision
+
+
+def unfinished() -> Select[tuple[int]]:
+    """The exports that have something left to be done in slices."""
+    pending = exists().where(memberships.c.export_id == exports.c.id, _IS_PENDING)
+    is_stopping = and_(exports.c.state == ExportState.STOPPED, pending)
+    is_marked = or_(exports.c.waking_from.is_not(None), exports.c.doubting_from.is_not(None))
+    return select(exports.c.id).where(or_(is_marked, is_stopping)).order_by(exports.c.id)
+
+
+def next_slice(connection: Connection, export_id: int, *, size: int, now: datetime, digests: Digests | None) -> bool:
+    """The next slice of each order that is not carried out yet. True while there is more that can be done now."""
+    # Orders wait until it is done, so that a mark set meanwhile is not taken for the one that was read. Two replicas at
+    # the same slice do no harm.
+    lock_table(connection, exports, is_exclusive=False)
+    more = [
+        wake(connection, export_id, size=size, now=now),
+        doubt(connection, export_id, size=size),
+        cancel_pending(connection, export_id, size=size, now=now, digests=digests),
+    ]
+    return any(more)
+
+
+def wake(connection: Connection, export_id: int, *, size: int, now: datetime) -> bool:
+    """Make the next slice of an export's waiting members due, after it began to run. True while there is more."""
+    export = connection.execute(
+        select(exports.c.waking_from, exports.c.state).where(exports.c.id == export_id)
+    ).one_or_none()
+    if export is None or export.waking_from is None:
+        return False
+    waiting = (
+        select(memberships.c.member_id)
+        .where(memberships.c.export_id == export_id, _IS_PENDING, memberships.c.member_id > export.waking_from)
+        .order_by(memberships.c.member_id)
+        .limit(size)
+    )
+    ids = list(connection.scalars(waiting)) if export.state == ExportState.RUNNING else []
+    for part in parts(ids):
+        _lock_members(connection, part)
+        connection.execute(_WAKE, {"b_ids": part, "b_due": now})
+    is_more = len(ids) == size
+    connection.execute(
+        update(exports).where(exports.c.id == export_id).values(waking_from=ids[-1] if is_more else None)
+    )
+    return is_more
+
+
+def doubt(connection: Connection, export_id: int, *, size: int) -> bool:
+    """Take the next slice of members for not known to be on the list, since it is another one or was made anew. True
+    while there is more.
+
+    Nobody is called for it. But who changes next, or is found by a backfill, is asked for before being put on it.
+    """
+    marker = select(exports.c.doubting_from).where(exports.c.id == export_id)
+    doubting_from = connection.scalar(marker)
+    if doubting_from is None:
+        return False
+    statement = (
+        select(memberships.c.member_id)
+        .where(
+            memberships.c.export_id == export_id,
+            memberships.c.confirmed == Confirmed.IN,
+            memberships.c.member_id > doubting_from,
+        )
+        .order_by(memberships.c.member_id)
+        .limit(size)
+    )
+    ids = list(connection.scalars(statement))
+    for part in parts(ids):
+        _lock_members(connection, part)
+        connection.execute(
+            update(memberships)
+            .where(memberships.c.member_id.in_(part), memberships.c.export_id == export_id)
+            .values(confirmed=Confirmed.UNKNOWN, confirmed_vars=None)
+        )
+    is_more = len(ids) == size
+    connection.execute(
+        update(exports).where(exports.c.id == export_id).values(doubting_from=ids[-1] if is_more else None)
+    )
+    return is_more
+
+
+def cancel_pending(
+    connection: Connection, export_id: int, *, size: int, now: datetime, digests: Digests | None
+) -> bool:
+    """Cancel the next slice of a stopped export's pending changes. True while there is more that can be cancelled now.
+
+    Where the export was merged into another one, that one takes them over first. Whom a worker holds is left to it:
+    what it tells is told, and what is pending then is cancelled the next time.
+    """
+    export = connection.execute(
+        select(exports.c.state, exports.c.merged_into).where(exports.c.id == export_id)
+    ).one_or_none()
+    if export is None or export.state != ExportState.STOPPED:
+        return False
+    found = _lock_pending(connection, export_id, size)
+    gone = [(member_id, m) for member_id, m in found if m.erasure is not None]
+    kept = [(member_id, m) for member_id, m in found if m.erasure is None]
+    if export.merged_into is not None and kept:
+        keep(connection, [[c for _, m in kept for c in _changes(m, export.merged_into)]], now, digests)
+    tally = Tally()
+    for _, membership in kept:
+        cancel(membership, tally)
+    save_memberships(connection, kept)
+    _forget_users(connection, export_id, kept)
+    write_lines(connection, [Line(now, member_id, export_id, "cancelled", {}) for member_id, _ in kept])
+    save_tallies(connection, {export_id: tally}, now)
+    remove(connection, [Place(member_id, export_id) for member_id, _ in gone])
+    return len(found) == size
+
+
+def _lock_members(connection: Connection, ids: Collection[int]) -> None:
+    locked = select(members.c.id).where(members.c.id.in_(ids)).order_by(members.c.id)
+    connection.execute(locked.with_for_update()).all()
+
+
+def _lock_pending(connection: Connection, export_id: int, size: int) -> list[tuple[int, Membership]]:
+    """Pending memberships whose members no worker holds, locked in the order of all writers."""
+    waiting = (
+        select(memberships.c.member_id, memberships.c.lytics_id)
+        .join(members, members.c.id == memberships.c.member_id)
+        .where(memberships.c.export_id == export_id, _IS_PENDING, members.c.lease.is_(None))
+        .order_by(memberships.c.member_id)
+        .limit(size)
+    )
+    rows = connection.execute(waiting).all()
+    users = sorted({row.lytics_id for row in rows if row.lytics_id is not None})
+    for part in parts(users):
+        locked = select(identities.c.lytics_id).where(
+            identities.c.export_id == export_id, identities.c.lytics_id.in_(part)
+        )
+        connection.execute(locked.order_by(identities.c.lytics_id).with_for_update()).all()
+    found: list[tuple[int, Membership]] = []
+    for part in parts([row.member_id for row in rows]):
+        held = select(members.c.id, members.c.address).where(members.c.id.in_(part), members.c.lease.is_(None))
+        addresses = {row.id: row.address for row in connection.execute(held.order_by(members.c.id).with_for_update())}
+        pending = (
+            select(memberships)
+            .where(memberships.c.member_id.in_(sorted(addresses)), memberships.c.export_id == export_id, _IS_PENDING)
+            .order_by(memberships.c.member_id)
+        )
+        found += [(row.member_id, membership_of(row, addresses[row.member_id])) for row in connection.execute(pending)]
+    return found
+
+
+def _changes(membership: Membership, export_id: int) -> list[MembershipChange]:
+    """What a membership holds, as if it came from Lytics for another export."""
+    moved, address = membership.moved, membership.address
+    if moved is None:
+        return []
+    kind = Kind.ENTER if membership.desired else Kind.EXIT
+    message_at_ns = max(moved.message_at_ns, membership.fields_at_ns or 0)
+    return [
+        MembershipChange(
+            export_id=export_id,
+            kind=kind,
+            address=address,
+            lytics_id=membership.lytics_id,
+            moved_at_ns=moved.moved_at_ns,
+            message_at_ns=message_at_ns,
+            vars=membership.vars,
+        )
+    ]
+
+
+def _forget_users(connection: Connection, export_id: int, kept: Collection[tuple[int, Membership]]) -> None:
+    """Forget the newest moves of the Lytics users whose memberships were cancelled."""
+    of_export = identities.c.export_id == export_id
+    for users in parts(sorted({m.lytics_id for _, m in kept if m.lytics_id is not None})):
+        connection.execute(delete(identities).where(of_export, identities.c.lytics_id.in_(users)))
+    for held in parts(sorted(member_id for member_id, _ in kept)):
+        connection.execute(delete(identities).where(of_export, identities.c.member_id.in_(held)))

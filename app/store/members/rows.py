@@ -1,0 +1,174 @@
+"""Rows of memberships and totals to and from the objects that decide."""
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, bindparam, func, update
+
+from app.domain.change import Move
+from app.domain.counts import Tally
+from app.domain.membership import Confirmed, Membership
+from app.store.database.prepared import Prepared, Together
+from app.store.database.statements import upsert, upsert_adding
+from app.store.schema import Moment, memberships, minute_counts, minute_latencies, totals
+
+Key = TypeVar("Key", int, str)
+
+# Both databases take some 32,000 parameters a statement.
+KEYS_PER_STATEMENT = 10_000
+MEMBERSHIP_COLUMNS = len(memberships.columns)
+_NOTHING = Tally()
+TALLIED = ("accepted", "delivered", "superseded", "pending", "dead", "erased", "cancelled", "stale", "members")
+MINUTE_COUNTS = ("accepted", "delivered", "superseded", "dead", "stale")
+SAVE_MEMBERSHIPS = Prepared(lambda connection: upsert(connection, memberships), *memberships.columns.keys())
+_ADD_TO_TOTALS = Prepared(
+    update(totals)
+    .where(totals.c.export_id == bindparam("b_export"))
+    .values(
+        {name: totals.c[name] + bindparam(f"b_{name}") for name in TALLIED}
+        | {"last_event_at": func.coalesce(bindparam("b_seen", type_=Moment), totals.c.last_event_at)}
+    ),
+    *(f"b_{name}" for name in TALLIED),
+    "b_seen",
+    "b_export",
+    is_ordered=True,
+)
+_ADD_TO_MINUTE = Prepared(lambda connection: upsert_adding(connection, minute_counts), *minute_counts.columns.keys())
+_ADD_TO_LATENCIES = Prepared(
+    lambda connection: upsert_adding(connection, minute_latencies), *minute_latencies.columns.keys()
+)
+# In one question, since others wait for the totals from here until the commit. Who has locked those of an export finds
+# its minute free.
+_COUNT = Together(_ADD_TO_TOTALS, _ADD_TO_MINUTE, _ADD_TO_LATENCIES)
+
+
+def parts(keys: list[Key]) -> Iterator[list[Key]]:
+    """Keys in portions that fit into one statement."""
+    for start in range(0, len(keys), KEYS_PER_STATEMENT):
+        yield keys[start : start + KEYS_PER_STATEMENT]
+
+
+def membership_of(row: Row[Any], address: str) -> Membership:
+    """A working copy of a row, which begins with all columns of a membership."""
+    # By their places, since this runs for every call: looking each up by its name takes longer than all the rest.
+    (
+        _,
+        export_id,
+        wanted,
+        confirmed,
+        moved_at_ns,
+        moved_message_at_ns,
+        fields_at_ns,
+        lytics_id,
+        vars_,
+        revision,
+        confirmed_revision,
+        confirmed_vars,
+        confirmed_at,
+        dead_code,
+        dead_at,
+        first_failed_at,
+        accepted_at,
+        erasure,
+    ) = row[:MEMBERSHIP_COLUMNS]
+    return Membership(
+        export_id=export_id,
+        address=address,
+        desired=wanted,
+        confirmed=Confirmed(confirmed),
+        moved=move_of(moved_at_ns, moved_message_at_ns, is_enter=wanted),
+        fields_at_ns=fields_at_ns,
+        lytics_id=lytics_id,
+        vars=vars_,
+        revision=revision,
+        confirmed_revision=confirmed_revision,
+        confirmed_vars=confirmed_vars,
+        confirmed_at=confirmed_at,
+        dead_code=dead_code,
+        dead_at=dead_at,
+        first_failed_at=first_failed_at,
+        accepted_at=accepted_at,
+        erasure=erasure,
+    )
+
+
+def move_of(moved_at_ns: int | None, message_at_ns: int | None, *, is_enter: bool) -> Move | None:
+    """The move that two columns hold, or None before the first."""
+    if moved_at_ns is None or message_at_ns is None:
+        return None
+    return Move(moved_at_ns, message_at_ns, is_enter)
+
+
+def save_memberships(connection: Connection, changed: list[tuple[int, Membership]]) -> None:
+    """Write memberships back, given with their member ids, in the order of their keys."""
+    SAVE_MEMBERSHIPS.run(connection, rows_of(changed))
+
+
+def rows_of(changed: list[tuple[int, Membership]]) -> list[tuple[object, ...]]:
+    """Memberships with their member ids, as `SAVE_MEMBERSHIPS` takes them."""
+    return [
+        (
+            member_id,
+            m.export_id,
+            m.desired,
+            m.confirmed,
+            m.moved.moved_at_ns if m.moved else None,
+            m.moved.message_at_ns if m.moved else None,
+            m.fields_at_ns,
+            m.lytics_id,
+            dict(m.vars),
+            m.revision,
+            m.confirmed_revision,
+            m.confirmed_vars,
+            m.confirmed_at,
+            m.dead_code,
+            m.dead_at,
+            m.first_failed_at,
+            m.accepted_at,
+            m.erasure,
+        )
+        for member_id, m in sorted(changed, key=lambda one: (one[0], one[1].export_id))
+    ]
+
+
+def save_tallies(
+    connection: Connection, tallies: Mapping[int, Tally], at: datetime, *, seen: AbstractSet[int] = frozenset()
+) -> None:
+    """Move the counts of each export, and those of the minute, in the transaction of the work that they count.
+
+    A transaction either gives up or takes back, never both: what it adds to `dead` is what died in this minute.
+
+    Args:
+        seen: the exports that an event came for.
+    """
+    # All that is locked here is locked in the order of exports, as by every other writer.
+    rows = [
+        (
+            *(getattr(tallies.get(export_id, _NOTHING), name) for name in TALLIED),
+            at if export_id in seen else None,
+            export_id,
+        )
+        for export_id in sorted(tallies.keys() | seen)
+        if export_id in seen or tallies[export_id] != _NOTHING
+    ]
+    minute = at.replace(second=0, microsecond=0)
+    _COUNT.run(connection, rows, _of_minute(tallies, minute), _latencies(tallies, minute))
+
+
+def _of_minute(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for export_id, tally in sorted(tallies.items()):
+        counts = [max(getattr(tally, name), 0) for name in MINUTE_COUNTS]
+        if any(counts):
+            rows.append((export_id, minute, *counts))
+    return rows
+
+
+def _latencies(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
+    return [
+        (export_id, minute, bucket, count)
+        for export_id, tally in sorted(tallies.items())
+        for bucket, count in sorted(tally.confirmed_after.items())
+    ]

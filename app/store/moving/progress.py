@@ -1,0 +1,100 @@
+"""How far a copy into a database has come, kept in that database, where the copy itself goes. While the table is
+there the copy is not finished, and nobody else may use the database.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table, Text, inspect, select, update
+
+from app.domain.errors import BadSettings
+
+# Not among the tables of the service: it comes and goes with a copy, and no step of the migrations knows it.
+copying = Table(
+    "copying",
+    MetaData(),
+    Column("table_name", String(64), primary_key=True),
+    # How many rows are copied, and the key of the last of them as JSON; null before the first.
+    Column("rows", BigInteger, nullable=False),
+    Column("last_key", Text),
+    # Tells which source it is, and where it was.
+    Column("fingerprint", String(64), nullable=False),
+    Column("source", Text, nullable=False),
+)
+
+Key = Sequence[object]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one table is.
+
+    Args:
+        rows: that are copied.
+        last_key: of the last of them; None before the first.
+    """
+
+    rows: int = 0
+    last_key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A copy that was begun.
+
+    Args:
+        fingerprint, source: of what is copied, and its path.
+        tables: by name.
+    """
+
+    fingerprint: str
+    source: str
+    tables: dict[str, Progress]
+
+
+def require_no_copy(connection: Connection) -> None:
+    """Nobody works with half an installation.
+
+    Raises:
+        BadSettings: a copy into the database is not finished.
+    """
+    if is_unfinished(connection):
+        raise BadSettings(
+            "The database that DATABASE_URL names is not whole: a copy into it is not finished, so run the same copy "
+            "command again."
+        )
+
+
+def is_unfinished(connection: Connection) -> bool:
+    """Whether a copy into the database is not finished."""
+    return inspect(connection).has_table(copying.name)
+
+
+def begin(connection: Connection, tables: Sequence[Table], *, fingerprint: str, source: str) -> None:
+    """Nothing is copied yet."""
+    copying.create(connection)
+    about = {"rows": 0, "fingerprint": fingerprint, "source": source}
+    connection.execute(copying.insert(), [{"table_name": table.name, **about} for table in tables])
+
+
+def unfinished(connection: Connection) -> Unfinished | None:
+    """The copy that is not finished; None if there is none."""
+    if not is_unfinished(connection):
+        return None
+    rows = connection.execute(select(copying)).all()
+    tables = {
+        row.table_name: Progress(row.rows, None if row.last_key is None else json.loads(row.last_key)) for row in rows
+    }
+    return Unfinished(rows[0].fingerprint, rows[0].source, tables)
+
+
+def advance(connection: Connection, table: Table, progress: Progress) -> None:
+    """In the transaction of the rows that are copied."""
+    statement = update(copying).where(copying.c.table_name == table.name)
+    connection.execute(statement.values(rows=progress.rows, last_key=json.dumps(progress.last_key)))
+
+
+def finish(connection: Connection) -> None:
+    """The database is whole."""
+    copying.drop(connection)

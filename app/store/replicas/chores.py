@@ -1,0 +1,34 @@
+"""Chores that one replica does for all."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select, update
+
+from app.store.database.dialect import lock_row
+from app.store.database.engine import Database
+from app.store.database.statements import insert_or_nothing
+from app.store.schema import chores
+
+
+class Chores:
+    """Whose turn it is."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def take_turn(self, name: str, every: timedelta) -> bool:
+        """True if a chore is due; then it is ours, and due again after `every`, for whichever replica asks first."""
+        return await self._database.write(lambda c: _take_turn(c, name, self._clock(), every))
+
+
+def _take_turn(connection: Connection, name: str, now: datetime, every: timedelta) -> bool:
+    connection.execute(insert_or_nothing(connection, chores), [{"name": name, "next_at": now}])
+    next_at = connection.scalar(lock_row(select(chores.c.next_at).where(chores.c.name == name)))
+    # Much further ahead than a turn can be it is the mark of a clock that was wrong; a little further, of somebody who
+    # took it while we waited for the row, or whose clock is not quite ours.
+    if next_at is not None and now < next_at <= now + 2 * every:
+        return False
+    connection.execute(update(chores).where(chores.c.name == name).values(next_at=now + every))
+    return True

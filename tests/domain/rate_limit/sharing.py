@@ -1,0 +1,197 @@
+"""Replicas that share the budget of one account, in a time of their own: calls and questions to the store under way,
+and a Sailthru that counts calls when they arrive.
+"""
+
+import heapq
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+
+from app.domain.rate_limit.limiter import RateLimiter
+from app.domain.rate_limit.share import ShareRequest, Taken, grant
+from tests.factories import NOON
+
+USER = ("POST", "user")
+# How often the simulation goes on: who waits for room asks again then.
+TICK = 0.05
+CONCURRENCY = 64
+MANY = 1_000_000
+
+
+@dataclass
+class Sailthru:
+    """Counts calls in minutes of its own clock.
+
+    Args:
+        ahead: of the clock of the store, by seconds.
+    """
+
+    limit: int
+    ahead: float
+    used: Counter[int] = field(default_factory=Counter)
+    ours: Counter[int] = field(default_factory=Counter)
+    backfills: Counter[int] = field(default_factory=Counter)
+    refused: int = 0
+
+    def count(self, at: float, *, is_ours: bool = True, backfill: bool = False) -> tuple[int, int]:
+        """What is left of the limit after this call, and when its minute ends."""
+        minute = int(NOON.timestamp() + at + self.ahead) // 60
+        self.used[minute] += 1
+        self.ours[minute] += is_ours
+        self.backfills[minute] += backfill
+        self.refused += self.used[minute] > self.limit
+        return max(0, self.limit - self.used[minute]), (minute + 1) * 60
+
+
+@dataclass
+class Replica:
+    """One of those who share the budget, and the queue."""
+
+    budget: RateLimiter
+    in_flight: int = 0
+    is_asking: bool = False
+    is_dead: bool = False
+    has_backlog: bool = False
+    has_backfills: bool = False
+    wakes_at: float = 0.0
+
+
+class Sharing:
+    """The whole.
+
+    Attributes:
+        live: who is due, by when each became due; and how many that only a backfill made due.
+        waited: how long those had waited who were called for.
+    """
+
+    def __init__(
+        self, replicas: int, *, limit: int = 600, share: float = 0.8, ahead: float = 0.0, starts: float = 0.0, seed: int
+    ) -> None:
+        self.dice = random.Random(seed)
+        self.share = share
+        self.sailthru = Sailthru(limit, ahead)
+        self.taken = Taken()
+        self.now = starts
+        self.live: deque[float] = deque()
+        self.backfills = 0
+        self.waited: list[float] = []
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = count()
+        self.replicas = [self.join() for _ in range(replicas)]
+
+    def join(self) -> Replica:
+        """A replica that starts now."""
+        return Replica(RateLimiter(self.share, is_shared=True))
+
+    def most(self) -> int:
+        """Calls of ours in the fullest minute."""
+        return max(self.sailthru.ours.values(), default=0)
+
+    def whole_minutes(self, *, since: float) -> list[int]:
+        """Calls of ours in each minute that began after that moment and is over."""
+        first = int(NOON.timestamp() + since + self.sailthru.ahead) // 60 + 1
+        last = int(NOON.timestamp() + self.now + self.sailthru.ahead) // 60
+        return [self.sailthru.ours[minute] for minute in range(first, last)]
+
+    def run(self, seconds: float, each: Callable[[float], None] = lambda _: None) -> None:
+        """Let time pass; `each` is told the time at each tick."""
+        end = self.now + seconds
+        while self.now < end:
+            while self._events and self._events[0][0] <= self.now:
+                heapq.heappop(self._events)[2]()
+            each(self.now)
+            for replica in self.dice.sample(self.replicas, len(self.replicas)):
+                if not replica.is_dead:
+                    self._go_round(replica)
+            self.now += TICK
+
+    def due(self, number: int = 1) -> None:
+        """So many live members become due, and some replica is woken for them."""
+        self.live += [self.now] * number
+        self.dice.choice(self.replicas).wakes_at = self.now
+
+    def _at(self, seconds: float) -> datetime:
+        return NOON + timedelta(seconds=seconds)
+
+    def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now + seconds, next(self._number), what))
+
+    def _go_round(self, replica: Replica) -> None:
+        """As the loop of an account does: ask for room, then claim and call."""
+        if replica.is_asking or self.now < replica.wakes_at:
+            return
+        has_backlog = replica.has_backlog or replica.has_backfills
+        wish = replica.budget.wish(
+            *USER,
+            self._at(self.now),
+            max(1, CONCURRENCY - replica.in_flight) if has_backlog else 1,
+            backfill=has_backlog and not replica.has_backlog,
+        )
+        if wish is None:
+            self._claim(replica)
+            return
+        replica.is_asking = True
+        self._later(self.dice.uniform(0.001, 0.05), lambda: self._take(replica, wish))
+
+    def _take(self, replica: Replica, wish: ShareRequest) -> None:
+        self.taken, given = grant(self.taken, wish)
+
+        def answer() -> None:
+            replica.is_asking = False
+            replica.budget.granted(*USER, self._at(self.now), wish, given)
+            if not replica.is_dead:
+                self._claim(replica)
+
+        self._later(self.dice.uniform(0.001, 0.05), answer)
+
+    def _claim(self, replica: Replica) -> None:
+        now = self._at(self.now)
+        free = max(0, CONCURRENCY - replica.in_flight)
+        room = min(free, replica.budget.room(*USER, now))
+        replica.wakes_at = self.now + 5
+        if room <= 0:
+            opens_at = (replica.budget.opens_at(*USER, now) - NOON).total_seconds()
+            replica.wakes_at = min(max(opens_at, self.now), self.now + (2 if replica.in_flight else 5))
+            return
+        backfill_room = min(free, replica.budget.room(*USER, now, backfill=True))
+        live = min(room, len(self.live))
+        backfills = min(room - live, backfill_room, self.backfills)
+        for number in range(live + backfills):
+            self._call(replica, backfill=number >= live)
+        replica.has_backlog = live + backfills >= room and not backfills
+        replica.has_backfills = live + backfills >= backfill_room
+        if self.live or self.backfills:
+            replica.wakes_at = self.now + TICK
+
+    def _call(self, replica: Replica, *, backfill: bool) -> None:
+        if not replica.budget.take(*USER, self._at(self.now), backfill=backfill):
+            return
+        if backfill:
+            self.backfills -= 1
+        else:
+            self.waited.append(self.now - self.live.popleft())
+        replica.in_flight += 1
+        self._later(self.dice.uniform(0.01, 0.2), lambda: self._arrive(replica, backfill=backfill))
+
+    def _arrive(self, replica: Replica, *, backfill: bool) -> None:
+        left, ends = self.sailthru.count(self.now, backfill=backfill)
+        is_told = self.dice.random() > 0.02
+
+        def answer() -> None:
+            replica.in_flight -= 1
+            if is_told:
+                replica.budget.learn(
+                    *USER,
+                    limit=self.sailthru.limit,
+                    remaining=left,
+                    resets_at=datetime.fromtimestamp(ends, NOON.tzinfo),
+                    now=self._at(self.now),
+                )
+            replica.budget.ended(*USER, self._at(self.now))
+            if self.live or self.backfills:
+                replica.wakes_at = self.now
+
+        self._later(self.dice.uniform(0.01, 0.2), answer)

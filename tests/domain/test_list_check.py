@@ -1,0 +1,81 @@
+"""The list watch: what is taken for an accident, and what stops an export."""
+
+import pytest
+
+from app.domain.list_check import Judgement, Kept, ListChange, ListSeen, judge, reason
+
+
+def kept(*, confirmed: int = 1000, in_doubt: int = 0, others: int | None = 0, others_in_doubt: int = 0) -> Kept:
+    return Kept("our-id", confirmed, in_doubt, others, others_in_doubt)
+
+
+@pytest.mark.parametrize(
+    ("held", "seen", "found"),
+    [
+        pytest.param(kept(), ListSeen("our-id", 1000), Judgement(None, 0), id="as it was"),
+        pytest.param(kept(), ListSeen("our-id", 1010), Judgement(None, 10, 10), id="ten more are followed"),
+        pytest.param(kept(), ListSeen("our-id", 1011), Judgement(ListChange.COUNT, 0, 11), id="eleven more are not"),
+        pytest.param(kept(), ListSeen("our-id", 900), Judgement(ListChange.COUNT, 0, -100), id="a tenth is gone"),
+        pytest.param(kept(), ListSeen("our-id", 0), Judgement(ListChange.COUNT, 0, -1000), id="emptied"),
+        pytest.param(
+            kept(confirmed=100_000), ListSeen("our-id", 100_900), Judgement(None, 900, 900), id="within 1 % of many"
+        ),
+        pytest.param(
+            kept(confirmed=100_000),
+            ListSeen("our-id", 101_100),
+            Judgement(ListChange.COUNT, 0, 1100),
+            id="over 1 % of many",
+        ),
+        pytest.param(kept(others=500), ListSeen("our-id", 1500), Judgement(None, 500), id="others may be on it"),
+        pytest.param(kept(others=None), ListSeen("our-id", 1500), Judgement(None, 500), id="the first look"),
+        pytest.param(kept(in_doubt=200), ListSeen("our-id", 800), Judgement(None, 0, -200), id="those in doubt"),
+        pytest.param(
+            kept(others=None, in_doubt=30),
+            ListSeen("our-id", 1013),
+            Judgement(None, 13, others_in_doubt=30),
+            id="a first look that is not sure",
+        ),
+        pytest.param(
+            kept(others=13, others_in_doubt=30),
+            ListSeen("our-id", 1000),
+            Judgement(None, 0, -13),
+            id="and is sure later",
+        ),
+        pytest.param(
+            kept(others=13, others_in_doubt=30),
+            ListSeen("our-id", 1054),
+            Judgement(ListChange.COUNT, 13, 41, 30),
+            id="more than was in doubt",
+        ),
+        pytest.param(
+            kept(others=13, others_in_doubt=5, in_doubt=10),
+            ListSeen("our-id", 1000),
+            Judgement(None, 9, -13, 1),
+            id="two looks that are not sure",
+        ),
+        pytest.param(
+            kept(others=13, others_in_doubt=1, in_doubt=2),
+            ListSeen("our-id", 1000),
+            Judgement(None, 0, -13, 2),
+            id="followed, and not sure",
+        ),
+        pytest.param(kept(), ListSeen("other", 1000), Judgement(ListChange.REPLACED, 0), id="another list of the name"),
+        pytest.param(kept(), ListSeen(None, 1000), Judgement(None, 0), id="no id was told"),
+        pytest.param(Kept(None, 5, 0, 0), ListSeen("any", 5), Judgement(None, 0), id="our id is not known"),
+        pytest.param(kept(others=7), ListSeen("our-id", None), Judgement(None, 7), id="no count was told"),
+        pytest.param(kept(others=7), None, Judgement(ListChange.GONE, 7), id="gone"),
+    ],
+)
+def test_what_a_look_finds(held: Kept, seen: ListSeen | None, found: Judgement) -> None:
+    assert judge(held, seen) == found
+
+
+@pytest.mark.parametrize("change", ListChange)
+def test_each_change_is_told_with_the_way_out(change: ListChange) -> None:
+    """What happened, to which list, and the call that goes on."""
+    said = reason(change, "Lytics Spring Buyers", 7, jump=-1200)
+
+    assert "'Lytics Spring Buyers'" in said
+    assert "Changes are kept meanwhile." in said
+    assert said.endswith('PATCH /exports/7 {"state": "running"}.')
+    assert ("-1,200 people" in said) == (change is ListChange.COUNT)

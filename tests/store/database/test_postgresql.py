@@ -1,0 +1,623 @@
+"""PostgreSQL: transactions side by side, which wait for each other's rows, are left halfway, or lose their server."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+from functools import partial
+
+import pytest
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.pool import QueuePool
+
+from app.domain.change import MembershipChange
+from app.domain.counts import Tally
+from app.domain.errors import StoreUnavailable
+from app.store.database import clock as clock_module
+from app.store.database import postgresql as pool
+from app.store.database.clock import wall_clock
+from app.store.database.dialect import lock_table
+from app.store.database.engine import Database
+from app.store.database.postgresql import CONNECTIONS
+from app.store.database.timeouts import WAIT_SECONDS
+from app.store.exports.exports import Exports
+from app.store.members import claims as queue
+from app.store.members.changes import Webhook, keep_current
+from app.store.members.members import Members
+from app.store.members.rows import save_tallies
+from app.store.schema import exports as exports_table
+from app.store.schema import minute_counts, minute_latencies, totals, unexported
+from tests import postgresql
+from tests.factories import ACCOUNT, ADA, GRACE, HOUR, MINUTE, NOON, Clock, enter, exit_, room, settlement
+from tests.places import opened
+from tests.store.conftest import Running
+from tests.store.counting import assert_all_adds_up
+from tests.store.watching import engines, meanwhile
+from tests.store.writing import add, adding, count
+
+PATIENCE_SECONDS = 60
+BRIEFLY_SECONDS = 0.1
+
+
+@pytest.fixture
+def kind() -> str:
+    return "postgresql"
+
+
+@pytest.fixture
+async def replica(database_url: str) -> AsyncIterator[Database]:
+    """Another process that uses the same database."""
+    async with opened(database_url) as database:
+        yield database
+
+
+@pytest.fixture
+def own_server() -> Iterator[postgresql.Server]:
+    """A server that may be killed."""
+    with postgresql.server() as server:
+        yield server
+
+
+def setting(connection: Connection, *, name: str) -> object:
+    return connection.exec_driver_sql(f"SHOW {name}").scalar()
+
+
+class Held:
+    """Work that begins, and ends when it is let go."""
+
+    def __init__(self) -> None:
+        self._begun, self._let_go = asyncio.Event(), asyncio.Event()
+
+    def __call__(self, _: Connection) -> None:
+        self._begun.set()
+        meanwhile(asyncio.get_running_loop(), asyncio.wait_for(self._let_go.wait(), PATIENCE_SECONDS))
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
+    async def begun(self) -> None:
+        """Until it has begun."""
+        await asyncio.wait_for(self._begun.wait(), PATIENCE_SECONDS)
+
+
+async def somebody_waits_for_a_lock(url: str) -> None:
+    """Until somebody does, in the whole database."""
+    waiting = text(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    async with opened(url) as database, asyncio.timeout(PATIENCE_SECONDS):
+        while not await database.read(lambda connection: connection.scalar(waiting)):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+
+
+class TestConnections:
+    @pytest.mark.parametrize(("default", "used"), [("off", "on"), ("on", "on"), ("local", "local")])
+    async def test_every_commit_is_synced_whatever_the_databases_default_is(
+        self, database_url: str, default: str, used: str
+    ) -> None:
+        """On the server's own disk at least: where somebody wants less than that of its replicas, they may."""
+        name = database_url.rpartition("/")[2]
+        await postgresql.execute(database_url, f"ALTER DATABASE {name} SET synchronous_commit = {default}")
+        async with opened(database_url) as database:
+            show = partial(setting, name="synchronous_commit")
+            asked = [run(show) for run in (database.write, database.read, database.change) for _ in range(3)]
+            found = await asyncio.gather(*asked)
+
+        assert set(found) == {used}
+
+    async def test_every_connection_waits_for_a_lock_and_keeps_none_for_ever(self, database: Database) -> None:
+        """Ten seconds; Lytics waits for an answer for longer."""
+
+        def look(connection: Connection) -> list[object]:
+            names = ("lock_timeout", "idle_in_transaction_session_timeout", "application_name")
+            return [setting(connection, name=name) for name in names]
+
+        assert await database.write(look) == await database.read(look) == ["10s", "30s", "lytics-sailthru"]
+
+    async def test_more_transactions_than_connections_wait_for_their_turn(self, database: Database) -> None:
+        """For so long; whoever waits for longer hears that the store is unavailable, and nothing of theirs was
+        begun.
+        """
+        (engine,) = engines(database)
+        pool = engine.pool
+        assert isinstance(pool, QueuePool)
+        assert pool.timeout() == WAIT_SECONDS
+        held = [Held() for _ in range(CONNECTIONS)]
+        first = [asyncio.create_task(database.write(one)) for one in held]
+        for one in held:
+            await one.begun()
+        # Once all are connected, which may take as long as it takes.
+        pool._timeout = BRIEFLY_SECONDS
+        with pytest.raises(StoreUnavailable, match="no free connection"):
+            await database.write(partial(add, name="late"))
+        pool._timeout = PATIENCE_SECONDS
+        for one in held:
+            one.let_go()
+        await asyncio.gather(*first)
+        await asyncio.gather(*(database.write(partial(add, name=f"{n}")) for n in range(3 * CONNECTIONS)))
+
+        assert await database.read(count) == 3 * CONNECTIONS
+
+    @pytest.mark.parametrize("wrong", ["port", "database", "user"])
+    async def test_a_server_that_lets_nobody_in_is_unavailable(self, database_url: str, wrong: str) -> None:
+        """Nobody listens, it has no such database, or no such user; the sentence quotes nothing of the URL."""
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            port = taken.getsockname()[1]
+        before, _, address = database_url.partition("//")[2].partition("@")
+        host, _, name = address.partition("/")
+        url = {
+            "port": f"postgresql://{before}@127.0.0.1:{port}/{name}",
+            "database": f"postgresql://{before}@{host}/nowhere",
+            "user": f"postgresql://nobody:sesame@{host}/{name}",
+        }[wrong]
+        async with opened(url) as database:
+            for use in (database.write, database.read, database.change):
+                with pytest.raises(StoreUnavailable, match="could not be used") as refused:
+                    await use(count)
+
+                assert "sesame" not in str(refused.value)
+            with pytest.raises(StoreUnavailable):
+                await database.ping()
+
+    async def test_the_clock_is_the_servers(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As soon as it was asked for anything; a machine whose clock is hours off measures leases like all others."""
+        monkeypatch.setattr(clock_module, "wall_clock", lambda: wall_clock() + 5 * HOUR)
+        before = database.clock()
+        await database.ping()
+        confirmed = await database.read(lambda connection: connection.scalar(text("select clock_timestamp()")))
+        after = database.clock()
+
+        assert before - confirmed > 4 * HOUR
+        assert abs(after - confirmed) < MINUTE
+
+
+class TestSideBySide:
+    async def test_transactions_do_not_wait_for_each_other(self, database: Database) -> None:
+        """As many as there are connections, and the event loop goes on."""
+        held = [Held() for _ in range(CONNECTIONS)]
+        ways = [database.write, database.read] * (CONNECTIONS // 2)
+        under_way = [asyncio.create_task(run(one)) for one, run in zip(held, ways, strict=True)]
+        for one in held:
+            await one.begun()
+        for one in held:
+            one.let_go()
+
+        assert await asyncio.gather(*under_way) == [None] * CONNECTIONS
+
+    async def test_what_waits_for_a_row_goes_on_once_that_is_free(self, database: Database, database_url: str) -> None:
+        """And finds what the other has committed."""
+        held = Held()
+
+        def write(connection: Connection) -> None:
+            add(connection, name="a")
+            held(connection)
+
+        def write_too(connection: Connection) -> int:
+            connection.execute(text("insert into unexported values ('a', 's', 1, 0) on conflict do nothing"))
+            return count(connection)
+
+        first = asyncio.create_task(database.write(write))
+        await held.begun()
+        second = asyncio.create_task(database.write(write_too))
+        await somebody_waits_for_a_lock(database_url)
+        held.let_go()
+        await first
+
+        assert await second == 1
+
+    async def test_who_counts_locks_the_totals_of_an_export_before_its_minute(
+        self, database: Database, database_url: str, replica: Database, running: Running
+    ) -> None:
+        """Although both are one question: else two who count for the same export could wait in a circle."""
+        export = await running("A")
+        counted = {export.id: Tally(accepted=1, delivered=1, confirmed_after=Counter({0: 1}))}
+        await database.write(lambda connection: save_tallies(connection, counted, NOON))
+        held = Held()
+
+        def hold_minute(connection: Connection) -> None:
+            connection.execute(select(minute_counts).with_for_update())
+            held(connection)
+
+        first = asyncio.create_task(database.write(hold_minute))
+        await held.begun()
+        second = asyncio.create_task(database.write(lambda connection: save_tallies(connection, counted, NOON)))
+        await somebody_waits_for_a_lock(database_url)
+        free = select(totals).with_for_update(skip_locked=True)
+        found = await replica.write(lambda connection: connection.execute(free).all())
+        held.let_go()
+        await asyncio.gather(first, second)
+
+        assert found == []
+        assert [tuple(row) for row in await database.rows(select(totals.c.accepted, totals.c.delivered))] == [(2, 2)]
+        assert await database.rows(select(minute_counts.c.accepted)) == [(2,)]
+        assert await database.rows(select(minute_latencies.c.confirmed)) == [(2,)]
+
+    async def test_what_waits_for_too_long_is_unavailable(self, database_url: str) -> None:
+        """Nothing of it is kept, and it works again once the other is done."""
+        async with opened(database_url) as database:
+            held = Held()
+
+            def write(connection: Connection) -> None:
+                add(connection, name="a")
+                held(connection)
+
+            def write_too(connection: Connection) -> None:
+                # As always, but for the number.
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
+                add(connection, name="b")
+                add(connection, name="a")
+
+            first = asyncio.create_task(database.write(write))
+            await held.begun()
+            with pytest.raises(StoreUnavailable, match="could not be used"):
+                await database.write(write_too)
+            held.let_go()
+            await first
+            await database.write(partial(add, name="c"))
+
+            assert await database.rows(select(unexported.c.audience_id).order_by(unexported.c.audience_id)) == [
+                ("a",),
+                ("c",),
+            ]
+
+    async def test_two_that_wait_for_each_other_do_not_do_so_for_ever(
+        self, database: Database, replica: Database
+    ) -> None:
+        """The server ends one of them, which hears that the store is unavailable; the other goes on."""
+        both = asyncio.Barrier(2)
+
+        def write(connection: Connection, names: str) -> None:
+            add(connection, name=names[0])
+            meanwhile(asyncio.get_running_loop(), asyncio.wait_for(both.wait(), PATIENCE_SECONDS))
+            add(connection, name=names[1])
+
+        results = await asyncio.gather(
+            database.write(partial(write, names="ab")),
+            replica.write(partial(write, names="ba")),
+            return_exceptions=True,
+        )
+
+        assert sorted(type(one).__name__ for one in results) == ["NoneType", "StoreUnavailable"]
+        assert await database.read(count) == 2
+
+    async def test_a_table_is_shared_or_held_by_one(
+        self, database: Database, replica: Database, database_url: str
+    ) -> None:
+        """Those who share it go on side by side; who has it for itself waits for them, and they for it."""
+        order: list[str] = []
+
+        def work(connection: Connection, what: str, until: Callable[[Connection], None], *, is_exclusive: bool) -> None:
+            lock_table(connection, exports_table, is_exclusive=is_exclusive)
+            order.append(what)
+            until(connection)
+
+        shared = [Held(), Held()]
+        under_way = [
+            asyncio.create_task(one.write(partial(work, what="shared", until=held, is_exclusive=False)))
+            for one, held in zip((database, replica), shared, strict=True)
+        ]
+        for held in shared:
+            await held.begun()
+        alone = Held()
+        exclusive = asyncio.create_task(database.write(partial(work, what="alone", until=alone, is_exclusive=True)))
+        await somebody_waits_for_a_lock(database_url)
+        # Who asks for another table, or for none, is held up by nobody.
+        await replica.write(lambda connection: lock_table(connection, minute_counts, is_exclusive=True))
+        for held in shared:
+            held.let_go()
+        await alone.begun()
+        last = asyncio.create_task(
+            replica.write(partial(work, what="shared again", until=lambda _: None, is_exclusive=False))
+        )
+        await somebody_waits_for_a_lock(database_url)
+        alone.let_go()
+        await asyncio.gather(*under_way, exclusive, last)
+
+        assert order == ["shared", "shared", "alone", "shared again"]
+
+
+class TestHalfway:
+    @pytest.mark.parametrize("mistake", ["ours", "refused"])
+    async def test_what_a_failed_transaction_wrote_is_undone(self, database: Database, mistake: str) -> None:
+        """Whether we raised or the database did; the caller hears what it was, and its connection is free again."""
+
+        def fail(connection: Connection) -> None:
+            add(connection, name="a")
+            if mistake == "ours":
+                raise ValueError("ours")
+            add(connection, name="a")
+
+        for _ in range(CONNECTIONS + 1):
+            with pytest.raises((ValueError, IntegrityError), match=r"ours|unique"):
+                await database.write(fail)
+
+        assert await database.write(count) == await database.read(count) == 0
+
+    @pytest.mark.parametrize("written", [0, 1, 2])
+    async def test_a_transaction_outlives_its_caller(self, database: Database, replica: Database, written: int) -> None:
+        """Wherever it stands when the caller goes away, it is there as a whole."""
+        held = Held()
+        caller = asyncio.create_task(database.write(adding(held, after=written)))
+        await held.begun()
+        caller.cancel()
+        await asyncio.wait({caller})
+        before = await replica.read(count)
+        held.let_go()
+        await database.close()
+
+        assert caller.cancelled()
+        assert (before, await replica.read(count)) == (0, 3)
+
+    async def test_closing_waits_for_what_is_under_way(self, database: Database, replica: Database) -> None:
+        """Whoever was let in is told how it ended, also who has lost its caller; nobody else is let in."""
+        held = [Held(), Held()]
+
+        def write(connection: Connection, number: int) -> None:
+            held[number](connection)
+            add(connection, name=f"{number}")
+
+        with_caller, without = (asyncio.create_task(database.write(partial(write, number=n))) for n in range(2))
+        for one in held:
+            await one.begun()
+        without.cancel()
+        closing_it = asyncio.create_task(database.close())
+        await asyncio.wait({without})
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await database.write(partial(add, name="late"))
+        is_waiting = not closing_it.done()
+        for one in held:
+            one.let_go()
+        await closing_it
+
+        assert is_waiting
+        assert with_caller.done()
+        assert await replica.read(count) == 2
+
+
+class TestReaders:
+    async def test_a_reader_sees_one_state_throughout(self, database: Database) -> None:
+        """What is committed meanwhile is seen by the next one."""
+
+        def look_twice(connection: Connection) -> tuple[int, int]:
+            before = count(connection)
+            meanwhile(asyncio.get_running_loop(), database.write(partial(add, name="a")))
+            return before, count(connection)
+
+        before, after = await database.read(look_twice)
+
+        assert (before, after, await database.read(count)) == (0, 0, 1)
+
+    async def test_readers_go_on_while_somebody_writes(self, database: Database) -> None:
+        """A long transaction holds up no page and no timeline."""
+
+        def write(connection: Connection) -> int:
+            add(connection, name="a")
+            return meanwhile(asyncio.get_running_loop(), database.read(count))
+
+        assert await database.write(write) == 0
+
+    @pytest.mark.parametrize(
+        "statement",
+        ["delete from unexported", "create table more (id integer)", "select * from unexported for update"],
+    )
+    async def test_a_reader_can_not_write(self, database: Database, statement: str) -> None:
+        """Nor lock; and the next transaction of its connection can."""
+        with pytest.raises(StoreUnavailable):
+            await database.read(lambda connection: connection.execute(text(statement)))
+        await asyncio.gather(*(database.write(partial(add, name=f"{n}")) for n in range(CONNECTIONS)))
+
+        assert await database.read(count) == CONNECTIONS
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("statement", "error"),
+        [
+            ("insert into unexported values (null, 's', 1, 0)", IntegrityError),
+            ("insert into totals (export_id) values (7)", IntegrityError),
+            ("update exports set state = 'asleep'", IntegrityError),
+            ("select * from nowhere", ProgrammingError),
+            ("select wrong from exports", ProgrammingError),
+            ("selct", ProgrammingError),
+            ("select 1 / 0", DBAPIError),
+            ("select 9223372036854775807 + 1", DBAPIError),
+            ("select (select id from generate_series(1, 2) as id)", DBAPIError),
+        ],
+    )
+    async def test_is_not_taken_for_a_store_that_is_away(
+        self, database: Database, exports: Exports, statement: str, error: type[Exception]
+    ) -> None:
+        """That may pass, this is a mistake of ours; and the store is as well as before."""
+        await exports.start("A", audience_slug="", account=ACCOUNT)
+        with pytest.raises(error):
+            await database.write(lambda connection: connection.execute(text(statement)))
+        await database.ping()
+
+    @pytest.mark.parametrize("value", ["a\0b", "\ud800", "x" * 300])
+    async def test_a_text_that_it_can_not_keep(self, database: Database, value: str) -> None:
+        """A zero byte, half a character, more than the column holds."""
+        with pytest.raises((DBAPIError, UnicodeError)):
+            await database.write(partial(add, name=value))
+        await database.ping()
+
+    @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "1"])
+    async def test_a_number_that_it_can_not_keep(self, database: Database, value: object) -> None:
+        row = {"audience_id": "a", "audience_slug": "", "events": value, "last_event_at": wall_clock()}
+        with pytest.raises(DBAPIError):
+            await database.write(lambda connection: connection.execute(unexported.insert(), row))
+        await database.ping()
+
+
+class TestALostServer:
+    async def test_a_connection_that_was_cut_while_it_rested_costs_nobody_anything(
+        self, database: Database, replica: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After a second of rest: all of them are looked for anew."""
+        await asyncio.gather(*(database.read(lambda c: c.exec_driver_sql("select pg_sleep(0.05)")) for _ in range(5)))
+        await cut_off(replica)
+        monkeypatch.setattr(clock_module, "ASK_EVERY_SECONDS", 0)
+        await database.write(partial(add, name="a"))
+
+        assert await asyncio.gather(*(database.read(count) for _ in range(5))) == [1] * 5
+
+    async def test_a_connection_that_is_cut_in_a_transaction(self, database: Database, replica: Database) -> None:
+        """Nothing of it is kept, and the next one finds another."""
+
+        def write(connection: Connection) -> None:
+            add(connection, name="a")
+            meanwhile(asyncio.get_running_loop(), cut_off(replica))
+            add(connection, name="b")
+
+        with pytest.raises(StoreUnavailable, match="could not be used"):
+            await database.write(write)
+        await database.write(partial(add, name="c"))
+
+        assert await database.read(count) == 1
+
+    async def test_a_statement_that_gets_no_answer(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Is given up; work on the tables themselves takes as long as it needs."""
+        monkeypatch.setattr(pool, "LONGEST_STATEMENT_SECONDS", 1)
+
+        def write(connection: Connection) -> None:
+            add(connection, name="a")
+            connection.execute(text("select pg_sleep(2)"))
+
+        async with opened(database_url) as database:
+            with pytest.raises(StoreUnavailable, match="could not be used"):
+                await database.write(write)
+            before = await database.read(count)
+            await database.change(write)
+
+            assert before == 0
+            assert await database.read(count) == 1
+
+    async def test_a_server_that_is_killed_and_comes_back(self, own_server: postgresql.Server) -> None:
+        """What was committed is there, and nobody has to be told that it is back."""
+        async with opened(own_server.url) as database:
+            await database.write(unexported.create)
+            await database.write(partial(add, name="a"))
+            own_server.kill()
+            uses = (database.write(partial(add, name="b")), database.read(count), database.ping())
+            refused = await asyncio.gather(*uses, return_exceptions=True)
+            await asyncio.to_thread(own_server.start)
+            await database.write(partial(add, name="c"))
+
+            assert [type(one) for one in refused] == [StoreUnavailable] * 3
+            assert await database.read(count) == 2
+
+
+async def cut_off(replica: Database) -> None:
+    """End all connections to the database but that of whoever asks for it."""
+    others = text(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    await replica.write(lambda connection: connection.execute(others).all())
+
+
+async def test_what_a_call_changes_often_finds_room_on_its_page(
+    database: Database, members: Members, running: Running, clock: Clock
+) -> None:
+    """So that no index has to be told that a list is in doubt during a call."""
+    await running("A")
+    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(400)])
+    in_place = text("select n_tup_hot_upd from pg_stat_xact_user_tables where relname = 'memberships'")
+
+    def take(connection: Connection) -> tuple[int, int]:
+        claims = queue.take(connection, ACCOUNT, room=room(400), now=clock(), lease=1, until=clock() + MINUTE)
+        return len(claims), connection.scalar(in_place) or 0
+
+    claimed, without_index = await database.write(take)
+
+    assert claimed == 400
+    assert without_index > claimed / 4
+
+
+class TestReplicas:
+    async def test_what_all_keep_at_once_adds_up(
+        self, database: Database, replica: Database, exports: Exports, running: Running, clock: Clock
+    ) -> None:
+        """The same people in any order, over and over: nobody waits for each other in a circle, and each change
+        counts.
+        """
+        await running("A")
+        await running("B")
+        stores = [Members(one, clock) for one in (database, replica)]
+        people = [f"p{n}@example.com" for n in range(40)]
+
+        def some(number: int) -> list[MembershipChange]:
+            kinds = (enter, exit_)
+            return [
+                kinds[(number + n) % 2](one, at=number, lytics_id=f"u-{n}", export_id=1 + (number + n) % 2)
+                for n, one in enumerate(people[number % 7 :: 1 + number % 3])
+            ][:: -1 if number % 2 else 1]
+
+        # Side by side, not all in one group's commit.
+        async def keep(store: Members, first: int) -> None:
+            for number in range(first, 60, 2):
+                await store.keep(some(number))
+
+        await asyncio.gather(*(keep(store, first) for first, store in enumerate(stores)), keep(stores[0], 1))
+        await assert_all_adds_up(database, exports)
+
+    @pytest.mark.parametrize("address", [ADA, GRACE])
+    @pytest.mark.parametrize(("second", "verdict", "on_list"), [(1, "stale", ADA), (3, "accepted", GRACE)])
+    async def test_two_that_meet_somebody_new_at_one_moment(
+        self,
+        *,
+        database: Database,
+        replica: Database,
+        exports: Exports,
+        running: Running,
+        clock: Clock,
+        database_url: str,
+        address: str,
+        second: int,
+        verdict: str,
+        on_list: str,
+    ) -> None:
+        """Neither can see what the other one makes; whoever is second looks again, and the newest wins."""
+        await running("A")
+        held = Held()
+
+        def keep_and_hold(connection: Connection) -> None:
+            keep_current(connection, [Webhook([enter(ADA, at=2)])], clock(), None)
+            held(connection)
+
+        first = asyncio.create_task(replica.write(keep_and_hold))
+        await held.begun()
+        members = Members(database, clock)
+        late = asyncio.create_task(members.keep([enter(address, at=second)]))
+        await somebody_waits_for_a_lock(database_url)
+        held.let_go()
+        await first
+        kept = await late
+        await assert_all_adds_up(database, exports)
+        reports = [*await members.of_address(ADA), *await members.of_address(GRACE)]
+
+        assert kept.verdicts == (verdict,)
+        assert [r.membership.address for r in reports if r.membership.desired] == [on_list if address == GRACE else ADA]
+
+    async def test_a_member_is_claimed_by_one(
+        self, database: Database, replica: Database, exports: Exports, running: Running, clock: Clock
+    ) -> None:
+        """However many ask at the same moment; all are told once, and the counts add up."""
+        await running("A")
+        stores = [Members(one, clock) for one in (database, replica)]
+        await stores[0].keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(100)])
+        claimed: list[str] = []
+
+        async def work(store: Members) -> None:
+            while claims := await store.claim(ACCOUNT, room=room(7), lease_for=MINUTE):
+                claimed.extend(claim.address for claim in claims)
+                settled = await asyncio.gather(*(store.settle(settlement(claim)) for claim in claims))
+                assert all(one.is_ours for one in settled)
+
+        await asyncio.gather(*(work(store) for store in stores * 3))
+        await assert_all_adds_up(database, exports)
+        (report,) = await exports.reports(1)
+
+        assert sorted(claimed) == sorted(f"p{n}@example.com" for n in range(100))
+        assert report.counts["delivered"] == 100

@@ -1,0 +1,397 @@
+"""Statements that are given to the driver as they are do what they do by SQLAlchemy's own way."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import Connection, Table, bindparam, null, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+
+from app.domain.errors import StoreUnavailable
+from app.store.database.engine import Database
+from app.store.database.postgresql import Pool
+from app.store.database.prepared import Prepared, Statement, Together
+from app.store.database.statements import among, insert_or_nothing, upsert, upsert_adding
+from app.store.exports.exports import Exports
+from app.store.schema import journal, members, memberships, minute_counts, totals, unexported
+from tests.factories import ACCOUNT, MINUTE, NOON
+from tests.store.watching import watching
+
+MAKE = Prepared(lambda connection: insert_or_nothing(connection, members), "account", "address")
+OF_ADDRESSES = Prepared(
+    select(members.c.address, members.c.id).where(among(members.c.address, "addresses")).order_by(members.c.address),
+    "addresses",
+)
+
+
+async def test_values_are_converted_as_their_columns_ask_for(database: Database) -> None:
+    """A time and JSON, on the way in and out; nothing where there is nothing."""
+    names = ("at", "member_id", "export_id", "what", "detail")
+    write = Prepared(journal.insert(), *names)
+    read = Prepared(select(*(journal.c[name] for name in names)).where(journal.c.id >= bindparam("first")), "first")
+    lines = [
+        (NOON, 1, None, "called", {"lists": ["Lytics Spring Buyers"]}),
+        (NOON + MINUTE, 1, None, "answered", {}),
+    ]
+    await database.write(lambda connection: MAKE.run(connection, [(ACCOUNT, "ada@example.com")]))
+    await database.write(lambda connection: write.run(connection, lines))
+    found = await database.read(lambda connection: read.fetch(connection, 0))
+
+    assert [tuple(row) for row in found] == lines
+    assert found[0].what == "called"
+    assert [tuple(row) for row in await database.rows(select(*(journal.c[name] for name in names)))] == lines
+
+
+async def test_no_rows_are_no_statement(database: Database) -> None:
+    """Nor is one compiled."""
+    wrong = Prepared(members.insert(), "no such column")
+
+    await database.write(lambda connection: wrong.run(connection, []))
+
+
+async def test_names_may_stand_in_another_order_than_in_the_sql(database: Database) -> None:
+    """Each value lands in its own column; values that the statement has of its own are left alone."""
+    turned = Prepared(
+        update(members)
+        .where(members.c.address == bindparam("b_address"), members.c.account == "default")
+        .values(due_at=bindparam("b_due"), priority=bindparam("b_priority"), attempts=7),
+        "b_address",
+        "b_priority",
+        "b_due",
+    )
+    found = Prepared(
+        select(members.c.address).where(
+            members.c.priority == bindparam("b_priority"), members.c.due_at >= bindparam("b_due")
+        ),
+        "b_due",
+        "b_priority",
+    )
+    people = [(ACCOUNT, "ada@example.com"), (ACCOUNT, "grace@example.com"), ("other", "ada@example.com")]
+    await database.write(lambda connection: MAKE.run(connection, people))
+    due = [("ada@example.com", 1, NOON), ("grace@example.com", 0, NOON + MINUTE)]
+    await database.write(lambda connection: turned.run(connection, due))
+    columns = (members.c.account, members.c.address, members.c.priority, members.c.due_at, members.c.attempts)
+    rows = await database.rows(select(*columns).order_by(members.c.id))
+
+    assert [tuple(row) for row in rows] == [
+        (ACCOUNT, "ada@example.com", 1, NOON, 7),
+        (ACCOUNT, "grace@example.com", 0, NOON + MINUTE, 7),
+        ("other", "ada@example.com", 0, None, 0),
+    ]
+    assert await database.read(lambda connection: found.fetch(connection, NOON, 1)) == [("ada@example.com",)]
+
+
+async def test_names_of_no_parameter_are_refused(database: Database) -> None:
+    """Their values would be lost without a word."""
+    wrong = Prepared(update(members).values(due_at=bindparam("b_due")), "b_due", "b_id")
+
+    with pytest.raises(ValueError, match="b_id"):
+        await database.write(lambda connection: wrong.run(connection, [(NOON, 1)]))
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+async def test_what_the_driver_refuses_is_the_same_error_and_shows_no_value(
+    database: Database, *, is_ordered: bool
+) -> None:
+    """The store tells a mistake of ours from a database that is away by its class."""
+    plain = Prepared(members.insert(), "account", "address", is_ordered=is_ordered)
+    twice = [(ACCOUNT, "ada@example.com")] * 2
+    with pytest.raises(IntegrityError) as refused:
+        await database.write(lambda connection: plain.run(connection, twice))
+
+    assert "ada@example.com" not in str(refused.value)
+    assert await database.rows(select(members)) == []
+
+
+@pytest.mark.parametrize(("kind", "error"), [("sqlite", StoreUnavailable), ("postgresql", ProgrammingError)])
+async def test_a_table_that_is_missing(database: Database, kind: str, error: type[Exception]) -> None:
+    """SQLite has one class of error for it and for a disk that is full."""
+    nowhere = Prepared(minute_counts.insert(), *minute_counts.columns.keys())
+    await database.write(lambda connection: connection.exec_driver_sql("drop table minute_counts"))
+    with pytest.raises(error) as away:
+        await database.write(lambda connection: nowhere.run(connection, [(1, NOON, 1, 1, 1, 1, 1)]))
+
+    if kind == "sqlite":
+        assert "could not be used (OperationalError)" in str(away.value)
+
+
+async def test_a_list_of_any_length_is_one_parameter(database: Database) -> None:
+    """None, one, more than a statement takes parameters; a value that is listed twice is found once."""
+    addresses = [f"person{n:06d}@example.com" for n in range(40_000)]
+    await database.write(lambda connection: MAKE.run(connection, [(ACCOUNT, one) for one in addresses[::1000]]))
+
+    async def found(wanted: list[str]) -> list[str]:
+        return [row.address for row in await database.read(lambda connection: OF_ADDRESSES.fetch(connection, wanted))]
+
+    assert await found([]) == []
+    assert await found([addresses[1000], addresses[1000], addresses[1]]) == [addresses[1000]]
+    assert await found(addresses) == addresses[::1000]
+
+
+Rows = list[tuple[object, ...]]
+LONG = "x" * 256
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one statement does, run for many rows.
+
+    Args:
+        first: rows that are there before.
+        after: all rows of the table in the end, in the order of its key.
+    """
+
+    statement: Callable[[Connection], Statement]
+    table: Table
+    names: tuple[str, ...]
+    first: Rows
+    rows: Rows
+    after: Rows
+
+
+def all_of(table: Table) -> tuple[str, ...]:
+    return tuple(table.columns.keys())
+
+
+def membership(member_id: int, **other: object) -> tuple[object, ...]:
+    """A row of a membership."""
+    held: dict[str, object] = dict.fromkeys(all_of(memberships))
+    held |= {"member_id": member_id, "export_id": 1, "desired": True, "confirmed": "never", "vars": {}}
+    held |= {"revision": 1, "confirmed_revision": 0}
+    return tuple((held | other).values())
+
+
+HELD = membership(
+    1,
+    moved_at_ns=2**62,
+    moved_message_at_ns=-5,
+    lytics_id=LONG,
+    vars={"a": [1, None, 2.5, {"b": "ü\\ \"{,}'"}], "none": None},
+    confirmed_at=NOON,
+)
+LEFT = membership(
+    2, desired=False, confirmed="out", lytics_id='NULL, "{},\\', vars={"x": LONG}, accepted_at=NOON + MINUTE
+)
+CASES = {
+    "insert": Case(lambda _: memberships.insert(), memberships, all_of(memberships), [], [HELD, LEFT], [HELD, LEFT]),
+    "insert some columns": Case(
+        lambda _: members.insert(),
+        members,
+        ("account", "address", "due_at"),
+        [],
+        [("other", LONG, None), ("other", "", NOON)],
+        [
+            (1, ACCOUNT, "a@example.com", None, 0, 0, None),
+            (2, ACCOUNT, "b@example.com", None, 0, 0, None),
+            (3, "other", LONG, None, 0, 0, None),
+            (4, "other", "", NOON, 0, 0, None),
+        ],
+    ),
+    "insert or nothing": Case(
+        lambda connection: insert_or_nothing(connection, unexported),
+        unexported,
+        all_of(unexported),
+        [("A", "first", 1, NOON)],
+        [("A", "second", 2, NOON), ("B", "b", 3, NOON + MINUTE), ("B", "again", 4, NOON)],
+        [("A", "first", 1, NOON), ("B", "b", 3, NOON + MINUTE)],
+    ),
+    "upsert": Case(
+        lambda connection: upsert(connection, memberships),
+        memberships,
+        all_of(memberships),
+        [membership(1, vars={"old": 1}, dead_at=NOON, erasure="e")],
+        [HELD, LEFT],
+        [HELD, LEFT],
+    ),
+    "upsert to nothing": Case(
+        lambda connection: upsert(connection, memberships),
+        memberships,
+        all_of(memberships),
+        [HELD, LEFT],
+        [membership(2), membership(1)],
+        [membership(1), membership(2)],
+    ),
+    "upsert adding": Case(
+        lambda connection: upsert_adding(connection, minute_counts),
+        minute_counts,
+        all_of(minute_counts),
+        [(1, NOON, 1, 2, 3, 4, 5)],
+        [(1, NOON, 10, 20, 30, 40, 2**40), (1, NOON + MINUTE, 1, 0, 0, 0, 0)],
+        [(1, NOON, 11, 22, 33, 44, 5 + 2**40), (1, NOON + MINUTE, 1, 0, 0, 0, 0)],
+    ),
+    "update": Case(
+        lambda _: (
+            update(memberships)
+            .where(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == 1)
+            .values(
+                vars=bindparam("b_vars"),
+                confirmed_at=bindparam("b_at"),
+                confirmed_vars=null(),
+                lytics_id=bindparam("b_id"),
+            )
+        ),
+        memberships,
+        ("b_vars", "b_at", "b_id", "b_member"),
+        [HELD, LEFT],
+        [({"new": LONG}, NOON + MINUTE, None, 1), ({}, None, LONG, 2), ({}, None, None, 3)],
+        [
+            membership(1, moved_at_ns=2**62, moved_message_at_ns=-5, vars={"new": LONG}, confirmed_at=NOON + MINUTE),
+            membership(2, desired=False, confirmed="out", lytics_id=LONG, accepted_at=NOON + MINUTE),
+        ],
+    ),
+    "update adding": Case(
+        lambda _: (
+            update(totals)
+            .where(totals.c.export_id == bindparam("b_id"))
+            .values(accepted=totals.c.accepted + bindparam("b_more"), pending=totals.c.pending + bindparam("b_more"))
+        ),
+        totals,
+        ("b_more", "b_id"),
+        [],
+        [(3, 1), (2**40, 2)],
+        [(1, 3, 0, 0, 3, 0, 0, 0, 0, 0, None), (2, 2**40, 0, 0, 2**40, 0, 0, 0, 0, 0, None)],
+    ),
+}
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+async def test_many_rows_at_once_do_what_one_by_one_does(
+    database: Database, exports: Exports, case: Case, *, is_ordered: bool
+) -> None:
+    """Each kind of statement, with what is nothing, JSON, times, large numbers and characters that stand for
+    something.
+    """
+    for audience in ("A", "B"):
+        await exports.start(audience, audience_slug="", account=ACCOUNT)
+    people = [(ACCOUNT, "a@example.com"), (ACCOUNT, "b@example.com")]
+    first = [dict(zip(all_of(case.table), row, strict=True)) for row in case.first]
+    many = Prepared(case.statement, *case.names, is_ordered=is_ordered)
+
+    def run(connection: Connection) -> None:
+        MAKE.run(connection, people)
+        if first:
+            connection.execute(case.table.insert(), first)
+        many.run(connection, case.rows)
+
+    with watching(database) as sight:
+        await database.write(run)
+    rows = await database.rows(select(case.table).order_by(*case.table.primary_key))
+
+    assert [tuple(row) for row in rows] == case.after
+    if isinstance(database._transactions, Pool):
+        # The last of them is the one in question.
+        assert ("unnest" in sight.statements[-1]) is not is_ordered
+
+
+DUE = Prepared(
+    update(members)
+    .where(members.c.id == bindparam("b_id"))
+    .values(due_at=bindparam("b_due"), attempts=bindparam("b_n")),
+    "b_due",
+    "b_n",
+    "b_id",
+)
+LINES = Prepared(journal.insert(), "at", "member_id", "export_id", "what", "detail")
+COUNTS = Prepared(lambda connection: upsert_adding(connection, unexported), *all_of(unexported), is_ordered=True)
+
+
+@pytest.mark.parametrize("events", [0, 1, 2])
+@pytest.mark.parametrize("lines", [0, 2])
+@pytest.mark.parametrize("due", [0, 1, 2])
+async def test_several_statements_in_one_question_do_what_each_does(
+    database: Database, due: int, lines: int, events: int
+) -> None:
+    """Whichever of them have something to do. Where one has to keep to an order, each is a question of its own."""
+    people = [(ACCOUNT, "a@example.com"), (ACCOUNT, "b@example.com")]
+    await database.write(lambda connection: MAKE.run(connection, people))
+    one = Together(DUE, LINES, COUNTS)
+    of_members: Rows = [(NOON, 3, 1), (None, 4, 2)]
+    of_journal: Rows = [(NOON, 1, None, "called", {"a": "ü"}), (NOON, 2, None, "called", {})]
+    counted: Rows = [("A", "a", 2**40, NOON), ("B", "b", 1, NOON)]
+    del of_members[due:], of_journal[lines:], counted[events:]
+    with watching(database) as sight:
+        await database.write(lambda connection: one.run(connection, of_members, of_journal, counted))
+    asked = [each for each in sight.statements if "unnest" in each or "VALUES" in each]
+    parts = sum(bool(rows) for rows in (of_members, of_journal, counted))
+
+    people_rows = await database.rows(select(members.c.due_at, members.c.attempts).order_by(members.c.id))
+    assert [tuple(row) for row in people_rows] == [(NOON, 3), (None, 4)][:due] + [(None, 0)] * (2 - due)
+    assert len(await database.rows(select(journal))) == lines
+    assert [tuple(row) for row in await database.rows(select(unexported))] == counted
+    if isinstance(database._transactions, Pool):
+        # One that is ordered is run once for each of its rows.
+        assert len(asked) == (parts + 1 if events > 1 else min(parts, 1))
+
+
+STRANGE = [
+    "", " ", "NULL", "null", "{", "}", "{}", ",", '"', '""', "\\", "\\\\", '\\"', "'", "''", "$1", "\\x41", "\\n",
+    "\n", "\t", "\r\n", " a ", "a,b", "{a,b}", '{"a":1}', "ä", "\u2028", "\U0001f600", "\x01", "\x7f", "%s", ":name",
+    "?", "\ufeff", "\u0130",
+]  # fmt: skip
+
+
+async def test_strange_strings_come_back_as_they_were(database: Database) -> None:
+    """Also in JSON, beside NULL, and each beside each other and at both ends."""
+    dice = random.Random(1)
+    strings = STRANGE + ["".join(dice.choices(STRANGE, k=5)) for _ in range(300)]
+    audiences = [f"{number:04}{string}" for number, string in enumerate(strings)]
+    save = Prepared(unexported.insert(), *all_of(unexported))
+    lines = Prepared(journal.insert(), "at", "member_id", "export_id", "what", "detail")
+    rows = [(name, string, 1, NOON) for name, string in zip(audiences, strings, strict=True)]
+    details: list[dict[str, object]] = [{string: string} for string in strings]
+
+    def write(connection: Connection) -> None:
+        MAKE.run(connection, [(ACCOUNT, "ada@example.com")])
+        save.run(connection, rows)
+        lines.run(connection, [(NOON, 1, None, "called", detail) for detail in details])
+
+    await database.write(write)
+    found = await database.rows(select(unexported.c.audience_id, unexported.c.audience_slug))
+
+    assert dict(tuple(row) for row in found) == dict(zip(audiences, strings, strict=True))
+    assert [row.detail for row in await database.rows(select(journal.c.detail).order_by(journal.c.id))] == details
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_character_that_can_not_be_kept_is_refused_and_nothing_cut_off(database: Database) -> None:
+    """PostgreSQL has no zero in a text."""
+    save = Prepared(unexported.insert(), *all_of(unexported))
+    with pytest.raises(DBAPIError):
+        await database.write(lambda connection: save.run(connection, [("a\0b", "", 1, NOON)]))
+
+    assert await database.rows(select(unexported)) == []
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_string_that_is_too_long_is_refused_and_not_cut_off(database: Database, *, is_ordered: bool) -> None:
+    """Nor is a longer one taken for one that is as long as may be."""
+    plain = Prepared(members.insert(), "account", "address", is_ordered=is_ordered)
+    find = Prepared(
+        update(members).where(members.c.address == bindparam("b_address")).values(attempts=bindparam("b_attempts")),
+        "b_attempts",
+        "b_address",
+        is_ordered=is_ordered,
+    )
+    longest = "x" * 320
+    with pytest.raises(DBAPIError, match="too long"):
+        await database.write(lambda connection: plain.run(connection, [(ACCOUNT, "a"), (ACCOUNT, longest + "x")]))
+    none = await database.rows(select(members))
+    await database.write(lambda connection: plain.run(connection, [(ACCOUNT, longest)]))
+    await database.write(lambda connection: find.run(connection, [(7, longest + "x"), (8, longest + " ")]))
+
+    assert none == []
+    assert [row.attempts for row in await database.rows(select(members))] == [0]
+    assert await database.read(lambda connection: OF_ADDRESSES.fetch(connection, [longest + "x"])) == []
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+async def test_a_row_twice_in_one_statement_is_a_mistake_of_ours(database: Database) -> None:
+    """PostgreSQL can't tell which of them is the last; that will not pass, so it is no database that is away."""
+    save = Prepared(lambda connection: upsert(connection, unexported), *all_of(unexported))
+    rows = [("A", "first", 1, NOON), ("A", "last", 2, NOON + MINUTE)]
+
+    with pytest.raises(DBAPIError, match="a second time"):
+        await database.write(lambda connection: save.run(connection, rows))

@@ -1,0 +1,406 @@
+"""Erasing a person: what goes, what waits for a last call, what is counted; nothing of them is left in the end."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, func, select
+
+from app.domain.call import Call
+from app.domain.erasure import Erased
+from app.domain.errors import Conflict
+from app.domain.membership import Confirmed
+from app.store.database.engine import Database
+from app.store.erasure import erasing
+from app.store.erasure.erasures import Erasures
+from app.store.exports.exports import Exports
+from app.store.history.journal import Journal
+from app.store.members.dead_letters import DeadLetters, Filter
+from app.store.members.members import Members
+from app.store.schema import erasures as erasures_table
+from app.store.schema import journal as journal_table
+from tests.factories import (
+    ADA,
+    ADA_ID,
+    GRACE,
+    GRACE_ID,
+    LOVELACE,
+    MINUTE,
+    NOON,
+    Clock,
+    Effect,
+    enter,
+    exit_,
+    settlement,
+)
+from tests.store.conftest import Running
+from tests.store.counting import assert_all_adds_up, counts, held
+from tests.store.erasure.erasing import DIGESTS, claims, everything, tell, traces
+from tests.store.watching import listening, meanwhile, only_reads
+
+VALUE = "Zyzzyva"
+ALL_OF_ADA = (ADA, ADA_ID, VALUE, LOVELACE)
+
+
+@pytest.fixture
+def members(database: Database, clock: Clock) -> Members:
+    return Members(database, clock, digests=DIGESTS)
+
+
+@pytest.fixture
+def erasures(database: Database, clock: Clock) -> Erasures:
+    return Erasures(database, clock, DIGESTS)
+
+
+def bytes_in(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+class TestAtOnce:
+    async def test_nothing_of_the_person_is_left_in_any_table(
+        self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+    ) -> None:
+        """Whatever was told of them: settled, pending, given up, moved from one address to another; others stay."""
+        for name in ("A", "B", "C"):
+            await running(name)
+        vars_ = {"last_name": VALUE}
+        await members.keep([enter(LOVELACE, at=1, vars=vars_), enter(ADA, at=2, vars=vars_), enter(ADA, export_id=2)])
+        await tell(members)
+        await members.keep([enter(ADA, at=3, export_id=3), exit_(ADA, at=3, export_id=2), enter(LOVELACE, export_id=3)])
+        await members.keep([enter(GRACE, lytics_id=GRACE_ID)])
+        before = await traces(database, *ALL_OF_ADA)
+        done = await erasures.erase(ADA, leave_lists=False)
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert before
+        assert done == Erased(was_known=True, leaving=(), due_accounts=frozenset())
+        assert await traces(database, *ALL_OF_ADA) == []
+        assert (await held(members, GRACE)).desired
+
+    @pytest.mark.parametrize("kind", ["sqlite"])
+    async def test_nothing_of_the_person_is_left_in_the_files_bytes(
+        self, members: Members, erasures: Erasures, running: Running, database: Database, tmp_path: Path
+    ) -> None:
+        """Also not where rows have stood before: what is deleted is overwritten."""
+        await running("A")
+        people = [enter(f"p{n}@example.com", lytics_id=f"user-{n}", vars={"a": "x" * n}) for n in range(200)]
+        await members.keep(people)
+        for at in range(3):
+            await members.keep([enter(at=at, vars={"last_name": VALUE * (at + 1)})])
+            await tell(members)
+        await erasures.erase(ADA, leave_lists=False)
+        await database.close()
+        stored = bytes_in(tmp_path)
+
+        assert b"p199@example.com" in stored
+        assert [word for word in (ADA, ADA_ID, VALUE) if word.encode() in stored] == []
+
+    async def test_what_was_not_told_counts_as_erased(
+        self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+    ) -> None:
+        """Pending changes and dead letters; what was told or superseded stays so."""
+        await running("A")
+        await running("B")
+        await members.keep([enter(at=1), enter(at=1, export_id=2)])
+        (claim,) = await claims(members)
+        await members.settle(settlement(claim, Effect.NONE, dead={1: "11", 2: "11"}, is_spent=True))
+        await members.keep([enter(at=2), exit_(at=3), enter(at=4)])
+        before = await counts(exports, 1), await counts(exports, 2)
+        await erasures.erase(ADA, leave_lists=False)
+        after = await counts(exports, 1), await counts(exports, 2)
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert before[0] == {"accepted": 4, "superseded": 1, "pending": 3, "members": 1}
+        assert before[1] == {"accepted": 1, "dead": 1, "members": 1}
+        assert after == ({"accepted": 4, "superseded": 1, "erased": 3}, {"accepted": 1, "erased": 1})
+
+    async def test_a_dead_letter_can_not_be_redriven_any_more(
+        self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
+    ) -> None:
+        await running("A")
+        await members.keep([enter()])
+        (claim,) = await claims(members)
+        await members.settle(settlement(claim, Effect.NONE, dead={1: "11"}, is_spent=True))
+        await erasures.erase(ADA, leave_lists=False)
+        dead_letters = DeadLetters(database, clock)
+
+        assert await dead_letters.page(Filter()) == []
+        assert (await dead_letters.redrive(Filter())).count == 0
+
+    async def test_every_account_forgets_the_person(
+        self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+    ) -> None:
+        await running("A")
+        other = await exports.start("A", audience_slug="a", account="other")
+        await members.keep([enter(), enter(export_id=other.id)])
+        await erasures.erase(ADA, leave_lists=False)
+
+        assert await traces(database, ADA, ADA_ID) == []
+        assert await counts(exports, other.id) == {"accepted": 1, "erased": 1}
+
+    async def test_an_exited_users_id_is_forgotten_too(
+        self, members: Members, erasures: Erasures, running: Running, database: Database
+    ) -> None:
+        """The identity holds no address any more; the membership still says who was there."""
+        await running("A")
+        await members.keep([enter(at=1)])
+        await members.keep([exit_(None, at=2)])
+        await erasures.erase(ADA, leave_lists=False)
+
+        assert await traces(database, ADA, ADA_ID) == []
+
+    async def test_a_stranger_is_kept_out_all_the_same(
+        self, members: Members, erasures: Erasures, running: Running
+    ) -> None:
+        """Nobody was known, and the answer says so, also the second time."""
+        await running("A")
+        first = await erasures.erase(ADA, leave_lists=True)
+        second = await erasures.erase(ADA, leave_lists=True)
+        await members.keep([enter()])
+
+        assert first == second == Erased(was_known=False, leaving=(), due_accounts=frozenset())
+        assert await members.of_address(ADA) == []
+
+    async def test_a_second_time_tells_the_same_and_changes_nothing(
+        self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
+    ) -> None:
+        await running("A")
+        await members.keep([enter()])
+        first = await erasures.erase(ADA, leave_lists=False)
+        before = await everything(database)
+        clock.advance(MINUTE)
+        second = await erasures.erase(ADA, leave_lists=False)
+
+        assert first == second
+        assert await everything(database) == before
+        assert await erasures.erased_at(ADA) == NOON
+
+
+class TestWhoThePersonIs:
+    async def test_other_addresses_of_the_same_user_go_too(
+        self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+    ) -> None:
+        """Those held on other lists and those left behind; else nothing would ever take them off again."""
+        await running("A")
+        await running("B")
+        await members.keep([enter(ADA, at=1), enter("work@example.com", at=1, export_id=2)])
+        await members.keep([enter("old@example.com", at=2, export_id=2), enter("new@example.com", at=3, export_id=2)])
+        await erasures.erase(ADA, leave_lists=False)
+        kept = await members.keep([exit_("new@example.com", at=9, export_id=2)])
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert await traces(database, ADA_ID, "@example.com") == []
+        assert kept.verdicts == ("ignored",)
+
+    async def test_what_is_somebody_elses_under_a_shared_address_stays(
+        self,
+        *,
+        members: Members,
+        erasures: Erasures,
+        exports: Exports,
+        running: Running,
+        journal: Journal,
+        database: Database,
+    ) -> None:
+        """The list, the counts, and the timeline of the other one; and they go on as before."""
+        await running("A")
+        await running("B")
+        family = "family@example.com"
+        await members.keep([enter(ADA, at=1), enter(family, at=1, export_id=2)])
+        await members.keep([enter(family, at=1, lytics_id=GRACE_ID)])
+        await erasures.erase(ADA, leave_lists=False)
+        (left,) = await members.of_address(family)
+        lines = await journal.timeline(family)
+        (claim,) = await tell(members)
+        await members.keep([exit_(None, at=5, lytics_id=GRACE_ID)])
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert await traces(database, ADA, ADA_ID) == []
+        assert (left.export_id, left.membership.lytics_id) == (1, GRACE_ID)
+        assert [line.export_id for _, line in lines] == [1]
+        assert claim.call == Call(("Lytics A",), covers={1: Confirmed.IN})
+        assert (await claims(members))[0].call.leave == ("Lytics A",)
+
+    async def test_whoever_entered_an_address_first_and_lost_it_is_forgotten_too(
+        self, members: Members, erasures: Erasures, running: Running, database: Database
+    ) -> None:
+        """Two users came under one address: both held it."""
+        await running("A")
+        await members.keep([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
+        await erasures.erase(ADA, leave_lists=False)
+
+        assert await traces(database, ADA, ADA_ID, GRACE_ID) == []
+
+    async def test_whoever_holds_a_shared_address_as_well_may_still_leave_it(
+        self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+    ) -> None:
+        """The erased one entered it last, so the membership is gone with them; the other user's exit is looked into."""
+        await running("A")
+        await running("B")
+        family = "family@example.com"
+        await members.keep([enter(family, at=1, lytics_id=GRACE_ID), enter(family, at=2), enter(ADA, export_id=2)])
+        await erasures.erase(ADA, leave_lists=False)
+        kept = await members.keep([exit_(family, at=3, lytics_id=GRACE_ID)])
+        (claim,) = await claims(members)
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert await traces(database, ADA, ADA_ID) == []
+        assert kept.verdicts == ("accepted",)
+        assert claim.call.is_read
+
+    async def test_an_address_that_only_came_too_late_is_forgotten_too(
+        self, members: Members, erasures: Erasures, running: Running, database: Database
+    ) -> None:
+        """Nobody ever was on a list under it, but it stands in the store."""
+        await running("A")
+        await members.keep([exit_(None, at=5)])
+        await members.keep([enter(at=1)])
+        before = await traces(database, ADA)
+        done = await erasures.erase(ADA, leave_lists=True)
+
+        assert before
+        assert done == Erased(was_known=True, leaving=(), due_accounts=frozenset())
+        assert await traces(database, ADA) == []
+
+    async def test_an_address_of_many_users_is_erased_alone(
+        self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+    ) -> None:
+        """No person has so many ids: what its users have under other addresses stays, and they may come again."""
+        await running("A")
+        await running("B")
+        shared, users = "nobody@example.com", [f"user-{n}" for n in range(erasing.MOST_USERS + 1)]
+        await members.keep([enter(shared, at=n, lytics_id=user) for n, user in enumerate(users)])
+        await members.keep([enter(f"{user}@example.com", lytics_id=user, export_id=2) for user in users])
+        await erasures.erase(shared, leave_lists=False)
+        kept = await members.keep([enter(f"{users[0]}@example.com", at=50, lytics_id=users[0])])
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert await traces(database, shared) == []
+        assert (await counts(exports, 2))["members"] == len(users)
+        assert kept.verdicts == ("accepted",)
+
+    @pytest.mark.parametrize("is_known_before", [True, False])
+    async def test_a_user_who_moves_while_one_looks_is_found(
+        self,
+        *,
+        members: Members,
+        erasures: Erasures,
+        running: Running,
+        database: Database,
+        monkeypatch: pytest.MonkeyPatch,
+        is_known_before: bool,
+    ) -> None:
+        """The look goes through all memberships while others write; what changed meanwhile is looked up again."""
+        await running("A")
+        await running("B")
+        await members.keep([enter("old@example.com", at=1, export_id=2), exit_(None, at=2, export_id=2)])
+        if is_known_before:
+            await members.keep([enter(at=1)])
+        look, loop = erasing.members_once_of, asyncio.get_running_loop()
+
+        def slowly(connection: Connection, users: set[str]) -> set[int]:
+            found = look(connection, users)
+            monkeypatch.undo()
+            meanwhile(loop, members.keep([enter(at=3), enter("new@example.com", at=4, export_id=2)]))
+            return found
+
+        monkeypatch.setattr("app.store.erasure.erasures.members_once_of", slowly)
+        await erasures.erase(ADA, leave_lists=False)
+
+        assert await traces(database, ADA, ADA_ID, "old@example.com", "new@example.com") == []
+
+
+class TestTheKey:
+    async def test_without_one_nobody_is_erased(
+        self, members: Members, running: Running, database: Database, clock: Clock
+    ) -> None:
+        """Nothing is changed, and the words say how to make a key."""
+        await running("A")
+        await members.keep([enter()])
+        keyless = Erasures(database, clock, None)
+        before = await everything(database)
+        with pytest.raises(Conflict, match=r"secrets\.token_urlsafe.*\.env"):
+            await keyless.erase(ADA, leave_lists=True)
+        with pytest.raises(Conflict, match="ERASURE_KEY"):
+            await keyless.lift(ADA)
+
+        assert await everything(database) == before
+        assert await keyless.erased_at(ADA) is None
+        assert await keyless.ineffective() == 0
+
+    async def test_people_erased_with_another_key_are_counted(
+        self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
+    ) -> None:
+        """Each once, however many digests they have; without a key everybody."""
+        await running("A")
+        await members.keep([enter()])
+        other = Erasures(database, clock, type(DIGESTS)("another key than before"))
+        await erasures.erase(ADA, leave_lists=False)
+        await other.erase(GRACE, leave_lists=False)
+        await other.erase(LOVELACE, leave_lists=False)
+        counted = [await one.ineffective() for one in (erasures, other, Erasures(database, clock, None))]
+
+        assert counted == [2, 1, 3]
+
+    async def test_what_is_stored_names_nobody(
+        self, members: Members, erasures: Erasures, running: Running, database: Database
+    ) -> None:
+        """One digest of the address and one of each user, under the address."""
+        await running("A")
+        await members.keep([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
+        await erasures.erase(ADA, leave_lists=False)
+        rows = await database.rows(erasures_table.select())
+        expected = {DIGESTS.of_address(ADA), DIGESTS.of_user(ADA_ID), DIGESTS.of_user(GRACE_ID)}
+
+        assert {row.digest for row in rows} == expected
+        assert {row.address_digest for row in rows} == {DIGESTS.of_address(ADA)}
+        assert {(row.key_id, row.erased_at) for row in rows} == {(DIGESTS.key_id, NOON)}
+
+
+async def test_an_erasure_that_fails_halfway_changes_nothing(
+    members: Members, erasures: Erasures, running: Running, database: Database
+) -> None:
+    """A crash between any two statements: all or nothing, and the next call does it."""
+    await running("A")
+    await running("B")
+    await members.keep([enter(), enter(LOVELACE, export_id=2)])
+    await claims(members, 1)
+    before = await everything(database)
+    last, count = 0, 0
+
+    def fail(connection: Connection, *_: object) -> None:
+        nonlocal count
+        count += not only_reads(connection)
+        if count == last:
+            raise ZeroDivisionError
+
+    while True:
+        last, count = last + 1, 0
+        with listening(database, fail):
+            try:
+                await erasures.erase(ADA, leave_lists=True)
+            except ZeroDivisionError:
+                is_done = False
+            else:
+                is_done = True
+        if is_done:
+            break
+        # The statement that failed is not run, nor is any after it.
+        assert await everything(database) == before
+
+    assert last > 15
+    assert await traces(database, ADA_ID) == []
+
+
+async def test_no_member_is_left_with_lines_of_nobody(
+    members: Members, erasures: Erasures, running: Running, database: Database
+) -> None:
+    """A timeline goes with its member, whatever was written into it."""
+    await running("A")
+    await members.keep([enter(at=1), enter(at=1)])
+    await tell(members)
+    await erasures.erase(ADA, leave_lists=True)
+    await tell(members)
+    ((left,),) = await database.rows(select(func.count()).select_from(journal_table))
+
+    assert left == 0

@@ -1,0 +1,382 @@
+"""Erasing somebody for whom a call is under way, or who has lists to leave first: nobody vanishes before that has
+ended, and everybody does then.
+"""
+
+import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from app.domain.call import Call
+from app.domain.erasure import Erased
+from app.domain.membership import Confirmed
+from app.store.database.engine import Database
+from app.store.erasure.erasures import Erasures
+from app.store.exports.exports import Exports
+from app.store.history.journal import Journal
+from app.store.members.members import Members
+from tests.factories import (
+    ACCOUNT,
+    ADA,
+    ADA_ID,
+    GRACE,
+    GRACE_ID,
+    LOVELACE,
+    MINUTE,
+    NOON,
+    Clock,
+    Effect,
+    after_read,
+    change,
+    enter,
+    exit_,
+    settlement,
+)
+from tests.store.conftest import Running
+from tests.store.counting import assert_all_adds_up, counts, held
+from tests.store.erasure.erasing import DIGESTS, LEASE, claims, tell, traces
+
+VALUE = "Zyzzyva"
+
+
+@pytest.fixture
+def members(database: Database, clock: Clock) -> Members:
+    return Members(database, clock, digests=DIGESTS)
+
+
+@pytest.fixture
+def erasures(database: Database, clock: Clock) -> Erasures:
+    return Erasures(database, clock, DIGESTS)
+
+
+class TestWhileACallIsUnderWay:
+    @pytest.mark.parametrize("effect", [*Effect, None])
+    async def test_the_member_goes_when_its_lease_has_ended(
+        self,
+        *,
+        members: Members,
+        erasures: Erasures,
+        exports: Exports,
+        running: Running,
+        database: Database,
+        clock: Clock,
+        effect: Effect | None,
+    ) -> None:
+        """However the call ends, or if its process dies: nobody else calls before, and nothing of it is recorded."""
+        await running("A")
+        await members.keep([enter(vars={"last_name": VALUE})])
+        (claim,) = await claims(members)
+        done = await erasures.erase(ADA, leave_lists=False)
+        left = await traces(database, ADA_ID, VALUE), await traces(database, ADA)
+        begun = await members.begin(claim, claim.call, until=NOON + 2 * LEASE)
+        settled = None if effect is None else await members.settle(settlement(claim, effect))
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        early, due_at = await claims(members), await members.next_due_at(ACCOUNT)
+        clock.advance(LEASE)
+        # A restart: only the database knows.
+        again = await claims(Members(database, clock, digests=DIGESTS))
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert done.was_known
+        assert (left[0], len(left[1])) == ([], 1)
+        assert (begun, settled is None or settled.is_ours) == (False, effect is None)
+        assert (early, due_at) == ([], NOON + LEASE)
+        assert again == []
+        assert await traces(database, ADA) == []
+        assert await counts(exports) == {"accepted": 1, "erased": 1}
+
+    async def test_a_list_that_may_have_been_joined_meanwhile_is_left(
+        self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
+    ) -> None:
+        """The join is under way, so what was told is unknown: the leave comes after it, without a look."""
+        await running("A")
+        await members.keep([enter()])
+        await claims(members)
+        done = await erasures.erase(ADA, leave_lists=True)
+        early = await claims(members)
+        clock.advance(LEASE)
+        (leave,) = await tell(members)
+
+        assert done == Erased(was_known=True, leaving=("Lytics A",), due_accounts=frozenset({ACCOUNT}))
+        assert early == []
+        assert leave.call == Call(leave=("Lytics A",), covers={1: Confirmed.OUT})
+        assert await traces(database, ADA) == []
+
+    async def test_a_second_time_does_not_cut_the_wait_short(
+        self, members: Members, erasures: Erasures, running: Running, clock: Clock
+    ) -> None:
+        """Whoever is let in again meanwhile is not called for before the first call has ended."""
+        await running("A")
+        await members.keep([enter(at=1)])
+        await claims(members)
+        for _ in range(2):
+            await erasures.erase(ADA, leave_lists=False)
+        await erasures.lift(ADA)
+        await members.keep([enter(at=2)])
+        early = await claims(members)
+        clock.advance(LEASE)
+
+        assert early == []
+        assert [one.address for one in await claims(members)] == [ADA]
+
+    async def test_asked_for_later_the_lists_are_left_too(
+        self, members: Members, erasures: Erasures, running: Running, clock: Clock
+    ) -> None:
+        """As long as somebody is there; and no later call takes that back."""
+        await running("A")
+        await members.keep([enter()])
+        await claims(members)
+        leaving = [(await erasures.erase(ADA, leave_lists=leave)).leaving for leave in (False, True, False)]
+        clock.advance(LEASE)
+        (leave,) = await tell(members)
+
+        assert leaving == [(), ("Lytics A",), ("Lytics A",)]
+        assert leave.call.leave == ("Lytics A",)
+        assert await members.of_address(ADA) == []
+
+    async def test_others_under_a_shared_address_are_called_for_again(
+        self,
+        *,
+        members: Members,
+        erasures: Erasures,
+        exports: Exports,
+        running: Running,
+        database: Database,
+        clock: Clock,
+    ) -> None:
+        """What the call under way told them is not known any more, so Sailthru is asked."""
+        await running("A")
+        await running("B")
+        family = "family@example.com"
+        await members.keep([enter(ADA, at=1), enter(family, at=1, export_id=2)])
+        await members.keep([enter(family, at=1, lytics_id=GRACE_ID)])
+        await claims(members)
+        await erasures.erase(ADA, leave_lists=False)
+        clock.advance(LEASE)
+        (claim,) = await tell(members, on_lists=frozenset({"Lytics A"}))
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert claim.call.is_read
+        assert [one.export_id for one in claim.pending] == [1]
+        assert [report.export_id for report in await members.of_address(family)] == [1]
+        assert await counts(exports, 1) == {"accepted": 2, "delivered": 1, "erased": 1, "members": 1}
+
+
+class TestLeavingLists:
+    async def test_the_person_is_taken_off_and_then_forgotten(
+        self,
+        *,
+        members: Members,
+        erasures: Erasures,
+        exports: Exports,
+        running: Running,
+        database: Database,
+        journal: Journal,
+    ) -> None:
+        """One ordinary call, which carries no vars, writes no timeline and is counted nowhere."""
+        await running("A")
+        await running("B")
+        await members.keep([enter(vars={"last_name": VALUE}), enter(export_id=2)])
+        await tell(members)
+        done = await erasures.erase(ADA, leave_lists=True)
+        left, after = await traces(database, ADA_ID, VALUE), await counts(exports)
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        (leave,) = await tell(members)
+        lines = await journal.timeline(ADA)
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        again = await erasures.erase(ADA, leave_lists=True)
+
+        assert done == Erased(was_known=True, leaving=("Lytics A", "Lytics B"), due_accounts=frozenset({ACCOUNT}))
+        assert left == []
+        assert leave.call == Call(leave=("Lytics A", "Lytics B"), covers={1: Confirmed.OUT, 2: Confirmed.OUT})
+        assert lines == []
+        assert await traces(database, ADA) == []
+        assert after == await counts(exports) == {"accepted": 1, "delivered": 1}
+        assert again == Erased(was_known=True, leaving=(), due_accounts=frozenset())
+
+    async def test_whoever_was_never_told_in_is_looked_up(
+        self, members: Members, erasures: Erasures, running: Running, database: Database
+    ) -> None:
+        """A write would make a profile of a stranger."""
+        await running("A")
+        await members.keep([enter()])
+        await erasures.erase(ADA, leave_lists=True)
+        (claim,) = await tell(members)
+
+        assert claim.call.is_read
+        assert not after_read(claim).is_write
+        assert await traces(database, ADA) == []
+
+    async def test_whoever_was_told_out_is_forgotten_at_once(
+        self, members: Members, erasures: Erasures, running: Running, database: Database
+    ) -> None:
+        await running("A")
+        await members.keep([enter(at=1)])
+        await tell(members)
+        await members.keep([exit_(at=2)])
+        await tell(members)
+        done = await erasures.erase(ADA, leave_lists=True)
+
+        assert done.leaving == ()
+        assert await traces(database, ADA) == []
+
+    async def test_a_leave_that_fails_is_tried_again_and_a_restart_forgets_nothing(
+        self,
+        *,
+        members: Members,
+        erasures: Erasures,
+        exports: Exports,
+        running: Running,
+        database: Database,
+        clock: Clock,
+    ) -> None:
+        """Unanswered, unknown, or cut off by the end of the process."""
+        await running("A")
+        await members.keep([enter()])
+        await tell(members)
+        await erasures.erase(ADA, leave_lists=True)
+        (claim,) = await claims(members)
+        await members.settle(settlement(claim, Effect.UNKNOWN, retry_at=NOON + MINUTE, is_spent=True))
+        asked = await erasures.erase(ADA, leave_lists=True)
+        early = await claims(members)
+        clock.advance(MINUTE)
+        (second,) = await claims(members)
+        await erasures.erase(ADA, leave_lists=True)
+        clock.advance(LEASE)
+        (third,) = await tell(Members(database, clock, digests=DIGESTS))
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert asked.leaving == ("Lytics A",)
+        assert early == []
+        assert second.call == third.call == Call(leave=("Lytics A",), covers={1: Confirmed.OUT})
+        assert await traces(database, ADA) == []
+
+    async def test_to_ask_how_it_stands_does_not_disturb_the_leave(
+        self, members: Members, erasures: Erasures, running: Running
+    ) -> None:
+        """Its answer is still recorded."""
+        await running("A")
+        await members.keep([enter()])
+        await tell(members)
+        await erasures.erase(ADA, leave_lists=True)
+        (claim,) = await claims(members)
+        during = await erasures.erase(ADA, leave_lists=True)
+        settled = await members.settle(settlement(claim))
+
+        assert during.leaving == ("Lytics A",)
+        assert settled.is_ours
+        assert await members.of_address(ADA) == []
+
+    async def test_a_leave_that_can_not_be_told_is_given_up_and_logged_without_a_name(
+        self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+    ) -> None:
+        """Nobody is left whom somebody could redrive."""
+        await running("A")
+        await members.keep([enter()])
+        await tell(members)
+        await erasures.erase(ADA, leave_lists=True)
+        (claim,) = await claims(members)
+        with capture_logs() as logs:
+            await members.settle(settlement(claim, Effect.NONE, dead={1: "retry_window_over"}, is_spent=True))
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert [(line["member"], line["export"], line["code"]) for line in logs] == [(1, 1, "retry_window_over")]
+        assert ADA not in str(logs)
+        assert await traces(database, ADA) == []
+        assert await counts(exports) == {"accepted": 1, "delivered": 1}
+
+    async def test_a_paused_exports_list_is_left_when_it_runs_again(
+        self, members: Members, erasures: Erasures, running: Running, database: Database
+    ) -> None:
+        """No call leaves for it meanwhile, and the answer goes on naming it."""
+        await running("A")
+        await members.keep([enter()])
+        await tell(members)
+        await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
+        done = await erasures.erase(ADA, leave_lists=True)
+        paused = await claims(members)
+        runs_again = text("update exports set state = 'running', waking_from = 0")
+        await database.write(lambda connection: connection.execute(runs_again))
+        await members.next_slice(1)
+        (leave,) = await tell(members)
+
+        assert done == Erased(was_known=True, leaving=("Lytics A",), due_accounts=frozenset())
+        assert paused == []
+        assert leave.call.leave == ("Lytics A",)
+        assert await traces(database, ADA) == []
+
+    @pytest.mark.parametrize("state", ["needs_name", "name_taken", "stopped"])
+    async def test_a_list_that_is_not_kept_is_not_left(
+        self, members: Members, erasures: Erasures, running: Running, database: Database, state: str
+    ) -> None:
+        await running("A")
+        await members.keep([enter()])
+        await tell(members)
+        stands = text("update exports set state = :state")
+        await database.write(lambda connection: connection.execute(stands, {"state": state}))
+        done = await erasures.erase(ADA, leave_lists=True)
+
+        assert done.leaving == ()
+        assert await traces(database, ADA) == []
+
+
+class TestLetInAgain:
+    async def test_whoever_was_lifted_is_taken_like_a_stranger(
+        self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+    ) -> None:
+        """Also the same user under another address; a second time there is nothing to lift."""
+        await running("A")
+        await members.keep([enter(at=1)])
+        await erasures.erase(ADA, leave_lists=False)
+        lifted = [await erasures.lift(ADA), await erasures.lift(ADA)]
+        kept = await members.keep([enter(LOVELACE, at=2)])
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert lifted == [True, False]
+        assert kept.verdicts == ("accepted",)
+        assert await erasures.erased_at(ADA) is None
+        assert await traces(database, DIGESTS.of_address(ADA), DIGESTS.of_user(ADA_ID)) == []
+
+    @pytest.mark.parametrize("is_in_flight", [True, False])
+    async def test_whoever_comes_back_while_a_list_is_being_left_joins_it_again(
+        self,
+        *,
+        members: Members,
+        erasures: Erasures,
+        exports: Exports,
+        running: Running,
+        database: Database,
+        clock: Clock,
+        is_in_flight: bool,
+    ) -> None:
+        """What is newest is told in the end, and only what came after the erasure counts."""
+        await running("A")
+        await members.keep([enter(at=1)])
+        await tell(members)
+        await erasures.erase(ADA, leave_lists=True)
+        under_way = await claims(members) if is_in_flight else []
+        await erasures.lift(ADA)
+        await members.keep([enter(at=2), change(ADA, message=9, vars={"a": 1})])
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        for one in under_way:
+            await members.settle(settlement(one))
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        clock.advance(LEASE)
+        (claim,) = await tell(members)
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert claim.call.join == (("Lytics A",) if is_in_flight else ())
+        assert claim.call.vars == {"a": 1}
+        assert (await held(members, ADA)).confirmed is Confirmed.IN
+        # With no leave under way the person is still on the list, so that the enter needs no call.
+        confirmed = {"delivered": 2, "superseded": 1} if is_in_flight else {"delivered": 3}
+        assert await counts(exports) == {"accepted": 3, "members": 1, **confirmed}
+
+    async def test_others_stay_erased(self, members: Members, erasures: Erasures, running: Running) -> None:
+        await running("A")
+        await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID)])
+        for address in (ADA, GRACE):
+            await erasures.erase(address, leave_lists=False)
+        await erasures.lift(ADA)
+        kept = await members.keep([enter(at=9), enter(GRACE, at=9, lytics_id=GRACE_ID)])
+
+        assert kept.verdicts == ("accepted", "ignored")

@@ -1,0 +1,76 @@
+import asyncio
+
+import pytest
+
+from app.domain.errors import Conflict, NotFound
+from app.domain.export import ExportState
+from app.store.database.engine import Database
+from app.store.exports import exports as module
+from app.store.exports.exports import Exports
+from tests.factories import Clock
+
+
+@pytest.fixture
+def exports(database: Database, clock: Clock) -> Exports:
+    return Exports(database, clock)
+
+
+async def start(exports: Exports, audience: str = "a1", account: str = "default") -> int:
+    return (await exports.start(audience, audience_slug="slug", account=account, fields={"x": "y"})).id
+
+
+async def test_an_export_is_started_once(exports: Exports) -> None:
+    """However often and however many at once; it is known from memory at once."""
+    ids = set(await asyncio.gather(*(start(exports) for _ in range(5))))
+    (export,) = exports.of_audience("a1")
+
+    assert ids == {export.id}
+    assert (export.state, export.fields, export.list_name) == (ExportState.NEEDS_NAME, {"x": "y"}, None)
+    assert await exports.get(export.id) == export
+    assert exports.of_audience("unknown") == ()
+
+
+async def test_a_name_makes_it_run(exports: Exports) -> None:
+    export_id = await start(exports)
+    await exports.explain(export_id, "Lytics is away.")
+    waiting = await exports.get(export_id)
+    named = await exports.name(export_id, "Spring Buyers")
+    await exports.list_is_ready("default", "Lytics Spring Buyers", "id-1")
+    (ready,) = exports.of_audience("a1")
+
+    assert waiting.reason == "Lytics is away."
+    assert (named.state, named.list_name, named.reason) == (ExportState.RUNNING, "Lytics Spring Buyers", None)
+    assert ready.list_id == "id-1"
+    assert ready.list_ready_at is not None
+    with pytest.raises(Conflict, match="already keeps the list"):
+        await exports.name(export_id, "Other")
+
+
+async def test_a_taken_name_waits_for_another(exports: Exports) -> None:
+    """Two audiences never share a list of one account; another account's list of the name is another list."""
+    first, second, elsewhere = await start(exports), await start(exports, "a2"), await start(exports, "a2", "other")
+    await exports.name(first, "Spring Buyers")
+    taken = await exports.name(second, "Spring Buyers")
+    free = await exports.name(elsewhere, "Spring Buyers")
+    renamed = await exports.name(second, "Spring Buyers 2")
+
+    assert (taken.state, taken.list_name) == (ExportState.NAME_TAKEN, None)
+    assert f"PATCH /exports/{second}" in (taken.reason or "")
+    assert free.state is ExportState.RUNNING
+    assert renamed.list_name == "Lytics Spring Buyers 2"
+
+
+async def test_an_unknown_export_is_not_found(exports: Exports) -> None:
+    with pytest.raises(NotFound, match="GET /exports"):
+        await exports.get(7)
+    assert await exports.reports(7) == []
+
+
+async def test_unexported_audiences_are_counted_and_bounded(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever can send webhooks can name any audience; past the limit they are counted together."""
+    monkeypatch.setattr(module, "MOST_UNEXPORTED", 2)
+    for audience in ("a", "b", "a", "c", "d"):
+        await exports.count_unexported(audience, "slug", exports.version)
+    counted = {one.audience_id: one.events for one in await exports.unexported()}
+
+    assert counted == {"a": 2, "b": 1, "": 2}

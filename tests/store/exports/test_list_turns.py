@@ -1,0 +1,111 @@
+"""Whose turn it is to make a list."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.exports.list_turns import Turn
+from tests.factories import ACCOUNT, HOUR, LIST, NOON, SECOND, Clock
+from tests.store.conftest import Running
+
+LEASE_FOR = 45 * SECOND
+OURS, OTHERS = Turn(is_ours=True, is_ready=False), Turn(is_ours=False, is_ready=False)
+READY = Turn(is_ours=False, is_ready=True)
+
+
+@pytest.fixture
+async def missing(exports: Exports) -> Exports:
+    """An export has a name, and its list is not there yet."""
+    export = await exports.start("A", audience_slug="a", account=ACCOUNT)
+    await exports.name(export.id, "Spring Buyers")
+    return exports
+
+
+async def take(exports: Exports, lease: int, *, is_again: bool = False, account: str = ACCOUNT) -> Turn:
+    return await exports.take_turn(account, LIST, lease=lease, lease_for=LEASE_FOR, is_again=is_again)
+
+
+async def test_one_of_many_has_the_turn(missing: Exports) -> None:
+    turns = await asyncio.gather(*(take(missing, lease) for lease in range(8)))
+
+    assert [turn for turn in turns if turn.is_ours] == [OURS]
+    assert [turn for turn in turns if not turn.is_ours] == [OTHERS] * 7
+
+
+async def test_the_same_one_may_take_it_again(missing: Exports, clock: Clock) -> None:
+    """For as long as before, from then on."""
+    await take(missing, 1)
+    clock.advance(SECOND)
+    again = await take(missing, 1)
+    clock.advance(LEASE_FOR - timedelta(microseconds=1))
+    before_its_end = await take(missing, 2)
+    clock.advance(timedelta(microseconds=1))
+    at_its_end = await take(missing, 2)
+
+    assert (again, before_its_end, at_its_end) == (OURS, OTHERS, OURS)
+
+
+@pytest.mark.parametrize("passed", [LEASE_FOR, -HOUR], ids=["lapsed", "taken by a wrong clock"])
+async def test_a_turn_that_lapsed_is_taken_over(missing: Exports, clock: Clock, passed: timedelta) -> None:
+    """Or that lies further ahead than a turn can."""
+    await take(missing, 1)
+    clock.advance(LEASE_FOR - SECOND)
+    before = await take(missing, 2)
+    clock.now = NOON + passed
+    after = await take(missing, 2)
+
+    assert (before.is_ours, after.is_ours) == (False, True)
+
+
+async def test_who_looked_at_its_clock_a_moment_earlier_does_not_take_the_turn_over(
+    missing: Exports, clock: Clock
+) -> None:
+    """It has waited for the row since, while another one took the turn."""
+    clock.advance(SECOND)
+    await take(missing, 1)
+    clock.advance(-SECOND)
+
+    assert not (await take(missing, 2)).is_ours
+
+
+async def test_a_turn_that_is_given_back_is_the_next_ones(missing: Exports) -> None:
+    """Only who has it gives it back: one who took too long has lost it to somebody else."""
+    await take(missing, 1)
+    await missing.give_turn_back(ACCOUNT, LIST, lease=2)
+    still = await take(missing, 3)
+    await missing.give_turn_back(ACCOUNT, LIST, lease=1)
+
+    assert still == OTHERS
+    assert await take(missing, 3) == OURS
+
+
+async def test_a_list_that_is_ready_needs_no_turn(missing: Exports) -> None:
+    """Unless Sailthru does not know it any more; then one at a time makes it again."""
+    await take(missing, 1)
+    await missing.list_is_ready(ACCOUNT, LIST, "list-id")
+    ready = await take(missing, 2)
+    again_meanwhile = await take(missing, 2, is_again=True)
+    await missing.give_turn_back(ACCOUNT, LIST, lease=1)
+
+    assert (ready, again_meanwhile) == (READY, OTHERS)
+    assert await take(missing, 2, is_again=True) == OURS
+
+
+async def test_nobody_makes_a_list_that_no_export_keeps(missing: Exports, running: Running) -> None:
+    """In no other account either."""
+    await running("Autumn Buyers")
+
+    assert await take(missing, 1, account="other") == READY
+    assert await missing.take_turn(ACCOUNT, "Lytics Gone", lease=1, lease_for=LEASE_FOR, is_again=True) == READY
+
+
+async def test_the_turns_of_lists_are_apart(missing: Exports, database: Database, clock: Clock) -> None:
+    other = Exports(database, clock)
+    export = await other.start("B", audience_slug="b", account=ACCOUNT)
+    await other.name(export.id, "Autumn Buyers")
+    await take(missing, 1)
+
+    assert await other.take_turn(ACCOUNT, "Lytics Autumn Buyers", lease=2, lease_for=LEASE_FOR, is_again=False) == OURS

@@ -1,0 +1,108 @@
+"""The timeline of a person: complete, in order, and without any value."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect
+
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.history.journal import Journal
+from app.store.members.members import Members
+from tests.factories import (
+    ACCOUNT,
+    ADA,
+    GRACE,
+    GRACE_ID,
+    MINUTE,
+    NOON,
+    SECOND,
+    Clock,
+    Effect,
+    enter,
+    exit_,
+    ns,
+    room,
+    settlement,
+)
+from tests.store.conftest import Running
+
+
+async def test_the_timeline_tells_what_was_received_called_and_answered(
+    members: Members, journal: Journal, running: Running, clock: Clock
+) -> None:
+    """With list and var names, the attempt, its end, and when it goes on."""
+    await running("A")
+    await members.keep([enter(at=1, vars={"first_name": "Ada"}, clock_corrected=True)])
+    clock.advance(SECOND)
+    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    clock.advance(SECOND)
+    await members.settle(settlement(claim, Effect.NONE, retry_at=NOON + MINUTE, is_spent=True, dead={1: "11"}))
+    await members.keep([exit_(at=0)])
+    lines = [line for _, line in await journal.timeline(ADA)]
+
+    assert [(line.what, line.at, line.export_id) for line in lines] == [
+        ("received", NOON, 1),
+        ("called", NOON + SECOND, None),
+        ("answered", NOON + 2 * SECOND, None),
+        ("received", NOON + 2 * SECOND, 1),
+    ]
+    assert [line.detail for line in lines] == [
+        {"kind": "enter", "verdict": "accepted", "moved_at_ns": ns(1), "clock_corrected": True},
+        {"attempt": 1, "read": False, "join": ["Lytics A"], "leave": [], "vars": ["first_name"]},
+        {"outcome": "503", "retry_at": (NOON + MINUTE).isoformat(), "dead_exports": [1]},
+        {"kind": "exit", "verdict": "stale", "moved_at_ns": ns(0)},
+    ]
+
+
+async def test_the_newest_lines_are_shown_oldest_first(members: Members, journal: Journal, running: Running) -> None:
+    """A long history is cut at its far end."""
+    await running("A")
+    for at in range(5):
+        await members.keep([enter(at=at)])
+    lines = [line.detail["moved_at_ns"] for _, line in await journal.timeline(ADA, limit=2)]
+
+    assert lines == [ns(3), ns(4)]
+
+
+async def test_a_person_has_one_timeline_over_all_accounts_and_no_other_ones_lines(
+    members: Members, exports: Exports, journal: Journal, running: Running
+) -> None:
+    """Each line says whose account it is about."""
+    await running("A")
+    other = await exports.start("A", audience_slug="a", account="other")
+    await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID), enter(export_id=other.id)])
+
+    assert [(account, line.export_id) for account, line in await journal.timeline(ADA)] == [
+        (ACCOUNT, 1),
+        ("other", other.id),
+    ]
+
+
+async def test_a_stranger_has_no_timeline(journal: Journal) -> None:
+    """Empty, not an error."""
+    assert await journal.timeline(ADA) == []
+
+
+async def test_no_value_is_left_anywhere_but_with_the_member(
+    members: Members, journal: Journal, running: Running, database: Database, tmp_path: Path
+) -> None:
+    """A value that is to be told stands with its membership alone, and is gone from the tables with an exit."""
+    await running("A")
+    await members.keep([enter(at=1, vars={"first_name": "Wert-im-Feld"})])
+    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    await members.settle(settlement(claim))
+    holding = await database.read(lambda connection: tables_with(connection, "Wert-im-Feld"))
+    await members.keep([exit_(at=2)])
+
+    assert holding == {"memberships"}
+    assert await database.read(lambda connection: tables_with(connection, "Wert-im-Feld")) == set()
+
+
+def tables_with(connection: Connection, value: str) -> set[str]:
+    """The tables in which some column holds a text."""
+    found: set[str] = set()
+    for table in inspect(connection).get_table_names():
+        rows = connection.exec_driver_sql(f'select * from "{table}"')
+        if any(value in str(cell) for row in rows for cell in row):
+            found.add(table)
+    return found

@@ -1,0 +1,237 @@
+"""Who was erased is kept out, whatever comes for them, and leaves no trace by coming; everybody else is taken."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import Connection
+
+from app.domain.change import MembershipChange
+from app.domain.ledger import Kept, Verdict
+from app.store.database.engine import Database
+from app.store.erasure.erasures import Erasures
+from app.store.exports.exports import Exports
+from app.store.members import rows
+from app.store.members.members import Members
+from tests.factories import ADA, ADA_ID, GRACE, GRACE_ID, LOVELACE, MINUTE, NOON, Clock, change, enter, exit_
+from tests.store.conftest import Running
+from tests.store.counting import assert_all_adds_up, counts, held
+from tests.store.erasure.erasing import DIGESTS, claims, everything, tell, traces
+from tests.store.watching import listening, meanwhile, only_reads, watching
+
+OTHER_ID = "15000000000000000009"
+
+
+@pytest.fixture
+def members(database: Database, clock: Clock) -> Members:
+    return Members(database, clock, digests=DIGESTS)
+
+
+@pytest.fixture
+def erasures(database: Database, clock: Clock) -> Erasures:
+    return Erasures(database, clock, DIGESTS)
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        enter(at=9),
+        enter(at=9, vars={"a": 1}, export_id=2),
+        enter(lytics_id=None, at=9),
+        enter(lytics_id=OTHER_ID, at=9),
+        enter(LOVELACE, at=9),
+        enter(at=-9),
+        exit_(at=9),
+        exit_(None, at=9),
+        exit_(at=9, lytics_id=None),
+        exit_(at=9, lytics_id=OTHER_ID),
+        exit_(LOVELACE, at=9),
+        change(message=9),
+        change(LOVELACE, message=9),
+        change(None, message=9),
+        change(message=9, lytics_id=None),
+    ],
+    ids=repr,
+)
+async def test_whatever_comes_for_an_erased_person_is_ignored_and_leaves_no_trace(
+    *,
+    members: Members,
+    erasures: Erasures,
+    exports: Exports,
+    running: Running,
+    database: Database,
+    late: MembershipChange,
+) -> None:
+    """The address under any user, the user under any address, on any list, old and new."""
+    await running("A")
+    await running("B")
+    await members.keep([enter(at=1), enter(GRACE, lytics_id=GRACE_ID)])
+    await erasures.erase(ADA, leave_lists=False)
+    before = (await everything(database)).replace("last_event_at", "")
+    kept = await members.keep([late])
+
+    assert kept.verdicts == (Verdict.IGNORED,)
+    assert kept.due_accounts == frozenset()
+    assert await traces(database, ADA, ADA_ID, LOVELACE, OTHER_ID) == []
+    # All that is seen of it is that Lytics still sends.
+    assert len((await everything(database)).splitlines()) == len(before.splitlines())
+    assert await counts(exports, 2) == {}
+
+
+async def test_whoever_is_erased_while_others_come_is_left_out_alone(
+    members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+) -> None:
+    """Each webhook hears of its own changes, in their order."""
+    await running("A")
+    await erasures.erase(ADA, leave_lists=False)
+    first, second = await asyncio.gather(
+        members.keep([enter(GRACE, at=1, lytics_id=GRACE_ID), enter(at=1), exit_(GRACE, at=0, lytics_id=GRACE_ID)]),
+        members.keep([enter(lytics_id=None, at=2)]),
+    )
+    await assert_all_adds_up(database, exports)
+
+    assert first.verdicts == (Verdict.ACCEPTED, Verdict.IGNORED, Verdict.STALE)
+    assert second.verdicts == (Verdict.IGNORED,)
+
+
+async def test_a_user_who_takes_an_erased_address_is_taken_off_under_the_other_one(
+    members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+) -> None:
+    """The exit names the address that nobody may keep, but its user is known: the list ends as the newest change
+    says.
+    """
+    await running("A")
+    await erasures.erase(ADA, leave_lists=False)
+    await members.keep([enter(GRACE, at=1, lytics_id=GRACE_ID)])
+    kept = [
+        (await members.keep([one])).verdicts[0]
+        for one in (
+            enter(ADA, at=2, lytics_id=GRACE_ID),
+            change(ADA, message=7, lytics_id=GRACE_ID),
+            exit_(ADA, at=9, lytics_id=GRACE_ID),
+            enter(GRACE, at=8, lytics_id=GRACE_ID),
+        )
+    ]
+    await assert_all_adds_up(database, exports)
+
+    assert kept == [Verdict.IGNORED, Verdict.IGNORED, Verdict.ACCEPTED, Verdict.STALE]
+    assert not (await held(members, GRACE)).desired
+    assert await traces(database, ADA) == []
+
+
+@pytest.mark.parametrize("is_exit_first", [True, False])
+async def test_so_it_is_when_all_comes_in_one_webhook(
+    *,
+    members: Members,
+    erasures: Erasures,
+    exports: Exports,
+    running: Running,
+    database: Database,
+    is_exit_first: bool,
+) -> None:
+    """In any order."""
+    await running("A")
+    await erasures.erase(ADA, leave_lists=False)
+    changes = [enter(GRACE, at=1, lytics_id=GRACE_ID), exit_(ADA, at=9, lytics_id=GRACE_ID)]
+    await members.keep(changes[::-1] if is_exit_first else changes)
+    await assert_all_adds_up(database, exports)
+
+    assert not any(report.membership.desired for report in await members.of_address(GRACE))
+    assert await traces(database, ADA) == []
+
+
+async def test_an_enter_and_an_erasure_at_one_moment_do_not_slip_past_each_other(
+    members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
+) -> None:
+    """Whichever statement of the erasure it comes at: the person is gone in the end, and the counts add up."""
+    await running("A")
+    loop = asyncio.get_running_loop()
+    coming: list[asyncio.Task[list[Kept]]] = []
+    address, statements_left = "", 0
+
+    async def come() -> list[Kept]:
+        return await asyncio.gather(*(members.keep([enter(address, at=at, lytics_id=address)]) for at in range(3)))
+
+    async def begin_to_come(*, is_waited_for: bool) -> None:
+        coming.append(asyncio.create_task(come()))
+        if is_waited_for:
+            await asyncio.wait(coming)
+
+    def count_down(connection: Connection, *_: object) -> None:
+        nonlocal statements_left
+        statements_left -= 1
+        if statements_left == 0:
+            # While the erasure looks around others may write; what comes while it writes itself has to wait.
+            meanwhile(loop, begin_to_come(is_waited_for=only_reads(connection)))
+
+    verdicts: list[Verdict] = []
+    for moment in range(1, 100):
+        address, statements_left = f"person{moment:02}@example.com", moment
+        with listening(database, count_down):
+            await erasures.erase(address, leave_lists=False)
+            statements_left = 0
+        if not coming:
+            break
+        first, *_ = await coming.pop()
+        verdicts += first.verdicts
+        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+
+        assert await traces(database, address) == []
+
+    assert len(verdicts) > 10
+    assert set(verdicts) == {Verdict.ACCEPTED, Verdict.IGNORED}
+
+
+async def test_that_lytics_still_sends_is_seen_all_the_same(
+    members: Members, erasures: Erasures, exports: Exports, running: Running, clock: Clock
+) -> None:
+    await running("A")
+    await erasures.erase(ADA, leave_lists=False)
+    clock.advance(MINUTE)
+    await members.keep([enter()])
+    (report,) = await exports.reports(1)
+
+    assert report.last_event_at == NOON + MINUTE
+
+
+async def test_where_nobody_was_erased_it_is_one_look(
+    members: Members, erasures: Erasures, running: Running, database: Database
+) -> None:
+    """And else two for a whole batch, by index."""
+    await running("A")
+    people = [enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(50)]
+    with watching(database) as sight:
+        await members.keep(people)
+    before = [statement for statement in sight.statements if "FROM erasures" in statement]
+    await erasures.erase(ADA, leave_lists=False)
+    with watching(database) as sight:
+        await members.keep(people)
+    after = [statement for statement in sight.statements if "FROM erasures" in statement]
+
+    assert (len(before), len(after)) == (1, 2)
+    assert all("LIMIT" in statement or "digest IN" in statement for statement in (*before, *after))
+
+
+async def test_many_people_take_several_statements(
+    members: Members, erasures: Erasures, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Databases limit how many keys a statement names."""
+    monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
+    await running("A")
+    for n in range(4):
+        await erasures.erase(f"p{n}@example.com", leave_lists=False)
+    kept = await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(10)])
+
+    assert kept.verdicts == (Verdict.IGNORED,) * 4 + (Verdict.ACCEPTED,) * 6
+
+
+async def test_people_who_share_nothing_with_the_erased_are_told_as_always(
+    members: Members, erasures: Erasures, running: Running
+) -> None:
+    await running("A")
+    await members.keep([enter(at=1)])
+    await erasures.erase(ADA, leave_lists=False)
+    await members.keep([enter(GRACE, lytics_id=GRACE_ID)])
+    (claim,) = await tell(members)
+
+    assert (claim.address, claim.call.join) == (GRACE, ("Lytics A",))
+    assert await claims(members) == []

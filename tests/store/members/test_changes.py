@@ -1,0 +1,254 @@
+"""Keeping changes: what is held afterwards, for whom somebody has to be called, and what many webhooks at once do."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from app.domain.ledger import Verdict
+from app.domain.membership import Confirmed
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.members import rows
+from app.store.members.members import Members
+from app.store.schema import identities
+from app.store.schema import members as members_table
+from tests.factories import (
+    ACCOUNT,
+    ADA,
+    ADA_ID,
+    GRACE,
+    GRACE_ID,
+    LOVELACE,
+    MINUTE,
+    NOON,
+    Clock,
+    change,
+    enter,
+    exit_,
+    membership,
+    move,
+    ns,
+    room,
+    settlement,
+)
+from tests.store.conftest import Running
+from tests.store.counting import assert_all_adds_up, counts, held
+
+
+async def test_what_is_kept_comes_back_as_it_was(members: Members, running: Running) -> None:
+    """Nanoseconds, vars and moments survive the database."""
+    await running("A")
+    await members.keep([enter(at=0.000_001, message=2, vars={"name": "Ä", "n": [1, None], "ok": True})])
+    kept = await held(members, ADA)
+
+    assert kept == membership(
+        moved=move(0.000_001, 2), fields_at_ns=ns(2), vars={"name": "Ä", "n": [1, None], "ok": True}
+    )
+
+
+async def test_each_webhook_hears_of_its_own_changes(members: Members, running: Running) -> None:
+    """Also where they share a transaction, and a later one makes an earlier one stale."""
+    await running("A")
+    first, second, third = await asyncio.gather(
+        members.keep([enter(at=1), enter(at=1)]),
+        members.keep([]),
+        members.keep([exit_(at=0), change(GRACE, message=5, lytics_id=None), exit_(at=2)]),
+    )
+
+    assert first.verdicts == (Verdict.ACCEPTED, Verdict.STALE)
+    assert second.verdicts == ()
+    assert third.verdicts == (Verdict.STALE, Verdict.IGNORED, Verdict.ACCEPTED)
+
+
+async def test_who_is_new_and_has_nothing_to_be_told_is_let_go(members: Members, running: Running) -> None:
+    """An old enter brings an address that nobody has heard of, but its user has entered under another one since."""
+    await running("A")
+    await members.keep([enter(ADA, at=2)])
+    (claim,) = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+    await members.settle(settlement(claim))
+    kept = await members.keep([enter(GRACE, at=1)])
+    claims = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+
+    assert kept.verdicts == (Verdict.STALE,)
+    assert claims == []
+    assert await members.next_due_at(ACCOUNT) is None
+
+
+async def test_what_comes_later_for_the_same_person_is_kept_later(
+    members: Members, running: Running, exports: Exports, database: Database
+) -> None:
+    """Although transactions go side by side: what has no time but that of its arrival, and fields of somebody who has
+    entered just now, need what came before.
+    """
+    await running("A")
+    people = [f"p{n}@example.com" for n in range(120)]
+
+    enters = [enter(one, at=1, lytics_id=one, on_arrival=True) for one in people]
+    changes = [change(one, message=5, lytics_id=one, vars={"city": "Paris"}) for one in people[:60]]
+    exits = [exit_(one, at=3, lytics_id=one)._replace(moved_on_arrival=True) for one in people[60:]]
+    kept = await asyncio.gather(*(members.keep([one]) for one in [*enters, *changes, *exits]))
+    await assert_all_adds_up(database, exports)
+    stayed = [await held(members, one) for one in people[:60]]
+    left = [await held(members, one) for one in people[60:]]
+
+    assert {verdict for one in kept for verdict in one.verdicts} == {Verdict.ACCEPTED}
+    assert all(one.desired and one.vars == {"city": "Paris"} for one in stayed)
+    assert not any(one.desired for one in left)
+
+
+async def test_webhooks_at_one_moment_share_a_commit(database: Database, clock: Clock, running: Running) -> None:
+    """One sync to disk for many; whoever measures is told how many."""
+    await running("A")
+    commits: list[tuple[str, int]] = []
+    members = Members(database, clock, on_commit=lambda what, size: commits.append((what, size)))
+    await asyncio.gather(*(members.keep([enter(f"p{n}@example.com", lytics_id=str(n))]) for n in range(20)))
+
+    assert commits == [("keep", 20)]
+
+
+async def test_a_change_that_can_not_be_kept_harms_no_other_webhook(
+    members: Members, exports: Exports, running: Running, database: Database
+) -> None:
+    """A time that no column can hold: its own sender alone hears of it."""
+    await running("A")
+    too_far = [enter(GRACE, lytics_id=GRACE_ID, at=10**10)]
+    results = await asyncio.gather(
+        members.keep([enter()]),
+        members.keep(too_far),
+        members.keep([enter(LOVELACE, lytics_id="3")]),
+        return_exceptions=True,
+    )
+    await assert_all_adds_up(database, exports)
+
+    assert isinstance(results[1], OverflowError | DBAPIError)
+    assert (await counts(exports))["members"] == 2
+    assert await members.of_address(GRACE) == []
+
+
+async def test_an_account_is_named_as_due_only_if_somebody_has_to_be_called(
+    members: Members, exports: Exports, running: Running
+) -> None:
+    """Not for what is stale, not for what needs no call, not for an export that does not run."""
+    await running("A")
+    nameless = await exports.start("B", audience_slug="b", account="other")
+    due = [
+        (await members.keep([one])).due_accounts
+        for one in (enter(at=2), exit_(at=1), enter(GRACE, lytics_id=GRACE_ID, export_id=nameless.id))
+    ]
+
+    assert due == [{ACCOUNT}, frozenset(), frozenset()]
+
+
+async def test_what_needs_no_call_makes_nobody_due(members: Members, exports: Exports, running: Running) -> None:
+    """Whoever was told out and leaves again is settled in the transaction that keeps it."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    await settle_as(members, exports, "out")
+    kept = await members.keep([exit_(at=3)])
+
+    assert kept == type(kept)((Verdict.ACCEPTED,), frozenset())
+    assert await members.next_due_at(ACCOUNT) is None
+
+
+async def settle_as(members: Members, exports: Exports, confirmed: str) -> None:
+    """Put down that everything was told, the person being in or out."""
+
+    def settle(connection: Connection) -> None:
+        connection.execute(text("update memberships set told = :told, told_revision = revision"), {"told": confirmed})
+        connection.execute(text("update totals set delivered = accepted, pending = 0"))
+        connection.execute(text("update members set due_at = null"))
+
+    await exports._database.write(settle)
+
+
+async def test_who_waits_for_a_retry_stays_where_it_is(
+    members: Members, running: Running, database: Database, clock: Clock
+) -> None:
+    """A newer change does not pull it forward."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    later = members_table.update().values(due_at=NOON + MINUTE, attempts=3)
+    await database.write(lambda connection: connection.execute(later))
+    await members.keep([exit_(at=2)])
+
+    assert await members.next_due_at(ACCOUNT) == NOON + MINUTE
+    assert [report.attempts for report in await members.of_address(ADA)] == [3]
+
+
+async def test_a_user_keeps_one_address_whatever_comes_between(
+    members: Members, exports: Exports, running: Running, database: Database
+) -> None:
+    """The address held is found again from the Lytics id, in another transaction, by an exit that names none."""
+    await running("A")
+    for one in (enter(ADA, at=1), change(LOVELACE, message=5), exit_(None, at=7), enter(GRACE, at=6)):
+        await members.keep([one])
+    await assert_all_adds_up(database, exports)
+    held_now = [(await held(members, address)).desired for address in (ADA, LOVELACE)]
+
+    assert held_now == [False, False]
+    assert "members" not in await counts(exports)
+    (row,) = await database.rows(select(identities))
+    assert (row.lytics_id, row.moved_at_ns, row.is_enter, row.member_id) == (ADA_ID, ns(7), False, None)
+
+
+async def test_two_users_of_one_address_are_told_apart_by_time(members: Members, running: Running) -> None:
+    """The newest move of the address wins; whoever moves on takes only an own address along."""
+    await running("A")
+    await members.keep([enter(ADA, at=1), enter(ADA, at=2, lytics_id=GRACE_ID)])
+    await members.keep([enter(LOVELACE, at=3)])
+    shared, moved = await held(members, ADA), await held(members, LOVELACE)
+
+    assert (shared.desired, shared.lytics_id) == (True, GRACE_ID)
+    assert (moved.desired, moved.lytics_id) == (True, ADA_ID)
+
+
+async def test_a_person_no_export_knows_is_not_stored(members: Members, running: Running, database: Database) -> None:
+    """Neither a change of a stranger nor a change for an export that is not there leaves an address behind."""
+    await running("A")
+    kept = await members.keep([change(ADA, message=1), enter(GRACE, lytics_id=GRACE_ID, export_id=99)])
+    ((known,),) = await database.rows(select(func.count()).select_from(members_table))
+
+    assert kept.verdicts == (Verdict.IGNORED, Verdict.IGNORED)
+    assert known == 0
+
+
+async def test_the_last_event_is_remembered(members: Members, exports: Exports, running: Running, clock: Clock) -> None:
+    """Also of one that changed nothing: it shows that Lytics still sends."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    clock.advance(MINUTE)
+    await members.keep([enter(at=1)])
+    (report,) = await exports.reports(1)
+
+    assert report.last_event_at == NOON + MINUTE
+    assert report.counts["stale"] == 1
+
+
+async def test_a_webhook_of_many_people_takes_several_statements(
+    members: Members, exports: Exports, running: Running, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Databases limit how many keys a statement names, and the transaction is one all the same."""
+    monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
+    await running("A")
+    kept = await members.keep([enter(f"p{n}@example.com", at=1, lytics_id=str(n)) for n in range(10)])
+    claimed = await members.claim(ACCOUNT, room=room(10), lease_for=MINUTE)
+    await asyncio.gather(*(members.settle(settlement(claim)) for claim in claimed))
+    await assert_all_adds_up(database, exports)
+
+    assert set(kept.verdicts) == {Verdict.ACCEPTED}
+    assert await counts(exports) == {"accepted": 10, "delivered": 10, "members": 10}
+
+
+@pytest.mark.parametrize("confirmed", ["never", "in", "out", "unknown"])
+async def test_a_change_leaves_what_was_told_as_it_is(
+    members: Members, exports: Exports, running: Running, confirmed: str
+) -> None:
+    """Only an answer of Sailthru says what was told."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    await settle_as(members, exports, confirmed)
+    await members.keep([exit_(at=2)])
+
+    assert (await held(members, ADA)).confirmed is Confirmed(confirmed)

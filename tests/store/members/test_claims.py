@@ -1,0 +1,534 @@
+"""The queue, which is the state itself: who is claimed when, what is on record, what an end leaves behind."""
+
+import asyncio
+import random
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select, text, update
+
+from app.domain.call import Call, Claim
+from app.domain.membership import Confirmed
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.members.members import Members
+from app.store.schema import members as members_table
+from app.store.schema import memberships
+from tests.factories import (
+    ACCOUNT,
+    ADA,
+    ADA_ID,
+    GRACE,
+    GRACE_ID,
+    MINUTE,
+    NOON,
+    SECOND,
+    Clock,
+    Effect,
+    after_read,
+    change,
+    enter,
+    exit_,
+    ns,
+    room,
+    settlement,
+)
+from tests.store.conftest import Running
+from tests.store.counting import assert_all_adds_up, counts, held
+
+LEASE = 32 * SECOND
+
+
+async def claims(members: Members, *, limit: int = 100, account: str = ACCOUNT) -> list[Claim]:
+    return await members.claim(account, room=room(limit), lease_for=LEASE)
+
+
+async def claim_one(members: Members) -> Claim:
+    (one,) = await claims(members)
+    return one
+
+
+async def tell(members: Members) -> None:
+    """Sailthru was told everything that is pending now."""
+    for one in await claims(members):
+        await members.settle(settlement(one))
+
+
+async def test_who_waits_longest_is_claimed_first(members: Members, running: Running, clock: Clock) -> None:
+    """Whatever the address and the number of the row."""
+    await running("A")
+    people = ["z@example.com", "a@example.com", "m@example.com"]
+    for address in people:
+        await members.keep([enter(address, lytics_id=address)])
+        clock.advance(SECOND)
+    order = [claim.address for _ in people for claim in await claims(members, limit=1)]
+
+    assert order == people
+
+
+async def test_live_changes_are_claimed_before_a_backfill_that_waits_longer(
+    members: Members, running: Running, clock: Clock, database: Database
+) -> None:
+    """A claim takes from the backfill only what live changes leave free."""
+    await running("A")
+    backfill = [f"backfill{n}@example.com" for n in range(3)]
+    await members.keep([enter(address, lytics_id=address) for address in backfill])
+    await database.write(lambda connection: connection.execute(update(members_table).values(priority=1)))
+    clock.advance(SECOND)
+    await members.keep([enter(address, lytics_id=address) for address in ("live1@example.com", "live2@example.com")])
+    first = await claims(members, limit=3)
+    second = await claims(members, limit=3)
+
+    assert [claim.address for claim in first[:2]] == ["live1@example.com", "live2@example.com"]
+    assert first[2].address in backfill
+    assert {claim.address for claim in (*first[2:], *second)} == set(backfill)
+
+
+async def test_a_probe_is_the_newest_of_those_who_did_not_fail_last(
+    members: Members, running: Running, clock: Clock, database: Database
+) -> None:
+    """A backfill's people after all others; and where everybody failed, whoever has been due for longest."""
+    await running("A")
+    await members.keep([enter("backfill@example.com", lytics_id="backfill@example.com")])
+    await database.write(lambda connection: connection.execute(update(members_table).values(priority=1)))
+    for address in ("first@example.com", "second@example.com", "third@example.com"):
+        clock.advance(SECOND)
+        await members.keep([enter(address, lytics_id=address)])
+    order: list[Claim] = []
+    for _ in range(5):
+        failing = frozenset(claim.member_id for claim in order)
+        (one,) = await members.claim(ACCOUNT, room=room(1, is_probe=True, failing=failing), lease_for=LEASE)
+        await members.settle(settlement(one, Effect.NONE, retry_at=clock()))
+        order.append(one)
+        clock.advance(SECOND)
+
+    names = [claim.address.partition("@")[0] for claim in order]
+    assert names == ["third", "second", "first", "backfill", "third"]
+
+
+async def test_nobody_is_claimed_twice_however_many_claim(members: Members, running: Running) -> None:
+    """One call in flight for a person."""
+    await running("A")
+    people = [f"person{n}@example.com" for n in range(50)]
+    await members.keep([enter(address, lytics_id=address) for address in people])
+    found = await asyncio.gather(*(claims(members, limit=7) for _ in range(10)))
+    addresses = [claim.address for part in found for claim in part]
+
+    assert sorted(addresses) == sorted(people)
+
+
+async def test_an_account_does_not_see_another_ones_members(
+    members: Members, exports: Exports, running: Running
+) -> None:
+    """One address in two accounts is two members; a slow account holds up nobody else's."""
+    await running("A")
+    other = await exports.start("A", audience_slug="a", account="other")
+    await exports.name(other.id, "A")
+    await members.keep([enter(export_id=1), enter(export_id=other.id)])
+    (mine,) = await claims(members)
+    (theirs,) = await claims(members, account="other")
+
+    assert (mine.address, theirs.address) == (ADA, ADA)
+    assert mine.member_id != theirs.member_id
+    assert [one.export_id for one in theirs.pending] == [other.id]
+
+
+async def test_all_lists_of_a_person_travel_in_one_call(members: Members, running: Running) -> None:
+    """Joins, leaves and vars of every running export of the account."""
+    await running("A")
+    await running("B")
+    await running("C")
+    await members.keep([enter(at=1, export_id=2)])
+    await tell(members)
+    await members.keep(
+        [
+            enter(at=2, export_id=1, vars={"a": 1}),
+            exit_(at=2, export_id=2),
+            enter(at=2, export_id=3, vars={"c": 3}),
+        ]
+    )
+    claim = await claim_one(members)
+
+    assert set(claim.call.join) == {"Lytics A", "Lytics C"}
+    assert claim.call.leave == ("Lytics B",)
+    assert claim.call.vars == {"a": 1, "c": 3}
+
+
+async def test_what_is_told_is_unknown_before_the_call_leaves(members: Members, running: Running) -> None:
+    """Only of the lists that the call names: of the rest nothing is in doubt."""
+    await running("A")
+    await running("B")
+    await members.keep([enter(at=1, export_id=1, vars={"a": 1})])
+    await tell(members)
+    await members.keep([change(message=5, export_id=1, vars={"a": 2}), enter(at=1, export_id=2)])
+    claim = await claim_one(members)
+    told_a, told_b = await held(members, ADA, 1), await held(members, ADA, 2)
+
+    assert claim.call.join == ("Lytics B",)
+    assert (told_a.confirmed, told_a.confirmed_vars) == (Confirmed.IN, None)
+    assert told_b.confirmed is Confirmed.UNKNOWN
+
+
+async def test_a_read_puts_nothing_in_doubt(members: Members, running: Running) -> None:
+    """The write that follows is recorded by itself, before it leaves."""
+    await running("A")
+    await members.keep([exit_()])
+    claim = await claim_one(members)
+    before = await held(members, ADA)
+    call = after_read(claim, frozenset({"Lytics A"}))
+    is_ours = await members.begin(claim, call, until=NOON + 2 * LEASE)
+
+    assert claim.call.is_read
+    assert before.confirmed is Confirmed.NEVER
+    assert is_ours
+    assert (await held(members, ADA)).confirmed is Confirmed.UNKNOWN
+    assert await members.next_due_at(ACCOUNT) == NOON + 2 * LEASE
+
+
+async def test_an_exit_of_a_stranger_is_settled_without_a_write(
+    members: Members, exports: Exports, running: Running
+) -> None:
+    """A write would create a profile that can be mailed; a later exit needs no second look."""
+    await running("A")
+    await members.keep([exit_(at=1)])
+    claim = await claim_one(members)
+    call = after_read(claim)
+    settled = await members.settle(settlement(claim, call=call))
+    await members.keep([exit_(at=2)])
+
+    assert not call.is_write
+    assert settled.due_at is None
+    assert await claims(members) == []
+    assert await counts(exports) == {"accepted": 2, "delivered": 2}
+
+
+async def test_a_crash_in_flight_leads_to_a_read(members: Members, running: Running, clock: Clock) -> None:
+    """Nobody settled; once the lease has ended, a join is repeated only after a look."""
+    await running("A")
+    await members.keep([enter()])
+    await claim_one(members)
+    clock.advance(LEASE)
+    again = await claim_one(members)
+
+    assert again.call.is_read
+    assert again.attempts == 2
+    assert after_read(again, frozenset({"Lytics A"})).is_write is False
+
+
+async def test_a_settlement_without_the_lease_records_nothing(
+    members: Members, exports: Exports, running: Running, clock: Clock
+) -> None:
+    """Somebody else calls for this member by now."""
+    await running("A")
+    await members.keep([enter()])
+    lost = await claim_one(members)
+    clock.advance(LEASE)
+    await claim_one(members)
+    before = await held(members, ADA)
+    settled = await members.settle(settlement(lost, dead={1: "11"}))
+    is_ours = await members.begin(lost, lost.call, until=NOON + MINUTE)
+
+    assert (settled.is_ours, settled.due_at, is_ours) == (False, None, False)
+    assert await held(members, ADA) == before
+    assert await counts(exports) == {"accepted": 1, "pending": 1, "members": 1}
+
+
+async def test_a_settled_claim_can_not_be_settled_again(members: Members, exports: Exports, running: Running) -> None:
+    """Its lease has ended with it."""
+    await running("A")
+    await members.keep([enter()])
+    claim = await claim_one(members)
+    first = await members.settle(settlement(claim))
+    second = await members.settle(settlement(claim))
+
+    assert (first.is_ours, second.is_ours) == (True, False)
+    assert await counts(exports) == {"accepted": 1, "delivered": 1, "members": 1}
+
+
+@pytest.mark.parametrize("effect", list(Effect))
+async def test_a_change_during_the_call_stays_pending(
+    members: Members, exports: Exports, running: Running, database: Database, effect: Effect
+) -> None:
+    """However the call ends: it was about what was claimed."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    claim = await claim_one(members)
+    await members.keep([exit_(at=2)])
+    settled = await members.settle(settlement(claim, effect))
+    following = await claim_one(members)
+    if following.call.is_read:
+        following = await claim_read(members, following)
+    await members.settle(settlement(following))
+    await assert_all_adds_up(database, exports)
+
+    assert settled.due_at == NOON
+    assert (await held(members, ADA)).confirmed is Confirmed.OUT
+    assert (await counts(exports))["delivered"] == (2 if effect is Effect.TOLD else 1)
+
+
+async def claim_read(members: Members, claim: Claim) -> Claim:
+    """The claim with the write that follows its read, which found a stranger."""
+    call = after_read(claim)
+    assert await members.begin(claim, call, until=claim.leased_until)
+    return replace(claim, call=call)
+
+
+async def test_a_failed_call_puts_back_what_was_told(members: Members, running: Running) -> None:
+    """If it was surely not carried out, the next join needs no look."""
+    await running("A")
+    await members.keep([enter(at=1, vars={"a": 1})])
+    await tell(members)
+    await members.keep([change(message=5, vars={"a": 2})])
+    before = await held(members, ADA)
+    claim = await claim_one(members)
+    await members.settle(settlement(claim, Effect.NONE, retry_at=NOON))
+
+    assert await held(members, ADA) == before
+
+
+async def test_an_end_that_changes_nothing_leaves_each_column_as_it_was(
+    database: Database, members: Members, running: Running
+) -> None:
+    """Of all that an end may change no two columns hold the same, so that none can be written into another."""
+    await running("A")
+    await members.keep([enter(at=1, vars={"a": 1})])
+    different = {
+        "confirmed": "in",
+        "revision": 9,
+        "confirmed_revision": 8,
+        "confirmed_vars": "d" * 32,
+        "confirmed_at": NOON + MINUTE,
+        "dead_at": NOON + 2 * MINUTE,
+        "first_failed_at": NOON + 3 * MINUTE,
+    }
+    await database.write(lambda connection: connection.execute(update(memberships).values(different)))
+    before = await database.rows(select(memberships))
+    claim = await claim_one(members)
+    during = await database.rows(select(memberships))
+    await members.settle(settlement(claim, Effect.NONE, retry_at=NOON))
+
+    assert during != before
+    assert await database.rows(select(memberships)) == before
+
+
+async def test_the_first_failure_is_remembered_until_the_change_is_told(
+    members: Members, running: Running, clock: Clock
+) -> None:
+    """The retry window of a change begins there, and a newer change has a window of its own."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    failed: list[object] = []
+    for _ in range(2):
+        await members.settle(settlement(await claim_one(members), Effect.NONE, spent_at=clock()))
+        failed.append((await held(members, ADA)).first_failed_at)
+        clock.advance(MINUTE)
+    await members.keep([enter(at=2)])
+    newer = (await held(members, ADA)).first_failed_at
+    await members.settle(settlement(await claim_one(members), Effect.NONE, spent_at=clock()))
+    again = (await held(members, ADA)).first_failed_at
+    await tell(members)
+
+    assert failed == [NOON, NOON]
+    assert newer is None
+    assert again == NOON + 2 * MINUTE
+    assert (await held(members, ADA)).first_failed_at is None
+
+
+async def test_attempts_count_what_was_spent_and_begin_anew(members: Members, running: Running) -> None:
+    """A used-up limit spends none; what was told leaves none behind."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    seen: list[int] = []
+    for is_spent in (True, False, True):
+        claim = await claim_one(members)
+        seen.append(claim.attempts)
+        await members.settle(settlement(claim, Effect.NONE, is_spent=is_spent))
+    claim = await claim_one(members)
+    seen.append(claim.attempts)
+    await members.settle(settlement(claim))
+    await members.keep([exit_(at=2)])
+    seen.append((await claim_one(members)).attempts)
+
+    assert seen == [1, 2, 2, 3, 1]
+
+
+async def test_a_retry_waits_also_for_a_newer_change(members: Members, running: Running, clock: Clock) -> None:
+    """A call that was lost may still be carried out, so nobody calls before."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    claim = await claim_one(members)
+    await members.keep([exit_(at=2)])
+    settled = await members.settle(settlement(claim, Effect.UNKNOWN, retry_at=NOON + MINUTE, is_spent=True))
+    await members.keep([enter(at=3)])
+    early = await claims(members)
+    clock.advance(MINUTE)
+
+    assert settled.due_at == NOON + MINUTE
+    assert early == []
+    assert [one.address for one in await claims(members)] == [ADA]
+
+
+async def test_a_newer_change_during_the_call_outlives_the_dead_letter(
+    members: Members, exports: Exports, running: Running
+) -> None:
+    """Given up is what was claimed; it becomes superseded, and the newer change is called for."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    claim = await claim_one(members)
+    await members.keep([enter(at=2, vars={"a": 1})])
+    settled = await members.settle(settlement(claim, Effect.NONE, dead={1: "11"}, is_spent=True))
+
+    assert settled.due_at == NOON
+    assert (await held(members, ADA)).dead_code is None
+    assert await counts(exports) == {"accepted": 2, "superseded": 1, "pending": 1, "members": 1}
+
+
+async def test_only_what_was_given_up_is_dead(members: Members, exports: Exports, running: Running) -> None:
+    """Of several lists of a call one may be the culprit."""
+    await running("A")
+    await running("B")
+    await members.keep([enter(export_id=1), enter(export_id=2)])
+    claim = await claim_one(members)
+    settled = await members.settle(
+        settlement(claim, Effect.NONE, dead={2: "11"}, is_spent=True, retry_at=NOON + MINUTE)
+    )
+    states = [report.state for report in await members.of_address(ADA)]
+
+    assert states == ["retrying", "dead_letter"]
+    assert settled.due_at == NOON + MINUTE
+    assert await counts(exports, 2) == {"accepted": 1, "dead": 1, "members": 1}
+
+
+async def test_a_pause_during_the_call_holds_what_is_left(
+    members: Members, running: Running, database: Database
+) -> None:
+    """Nothing is due for an export that does not run, and what came back is still recorded."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    claim = await claim_one(members)
+    await members.keep([exit_(at=2)])
+    await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
+    settled = await members.settle(settlement(claim))
+    (report,) = await members.of_address(ADA)
+
+    assert settled.due_at is None
+    assert (report.state, report.membership.confirmed) == ("held", Confirmed.IN)
+    assert await members.next_due_at(ACCOUNT) is None
+
+
+async def test_of_several_exports_only_the_running_ones_are_told(
+    members: Members, exports: Exports, running: Running
+) -> None:
+    """A nameless export neither holds up the others nor is lost with them."""
+    await running("A")
+    nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
+    await members.keep([enter(export_id=1), enter(export_id=nameless.id)])
+    claim = await claim_one(members)
+    settled = await members.settle(settlement(claim))
+    states = [report.state for report in await members.of_address(ADA)]
+
+    assert [one.export_id for one in claim.pending] == [1]
+    assert settled.due_at is None
+    assert states == ["settled", "held"]
+
+
+async def test_a_member_in_a_workers_hands_is_not_woken(members: Members, exports: Exports, running: Running) -> None:
+    """An export that begins to run makes due only who is not due already."""
+    await running("A")
+    other = await exports.start("B", audience_slug="b", account=ACCOUNT)
+    await members.keep([enter(export_id=1), enter(export_id=other.id)])
+    claim = await claim_one(members)
+    await exports.name(other.id, "B")
+    is_more = await members.next_slice(other.id)
+    meanwhile = await claims(members)
+    settled = await members.settle(settlement(claim))
+
+    assert not is_more
+    assert meanwhile == []
+    assert settled.due_at == NOON
+    assert (await claim_one(members)).call == Call(("Lytics B",), covers={other.id: Confirmed.IN})
+
+
+class Account:
+    """A Sailthru account that answers in every way, and the worker who calls it."""
+
+    def __init__(self, members: Members, clock: Clock, dice: random.Random) -> None:
+        self._members = members
+        self._clock = clock
+        self._dice = dice
+        self.on_list: set[tuple[str, str]] = set()
+
+    async def work(self, *ends: str) -> None:
+        """Call for two members; each call ends in one of these ways."""
+        for claim in await claims(self._members, limit=2):
+            call = claim.call
+            if call.is_read:
+                call = after_read(claim, frozenset(name for who, name in self.on_list if who == claim.address))
+                await self._members.begin(claim, call, until=self._clock() + LEASE)
+            await self._end(claim, call, self._dice.choice(ends))
+
+    async def _end(self, claim: Claim, call: Call, end: str) -> None:
+        is_carried_out = end == "confirmed" or (end in {"unknown", "crash"} and self._dice.random() < 0.5)
+        if is_carried_out:
+            self.on_list |= {(claim.address, name) for name in call.join}
+            self.on_list -= {(claim.address, name) for name in call.leave}
+        if end == "dead":
+            dead = {one.export_id: "11" for one in claim.pending}
+            await self._members.settle(settlement(claim, Effect.NONE, call=call, dead=dead, is_spent=True))
+        elif end != "crash":
+            await self._members.settle(settlement(claim, Effect(end), call=call, is_spent=True))
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_everything_adds_up_at_every_moment(
+    database: Database, clock: Clock, running: Running, seed: int
+) -> None:
+    """Two people, two exports, calls that end in every way, leases that run out; and in the end the lists are right."""
+    dice = random.Random(seed)
+    exports, members = Exports(database, clock), Members(database, clock)
+    account = Account(members, clock, dice)
+    for name in ("A", "B"):
+        await running(name)
+    everybody = [(export_id, person) for export_id in (1, 2) for person in ((ADA, ADA_ID), (GRACE, GRACE_ID))]
+    for at in range(25):
+        export_id, (address, lytics_id) = dice.choice(everybody)
+        is_enter = dice.random() < 0.6
+        left = exit_(address, at=at, lytics_id=lytics_id, export_id=export_id)
+        newest = enter(address, at=at, lytics_id=lytics_id, export_id=export_id) if is_enter else left
+        late = left._replace(moved_at_ns=ns(at - 0.5))
+        await members.keep([newest, late])
+        await account.work("confirmed", "none", "unknown", "crash", "dead")
+        await assert_all_adds_up(database, exports)
+        clock.advance(dice.choice([SECOND, LEASE]))
+    # A dead letter waits for a newer change, so everybody gets one.
+    await members.keep([exit_(who, at=90, lytics_id=id_, export_id=export_id) for export_id, (who, id_) in everybody])
+    await members.keep([enter(at=91, export_id=2)])
+    for _ in range(4):
+        clock.advance(LEASE)
+        await account.work("confirmed")
+    await assert_all_adds_up(database, exports)
+
+    assert account.on_list == {(ADA, "Lytics B")}
+    assert await members.next_due_at(ACCOUNT) is None
+
+
+async def test_what_changes_back_while_a_worker_reads_is_told_afterwards(members: Members, running: Running) -> None:
+    """The enter that was claimed is still told, so the exit that came during the read has something to say, although
+    Sailthru was last told just that when it came.
+    """
+    await running("A")
+    await running("B")
+    await members.keep([exit_(at=1, export_id=2)])
+    stranger = await claim_one(members)
+    await members.settle(settlement(stranger, call=after_read(stranger)))
+    await members.keep([exit_(at=2), enter(at=2, export_id=2)])
+    claimed = await claim_one(members)
+    assert claimed.call.is_read
+    await members.keep([exit_(at=3, export_id=2)])
+    join = after_read(claimed)
+    assert await members.begin(claimed, join, until=NOON + MINUTE)
+    await members.settle(settlement(claimed, call=join))
+    later = await claim_one(members)
+
+    assert join.join == ("Lytics B",)
+    assert later.call.leave == ("Lytics B",)

@@ -1,0 +1,321 @@
+"""Dead letters: paged through, replaced by what is newer, put back by hand; and every count adds up all along."""
+
+import random
+
+import pytest
+from sqlalchemy import func, select, update
+
+from app.domain.call import Claim
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.history.journal import Journal
+from app.store.members import rows
+from app.store.members.dead_letters import DeadLetters, Filter, Place, Redriven
+from app.store.members.members import Members
+from app.store.schema import exports as exports_table
+from app.store.schema import members as members_table
+from app.store.schema import minute_counts, totals
+from tests.factories import (
+    ACCOUNT,
+    ADA,
+    ADA_ID,
+    GRACE,
+    GRACE_ID,
+    HOUR,
+    LOVELACE,
+    MINUTE,
+    NOON,
+    Clock,
+    Effect,
+    enter,
+    exit_,
+    room,
+    settlement,
+)
+from tests.store.conftest import Running
+from tests.store.counting import assert_all_adds_up, counts, held
+from tests.store.watching import listening
+
+LOVELACE_ID = "15000000000000000003"
+PEOPLE = ((ADA, ADA_ID), (GRACE, GRACE_ID), (LOVELACE, LOVELACE_ID))
+
+
+@pytest.fixture
+def dead_letters(database: Database, clock: Clock) -> DeadLetters:
+    return DeadLetters(database, clock)
+
+
+async def claims(members: Members) -> list[Claim]:
+    return await members.claim(ACCOUNT, room=room(100), lease_for=MINUTE)
+
+
+async def set_state(database: Database, export_id: int, state: str) -> None:
+    statement = update(exports_table).where(exports_table.c.id == export_id).values(state=state)
+    await database.write(lambda connection: connection.execute(statement))
+
+
+async def give_up(members: Members, code: str = "11") -> None:
+    """Everything that is pending now is given up."""
+    for one in await claims(members):
+        dead = {pending.export_id: code for pending in one.pending}
+        await members.settle(settlement(one, Effect.NONE, outcome=code, dead=dead, is_spent=True))
+
+
+async def test_a_dead_letter_says_who_where_why_and_since_when(
+    members: Members, dead_letters: DeadLetters, running: Running
+) -> None:
+    await running("A")
+    await members.keep([enter()])
+    await give_up(members)
+    (letter,) = await dead_letters.page(Filter())
+
+    assert (letter.place, letter.account, letter.list_name) == (Place(1, 1), ACCOUNT, "Lytics A")
+    assert (letter.address, letter.code, letter.desired, letter.dead_at) == (ADA, "11", True, NOON)
+
+
+async def test_pages_follow_one_another_without_gap_or_repetition(
+    members: Members, dead_letters: DeadLetters, running: Running
+) -> None:
+    await running("A")
+    await running("B")
+    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n), export_id=1 + n % 2) for n in range(7)])
+    await give_up(members)
+    seen: list[Place] = []
+    while page := await dead_letters.page(Filter(), after=seen[-1] if seen else None, size=2):
+        seen += [letter.place for letter in page]
+
+    assert len(seen) == 7
+    assert seen == sorted(set(seen))
+
+
+async def test_a_newer_change_replaces_a_dead_letter(
+    members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
+) -> None:
+    """What was given up is superseded then, and there is nothing left to redrive."""
+    await running("A")
+    await members.keep([enter(at=1)])
+    await give_up(members)
+    before = await counts(exports)
+    await members.keep([exit_(at=2)])
+    after = await counts(exports)
+    await assert_all_adds_up(database, exports)
+
+    assert before == {"accepted": 1, "dead": 1, "members": 1}
+    assert after == {"accepted": 2, "superseded": 1, "pending": 1}
+    assert await dead_letters.page(Filter()) == []
+    assert (await dead_letters.redrive(Filter())).count == 0
+
+
+async def test_a_redrive_begins_anew_and_twice_is_harmless(
+    *,
+    members: Members,
+    exports: Exports,
+    dead_letters: DeadLetters,
+    running: Running,
+    journal: Journal,
+    clock: Clock,
+    database: Database,
+) -> None:
+    """Due at once, with no attempt and no failure behind it, and told like any other change; the timeline says so."""
+    await running("A")
+    await members.keep([enter()])
+    await give_up(members)
+    clock.advance(HOUR)
+    first = await dead_letters.redrive(Filter())
+    pending = await held(members, ADA)
+    second = await dead_letters.redrive(Filter())
+    await assert_all_adds_up(database, exports)
+    waiting = await counts(exports)
+    (one,) = await claims(members)
+    await members.settle(settlement(one))
+    lines = [line for _, line in await journal.timeline(ADA)]
+
+    assert first == Redriven(1, frozenset({ACCOUNT}))
+    assert second == Redriven(0, frozenset())
+    assert (pending.is_pending, pending.dead_code, pending.dead_at, pending.first_failed_at) == (True, None, None, None)
+    assert waiting == {"accepted": 1, "pending": 1, "members": 1}
+    assert one.attempts == 1
+    assert await counts(exports) == {"accepted": 1, "delivered": 1, "members": 1}
+    assert [(line.what, line.at, line.detail) for line in lines if line.what == "redriven"] == [
+        ("redriven", NOON + HOUR, {"code": "11"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("which", "redriven"),
+    [
+        (Filter(), 4),
+        (Filter(code="11"), 2),
+        (Filter(export_id=1), 3),
+        (Filter(address=ADA), 2),
+        (Filter(export_id=1, code="99"), 2),
+        (Filter(export_id=2, address=ADA), 1),
+        (Filter(code="11", address=GRACE), 0),
+        (Filter(export_id=3), 0),
+    ],
+)
+async def test_only_what_the_filter_names_is_redriven(
+    *,
+    members: Members,
+    exports: Exports,
+    dead_letters: DeadLetters,
+    running: Running,
+    database: Database,
+    which: Filter,
+    redriven: int,
+) -> None:
+    """The count beforehand, the page and the run are of one mind."""
+    await running("A")
+    await running("B")
+    await members.keep([enter(), enter(export_id=2)])
+    await give_up(members, "11")
+    await members.keep([enter(GRACE, lytics_id=GRACE_ID), enter(LOVELACE, lytics_id=LOVELACE_ID)])
+    await give_up(members, "99")
+    counted, shown = await dead_letters.count(which), len(await dead_letters.page(which))
+    done = (await dead_letters.redrive(which)).count
+    await assert_all_adds_up(database, exports)
+
+    assert (counted, shown, done) == (redriven, redriven, redriven)
+    assert await dead_letters.count(Filter()) == 4 - redriven
+
+
+async def test_an_export_that_does_not_run_wakes_the_redriven_later(
+    members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
+) -> None:
+    """A paused one makes nobody due; a stopped one keeps its dead letters."""
+    await running("A")
+    await running("B")
+    await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID, export_id=2)])
+    await give_up(members)
+    for export_id, state in ((1, "paused"), (2, "stopped")):
+        await set_state(database, export_id, state)
+    counted = await dead_letters.count(Filter())
+    done = await dead_letters.redrive(Filter())
+
+    assert (counted, done.count, done.due_accounts) == (1, 1, frozenset())
+    assert await members.next_due_at(ACCOUNT) is None
+    assert [letter.address for letter in await dead_letters.page(Filter())] == [GRACE]
+
+
+async def test_whom_a_worker_holds_is_called_again_after_it(
+    members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
+) -> None:
+    """The lease and its attempts stay; the settlement finds something left to tell."""
+    await running("A")
+    await running("B")
+    await members.keep([enter()])
+    await give_up(members)
+    await members.keep([enter(export_id=2)])
+    (held_one,) = await claims(members)
+    await dead_letters.redrive(Filter())
+    nobody = await claims(members)
+    settled = await members.settle(settlement(held_one))
+    (again,) = await claims(members)
+    await assert_all_adds_up(database, exports)
+
+    assert nobody == []
+    assert settled.due_at == NOON
+    assert [one.export_id for one in again.pending] == [1]
+
+
+async def test_a_redrive_that_fails_halfway_changes_nothing(
+    *,
+    members: Members,
+    exports: Exports,
+    dead_letters: DeadLetters,
+    running: Running,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It goes in portions, and all of them are one transaction."""
+    monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
+    await running("A")
+    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(8)])
+    await give_up(members)
+    before = await counts(exports)
+    updates: list[str] = []
+
+    def fail(*call: object) -> None:
+        if str(call[2]).startswith("UPDATE memberships"):
+            updates.append("")
+            if len(updates) == 3:
+                raise RuntimeError("the third portion")
+
+    with listening(database, fail), pytest.raises(RuntimeError):
+        await dead_letters.redrive(Filter())
+    after, left = await counts(exports), await dead_letters.count(Filter())
+    done = await dead_letters.redrive(Filter())
+    await assert_all_adds_up(database, exports)
+
+    assert (after, left) == (before, 8)
+    assert done.count == 8
+    assert (await counts(exports))["pending"] == 8
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_counts_add_up_after_every_step_of_any_history(
+    *,
+    members: Members,
+    exports: Exports,
+    dead_letters: DeadLetters,
+    running: Running,
+    database: Database,
+    clock: Clock,
+    seed: int,
+) -> None:
+    """Totals are what the rows say, and the minutes sum up to the totals."""
+    dice = random.Random(seed)
+    await running("A")
+    await running("B")
+    died = 0
+    for _ in range(60):
+        address, lytics_id = dice.choice(PEOPLE)
+        export_id, at = dice.randint(1, 2), dice.randint(0, 60)
+        match dice.choice(["keep", "keep", "tell", "give up", "retry", "redrive"]):
+            case "keep":
+                move = enter(address, at=at, lytics_id=lytics_id, export_id=export_id)
+                leave = exit_(address, at=at, lytics_id=lytics_id, export_id=export_id)
+                await members.keep([dice.choice([move, leave])])
+            case "tell":
+                for one in await claims(members):
+                    await members.settle(settlement(one))
+            case "give up":
+                before = await dead_letters.count(Filter())
+                await give_up(members, dice.choice(["11", "99"]))
+                died += await dead_letters.count(Filter()) - before
+            case "retry":
+                for one in await claims(members):
+                    await members.settle(settlement(one, Effect.UNKNOWN, retry_at=clock(), is_spent=True))
+            case _:
+                which = dice.choice([Filter(), Filter(code="11"), Filter(export_id=export_id), Filter(address=address)])
+                expected = await dead_letters.count(which)
+
+                assert (await dead_letters.redrive(which)).count == expected
+        clock.advance(MINUTE / 3)
+        await assert_all_adds_up(database, exports)
+
+    names = ("accepted", "delivered", "superseded", "stale")
+    (minutes,) = await database.rows(select(*(func.sum(minute_counts.c[name]) for name in names)))
+    (whole,) = await database.rows(select(*(func.sum(totals.c[name]) for name in names)))
+    ((dead,),) = await database.rows(select(func.sum(minute_counts.c.dead)))
+    moments = await database.rows(select(minute_counts.c.minute).distinct())
+    assert tuple(minutes) == tuple(whole)
+    assert dead == died > 0
+    assert all(moment.second == 0 for (moment,) in moments)
+
+
+async def test_a_redrive_keeps_the_place_of_who_waits_for_a_retry(
+    members: Members, dead_letters: DeadLetters, running: Running, database: Database
+) -> None:
+    """Somebody who is due later for another list takes the redriven one along then, its attempts begun anew."""
+    await running("A")
+    await running("B")
+    await members.keep([enter()])
+    await give_up(members)
+    await members.keep([enter(export_id=2)])
+    later = update(members_table).values(due_at=NOON + MINUTE, attempts=5)
+    await database.write(lambda connection: connection.execute(later))
+    await dead_letters.redrive(Filter())
+
+    assert await members.next_due_at(ACCOUNT) == NOON + MINUTE
+    assert {report.attempts for report in await members.of_address(ADA)} == {0}

@@ -1,0 +1,621 @@
+"""From an SQLite file to PostgreSQL: everything, once, whatever interrupts it; and what stands against it is told."""
+
+import asyncio
+import re
+import shutil
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from threading import Thread
+from unittest.mock import ANY
+
+import asyncpg
+import pytest
+from sqlalchemy import JSON, Column, LargeBinary, MetaData, Table, select
+
+from app.domain.errors import BadSettings, StoreUnavailable
+from app.store.database.dialect import TRY_TO_SHARE
+from app.store.database.engine import Database
+from app.store.exports.exports import Exports
+from app.store.members.members import Members
+from app.store.migrate import filled_tables, migrate
+from app.store.moving import copy as copying
+from app.store.moving.copy import Copied, Source, copy
+from app.store.moving.inspection import UnusableStore
+from app.store.moving.target import as_poured
+from app.store.schema import metadata
+from tests import postgresql
+from tests.factories import ACCOUNT, ADA, GRACE, GRACE_ID, MINUTE, Clock, enter, exit_, room, settlement
+from tests.promises.processes import Process
+from tests.store.filling import fill
+
+PATIENCE_SECONDS = 60
+MANY = 10_000
+TABLES = metadata.sorted_tables
+PASSWORD = "sesame-open"
+
+
+def seen(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file: what is in it, and since when."""
+    return {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in folder.iterdir()}
+
+
+RULES = (
+    "SELECT string_agg(concat_ws(' ', conrelid::regclass, conname, convalidated, pg_get_constraintdef(oid)), E'\n'"
+    " ORDER BY conrelid::regclass::text, conname) FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
+)
+INDEXES = "SELECT string_agg(indexdef, E'\n' ORDER BY indexname) FROM pg_indexes WHERE schemaname = 'public'"
+DEFAULTS = (
+    "SELECT string_agg(concat_ws(' ', table_name, column_name, column_default), E'\n' ORDER BY table_name, column_name)"
+    " FROM information_schema.columns WHERE table_schema = 'public'"
+)
+
+
+# Of a shell that runs the tests in the background a program inherits that Ctrl-C is not for it.
+WITH_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+class Stopped(Exception):
+    """Somebody has seen enough."""
+
+
+@pytest.fixture
+def kind() -> str:
+    """Of what is copied into."""
+    return "postgresql"
+
+
+@pytest.fixture
+def path(tmp_path: Path, migrated_file: Path) -> Path:
+    """A file with rows in every table."""
+    path = tmp_path / "store.db"
+    shutil.copyfile(migrated_file, path)
+    fill(path)
+    return path
+
+
+@pytest.fixture
+def source_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def add_members(path: Path, many: int) -> None:
+    """So many that they take several batches."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO members (id, account, address) VALUES (?, 'default', ?)",
+            ((number, f"person-{number}@example.com") for number in range(1000, 1000 + many)),
+        )
+
+
+async def rows_of(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """All rows of all tables, as the store sees them."""
+    database = Database.open(url)
+    try:
+        return {
+            table.name: [tuple(row) for row in await database.rows(select(table).order_by(*table.primary_key))]
+            for table in TABLES
+        }
+    finally:
+        await database.close()
+
+
+def stop_at(table: str) -> copying.Show:
+    """Ends a copy when it comes to a table."""
+
+    def show(_done: int, _total: int, what: str) -> None:
+        if what == table:
+            raise Stopped
+
+    return show
+
+
+async def half(source_url: str, target_url: str, *, until_table: str = "memberships") -> None:
+    """A copy that is not finished."""
+    with pytest.raises(Stopped):
+        await copy(source_url, target_url, stop_at(until_table))
+
+
+@asynccontextmanager
+async def session(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def ask(url: str, statement: str) -> object:
+    async with session(url) as connection:
+        return await connection.fetchval(statement)
+
+
+class TestEverything:
+    async def test_every_table_is_there_as_it_was(self, source_url: str, empty_url: str) -> None:
+        """Rows that the migrations themselves made are those of the source; nothing else is left in the target."""
+        shown: list[tuple[int, int, str]] = []
+        found = await copy(source_url, empty_url, lambda *state: shown.append(state))
+        before, after = await rows_of(source_url), await rows_of(empty_url)
+
+        assert after == before
+        assert found.tables == {name: len(rows) for name, rows in before.items()}
+        assert all(found.tables.values())
+        assert (found.rows, found.rows_before) == (shown[-1][0], 0)
+        assert [done for done, _, _ in shown] == sorted(done for done, _, _ in shown)
+        assert {what for _, _, what in shown} >= set(found.tables)
+        assert await ask(empty_url, "SELECT to_regclass('copying')") is None
+
+    async def test_a_database_that_has_tables_but_no_rows_is_taken(self, source_url: str, database_url: str) -> None:
+        """Also where the one row that the migrations make has another value by now."""
+        await postgresql.execute(database_url, "UPDATE versions SET version = 42 WHERE name = 'exports'")
+        await copy(source_url, database_url)
+
+        assert await rows_of(database_url) == await rows_of(source_url)
+
+    async def test_new_rows_get_numbers_after_the_highest(self, path: Path, source_url: str, empty_url: str) -> None:
+        """In tables that were copied, and from 1 on in one that was empty."""
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM rejected_events")
+        await copy(source_url, empty_url)
+        add_member = "INSERT INTO members (account, address) VALUES ('a', 'new@example.com') RETURNING id"
+        add_rejected = (
+            "INSERT INTO rejected_events (at, reason, happened, body_bytes, body)"
+            " VALUES (0, '', '', 0, '') RETURNING id"
+        )
+        assert await ask(empty_url, add_member) == 28
+        assert await ask(empty_url, add_rejected) == 1
+
+    async def test_the_tables_are_those_that_the_migrations_make(
+        self, source_url: str, empty_url: str, postgresql_url: str, migrated_template: str
+    ) -> None:
+        """With every rule, index and default, also those that are in the way while rows are copied."""
+        await copy(source_url, empty_url)
+        migrated = postgresql.named(postgresql_url, migrated_template)
+
+        for what in (RULES, INDEXES, DEFAULTS):
+            assert await ask(empty_url, what) == await ask(migrated, what)
+
+    async def test_the_source_stays_as_it_is(self, path: Path, source_url: str, empty_url: str, tmp_path: Path) -> None:
+        """Not a byte changes, and nothing lies beside it but what says that it is held."""
+        before = seen(tmp_path)
+        await copy(source_url, empty_url)
+
+        assert seen(tmp_path) == before | {"store.db.lock": (b"", ANY)}
+
+    async def test_what_stands_only_in_the_write_ahead_log_is_copied(
+        self, path: Path, source_url: str, empty_url: str
+    ) -> None:
+        """As a service leaves it that was killed right after a commit."""
+        with closing(sqlite3.connect(path, isolation_level=None)) as open_elsewhere:
+            open_elsewhere.execute("PRAGMA journal_mode=WAL")
+            open_elsewhere.execute("INSERT INTO unexported VALUES ('last', 's', 1, 0)")
+            found = await copy(source_url, empty_url)
+
+        assert found.tables["unexported"] == 4
+        assert await ask(empty_url, "SELECT events FROM unexported WHERE audience_id = 'last'") == 1
+
+    def test_every_type_of_column_can_be_brought_over(self) -> None:
+        """One that nobody has thought of is a mistake of ours, seen here rather than by an operator."""
+        for table in TABLES:
+            as_poured(table)
+            assert table.primary_key.columns, table.name
+        unknown = Table("unknown", MetaData(), Column("what", LargeBinary), Column("text", JSON))
+
+        with pytest.raises(TypeError, match=r"unknown\.what"):
+            as_poured(unknown)
+
+    def test_the_migrations_fill_only_what_they_say(self) -> None:
+        assert filled_tables() <= {"versions"}
+
+    async def test_the_copied_database_works(self, tmp_path: Path, empty_url: str, clock: Clock) -> None:
+        """Who waited is claimed and settled there, and new changes are kept."""
+        url = f"sqlite:///{tmp_path}/store.db"
+        await _some_history(url, clock)
+        await copy(url, empty_url)
+        database = Database.open(empty_url)
+        await migrate(database, empty_url)
+        members = Members(database, clock)
+        (claim,) = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+        await members.settle(settlement(claim))
+        kept = await members.keep([exit_(at=60), enter(GRACE, lytics_id=GRACE_ID, at=60)])
+        states = {each: [one.state for one in await members.of_address(each)] for each in (ADA, GRACE)}
+        claimed = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+        await database.close()
+
+        assert claim.address == ADA
+        assert kept is not None
+        assert states == {ADA: ["pending"], GRACE: ["pending"]}
+        assert {each.address for each in claimed} == {ADA, GRACE}
+
+
+async def _some_history(url: str, clock: Clock) -> None:
+    database = Database.open(url)
+    await migrate(database, url)
+    exports, members = Exports(database, clock), Members(database, clock)
+    export = await exports.start("A", audience_slug="a", account=ACCOUNT)
+    named = await exports.name(export.id, "A")
+    assert named.list_name is not None
+    await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
+    await members.next_slice(export.id)
+    await members.keep([enter()])
+    await database.close()
+
+
+class TestKilled:
+    """As a real process, by kill -9, at moments that another session of the database decides: the copy waits for it."""
+
+    @pytest.fixture
+    def process(self, source_url: str, empty_url: str, tmp_path: Path) -> Iterator[Process]:
+        words = ["copy", "--from", source_url, "--to", empty_url]
+        process = Process(words, {}, tmp_path / "copy.log", prefix=[sys.executable, "-c", WITH_CTRL_C])
+        yield process
+        process.end()
+
+    async def until_it_waits_for(self, holder: asyncpg.Connection, process: Process, url: str) -> None:
+        waits = (
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND $1 = ANY (pg_blocking_pids(pid)))"
+        )
+        # A session that is in no transaction: within one this view stands still.
+        async with asyncio.timeout(PATIENCE_SECONDS), session(url) as observer:
+            while not await observer.fetchval(waits, holder.get_server_pid()):
+                assert process.is_running, process.log.read_text()
+                await asyncio.sleep(0.02)
+
+    @asynccontextmanager
+    async def begun(self, process: Process, url: str) -> AsyncIterator[asyncpg.Connection]:
+        """Everything is made ready, and nothing is copied: the session waits for nobody and is waited for."""
+        database = Database.open(url)
+        await migrate(database, url)
+        await database.close()
+        async with session(url) as holder:
+            await holder.execute(f"BEGIN; LOCK TABLE {TABLES[0]} IN SHARE MODE")
+            process.start()
+            await self.until_it_waits_for(holder, process, url)
+            yield holder
+
+    def finish(self, process: Process) -> str:
+        process.start()
+        assert process.running is not None
+        code = process.running.wait(PATIENCE_SECONDS)
+        said = process.log.read_text()
+        assert code == 0, said
+        return said
+
+    async def test_before_anything_was_copied(self, source_url: str, empty_url: str, process: Process) -> None:
+        async with self.begun(process, empty_url) as holder:
+            process.kill()
+            await holder.execute("ROLLBACK")
+            copied = await holder.fetchval("SELECT sum(rows) FROM copying")
+        said = self.finish(process)
+
+        assert copied == 0
+        assert "of them before" not in said
+        assert await rows_of(empty_url) == await rows_of(source_url)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            # A row that comes after the first batch of its table; the last table.
+            "INSERT INTO members (id, account, address) VALUES (7000, 'a', 'a')",
+            f"LOCK TABLE {TABLES[-1]} IN SHARE MODE",
+        ],
+    )
+    async def test_in_the_middle(
+        self, path: Path, source_url: str, empty_url: str, process: Process, statement: str
+    ) -> None:
+        """Nothing twice, nothing missing, and what was there is not copied again."""
+        add_members(path, MANY)
+        async with self.begun(process, empty_url) as first, session(empty_url) as second:
+            await second.execute(f"BEGIN; {statement}")
+            await first.execute("ROLLBACK")
+            await self.until_it_waits_for(second, process, empty_url)
+            process.kill()
+            await second.execute("ROLLBACK")
+            copied = await second.fetchval("SELECT sum(rows) FROM copying")
+            members = await second.fetchval("SELECT count(*) FROM members")
+        said = self.finish(process)
+
+        assert copied >= members > 0
+        assert f"{copied:,} of them before" in said
+        assert await rows_of(empty_url) == await rows_of(source_url)
+
+    async def test_at_the_very_end(self, source_url: str, empty_url: str, process: Process) -> None:
+        """Everything is copied and numbered, and only the mark that it is not finished is still there."""
+        async with self.begun(process, empty_url) as first, session(empty_url) as second:
+            await second.execute("BEGIN; LOCK TABLE copying IN ACCESS SHARE MODE")
+            await first.execute("ROLLBACK")
+            await self.until_it_waits_for(second, process, empty_url)
+            process.kill()
+            await second.execute("ROLLBACK")
+            is_marked = await second.fetchval("SELECT to_regclass('copying') IS NOT NULL")
+        self.finish(process)
+
+        assert is_marked
+        assert await rows_of(empty_url) == await rows_of(source_url)
+
+    async def test_by_ctrl_c_it_says_how_to_go_on(self, source_url: str, empty_url: str, process: Process) -> None:
+        async with self.begun(process, empty_url) as holder:
+            assert process.running is not None
+            process.running.send_signal(signal.SIGINT)
+            await holder.execute("ROLLBACK")
+            code = await asyncio.to_thread(process.running.wait, PATIENCE_SECONDS)
+        said = process.log.read_text()
+
+        assert (code, said) == (130, f"The copy is not finished. {copying.AGAIN}\n")
+
+
+class TestUnfinished:
+    async def test_nothing_else_starts_on_it(self, source_url: str, empty_url: str) -> None:
+        await half(source_url, empty_url)
+        database = Database.open(empty_url)
+        with pytest.raises(BadSettings, match="a copy into it is not finished, so run the same copy command again"):
+            await migrate(database, empty_url)
+        await copy(source_url, empty_url)
+        done = await migrate(database, empty_url)
+        await database.close()
+
+        assert done == []
+
+    async def test_another_source_is_refused(self, path: Path, source_url: str, empty_url: str) -> None:
+        """It says which file is the right one; with that one it goes on."""
+        await half(source_url, empty_url)
+        other = path.with_name("other.db")
+        shutil.copyfile(path, other)
+        with closing(sqlite3.connect(other)) as connection, connection:
+            connection.execute("DELETE FROM unexported")
+        with pytest.raises(BadSettings, match=rf"{path} .* not finished, and {other} is another one"):
+            await copy(f"sqlite:///{other}", empty_url)
+        await copy(source_url, empty_url)
+
+        assert await rows_of(empty_url) == await rows_of(source_url)
+
+    async def test_the_same_source_at_another_place_is_taken(self, path: Path, source_url: str, empty_url: str) -> None:
+        await half(source_url, empty_url)
+        elsewhere = path.with_name("elsewhere.db")
+        shutil.move(path, elsewhere)
+        found = await copy(f"sqlite:///{elsewhere}", empty_url)
+
+        assert found.rows_before > 0
+
+    async def test_a_source_that_was_used_since_is_refused(self, path: Path, source_url: str, empty_url: str) -> None:
+        """What was copied of it is old."""
+        await half(source_url, empty_url)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE totals SET last_event_at = 1")
+
+        with pytest.raises(BadSettings, match="changed since then"):
+            await copy(source_url, empty_url)
+
+    async def test_one_that_another_version_began_is_refused(self, source_url: str, empty_url: str) -> None:
+        await half(source_url, empty_url)
+        await postgresql.execute(empty_url, "UPDATE copying SET table_name = 'old' WHERE table_name = 'members'")
+
+        with pytest.raises(BadSettings, match="begun with another version"):
+            await copy(source_url, empty_url)
+
+    async def test_what_somebody_else_has_written_meanwhile_is_seen(self, source_url: str, empty_url: str) -> None:
+        """When it goes on, whichever table it is in."""
+        await half(source_url, empty_url)
+        await postgresql.execute(empty_url, "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)")
+
+        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, and 3 were to be copied"):
+            await copy(source_url, empty_url)
+
+
+class TestMismatch:
+    async def test_a_table_that_does_not_hold_what_it_should_is_named(self, source_url: str, empty_url: str) -> None:
+        """The mark stays, so no service starts on it."""
+        add = "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)"
+
+        def show(_done: int, _total: int, what: str) -> None:
+            if what == "verifying":
+                postgresql.apart(postgresql.execute(empty_url, add))
+
+        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, and 3 were to be copied"):
+            await copy(source_url, empty_url, show)
+
+        assert await ask(empty_url, "SELECT to_regclass('copying') IS NOT NULL")
+
+    @pytest.mark.parametrize(
+        ("statement", "error"),
+        [
+            ("UPDATE rejected_events SET body = 'a' || char(0) WHERE id = 17", "CharacterNotInRepertoireError"),
+            ("UPDATE rejected_events SET reason = printf('%.*c', 65, 'x') WHERE id = 17", "StringDataRight"),
+        ],
+    )
+    async def test_a_row_that_postgresql_does_not_take_is_named(
+        self, path: Path, source_url: str, empty_url: str, statement: str, error: str
+    ) -> None:
+        """Not what is in it. SQLite holds texts of any length, and any sign."""
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(statement)
+
+        with pytest.raises(StoreUnavailable, match=rf"row 2 of the table rejected_events \({error}.*order of id"):
+            await copy(source_url, empty_url)
+
+    @pytest.mark.parametrize(
+        ("statement", "table"),
+        [
+            ("DELETE FROM members WHERE id = 7", "identities"),
+            # What PostgreSQL does not look for again, once it is there.
+            ("UPDATE journal SET export_id = 77 WHERE export_id IS NOT NULL", "journal"),
+        ],
+    )
+    async def test_rows_that_refer_to_nothing_are_told(
+        self, path: Path, source_url: str, empty_url: str, statement: str, table: str
+    ) -> None:
+        """SQLite looks at that only where it is told to. The mark stays."""
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(statement)
+        with pytest.raises(StoreUnavailable, match=rf"table {table} refer to others .* foreign_key_check"):
+            await copy(source_url, empty_url)
+
+        assert await ask(empty_url, "SELECT to_regclass('copying') IS NOT NULL")
+
+
+class TestSource:
+    async def test_one_that_a_service_uses_is_refused(self, source_url: str, empty_url: str) -> None:
+        """The target is not touched."""
+        held = Database.open(source_url)
+        with pytest.raises(BadSettings, match="Another process uses"):
+            await copy(source_url, empty_url)
+        await held.close()
+
+        assert await ask(empty_url, "SELECT count(*) FROM pg_class WHERE relname = 'exports'") == 0
+
+    @pytest.mark.parametrize(
+        ("revision", "words"), [("0001", "of an older version: bring it up to date first"), ("9999", "newer version")]
+    )
+    async def test_one_of_another_version_is_refused(
+        self, path: Path, source_url: str, empty_url: str, revision: str, words: str
+    ) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+
+        with pytest.raises(BadSettings, match=words) as refused:
+            await copy(source_url, empty_url)
+        assert "DATABASE_URL to" not in str(refused.value)
+
+    async def test_what_is_none_of_ours_is_refused(self, tmp_path: Path, empty_url: str) -> None:
+        """No file, no database, another program's, and an empty one; nothing is made of it."""
+        none, text, shop, empty = (tmp_path / f"{name}.db" for name in ("none", "text", "shop", "empty"))
+        text.write_bytes(b"not a database, for sure" * 100)
+        empty.touch()
+        with closing(sqlite3.connect(shop)) as connection, connection:
+            connection.execute("CREATE TABLE orders (id INTEGER)")
+        said = []
+        for each in (none, text, shop, empty):
+            with pytest.raises((BadSettings, UnusableStore)) as refused:
+                await copy(f"sqlite:///{each}", empty_url)
+            said.append(str(refused.value))
+
+        assert not none.exists()
+        assert [re.split(r"[:.] (?=[Cc]orrect|Put)", each.replace(f"{tmp_path}/", ""))[0] for each in said] == [
+            "There is no file none.db",
+            "text.db can't be read as a database (file is not a database)",
+            "shop.db holds the tables of another program, so there is nothing to copy",
+            "empty.db holds nothing, so there is nothing to copy",
+        ]
+        assert all("--from" in each for each in said)
+
+    def test_what_was_not_looked_at_can_not_be_read(self, path: Path) -> None:
+        with Source(path) as source, pytest.raises(ValueError, match="not looked at"):
+            source.rows_after(TABLES[0], None)
+
+
+class TestTarget:
+    async def test_one_with_a_row_is_refused(self, source_url: str, database_url: str) -> None:
+        """It is named, stays, and nothing else is put beside it."""
+        await postgresql.execute(database_url, "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)")
+        with pytest.raises(BadSettings, match=r"in use already: its table unexported has rows \(1\)"):
+            await copy(source_url, database_url)
+        rows = await rows_of(database_url)
+
+        assert {name for name, found in rows.items() if found} - filled_tables() == {"unexported"}
+        assert await ask(database_url, "SELECT to_regclass('copying')") is None
+
+    async def test_one_that_was_copied_into_is_refused(self, source_url: str, empty_url: str) -> None:
+        """And it is said that this may be all there was to do."""
+        await copy(source_url, empty_url)
+
+        with pytest.raises(BadSettings, match="finished before, nothing is left to do"):
+            await copy(source_url, empty_url)
+
+    async def test_one_that_a_replica_runs_on_is_refused(self, source_url: str, database_url: str) -> None:
+        """Whether or not it has written anything yet."""
+        async with session(database_url) as replica:
+            assert await replica.fetchval(TRY_TO_SHARE)
+            with pytest.raises(BadSettings, match="a replica of the service runs on it"):
+                await copy(source_url, database_url)
+        found = await copy(source_url, database_url)
+
+        assert found.rows_before == 0
+
+    async def test_no_replica_starts_to_run_while_it_is_copied_into(self, source_url: str, database_url: str) -> None:
+        """Nor another copy."""
+        heard: list[object] = []
+
+        def show(_done: int, _total: int, what: str) -> None:
+            if what == "memberships":
+                thread = Thread(target=lambda: heard.append(asyncio.run(_share(database_url))))
+                thread.start()
+                thread.join()
+
+        await copy(source_url, database_url, show)
+
+        assert heard == [False]
+        assert await _share(database_url)
+
+    async def test_a_second_copy_waits_for_a_moment_and_is_refused(
+        self, source_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.store.moving.target._SETTLE_IN", ("SET lock_timeout = '10ms'",))
+        async with session(database_url) as other:
+            await other.execute(TRY_TO_SHARE.replace("_shared", ""))
+            with pytest.raises(BadSettings, match="or another copy"):
+                await copy(source_url, database_url)
+
+    async def test_one_of_another_program_is_refused(self, source_url: str, empty_url: str) -> None:
+        await postgresql.execute(empty_url, "CREATE TABLE orders (id integer)")
+
+        with pytest.raises(UnusableStore, match=r"tables of another program\. Name a database of its own in --to"):
+            await copy(source_url, empty_url)
+
+    async def test_one_of_a_newer_version_is_refused(self, source_url: str, database_url: str) -> None:
+        """Also where this version could work with it: it may hold what is not known here."""
+        await postgresql.execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+
+        with pytest.raises(BadSettings, match=r"newer version .* another database in --to"):
+            await copy(source_url, database_url)
+
+    async def test_one_that_is_lost_meanwhile_is_told(self, source_url: str, empty_url: str) -> None:
+        """And that it can be gone on with."""
+        end = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid()"
+        )
+
+        def show(_done: int, _total: int, what: str) -> None:
+            if what == "memberships":
+                postgresql.apart(postgresql.execute(empty_url, end))
+
+        with pytest.raises(StoreUnavailable, match=r"could not be used any more .* the same command again"):
+            await copy(source_url, empty_url, show)
+        await copy(source_url, empty_url)
+
+        assert await rows_of(empty_url) == await rows_of(source_url)
+
+
+async def _share(url: str) -> object:
+    return await ask(url, TRY_TO_SHARE)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("sqlite:///{path}", "sqlite:///other.db", "from an SQLite file to PostgreSQL"),
+        ("postgresql://me:{password}@host/a", "postgresql://me:{password}@host/b", "from an SQLite file to PostgreSQL"),
+        ("postgresql://me:{password}@host/a", "sqlite:///{path}", "from an SQLite file to PostgreSQL"),
+        ("sqlite://", "postgresql://me:{password}@host/b", "--from names no file"),
+        ("sqlite:///{path}", "mysql://me:{password}@host/b", "--to starts with 'mysql'"),
+        ("sqlite:///{path}", "{password}", "--to can't be read as the URL"),
+        ("sqlite:///{path}", "postgresql://me:{password}@127.0.0.1:1/b", "Nothing takes connections at 127.0.0.1:1"),
+    ],
+)
+async def test_nothing_else_is_copied(path: Path, source: str, target: str, words: str) -> None:
+    """In one sentence, and without the URL, which may hold a password."""
+    source, target = (each.format(path=path, password=PASSWORD) for each in (source, target))
+    with pytest.raises((BadSettings, UnusableStore), match=words) as refused:
+        await copy(source, target)
+
+    assert PASSWORD not in str(refused.value)
+
+
+def test_what_was_copied_is_summed_up(tmp_path: Path) -> None:
+    assert Copied({"a": 1, "b": 2}, 0, 1.0, tmp_path).rows == 3

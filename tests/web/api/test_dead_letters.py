@@ -1,0 +1,131 @@
+"""Dead letters through the doors: found, explained, redriven, and told."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, update
+
+from app.explain.codes import explain
+from app.sandbox import webhooks
+from app.store.schema import memberships, totals
+from app.web.api import dead_letters
+from tests.service import LIST, Running, until
+
+ADA, GRACE = "ada@example.com", "grace@example.com"
+AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
+
+
+async def give_up(service: Running, *addresses: str, code: str = "11") -> None:
+    """People whom Sailthru did not take, as the store holds them."""
+    for address in addresses:
+        await service.webhook(webhooks.enter(address, at=AN_HOUR_AGO))
+
+    async def is_told() -> bool:
+        found = await service.exports()
+        return bool(found and found[0]["counts"]["delivered"] == len(addresses))
+
+    def refuse(connection: Connection) -> None:
+        connection.execute(update(memberships).values(dead_code=code, dead_at=AN_HOUR_AGO, confirmed="never"))
+        connection.execute(update(totals).values(dead=len(addresses), delivered=0))
+
+    await until(is_told)
+    await service.service.database.write(refuse)
+
+
+async def page(service: Running, query: str = "") -> dict[str, Any]:
+    answer = await service.admin(f"/dead-letters{query}")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_a_dead_letter_is_shown_in_words(service: Running) -> None:
+    """Who, which list, what happened, to whom, and what to do; the person's own page says the same."""
+    await give_up(service, ADA)
+    (item,) = (await page(service))["items"]
+    member = (await service.admin(f"/members/{ADA}")).json()
+    (membership,), answered = member["memberships"], member["timeline"][-1]
+    said = explain("11")
+
+    assert (item["email"], item["list"], item["authorization"], item["export_id"]) == (ADA, LIST, "default", 1)
+    assert (item["code"], item["desired"]) == ("11", "in")
+    assert (item["happened"], item["to_whom"], item["next_step"]) == (said.happened, said.to_whom, said.next_step)
+    assert (membership["state"], membership["code"]) == ("dead_letter", "11")
+    assert membership["explanation"]["next_step"] == said.next_step
+    assert answered["explanation"]["happened"] == explain("ok").happened
+
+
+async def test_a_redriven_person_is_told_again(service: Running) -> None:
+    """A preview counts and changes nothing; the worker is woken; a second time finds nothing."""
+    await give_up(service, ADA, GRACE)
+    request = {"email": " ADA@example.com", "code": 11}
+    preview = await service.admin("/dead-letters/redrive", method="POST", json={**request, "preview": True})
+    left = len((await page(service))["items"])
+    done = await service.admin("/dead-letters/redrive", method="POST", json=request)
+
+    async def is_told() -> bool:
+        return bool((await service.exports())[0]["counts"]["delivered"] == 1)
+
+    await until(is_told)
+    again = await service.admin("/dead-letters/redrive", method="POST", json=request)
+    rest = await service.admin("/dead-letters/redrive", method="POST", json={"all": True})
+
+    assert (preview.status_code, preview.json(), left) == (200, {"redriven": 0, "would_redrive": 1}, 2)
+    assert (done.status_code, done.json()) == (200, {"redriven": 1})
+    assert again.json() == {"redriven": 0}
+    assert rest.json() == {"redriven": 1}
+
+
+async def test_pages_lead_on_by_their_cursor(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each filter leaves out the others."""
+    monkeypatch.setattr(dead_letters, "PAGE_SIZE", 1)
+    await give_up(service, ADA, GRACE)
+    first = await page(service)
+    second = await page(service, f"?cursor={first['next']}")
+    sizes = [
+        len((await page(service, query))["items"]) for query in ("?export=2", "?code=99", "?email=Grace@example.com")
+    ]
+
+    assert [one["items"][0]["email"] for one in (first, second)] == [ADA, GRACE]
+    assert second["next"] is None
+    assert sizes == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [{}, {"preview": True}, {"all": False}, {"all": True, "code": "11"}, {"all": True, "export": 1, "preview": True}],
+)
+async def test_a_redrive_says_which_ones_it_means(service: Running, request_body: dict[str, object]) -> None:
+    """Nobody redrives everything by leaving something out, or by saying two things."""
+    answer = await service.admin("/dead-letters/redrive", method="POST", json=request_body)
+
+    assert answer.status_code == 422
+    assert '{"all": true}' in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/dead-letters/redrive", {"code": True}),
+        ("POST", "/dead-letters/redrive", {"code": ""}),
+        ("POST", "/dead-letters/redrive", {"export": 0}),
+        ("POST", "/dead-letters/redrive", {"everything": True}),
+        ("GET", "/dead-letters?cursor=1", None),
+        ("GET", f"/dead-letters?cursor=1-{'9' * 19}", None),
+        ("GET", "/dead-letters?export=x", None),
+    ],
+)
+async def test_what_is_misspelt_is_not_guessed(service: Running, method: str, path: str, body: object) -> None:
+    answer = await service.admin(path, method=method, json=body)
+
+    assert answer.status_code == 422
+
+
+async def test_both_calls_need_an_admin_token(service: Running) -> None:
+    answers = [
+        await service.http.get("/dead-letters"),
+        await service.http.post("/dead-letters/redrive", json={"all": True}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [401, 401]

@@ -1,0 +1,151 @@
+"""Every form of a webhook through the door and on to the list: CloudEvents, arrays, and values that nothing can
+hold.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.sandbox.audiences import SPRING_BUYERS, Audience
+from tests.service import API_KEY, LIST, Running, running, until
+from tests.web.webhook.test_webhooks import ADA, counts, enter
+
+COMPOSED = Path(__file__).parents[2] / "fixtures" / "lytics" / "composed"
+LAPSED = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Lapsed Buyers", "lapsed_buyers")
+SAMPLE, BOB = "ada.sample@example.com", "bob.sample@example.com"
+# What is answered, and who is on a list afterwards.
+FIXTURES: Mapping[str, tuple[dict[str, int] | str, set[tuple[str, str]]]] = {
+    "enter_full": (counts(accepted=1), {(LIST, SAMPLE)}),
+    "enter_selected_fields": (counts(accepted=1), {(LIST, SAMPLE)}),
+    "include_segs": (counts(accepted=1), {(LIST, SAMPLE)}),
+    "cloudevents_enter": (counts(accepted=1), {(LIST, SAMPLE)}),
+    "exit_selected_fields": (counts(accepted=1), set()),
+    "field_change": (counts(ignored=1), set()),
+    "v1api_multi_events": (counts(accepted=2), {("Lytics Lapsed Buyers", SAMPLE)}),
+    "batch_inferred": (counts(accepted=2), {(LIST, SAMPLE)}),
+    "missing_email": ("no_usable_address", set()),
+    "missing_segment_events": ("no_segment_events", set()),
+}
+
+
+def cloud_event(email: str) -> dict[str, Any]:
+    body = enter(email)
+    time = body.pop("meta")["timestamp"]
+    return body | {"specversion": "1.0", "source": "urn:job", "type": "com.lytics.audience.user.event", "time": time}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in COMPOSED.glob("webhook_*.json")))
+async def test_every_fixture_has_its_answer(tmp_path: Path, name: str) -> None:
+    """Whoever enters is on the list soon; nobody else is."""
+    expected, joined = FIXTURES[name.removeprefix("webhook_")]
+    lists = (LIST, "Lytics Lapsed Buyers")
+    async with running(tmp_path, audiences=(SPRING_BUYERS, LAPSED)) as service:
+        answer = await service.webhook((COMPOSED / f"{name}.json").read_bytes())
+        await until(lambda: {(one, person) for one in lists for person in service.on_list(one)} == joined)
+
+    if isinstance(expected, str):
+        assert (answer.status_code, answer.json()["reason"]) == (400, expected)
+    else:
+        assert (answer.status_code, answer.json()) == (200, expected)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/cloudevents+json; charset=utf-8"])
+async def test_a_cloud_event_puts_on_the_list(service: Running, content_type: str) -> None:
+    body = json.dumps(cloud_event(ADA)).encode()
+    answer = await service.webhook(body, {**service.token, "Content-Type": content_type})
+    await until(lambda: service.on_list() == {ADA})
+
+    assert (answer.status_code, answer.json()) == (200, counts(accepted=1))
+
+
+async def test_an_array_puts_all_its_people_on_the_list(service: Running) -> None:
+    """Of both formats, the good ones beside the bad ones; the address is the first of several that can be used."""
+    several = enter()
+    several["data"]["email"] = [None, "nobody", f" {ADA.upper()} ", "other@example.com"]
+    answer = await service.webhook([several, 7, cloud_event(BOB), enter(None), []])
+    await until(lambda: service.on_list() == {ADA, BOB})
+
+    assert (answer.status_code, answer.json()) == (200, counts(accepted=2, rejected=3))
+
+
+async def test_an_array_of_lytics_largest_size_and_one_beyond(service: Running) -> None:
+    """Each event is kept; the same again is ignored."""
+    people = [f"p{number}@example.com" for number in range(1500)]
+    first = await service.webhook([enter(person) for person in people[:1000]])
+    both = await service.webhook([enter(person) for person in people])
+
+    assert first.json() == counts(accepted=1000)
+    assert both.json() == counts(accepted=500, ignored=1000)
+
+
+async def test_an_empty_array_is_nothing_and_no_error(service: Running) -> None:
+    answer = await service.webhook([])
+
+    assert (answer.status_code, answer.json()) == (200, counts())
+    assert await service.exports() == []
+
+
+async def test_an_array_for_an_unexported_audience_is_counted_in_one_go(tmp_path: Path) -> None:
+    async with running(tmp_path, auto_export=False) as service:
+        answer = await service.webhook([enter(f"p{number}@example.com") for number in range(1000)])
+        (unexported,) = (await service.admin("/exports")).json()["unexported"]
+
+    assert answer.json() == counts(ignored=1000)
+    assert unexported["events"] == 1000
+
+
+DEEP: Any = "deep"
+for _ in range(150):
+    DEEP = {"in": DEEP}
+
+
+@pytest.mark.parametrize(
+    ("value", "confirmed"),
+    [
+        ('"Ada"', "Ada"),
+        ('"A\\u0000da"', "Ada"),
+        ('"Ada\\ud83d"', "Ada"),
+        ('"\\ude00\\ud83d"', None),
+        ("1e999", None),
+        ("9" * 5000, None),
+        ("9" * 320, None),
+        ("18446744073709551616", 2**64),
+        ('["A\\u0000da", -1e999, {"\\ud83d": "Ad\\ud83da"}]', ["Ada", None, {"": "Ada"}]),
+        ('"\U0001f600 Zo\u00eb \u0141\u00f3d\u017a"', "\U0001f600 Zo\u00eb \u0141\u00f3d\u017a"),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, str) else "",
+)
+async def test_a_chosen_field_that_nothing_can_hold_harms_nobody(
+    service: Running, value: str, confirmed: object
+) -> None:
+    """The person is told with the rest of it; others in the same array and transaction are as if it were not there."""
+    await service.service.exports.start(
+        SPRING_BUYERS.id, audience_slug="", account="default", fields={"first_name": "first_name"}
+    )
+    service.service.exports_changed()
+    others = {f"p{number}@example.com" for number in range(20)}
+    odd = json.dumps([enter(fields={"first_name": "(odd)"}), enter("last@example.com")]).replace('"(odd)"', value)
+    answers = await asyncio.gather(service.webhook(odd.encode()), *(service.webhook(enter(one)) for one in others))
+    await until(lambda: service.on_list(LIST) == {ADA, "last@example.com", *others})
+    profile = service.sailthru.account(API_KEY).find("email", ADA)
+
+    assert [answer.status_code for answer in answers] == [200] * 21
+    assert profile is not None
+    assert profile.vars.get("first_name") == confirmed
+
+
+async def test_a_deep_value_of_a_chosen_field_is_cut_off(service: Running) -> None:
+    """Else reading or writing it could take more stack than there is."""
+    await service.service.exports.start(SPRING_BUYERS.id, audience_slug="", account="default", fields={"tree": "tree"})
+    service.service.exports_changed()
+    answer = await service.webhook(enter(fields={"tree": DEEP}))
+    await until(lambda: service.on_list() == {ADA})
+    profile = service.sailthru.account(API_KEY).find("email", ADA)
+
+    assert answer.json() == counts(accepted=1)
+    assert profile is not None
+    assert json.dumps(profile.vars["tree"]).count("{") == 32
