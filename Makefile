@@ -18,17 +18,18 @@ COMPILE_DEV := $(COMPILE) --group dev --extra postgres --constraint requirements
 .DELETE_ON_ERROR:
 # Two targets at once would run two pips in one .venv.
 .NOTPARALLEL:
-.PHONY: help demo test soak bench run check check-code check-lock check-deploy check-words lock clean
+.PHONY: help demo test test-full soak bench run check check-code check-lock check-deploy check-words lock clean
 
 help:
-	@echo "make demo    the whole thing on this machine, without accounts: events go in, a list fills (ARGS=--once ends by itself)"
-	@echo "make test    all tests, at least 95 % covered (ARGS=\"-k newest\" for some, not measured)"
-	@echo "make soak    the random tests at length, about an hour: 10,000 histories, 100,000 webhook bodies, 100,000 people brought over, replicas killed"
-	@echo "make bench   what is measured, as ratios within one run in forty minutes (ARGS=ingest for one row)"
-	@echo "make run     the service, with the settings in .env"
-	@echo "make check   lint, types, locks, deploy files"
-	@echo "make lock    write the locks again after a change in pyproject.toml (ARGS=--upgrade for newer releases)"
-	@echo "make clean   remove .venv and all that tools left behind; data/ and .env stay"
+	@echo "make demo       run everything on this machine, without accounts: events arrive, a list fills (ARGS=--once ends by itself)"
+	@echo "make test       run every test at a small size, in five minutes (ARGS=\"-k newest\" chooses some)"
+	@echo "make test-full  run every test in depth and measure coverage, in a quarter of an hour"
+	@echo "make soak       run the random tests for about an hour"
+	@echo "make bench      measure speed as ratios within one run, in forty minutes (ARGS=ingest for one row)"
+	@echo "make run        start the service with the settings in .env"
+	@echo "make check      lint, types, locks, deploy files"
+	@echo "make lock       write the locks again after a change in pyproject.toml (ARGS=--upgrade for newer releases)"
+	@echo "make clean      remove .venv and everything that tools left behind; data/ and .env stay"
 
 demo: $(RUNTIME)
 	@$(BIN)/lytics-sailthru demo $(ARGS)
@@ -36,17 +37,22 @@ demo: $(RUNTIME)
 run: $(RUNTIME)
 	@$(BIN)/lytics-sailthru serve $(ARGS)
 
-# One worker more than cores, since some tests mostly wait. A part of the tests can't reach the coverage asked of all.
-test: $(DEV)
-	@workers=$$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') && \
-	$(BIN)/python -m pytest $(or $(ARGS),--cov --numprocesses $$workers --dist worksteal)
+# One worker more than cores, because some tests mostly wait.
+WORKERS = --numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist worksteal
 
-# Each run prints its seeds; HISTORIES_SEED and FUZZ_SEED repeat one.
+# Every promise at a small size. ARGS chooses tests, and then they run in one process.
+test: $(DEV)
+	@TEST_SIZE=small $(BIN)/python -m pytest $(or $(ARGS),$(WORKERS))
+
+# The same tests in depth. Only this run measures coverage: a part of the tests, or a small size, can't reach the minimum.
+test-full: $(DEV)
+	@TEST_SIZE=full $(BIN)/python -m pytest $(or $(ARGS),--cov $(WORKERS))
+
+# Each run prints its seeds; HISTORIES_SEED, REPLICAS_SEED and FUZZ_SEED repeat one.
 soak: $(DEV)
-	HISTORIES=10000 BACKFILL_PEOPLE=100000 BACKFILL_KILLS=10 REPLICAS_SECONDS=600 FUZZ_BODIES=100000 SCHEMA_EXAMPLES=200 FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP -o timeout=36000 \
-		--numprocesses auto --dist worksteal \
+	TEST_SIZE=soak FUZZ_SEED=$$(date +%s) $(BIN)/python -m pytest -rP -o timeout=36000 --numprocesses auto --dist worksteal \
 		tests/promises/test_any_history.py tests/promises/test_backfill.py tests/promises/test_backfill_killed.py tests/promises/test_replicas.py \
-		tests/web/test_fuzz.py tests/web/test_schemathesis.py $(ARGS)
+		tests/web/webhook/test_fuzz.py tests/web/test_schemathesis.py $(ARGS)
 
 bench: $(DEV)
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -1,3 +1,3 @@
 """Keeps Sailthru lists equal to Lytics audiences."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

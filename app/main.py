@@ -39,7 +39,7 @@ from app.receive import Receiver
 from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
-from app.sailthru.rate_limit import RateLimitedClient, teach
+from app.sailthru.rate_limit import RateLimitedClient, learn_from_headers
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
 from app.store.backfills.backfills import Backfills
 from app.store.database.engine import Database
@@ -142,7 +142,7 @@ class Service:
                 lanes=MOST_PLACES * settings.sailthru_concurrency,
                 timeout=timeout,
                 transport=partial(outside.sailthru, label) if outside.sailthru is not None else None,
-                on_rate_limit=teach(budgets[label], clock),
+                on_rate_limit=learn_from_headers(budgets[label], clock),
             )
             for label, account in accounts.items()
         }
@@ -152,7 +152,7 @@ class Service:
                 budgets[label],
                 clock=clock,
                 on_end=partial(self.meter.called, label),
-                tokens=(shared_budgets, label) if is_shared else None,
+                shares=(shared_budgets, label) if is_shared else None,
             )
             for label, client in self._sailthru.items()
         }
@@ -265,7 +265,7 @@ class Service:
     def authorizations(self) -> list[AccountReport]:
         """Each Sailthru account, and how it stands."""
         return [
-            AccountReport(label, self._base_urls[label], gate.standing, self._paces[label].budget_left())
+            AccountReport(label, self._base_urls[label], gate.standing, self._paces[label].room_left())
             for label, gate in self._gates.items()
         ]
 
@@ -333,7 +333,7 @@ class Service:
             ],
             self.clock(),
         )
-        self.meter.accounts_stand(self.accounts(), {label: pace.budget_left() for label, pace in self._paces.items()})
+        self.meter.accounts_stand(self.accounts(), {label: pace.room_left() for label, pace in self._paces.items()})
         return self.meter.render()
 
     async def start(self) -> None:

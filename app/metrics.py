@@ -61,8 +61,8 @@ class Metrics:
             registry=self.registry,
         )
         self._latency = Histogram(
-            f"{PREFIX}_told_seconds",
-            "From a change accepted to Sailthru told.",
+            f"{PREFIX}_confirmed_seconds",
+            "Seconds from accepting a change to its confirmation by Sailthru.",
             ["account"],
             buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 15, 60, 300, 3600, 86400),
             registry=self.registry,

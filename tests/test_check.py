@@ -313,7 +313,7 @@ def test_both_ends_are_gone(scene: Scene) -> None:
 
     assert found.code == 1
     assert f"Nothing takes connections at 127.0.0.1:{port}" in found.lines[DEFAULT]
-    assert f"No https that can be trusted is spoken at 127.0.0.1:{scene.sandbox.port}" in found.lines["Lytics"]
+    assert f"127.0.0.1:{scene.sandbox.port} does not offer https that can be trusted." in found.lines["Lytics"]
 
 
 @pytest.mark.parametrize(

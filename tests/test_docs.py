@@ -37,7 +37,7 @@ EXAMPLE = ROOT / ".env.example"
 REFERENCE, SANDBOX, OPERATE = (ROOT / "docs" / f"{name}.md" for name in ("reference", "sandbox", "operate"))
 LONGEST_README_LINES = 230
 # Read by the tests and by the service's start; not settings of the service.
-OTHER_VARIABLES = {"SECRETS_DIR", "HISTORIES_SEED", "FUZZ_SEED", "REPLICAS_SEED"}
+OTHER_VARIABLES = {"SECRETS_DIR", "HISTORIES_SEED", "FUZZ_SEED", "REPLICAS_SEED", "TEST_SIZE"}
 
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)

@@ -12,8 +12,9 @@ from app.check.findings import Finding, Mark
 from app.check.unanswered import why_unanswered
 from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, Permanent, UnknownList
 from app.explain.codes import explain
+from app.sailthru.answers import USER_NOT_FOUND
 from app.sailthru.client import SailthruClient
-from app.sailthru.protocol import USER_NOT_FOUND, Credentials
+from app.sailthru.protocol import Credentials
 
 READS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {

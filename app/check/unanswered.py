@@ -5,7 +5,8 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from app.domain.errors import AppError, CallFailed
-from app.domain.unreachable import Unreachable, words
+from app.domain.unreachable import Unreachable
+from app.explain.connection import explain_unreachable
 
 _LATER = "Try again in some minutes; if it lasts, ask its support."
 
@@ -32,7 +33,7 @@ def why_unanswered(error: AppError, *, base_url: str, setting: str, within: time
         case int() if HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST:
             return _not_the_api(host, setting)
     if code in set(Unreachable):
-        return words(Unreachable(str(code)), host, setting)
+        return explain_unreachable(Unreachable(str(code)), host, setting)
     return str(error), _LATER
 
 

@@ -12,7 +12,8 @@ import typer
 
 from app import __version__, terminal
 from app.domain.errors import ServiceNotReached, ServiceSaidNo
-from app.domain.unreachable import Unreachable, why_unreachable, words
+from app.domain.unreachable import Unreachable, why_unreachable
+from app.explain.connection import explain_unreachable
 
 LONGEST_ANSWER_SECONDS = 60.0
 LONGEST_CONNECT_SECONDS = 5.0
@@ -110,7 +111,7 @@ class Service:
             )
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             why = why_unreachable(error) or Unreachable.SILENT
-            happened, next_step = words(why, urlsplit(self._url).netloc, SETTING)
+            happened, next_step = explain_unreachable(why, urlsplit(self._url).netloc, SETTING)
             return f"{happened} {next_step} It is {self._url} now; does the service run there?"
         return f"{self._url} broke the connection before it answered. It may have been done: look before you ask again."
 

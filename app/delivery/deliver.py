@@ -34,7 +34,7 @@ SURELY_NOT_CARRIED_OUT = (NotSent, LimitReached, CredentialsRefused, Permanent, 
 class Lists(Protocol):
     """One Sailthru account."""
 
-    async def tell(
+    async def update_member(
         self,
         address: str,
         *,
@@ -289,7 +289,7 @@ class Deliverer:
             await self._tell_once(claim, call)
 
     async def _tell_once(self, claim: Claim, call: Call) -> None:
-        await self._lists.tell(
+        await self._lists.update_member(
             claim.address, join=call.join, leave=call.leave, vars=call.vars, is_backfill=claim.is_backfill
         )
 

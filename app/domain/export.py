@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from app.domain.list_check import ListChange
 from app.domain.typed import typed
-from app.domain.values import sayable
+from app.domain.values import storable
 
 
 class ExportState(StrEnum):
@@ -65,7 +65,7 @@ class Export:
         values: dict[str, object] = {}
         for name, var in self.fields.items():
             value = profile.get(name)
-            value = None if value is None else sayable(typed(value, self.field_types.get(name, "")))
+            value = None if value is None else storable(typed(value, self.field_types.get(name, "")))
             if value is not None:
                 values[var] = value
         return values

@@ -1,5 +1,7 @@
-"""Values in the type that Lytics' schema names, so that a webhook and a scan, which write the same value differently,
-yield the same vars: the v1 API writes scalars as texts, sets have no order, times have any number of digits.
+"""Converts values to the type that Lytics' schema names, so that a webhook and a scan yield the same vars.
+
+Webhooks and the v1 API write the same value differently: v1 sends scalars as text, sets have no order, and times have
+any number of digits.
 
 https://docs.lytics.com/docs/field-types
 """
@@ -15,10 +17,10 @@ _MAP = re.compile(r"map\[string\](\w+)")
 
 
 def typed(value: object, lytics_type: str) -> object:
-    """The value as its type has it; as it is where the type is not known, or the value is not of it.
+    """Return the value in its type. It stays as it is if the type is unknown or the value does not fit it.
 
     Args:
-        lytics_type: in Lytics' words, such as `int`, `[]string` or `map[string]int`.
+        lytics_type: as Lytics names it, such as `int`, `[]string` or `map[string]int`.
     """
     name = lytics_type.strip().lower().removeprefix("ts")
     if name.startswith(_LIST):
@@ -31,9 +33,9 @@ def typed(value: object, lytics_type: str) -> object:
 
 
 def _set_of(value: object, inner: str) -> object:
-    """Sets are written in one order, each element once."""
+    """Return the elements sorted, each once."""
     if not isinstance(value, list):
-        # A set of one may be written without its brackets.
+        # v1 may send a set of one element without its brackets.
         return value if value is None or isinstance(value, dict) else [typed(value, inner)]
     elements = [typed(one, inner) for one in value]
     if not all(isinstance(one, str | int | float) for one in elements):
@@ -75,7 +77,7 @@ def _truth(value: object) -> object:
 
 
 def _time(value: object) -> object:
-    """In UTC, to the second or, where there are parts of one, to the microsecond; a day stays a day."""
+    """Return the time in UTC, with microseconds only if there are any. A date without time stays as it is."""
     if not isinstance(value, str) or len(value) <= len("2026-01-05"):
         return value
     try:

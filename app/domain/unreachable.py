@@ -1,4 +1,4 @@
-"""Why no connection came about, as far as what a client raised can tell; and what to do about it, in words."""
+"""Why a connection failed, read from the exception that a client raised. `app.explain.connection` has the texts."""
 
 import socket
 import ssl
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Unreachable(StrEnum):
-    """What stood between us and a host. Nothing was sent in any of these cases."""
+    """Why a host was not reached. Nothing was sent in any of these cases."""
 
     UNKNOWN_HOST = "unknown_host"
     REFUSED = "refused"
@@ -16,9 +16,9 @@ class Unreachable(StrEnum):
 
 
 def why_unreachable(error: BaseException) -> Unreachable | None:
-    """The first reason among an error and what caused it; None where nothing in there is one.
+    """Return the first reason among an error and its causes; None if there is none.
 
-    Clients wrap what the operating system said several times, and in a group where a name has several addresses.
+    Clients wrap the operating system's error several times, and in a group if a name has several addresses.
     """
     for one in _causes(error):
         match one:
@@ -33,32 +33,8 @@ def why_unreachable(error: BaseException) -> Unreachable | None:
     return None
 
 
-def words(why: Unreachable, host: str, setting: str) -> tuple[str, str]:
-    """What happened and what to do next, each a sentence.
-
-    Args:
-        host: with its port, if it has one.
-        setting: the name of the setting that the host comes from.
-    """
-    match why:
-        case Unreachable.UNKNOWN_HOST:
-            return f"The name {host} can't be looked up.", f"Check {setting}, and this machine's name server."
-        case Unreachable.REFUSED:
-            return f"Nothing takes connections at {host}.", f"Check {setting}, and any firewall on the way."
-        case Unreachable.NO_TLS:
-            return (
-                f"No https that can be trusted is spoken at {host}.",
-                f"Check {setting}, and whether something on the way puts its own certificate in place.",
-            )
-        case Unreachable.SILENT:
-            return (
-                f"{host} can't be reached.",
-                f"Check {setting}, and this machine's way out: firewall, proxy.",
-            )
-
-
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and all behind it, nearest first; each once."""
+    """Yield the error and its causes, nearest first, each once."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:

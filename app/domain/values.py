@@ -1,26 +1,25 @@
-"""Values of profile fields as every database can hold and every call can say them.
+"""Makes values of profile fields safe to store in every database and to send in every call.
 
-A value that can't be stored would make Lytics send its webhook again and again, with all that came in the same request;
-one that can't be sent would make a dead letter of a person over a field that hardly matters. So both are made safe
-here, between the choice of the fields and the store.
+A value that cannot be stored would make Lytics repeat its whole request again and again. A value that cannot be sent
+would make a dead letter of the member. So values are cleaned here before they are stored.
 """
 
 import re
 
-# PostgreSQL's texts have no NUL, and UTF-8 has no half of a surrogate pair (an emoji that was cut in two).
+# PostgreSQL's texts have no NUL, and UTF-8 has no half surrogate pair (half an emoji).
 # https://www.postgresql.org/docs/current/datatype-json.html, https://www.rfc-editor.org/rfc/rfc8259#section-8.2
-_UNSAYABLE = re.compile("[\x00\ud800-\udfff]")
-# What is larger is Infinity to those who read numbers as doubles, and Python writes no number of over 4,300 digits.
-# NaN lies on neither side of anything, so it is not within the bounds either.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# A larger number is Infinity as a double, and Python writes no number of more than 4,300 digits. NaN compares as
+# neither smaller nor larger, so it is out of bounds too.
 _TOO_LARGE = 10**308
 _TOO_DEEP = 32
 
 
-def sayable(value: object, depth: int = 0) -> object:
-    """The value without what can't be stored or sent; None where nothing is left of it.
+def storable(value: object, depth: int = 0) -> object:
+    """Return the value without what cannot be stored or sent; None if nothing is left.
 
-    Texts, names within objects too, lose NUL and halves of surrogate pairs. Numbers beyond the range of a double, and
-    what lies 32 levels deep, become None. Integers within it stay exact, also those beyond 64 bits.
+    Texts and names in objects lose NUL and half surrogate pairs. Numbers beyond the range of a double become None, and
+    so does everything nested 32 levels deep. Integers in that range stay exact, even beyond 64 bits.
     """
     if isinstance(value, str):
         return _text(value)
@@ -29,13 +28,13 @@ def sayable(value: object, depth: int = 0) -> object:
     if depth == _TOO_DEEP:
         return None
     if isinstance(value, list):
-        return [sayable(one, depth + 1) for one in value]
+        return [storable(one, depth + 1) for one in value]
     if isinstance(value, dict):
-        return {_UNSAYABLE.sub("", name): sayable(one, depth + 1) for name, one in value.items()}
+        return {_UNSTORABLE.sub("", name): storable(one, depth + 1) for name, one in value.items()}
     return value
 
 
 def _text(text: str) -> str | None:
-    if _UNSAYABLE.search(text) is None:
+    if _UNSTORABLE.search(text) is None:
         return text
-    return _UNSAYABLE.sub("", text) or None
+    return _UNSTORABLE.sub("", text) or None

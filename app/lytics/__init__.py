@@ -1,1 +1,1 @@
-"""All we know of Lytics: its webhooks, its times and addresses, and its API."""
+"""All we know of Lytics: its webhooks, times and addresses, and its API."""

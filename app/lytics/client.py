@@ -1,6 +1,7 @@
-"""Lytics' API for reading: audiences, the fields of its profiles, and who is in an audience, page by page.
+"""Reads Lytics' API: audiences, fields of profiles, and the members of an audience page by page.
 
-https://www.contentstack.com/docs/developers/apis/lytics-api/v2, scans: .../lytics-api/v1/segment
+https://www.contentstack.com/docs/developers/apis/lytics-api/v2
+Scans: https://www.contentstack.com/docs/developers/apis/lytics-api/v1/segment
 """
 
 import asyncio
@@ -28,8 +29,10 @@ LARGEST_ANSWER_BYTES = 8_000_000
 LONGEST_ID = 255
 PAGE_SIZE = 100
 
-_NO_SUCH_AUDIENCE = "Lytics knows no such audience in the account of the API token: compare its id or slug in Lytics."
-_NOTHING_THERE = "Nothing answers at Lytics' address (HTTP 404): set LYTICS_BASE_URL to https://api.lytics.io."
+_NO_SUCH_AUDIENCE = "Lytics knows no such audience in the account of the API token: check its id or slug in Lytics."
+_NOT_THE_API = (
+    "LYTICS_BASE_URL is not the address of Lytics' API (HTTP 404): set LYTICS_BASE_URL to https://api.lytics.io."
+)
 
 
 def _now() -> datetime:
@@ -37,19 +40,20 @@ def _now() -> datetime:
 
 
 class LyticsClient:
-    """The calls of one Lytics account; all of them only read, so each is safe to repeat.
+    """The calls of one Lytics account. All of them only read, so each is safe to repeat.
 
-    What may pass by itself (429, 5xx, no answer in time, a broken connection, an answer that is no JSON) is asked three
-    times before it becomes an error; see `protocol.wait_before_next_try`.
+    A call is tried three times if the failure may pass by itself: 429, 5xx, a timeout, a broken connection, an answer
+    that is not JSON. See `protocol.wait_before_next_try`.
 
     Args:
         token: an API token, sent raw in `Authorization`, never in a URL.
             https://www.contentstack.com/docs/lytics/access-tokens
-        base_url: where the API answers.
-        timeout: for each try, as a whole.
+        timeout: of each try, until its answer is read.
         transport: in place of real connections.
-        on_end: told how each try ended: `ok`, an HTTP status, or a word of ours such as `expired_token`.
-        sleep, draw, clock: waits so many seconds; the dice, 0 to 1; the time, aware.
+        on_end: called with the result of each try: `ok`, an HTTP status, or our code such as `expired_token`.
+        sleep: waits so many seconds.
+        draw: returns a random number, 0 to 1.
+        clock: returns the time, aware.
     """
 
     def __init__(
@@ -84,28 +88,28 @@ class LyticsClient:
         )
 
     async def audience(self, id_or_slug: str) -> Audience:
-        """The audience as Lytics names it now.
+        """Return the audience with its present name.
 
         Raises:
-            NotFound: there is none of this id or slug in the token's account, it is deleted, or it has no name.
+            NotFound: the token's account has no such audience, or the audience is deleted or has no name.
             CredentialsRefused: code `expired_token`, `not_authorized` or `forbidden`.
             LimitReached, Transient: worth another try later.
-            Permanent: Lytics does not take the question as it is.
+            Permanent: Lytics refuses the call as it is.
         """
         path = f"/v2/segment/{_in_path(id_or_slug)}"
         return reading.audience_in((await self._get(path, not_found=NotFound(_NO_SUCH_AUDIENCE))).document)
 
     async def audiences(self) -> list[Audience]:
-        """All audiences of people, with their sizes, in Lytics' order; those that can't be exported are left out.
+        """Return all audiences of people that can be exported, with their sizes, in Lytics' order.
 
         Raises:
             CredentialsRefused, LimitReached, Transient, Permanent: see `audience`.
         """
-        wanted = {"table": "user", "kind": "segment", "sizes": "true"}
-        return reading.audiences_in((await self._get("/v2/segment", wanted)).document)
+        query = {"table": "user", "kind": "segment", "sizes": "true"}
+        return reading.audiences_in((await self._get("/v2/segment", query)).document)
 
     async def fields(self) -> list[ProfileField]:
-        """The fields that profiles can have, in Lytics' order.
+        """Return the fields that profiles can have, in Lytics' order.
 
         Raises:
             CredentialsRefused, LimitReached, Transient, Permanent: see `audience`.
@@ -115,56 +119,50 @@ class LyticsClient:
     async def scan(
         self, audience_id: str, *, fields: Iterable[str], start: str | None, limit: int = PAGE_SIZE
     ) -> ScanPage:
-        """The next people of an audience, with these fields and `_id`.
+        """Return one page of the audience's members, with these fields and `_id`.
 
         Args:
-            audience_id: or its slug.
+            audience_id: id or slug.
             start: `next` of the page before; None for the first page. Lytics forgets it after a while.
-            limit: of people on the page; Lytics gives at most 100.
+            limit: members per page; Lytics returns at most 100.
 
         Raises:
-            NotFound: the audience is not there, or not any more.
-            ScanExpired: the audience is there, but Lytics does not know `start`.
+            NotFound: the audience does not exist, or not any more.
+            ScanExpired: the audience exists, but Lytics has forgotten `start`.
             CredentialsRefused, LimitReached, Transient, Permanent: see `audience`.
         """
         names = dict.fromkeys([*fields, "_id"])
-        wanted = {"fields": ",".join(names), "limit": str(limit)} | ({"start": start} if start else {})
+        query = {"fields": ",".join(names), "limit": str(limit)} | ({"start": start} if start else {})
         path = f"/api/segment/{_in_path(audience_id)}/scan"
         try:
-            answer = await self._get(path, wanted, not_found=NotFound(_NO_SUCH_AUDIENCE))
+            answer = await self._get(path, query, not_found=NotFound(_NO_SUCH_AUDIENCE))
         except (NotFound, Permanent) as error:
             if not start or not _may_mean_expired(error):
                 raise
         else:
             return reading.page_in(answer.document, answer.answered_at)
-        # Which answer an unknown `start` gets is not documented; whether the audience is gone can be asked.
+        # The answer to an unknown `start` is not documented, so find out whether the audience still exists.
         await self.audience(audience_id)
         raise ScanExpired(
-            "scan_expired", "Lytics does not know any more where the scan stopped: begin it again from the first page."
+            "scan_expired", "Lytics has forgotten where the scan stopped: begin it again from the first page."
         )
 
     def stop(self) -> None:
-        """From now on nothing is tried again, so that nobody waits for longer than one try takes."""
+        """Make no further tries, so that a stop waits for one try at most."""
         self._is_stopping = True
 
     async def aclose(self) -> None:
-        """Closes the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
-        """The client itself."""
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Closes the connections."""
         await self.aclose()
 
     async def _get(
         self, path: str, params: Mapping[str, str] | None = None, *, not_found: NotFound | None = None
     ) -> Answer:
-        """The answer, after as many tries as it takes; an answer that is none becomes the error that says what to do
-        next.
-        """
         tried = 0
         while True:
             outcome = await self._try(path, params, not_found)
@@ -180,7 +178,7 @@ class LyticsClient:
                 raise outcome.error
 
     async def _try(self, path: str, params: Mapping[str, str] | None, not_found: NotFound | None) -> Answer | Failure:
-        # Errors are made here and raised by the caller, so that they have no context: httpx's errors hold the request
+        # The caller raises the error outside the handlers, so that it has no context: httpx's errors hold the request
         # with its token.
         try:
             async with (
@@ -201,19 +199,19 @@ class LyticsClient:
             response.headers,
             body,
             now=self._clock(),
-            not_found=not_found or Permanent(HTTPStatus.NOT_FOUND, _NOTHING_THERE),
+            not_found=not_found or Permanent(HTTPStatus.NOT_FOUND, _NOT_THE_API),
         )
 
 
 def _in_path(id_or_slug: str) -> str:
-    """An audience's id or slug as a part of a path.
+    """Return an audience's id or slug as one segment of a path.
 
     Raises:
         NotFound: it can be neither.
     """
-    # Dots alone would leave the folder: httpx resolves them as a browser does.
+    # Dots alone would leave the path: httpx resolves them like a browser.
     if len(id_or_slug) > LONGEST_ID or not id_or_slug.isprintable() or not id_or_slug.strip("."):
-        raise NotFound("This can't be the id or slug of an audience in Lytics.")
+        raise NotFound("An audience in Lytics cannot have this id or slug.")
     return quote(id_or_slug, safe="")
 
 
@@ -222,7 +220,7 @@ def _may_mean_expired(error: NotFound | Permanent) -> bool:
 
 
 async def _read_body(response: httpx.Response) -> bytes | None:
-    """The body, or None where it is larger than anything Lytics would say."""
+    """Return the body; None if it is larger than any answer of Lytics."""
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk

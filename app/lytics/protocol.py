@@ -1,6 +1,7 @@
-"""What an answer of Lytics' API means: a document, or the error that says what to do next and when. No I/O.
+"""What an answer of Lytics' API means: a document, or the error whose type says what to do next. No I/O.
 
-https://www.contentstack.com/docs/developers/apis/lytics-api/v2, https://www.contentstack.com/docs/lytics/access-tokens
+https://www.contentstack.com/docs/developers/apis/lytics-api/v2
+https://www.contentstack.com/docs/lytics/access-tokens
 """
 
 import re
@@ -24,22 +25,23 @@ _TOKENS = "under Account > Security > Access Tokens"
 _REFUSED_CREDENTIALS = {
     "expired_token": f"The Lytics API token has expired: make a new one in Lytics {_TOKENS} and set it as"
     " LYTICS_API_TOKEN.",
-    "not_authorized": f"Lytics does not know the API token: compare LYTICS_API_TOKEN with those in Lytics {_TOKENS}.",
-    "forbidden": "The Lytics API token may not read this, or this machine's network address is not allowed: check the"
-    f" token's roles in Lytics {_TOKENS}, and the account's list of allowed addresses.",
+    "not_authorized": f"Lytics does not know the API token: compare LYTICS_API_TOKEN with the tokens in Lytics"
+    f" {_TOKENS}.",
+    "forbidden": "The Lytics API token may not read this, or this machine's IP address is not allowed: check the"
+    f" token's roles in Lytics {_TOKENS}, and the account's list of allowed IP addresses.",
 }
-_WAY_OUT = "check LYTICS_BASE_URL and this machine's way out: name server, firewall, proxy."
+_CHECK_NETWORK = "check LYTICS_BASE_URL and this machine's network: name server, firewall, proxy."
 _ERROR_STATUS = re.compile("[45][0-9]{2}")
 _LATER = "try again in a minute"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Lytics answered.
+    """A successful answer.
 
     Args:
         document: the JSON of its body.
-        answered_at: by Lytics' clock, aware; None where it does not say.
+        answered_at: in Lytics' clock, aware; None if the answer has no `Date`.
     """
 
     document: Any
@@ -48,10 +50,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A try that did not work.
+    """A failed try.
 
     Args:
-        retry_after: how long Lytics asks to wait, where it asks.
+        retry_after: how long Lytics asks to wait; None if it does not ask.
     """
 
     error: AppError
@@ -61,12 +63,12 @@ class Failure:
 def read_answer(
     status: int, headers: Mapping[str, str], body: bytes, *, now: datetime, not_found: AppError
 ) -> Answer | Failure:
-    """What an answer means. An error in the body counts also where the HTTP status is 200, as v1 may have it.
+    """Return what an answer means. v1 may report an error in the body of a 200, which counts as that error.
 
     Args:
-        headers: by any case, as httpx has them.
-        now: the clock, where the answer does not tell Lytics' own.
-        not_found: what 404 means.
+        headers: must ignore case, as httpx's do.
+        now: our clock, used if the answer has no `Date`.
+        not_found: the error that a 404 means for this call.
     """
     answered_at = _moment(headers.get("Date"))
     document: Any = None
@@ -75,11 +77,11 @@ def read_answer(
     except ValueError:
         if status == HTTPStatus.OK:
             return Failure(unreadable())
-    if status == HTTPStatus.NOT_FOUND and body and not _is_told_by_lytics(document):
-        # The page of something that stands there in place of the API.
+    if status == HTTPStatus.NOT_FOUND and body and not _is_error_of_lytics(document):
+        # A page of another server in place of the API.
         return Failure(unreadable())
     if status == HTTPStatus.OK:
-        status = _status_within(document)
+        status = _status_in_body(document)
     if status == HTTPStatus.OK:
         return Answer(document, answered_at)
     retry_after = _retry_after(headers.get("Retry-After"), answered_at or now)
@@ -88,14 +90,14 @@ def read_answer(
 
 
 def wait_before_next_try(tried: int, failure: Failure, *, draw: float) -> timedelta | None:
-    """How long to wait before the same is asked again, or None to give up.
+    """Return how long to wait before the next try; None to give up.
 
-    Doubles from a second, less up to a quarter at random; longer where Lytics asks for it with `Retry-After`, but what
-    takes more than ten seconds is not waited for. Only what may pass by itself is tried again, three times in all.
+    Only `Transient` and `LimitReached` are tried again, three times in all. The wait doubles from one second, less up
+    to a quarter at random. It is longer if `Retry-After` asks for it; more than ten seconds means giving up.
 
     Args:
-        tried: so far, the failed try included; 1 or more.
-        draw: the dice, 0 to 1.
+        tried: tries so far, the failed one included; 1 or more.
+        draw: a random number, 0 to 1.
     """
     if tried >= TRIES or not isinstance(failure.error, Transient | LimitReached):
         return None
@@ -106,21 +108,20 @@ def wait_before_next_try(tried: int, failure: Failure, *, draw: float) -> timede
 
 
 def timed_out(timeout: timedelta) -> Transient:
-    """No answer came in time."""
     seconds = f"{timeout.total_seconds():g}"
-    return Transient("timeout", f"Lytics did not answer within {seconds} seconds: {_LATER}; if it lasts, {_WAY_OUT}")
+    return Transient(
+        "timeout", f"Lytics did not answer within {seconds} seconds: {_LATER}. If it lasts, {_CHECK_NETWORK}"
+    )
 
 
 def unreachable(why: Unreachable) -> Transient:
-    """There was no connection, or it broke."""
-    return Transient(why.value, f"The connection to Lytics could not be made, or broke: {_WAY_OUT}")
+    return Transient(why.value, f"The connection to Lytics could not be made, or broke: {_CHECK_NETWORK}")
 
 
 def unreadable() -> Transient:
-    """What came is not Lytics' JSON."""
     return Transient(
         "unreadable",
-        f"Lytics' answer is not the JSON that it should be: {_LATER}; if it lasts, check LYTICS_BASE_URL and any proxy"
+        f"Lytics' answer is not the JSON that it should be: {_LATER}. If it lasts, check LYTICS_BASE_URL and any proxy"
         " on the way.",
     )
 
@@ -132,26 +133,26 @@ def _refusal(status: int, document: object, resets_at: datetime | None, not_foun
     if status == HTTPStatus.NOT_FOUND:
         return not_found
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return LimitReached(status, f"Lytics asks for a pause, too many calls: {_LATER}.", resets_at=resets_at)
+        return LimitReached(status, f"Lytics' rate limit is used up: {_LATER}.", resets_at=resets_at)
     if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return Permanent(
-            status, f"Lytics refused the call (HTTP {status}): check LYTICS_BASE_URL; if it is right, report this."
+            status, f"Lytics refused the call (HTTP {status}): check LYTICS_BASE_URL. If it is right, report this."
         )
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         return Transient(
             status,
-            f"Lytics' answer was a redirect (HTTP {status}), which is never followed, since it could lead the token"
-            " elsewhere: set LYTICS_BASE_URL to the API's own address, https://api.lytics.io.",
+            f"Lytics' answer was a redirect (HTTP {status}). It is not followed, because the token could leak: set"
+            " LYTICS_BASE_URL to the API's own address, https://api.lytics.io.",
         )
-    return Transient(status, f"Lytics could not answer (HTTP {status}): {_LATER}; if it lasts, ask Lytics' support.")
+    return Transient(status, f"Lytics could not answer (HTTP {status}): {_LATER}. If it lasts, ask Lytics' support.")
 
 
-def _is_told_by_lytics(document: object) -> bool:
+def _is_error_of_lytics(document: object) -> bool:
     return isinstance(document, dict) and not {"errors", "message"}.isdisjoint(document)
 
 
 def _why_refused(status: int, document: object) -> str:
-    """Which of the refusals it is; only the words of the answer tell an expired token from a wrong one."""
+    """Return the code of the refusal. Only the message tells an expired token from a wrong one."""
     if status == HTTPStatus.FORBIDDEN:
         return "forbidden"
     message = document.get("message") if isinstance(document, dict) else None
@@ -159,14 +160,13 @@ def _why_refused(status: int, document: object) -> str:
     return "expired_token" if is_expired else "not_authorized"
 
 
-def _status_within(document: object) -> int:
-    """The error status that a body tells, as a number or as text; else 200."""
-    confirmed = str(document.get("status")) if isinstance(document, dict) else ""
-    return int(confirmed) if _ERROR_STATUS.fullmatch(confirmed) else HTTPStatus.OK
+def _status_in_body(document: object) -> int:
+    """Return the error status in the body, a number or text; 200 if there is none."""
+    status = str(document.get("status")) if isinstance(document, dict) else ""
+    return int(status) if _ERROR_STATUS.fullmatch(status) else HTTPStatus.OK
 
 
 def _moment(date: str | None) -> datetime | None:
-    """The time in a header, aware; None where there is none that can be read."""
     if date is None:
         return None
     try:
@@ -177,7 +177,8 @@ def _moment(date: str | None) -> datetime | None:
 
 
 def _retry_after(text: str | None, now: datetime) -> timedelta | None:
-    """How long `Retry-After` asks to wait: a number of seconds, or until a time; never more than a day.
+    """Return how long `Retry-After` asks to wait, in seconds or until a time; a day at most.
+
     https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     """
     text = (text or "").strip()

@@ -1,6 +1,6 @@
-"""From the JSON of Lytics' API to audiences, fields and pages of people; in the shapes of v2 and v1. No I/O.
+"""Turns the JSON of Lytics' API, v2 or v1, into audiences, fields and pages of a scan. No I/O.
 
-One bad entry of a list is left out and takes no other along.
+A bad entry of a list is left out; the others stay.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def audience_in(document: object) -> Audience:
-    """The one audience of an answer.
+    """Return the audience of an answer.
 
     Raises:
         NotFound: it is deleted, or has no name.
@@ -41,7 +41,7 @@ def audience_in(document: object) -> Audience:
 
 
 def audiences_in(document: object) -> list[Audience]:
-    """The audiences of people that can be exported: none that is deleted, invalid or without a name, and none twice.
+    """Return the audiences of people that can be exported, each once. Deleted, invalid and nameless ones are left out.
 
     Raises:
         Transient: code `unreadable`.
@@ -60,7 +60,7 @@ def audiences_in(document: object) -> list[Audience]:
 
 
 def fields_in(document: object) -> list[ProfileField]:
-    """The fields of the schema, none twice; identifiers that it only names are fields of no known type.
+    """Return the fields of the schema, each once. An identifier that v1 only names becomes a field of unknown type.
 
     Raises:
         Transient: code `unreadable`.
@@ -89,7 +89,7 @@ def fields_in(document: object) -> list[ProfileField]:
 
 
 def page_in(document: object, answered_at: datetime | None) -> ScanPage:
-    """One page of a scan; no data at all is a page without people.
+    """Return one page of a scan. Null data is an empty page.
 
     Raises:
         Transient: code `unreadable`.
@@ -109,7 +109,7 @@ def _data(document: object) -> object:
 
 
 def _entries(data: object) -> Iterator[object]:
-    """What stands in a list; nothing in place of one is an empty one, as Lytics' programming language writes it."""
+    """Yield the entries of a list. Null counts as an empty list: Go writes empty lists that way."""
     if data is not None and not isinstance(data, list):
         raise unreadable()
     yield from data or ()

@@ -1,7 +1,18 @@
-"""What is kept of a body that was refused: enough to see what is wrong with it, and no value of a profile.
+"""A sketch: a redacted outline of a rejected body, so that an operator sees what is wrong with it.
 
-Of JSON, the names of fields with a word for each value, and as it is only what Lytics puts around a profile. Of
-anything else the beginning, with letters and digits masked.
+A sketch never holds a value of a profile. It is at most 4,096 bytes of printable ASCII. For example
+
+    {"id": "15", "data": {"email": "ada@example.com", "city": ""}, "meta": {"timestamp": "2026-04-11T17:40:36Z"}}
+
+becomes
+
+    {"id": "15", "meta": {"timestamp": "2026-04-11T17:40:36Z"}, "data": {"email": "(string)", "city": "(empty string)"}}
+
+- What Lytics puts around a profile stays as it is: id, meta, the parts of an event. It must look as expected, because
+  a Lytics Template may put anything there. If it does not, letters become x and digits become 9.
+- Every other field keeps its name, and a word such as `(string)` replaces its value. A name that does not look like
+  the name of a field is masked: in a map it may be an address.
+- A body that is not JSON, or was cut off, keeps its punctuation and the names of its fields. The rest is masked.
 """
 
 import json
@@ -21,37 +32,43 @@ _DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
 _TIME = re.compile(r"[0-9TtZz:.+\- ]{1,40}", re.ASCII)
 _KIND = re.compile(r"(enter|exit|change)", re.ASCII | re.IGNORECASE)
 
+# The fields whose values stay, and what the values must look like.
 _Patterns = Mapping[str, re.Pattern[str]]
-# What may stand as it is, as long as it looks like what it should be: a template may have put anything in its place.
 _EVENT: _Patterns = {"id": _WORD, "slug": _WORD, "event": _KIND, "enter": _TIME, "exit": _TIME}
 _META: _Patterns = {"object": _WORD, "subscription_id": _WORD, "source": _WORD, "timestamp": _TIME}
-_TOP: _Patterns = {"id": _DIGITS}
-_CLOUD_EVENT: _Patterns = {**_TOP, "specversion": _WORD, "source": _WORD, "type": _WORD, "time": _TIME}
-_WORDS = {type(None): "(null)", bool: "(boolean)"}
-_OURS = {*_EVENT, *_META, *_CLOUD_EVENT, "data", "meta", "segment_events"}
+_MESSAGE: _Patterns = {"id": _DIGITS}
+_CLOUD_EVENT: _Patterns = {**_MESSAGE, "specversion": _WORD, "source": _WORD, "type": _WORD, "time": _TIME}
+_NAMES_OF_LYTICS = {*_EVENT, *_META, *_CLOUD_EVENT, "data", "meta", "segment_events"}
 
-# A string with what makes it a name, a bracket, or what lies between them.
+# A string (with its colon if it is a name), a bracket, or the text between them.
 _TOKEN = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)(?P<end>"?)(?P<colon>\s*:)?|[\[\]{}]|[^"\[\]{}]+', re.DOTALL)
 
 
 def sketch(body: bytes, items: Sequence[int | None] = (None,)) -> list[str]:
-    """For each item of a refused body a text of at most 4,096 bytes of ASCII; never raises.
+    """Return a sketch of each item of a rejected body. Never raises.
 
     Args:
-        body: as received, whole.
-        items: elements of an array by index; None for the body as it is.
+        body: as received, complete.
+        items: indexes into the array that the body is; None for the whole body.
     """
     try:
         document = parse_json(body)
     except ValueError:
         return [sketch_beginning(body)] * len(items)
-    return [_cut(_sketch_item(document, item)) for item in items]
+    return [_shortened(_sketch_item(document, item)) for item in items]
 
 
 def sketch_beginning(body: bytes) -> str:
-    """The beginning of what is no JSON, or not whole: its shape, and the names that look like those of fields."""
+    """Return a sketch of a body that is not JSON or not complete. Only its first 8,192 bytes are used."""
     text = body[: 2 * LONGEST_SKETCH_BYTES].decode("utf-8", "replace")
-    return _cut("".join(_masked_tokens(text)))
+    return _shortened("".join(_masked_tokens(text)))
+
+
+def mask(text: str) -> str:
+    """Return the text with x for each letter and 9 for each digit. Other ASCII characters stay, the rest is dropped."""
+    text = re.sub(r"[^\W\d_]", "x", text.replace("\ufffd", "?"))
+    text = re.sub(r"[^!-~\s]", "", re.sub(r"\d", "9", text))
+    return re.sub(r"\s+", " ", text)
 
 
 def _sketch_item(document: object, item: int | None) -> str:
@@ -63,87 +80,91 @@ def _sketch_item(document: object, item: int | None) -> str:
 
 def _sketch_message(message: object) -> object:
     if not isinstance(message, dict):
-        return _word_for(message)
-    patterns = _CLOUD_EVENT if "specversion" in message else _TOP
-    rest = {name: value for name, value in message.items() if name not in {*patterns, "meta", "data"}}
-    parts = _shown(message, patterns)
+        return _placeholder(message)
+    patterns = _CLOUD_EVENT if "specversion" in message else _MESSAGE
+    parts = _kept_values(message, patterns)
     if "meta" in message:
-        meta = message["meta"]
-        parts["meta"] = _shown(meta, _META) | _words_for(meta, _META) if isinstance(meta, dict) else _word_for(meta)
+        parts["meta"] = _sketch_object(message["meta"], _META)
     if "data" in message:
         parts["data"] = _sketch_profile(message["data"])
-    return parts | _words_for(rest, ())
+    return parts | _placeholders(message, {*patterns, "meta", "data"})
 
 
 def _sketch_profile(data: object) -> object:
-    """The events first, so that it is the names of the fields that are cut off where there is too much."""
+    """Return the profile with its events first, so that a long sketch loses names of fields instead."""
     if not isinstance(data, dict):
-        return _word_for(data)
+        return _placeholder(data)
     parts: dict[str, object] = {}
     if "segment_events" in data:
         events = data["segment_events"]
-        parts["segment_events"] = _sketch_events(events) if isinstance(events, list) else _word_for(events)
-    return parts | _words_for(data, ("segment_events",))
+        parts["segment_events"] = _sketch_events(events) if isinstance(events, list) else _placeholder(events)
+    return parts | _placeholders(data, ("segment_events",))
 
 
 def _sketch_events(events: list[object]) -> list[object]:
-    parts: list[object] = [
-        _shown(event, _EVENT) | _words_for(event, _EVENT) if isinstance(event, dict) else _word_for(event)
-        for event in events[:MOST_EVENTS]
-    ]
+    parts = [_sketch_object(event, _EVENT) for event in events[:MOST_EVENTS]]
     more = len(events) - MOST_EVENTS
     return [*parts, f"(and {more} more)"] if more > 0 else parts
 
 
-def _shown(values: Mapping[str, object], patterns: _Patterns) -> dict[str, object]:
-    return {name: _value(values[name], pattern) for name, pattern in patterns.items() if name in values}
+def _sketch_object(value: object, patterns: _Patterns) -> object:
+    if not isinstance(value, dict):
+        return _placeholder(value)
+    return _kept_values(value, patterns) | _placeholders(value, patterns)
 
 
-def _value(value: object, pattern: re.Pattern[str]) -> object:
+def _kept_values(values: Mapping[str, object], patterns: _Patterns) -> dict[str, object]:
+    return {name: _kept_value(values[name], pattern) for name, pattern in patterns.items() if name in values}
+
+
+def _kept_value(value: object, pattern: re.Pattern[str]) -> object:
     if not isinstance(value, str) or not value:
-        return _word_for(value)
+        return _placeholder(value)
     return value if pattern.fullmatch(value) else mask(value[:LONGEST_TEXT])
 
 
-def _words_for(values: Mapping[str, object], but: Container[str]) -> dict[str, object]:
-    """Every other field by its name, with a word in place of its value."""
-    names = [name for name in values if name not in but]
-    parts: dict[str, object] = {_name(name): _word_for(values[name]) for name in names[:MOST_NAMES]}
+def _placeholders(values: Mapping[str, object], except_for: Container[str]) -> dict[str, object]:
+    """Return each other field by its name, with a word in place of its value."""
+    names = [name for name in values if name not in except_for]
+    parts: dict[str, object] = {_name(name): _placeholder(values[name]) for name in names[:MOST_NAMES]}
     return parts | ({"(more)": f"({len(names) - MOST_NAMES} more)"} if len(names) > MOST_NAMES else {})
 
 
 def _name(name: str) -> str:
-    # The names within a map may be anything, addresses too.
     return name if _NAME.fullmatch(name) else mask(name[:LONGEST_TEXT])
 
 
-def _word_for(value: object) -> str:
-    if isinstance(value, str):
-        return "(string)" if value else "(empty string)"
-    if isinstance(value, list | dict):
-        return f"({'list' if isinstance(value, list) else 'object'} of {len(value)})"
-    return _WORDS.get(type(value), "(number)")
+def _placeholder(value: object) -> str:
+    match value:
+        case None:
+            return "(null)"
+        case bool():
+            return "(boolean)"
+        case str():
+            return "(string)" if value else "(empty string)"
+        case list():
+            return f"(list of {len(value)})"
+        case dict():
+            return f"(object of {len(value)})"
+        case _:
+            return "(number)"
 
 
 def _masked_tokens(text: str) -> Iterator[str]:
-    """A text piece by piece. Names deep inside may be those of a map, so only Lytics' own are kept there."""
+    """Yield a text piece by piece, masked but for the names of fields.
+
+    Deep inside, a name may be a key of a map, such as an address. There only Lytics' own names are kept.
+    """
     deepest_name = 3 if text.lstrip().startswith("[") else 2
     depth, before = 0, ""
     for token in _TOKEN.finditer(text):
         piece, name = token[0], token["text"]
         depth += piece.count("{") + piece.count("[") - piece.count("}") - piece.count("]") if name is None else 0
-        # Where a comma became a colon, the value before it must not pass for a name.
+        # A name follows a bracket or a comma. Otherwise it is a value, even if a colon follows it.
         is_name = bool(token["colon"] and token["end"] and before.endswith(("{", ","))) and _NAME.fullmatch(name)
-        yield f'"{name}":' if is_name and (depth <= deepest_name or name in _OURS) else mask(piece)
+        yield f'"{name}":' if is_name and (depth <= deepest_name or name in _NAMES_OF_LYTICS) else mask(piece)
         before = piece.rstrip() or before
 
 
-def mask(text: str) -> str:
-    """A text with x for each letter and 9 for each digit, in ASCII; other signs of ASCII stay."""
-    text = re.sub(r"[^\W\d_]", "x", text.replace("\ufffd", "?"))
-    text = re.sub(r"[^!-~\s]", "", re.sub(r"\d", "9", text))
-    return re.sub(r"\s+", " ", text)
-
-
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_SKETCH_BYTES else f"{text[: LONGEST_SKETCH_BYTES - 3]}..."

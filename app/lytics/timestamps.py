@@ -1,6 +1,6 @@
 """Lytics' times, RFC 3339 with up to nine fractional digits, as whole nanoseconds since 1970 UTC.
 
-Python's datetime keeps six digits, and a float of this size keeps none of the last two.
+Python's datetime keeps six digits, and a float of this size loses the last two.
 """
 
 import re
@@ -18,25 +18,25 @@ _FIRST_TOO_LATE_NS = (date(2251, 1, 1).toordinal() - _EPOCH_DAY) * _DAY_SECONDS 
 
 
 def nanoseconds(text: str) -> int:
-    """The moment that an RFC 3339 text names, exactly.
+    """Return the moment of an RFC 3339 text, exactly.
 
     Raises:
-        ValueError: the text is none, or the moment lies outside the years 1970 to 2250. It does not quote the text.
+        ValueError: the text is not RFC 3339, or the moment is outside 1970 to 2250. The message does not quote it.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
-        raise ValueError("This is no RFC 3339 time.")
+        raise ValueError("This is not an RFC 3339 time.")
     year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
     try:
         seconds = _midnight(int(year), int(month), int(day)) + int(hour) * 3600 + int(minute) * 60 + int(second)
     except ValueError:
-        raise ValueError("This time names a day that no calendar has.") from None
+        raise ValueError("This day is in no calendar.") from None
     if sign:
         offset = int(offset_hours) * 3600 + int(offset_minutes) * 60
         seconds -= offset if sign == "+" else -offset
     moment = seconds * _SECOND_NS + (int(fraction.ljust(9, "0")) if fraction else 0)
     if not 0 <= moment < _FIRST_TOO_LATE_NS:
-        raise ValueError("This time lies outside the years 1970 to 2250.")
+        raise ValueError("This time is outside the years 1970 to 2250.")
     return moment
 
 

@@ -1,4 +1,4 @@
-"""A webhook of Lytics, without I/O: whose token it carries, and which events its body tells.
+"""A webhook of Lytics: whose token it carries, and which events its body holds. No I/O.
 
 Formats: https://www.contentstack.com/docs/lytics/webhooks
 """
@@ -19,21 +19,21 @@ from app.lytics.wire import Message, parse_json
 CLOCK_TOLERANCE_NS = 600 * 1_000_000_000
 LONGEST_ID = 128
 LONGEST_LABEL = 255
-# Ten times Lytics' largest batch. A body of 16 MB has room for millions, which would hold up everybody else.
+# Ten times Lytics' largest batch. A body of 16 MB could hold millions, which would delay all other requests.
 MOST_EVENTS = 10_000
 _KINDS = {kind.value: kind for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookToken:
-    """A secret that Lytics shows with each webhook, and the label by which people and logs call it."""
+    """A secret that Lytics sends with each webhook, and its label in logs and settings."""
 
     label: str
     token: str = field(repr=False)
 
 
 class Reading(NamedTuple):
-    """What a body tells: the events that can be kept, and why the others can't, each in the body's order."""
+    """The events of a body that can be kept, and the rejections of the others, each in the body's order."""
 
     events: list[AudienceEvent]
     rejected: list[Rejection]
@@ -42,13 +42,12 @@ class Reading(NamedTuple):
 def authenticate(
     authorization: str | None, x_api_key: str | None, query_token: str | None, tokens: Collection[WebhookToken]
 ) -> str:
-    """The label of the token that the sender showed: in `Authorization`, with or without `Bearer`, in `X-API-Key`, or
-    in the URL.
+    """Return the label of the sender's token: from `Authorization` (`Bearer` is optional), `X-API-Key` or the URL.
 
-    Takes the same time whichever token is right or nearly right. Without tokens nobody gets in.
+    The comparison takes the same time for right and wrong tokens. Without any `tokens` every sender is refused.
 
     Raises:
-        UnauthenticatedWebhook: none was shown (`no_token`), or none that we know (`unknown_token`).
+        UnauthenticatedWebhook: the sender has no token (`no_token`), or an unknown one (`unknown_token`).
     """
     shown = [text for text in (_without_scheme(authorization), x_api_key, query_token) if text]
     if not shown:
@@ -64,16 +63,15 @@ def authenticate(
 
 
 def read(body: bytes, *, arrived_at_ns: int) -> Reading:
-    """The events of a webhook body: of one message in the default format, in the older one or as a CloudEvent, or of a
-    bare array of them, mixed as they come.
+    """Return the events of a webhook body: one message, or an array of messages in any mix of formats.
 
-    Each message stands alone, and each element of its `segment_events`: a bad one does not take others along. An empty
-    array tells nothing, which is no error. Lytics' batches hold 1,000 messages at most; longer arrays are read as well,
-    since who refuses one loses all that is in it, but a body of more than 10,000 events is refused as a whole.
+    The formats are the default one, the older one, and CloudEvents. Each message, and each element of its
+    `segment_events`, is accepted or rejected alone. An empty array holds no event, which is not an error. Lytics sends
+    at most 1,000 messages; longer arrays are read too, but a body of more than 10,000 events is rejected as a whole.
 
     Args:
         body: as received, already authenticated.
-        arrived_at_ns: counts for times that are missing, or lie more than ten minutes ahead.
+        arrived_at_ns: replaces times that are missing or more than ten minutes ahead.
     """
     reading = Reading([], [])
     try:
@@ -92,7 +90,7 @@ def read(body: bytes, *, arrived_at_ns: int) -> Reading:
 
 
 class _Unreadable(Exception):
-    """Why a message, or one element of it, can't be kept."""
+    """Why a message, or one element of it, cannot be kept."""
 
     def __init__(self, reason: Reason, path: str, problem: str) -> None:
         super().__init__(problem)
@@ -101,7 +99,12 @@ class _Unreadable(Exception):
 
 
 class _Moment(NamedTuple):
-    """A time in nanoseconds; on arrival where it is our clock's, corrected where it lay too far ahead of that."""
+    """A time in nanoseconds.
+
+    Args:
+        is_on_arrival: it is the time of arrival in our clock.
+        is_corrected: the time that was sent is too far ahead, so the time of arrival replaces it.
+    """
 
     at_ns: int
     is_on_arrival: bool = False
@@ -109,7 +112,7 @@ class _Moment(NamedTuple):
 
 
 class _Envelope(NamedTuple):
-    """What the events of one message have in common."""
+    """What all events of one message share."""
 
     lytics_id: str | None
     profile: dict[str, Any]
@@ -133,7 +136,7 @@ def _read_message(document: object, item: int | None, arrived_at_ns: int, readin
 
 
 def _open(document: object, item: int | None, arrived_at_ns: int) -> tuple[_Envelope, list[Any]]:
-    """One message, and the elements of its `segment_events`."""
+    """Return the envelope of a message and the elements of its `segment_events`."""
     if not isinstance(document, dict):
         raise _Unreadable(Reason.UNKNOWN_SHAPE, "", "is not an object.")
     try:
@@ -164,7 +167,7 @@ def _read_event(element: object, envelope: _Envelope) -> AudienceEvent:
     if not audience_id:
         raise _Unreadable(Reason.NO_AUDIENCE_ID, ".id", "is not an audience's id.")
     sent, moved = envelope.sent, envelope.sent
-    # Only the time of the event's own kind: an enter may carry the `exit` that is scheduled for the year 2099.
+    # Only the time of the event's own kind counts: an enter may carry an `exit` that is scheduled for the year 2099.
     own_time = None if kind is Kind.CHANGE else element.get(kind.value)
     if own_time is not None:
         moved = _moment(own_time, f".{kind.value}", envelope.arrived_at_ns)
@@ -184,13 +187,12 @@ def _read_event(element: object, envelope: _Envelope) -> AudienceEvent:
 
 
 def _moment(value: object, path: str, arrived_at_ns: int) -> _Moment:
-    """The moment as it was told; that of the arrival where it is missing, or lies too far ahead."""
     if value is None:
         return _Moment(arrived_at_ns, is_on_arrival=True)
     try:
         moment = nanoseconds(value if isinstance(value, str) else "")
     except ValueError as error:
-        raise _Unreadable(Reason.UNREADABLE_TIME, path, f"is no time that can be used: {error}") from None
+        raise _Unreadable(Reason.UNREADABLE_TIME, path, f"is not a usable time: {error}") from None
     if moment > arrived_at_ns + CLOCK_TOLERANCE_NS:
         return _Moment(arrived_at_ns, is_on_arrival=True, is_corrected=True)
     return _Moment(moment)
@@ -202,9 +204,7 @@ def _rejection(error: _Unreadable, item: int | None) -> Rejection:
 
 
 def _label(value: object, longest: int) -> str:
-    """The value if it is a word that can be kept, else "". Control characters are in none, and PostgreSQL refuses
-    NUL.
-    """
+    """Return the value if it is a printable text that is short enough, else "". PostgreSQL refuses NUL."""
     return value if isinstance(value, str) and len(value) <= longest and value.isprintable() else ""
 
 

@@ -1,7 +1,8 @@
-"""Lytics' JSON as it is on the wire: its word "segment" for an audience stops here.
+"""Lytics' JSON as it is on the wire. Its word "segment" for an audience is used here only.
 
 Webhooks, default format and CloudEvents: https://www.contentstack.com/docs/lytics/webhooks
-Audiences, fields: https://www.contentstack.com/docs/developers/apis/lytics-api/v2, scans: .../lytics-api/v1/segment
+Audiences and fields: https://www.contentstack.com/docs/developers/apis/lytics-api/v2
+Scans: https://www.contentstack.com/docs/developers/apis/lytics-api/v1/segment
 """
 
 import json
@@ -19,20 +20,21 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from app.domain.values import sayable
+from app.domain.values import storable
 
 LONGEST_NUMBER = 400
 LONGEST_COUNT = 15
 
 
-def parse_json(body: bytes) -> Any:  # noqa: ANN401 - whatever was sent
-    """The JSON of a body, also where its texts are not whole Unicode: one broken name must not take a batch along.
+def parse_json(body: bytes) -> Any:  # noqa: ANN401 - JSON may be anything
+    """Return the JSON of a body. A broken text does not make the body unreadable, because one bad name must not reject
+    a whole batch.
 
-    Such texts then hold lone surrogates, for halves of pairs as for bytes that are not UTF-8. Numbers too long for
-    Python become infinite.
+    Half surrogate pairs and bytes that are not UTF-8 become lone surrogates. Numbers too long for Python become
+    infinite.
 
     Raises:
-        ValueError: it is no JSON, or nested deeper than there is stack.
+        ValueError: the body is not JSON, or nested too deeply.
     """
     try:
         return from_json(body, allow_inf_nan=False, cache_strings="keys")
@@ -41,7 +43,7 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 - whatever was sent
     try:
         return json.loads(text, parse_int=_whole_number, parse_constant=_refuse)
     except RecursionError:
-        raise ValueError("This is nested too deep.") from None
+        raise ValueError("This is nested too deeply.") from None
 
 
 def _whole_number(digits: str) -> int | float:
@@ -53,7 +55,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _id_text(value: object) -> object:
-    """A user id as text: Lytics sends 64-bit numbers as text, since JavaScript would round them; "" stands for none."""
+    """Return a user id as text. Lytics sends 64-bit ids as text, because JavaScript would round them; "" is no id."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return None if value == "" else value
@@ -64,19 +66,19 @@ class _Wire(BaseModel):
 
 
 class Message(_Wire):
-    """One webhook message: in the default format, in the older one without `id` and `meta.timestamp`, or a CloudEvent.
+    """One webhook message: the default format, the older one without `id` and `meta.timestamp`, or a CloudEvent.
 
     Args:
-        id: of the user; digits, up to 64 bits.
+        id: the user's id, in digits, up to 64 bits.
         data: the profile as sent, with `segment_events` among its fields.
-        meta: about the message; nothing of it is promised, all of it may be missing, and a CloudEvent has none.
+        meta: about the message. All of it may be missing, and a CloudEvent has none.
         specversion, time: of a CloudEvent. https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
     """
 
     id: Annotated[
         Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,20}$")] | None, BeforeValidator(_id_text)
     ] = None
-    # Neither copied nor looked into: names need not be whole Unicode.
+    # Neither copied nor validated: names may hold broken Unicode.
     data: InstanceOf[dict[str, Any]]
     meta: Any = None
     specversion: Any = None
@@ -84,32 +86,32 @@ class Message(_Wire):
 
 
 def _count(value: object) -> object:
-    """A count, which v1 may send as text; None where it is none."""
+    """Return a count, which v1 may send as text; None for anything else."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= LONGEST_COUNT:
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _shown(value: str) -> str:
-    """A name or a token as it can be stored, sent and shown."""
+def _printable(value: str) -> str:
     if not value.isprintable():
-        raise ValueError("This has characters that can't be shown.")
+        raise ValueError("This has characters that cannot be printed.")
     return value
 
 
 Count = Annotated[int | None, BeforeValidator(_count)]
-Text = Annotated[str | None, AfterValidator(sayable)]
-Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128), AfterValidator(_shown)]
-FieldName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=256), AfterValidator(_shown)]
-ScanToken = Annotated[str, StringConstraints(strict=True), AfterValidator(_shown)]
+Text = Annotated[str | None, AfterValidator(storable)]
+Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=128), AfterValidator(_printable)]
+FieldName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=256), AfterValidator(_printable)]
+ScanToken = Annotated[str, StringConstraints(strict=True), AfterValidator(_printable)]
 
 
 class Segment(_Wire):
-    """One audience, as v2 and v1 describe it; empty text where Lytics tells no name.
+    """One audience, as v2 and v1 describe it.
 
     Args:
-        kind: `segment` or nothing for an audience; others are goals, lists, metrics and the like.
-        table: of the people it is made of; others than `user` hold things such as content.
+        name: empty or None if Lytics has no name for it.
+        kind: `segment` or nothing for an audience. Other kinds are goals, lists, metrics and the like.
+        table: `user` or nothing for an audience of people. Other tables hold things such as content.
     """
 
     id: Id
@@ -123,7 +125,7 @@ class Segment(_Wire):
 
 
 class SchemaField(_Wire):
-    """One field of the schema: v2 calls its name `id`, v1 `as`, and identifiers `is_identifier` and `is_by`."""
+    """One field of the schema. v2 sends its name as `id`, v1 as `as`. v1 sends `is_identifier` as `is_by`."""
 
     name: FieldName = Field(validation_alias=AliasChoices("id", "as"))
     type: Text = None
@@ -133,7 +135,7 @@ class SchemaField(_Wire):
 
 
 class SchemaTable(_Wire):
-    """The schema as v1 has it: the fields under one of two names, and the names of identifiers."""
+    """The schema of v1: the fields as `fields` or `columns`, and the names of identifiers as `by_fields`."""
 
     fields: list[Any] | None = None
     columns: list[Any] | None = None
@@ -141,7 +143,7 @@ class SchemaTable(_Wire):
 
 
 class Page(_Wire):
-    """One page of a scan; the token of the next is called `next` in an old tutorial, and is empty on the last page."""
+    """One page of a scan. The token of the next page is empty on the last one; an old tutorial calls it `next`."""
 
     data: list[Any] | None
     next: ScanToken | None = Field(default=None, validation_alias=AliasChoices("_next", "next"))

@@ -1,1 +1,1 @@
-"""All we know of Sailthru: how a call is signed, sent and read, and what lists and members mean there."""
+"""All we know of Sailthru: how calls are signed, sent, limited and read, and what lists and members are there."""

@@ -1,4 +1,4 @@
-"""One signed call to Sailthru over HTTP: connections, timeouts, the size of an answer, rate-limit headers."""
+"""One signed call to Sailthru over HTTP: connections, timeouts, size of the answer, rate-limit headers."""
 
 import asyncio
 import zlib
@@ -11,13 +11,12 @@ import httpx
 
 from app import __version__
 from app.domain.errors import Permanent
-from app.sailthru.losses import CUT_OFF, NO_ANSWER, NOT_REACHED, loss_of, not_connected
-from app.sailthru.protocol import Credentials, RateLimit, encode, read_answer, read_rate_limit
+from app.sailthru.answers import read_answer
+from app.sailthru.failures import CUT_OFF, NO_ANSWER, NOT_REACHED, failure_of, not_connected
+from app.sailthru.protocol import Credentials, RateLimit, encode, read_rate_limit
 
+# DELETE is missing on purpose: the service never deletes profiles or lists.
 Method = Literal["GET", "POST"]
-"""
-DELETE is missing on purpose: people and lists are never deleted.
-"""
 
 LONGEST_CONNECT = timedelta(seconds=5)
 LARGEST_ANSWER_BYTES = 1_000_000
@@ -35,17 +34,16 @@ _HEADERS = MappingProxyType(
 class SailthruClient:
     """The calls of one Sailthru account.
 
-    Each call has a lane of its own: a transport with at most one connection, used last in, first out. One pool shared
-    by all calls gets slower the more of them run, since it looks at every connection for each
-    (https://github.com/encode/httpx/issues/3215). Transports are used without `httpx.AsyncClient`: it logs the URL,
-    which in a GET holds address and signature, and it adds redirects and cookies, which must not happen here.
+    Each call in flight has a transport of its own with at most one connection; the transport used last is used first.
+    One pool for all calls gets slower the more of them run, because it scans every connection for each call
+    (https://github.com/encode/httpx/issues/3215). Transports are used without `httpx.AsyncClient`, which would log the
+    URL (in a GET it holds address and signature), follow redirects and keep cookies.
 
     Args:
-        credentials: of the account.
-        lanes: how many calls run at once; further callers wait in the order they came.
-        timeout: from the moment a call has its lane until its answer is read, however the answer trickles in.
-        transport: makes a lane's transport, in place of real connections.
-        on_rate_limit: told method, endpoint and rate limit of every answer that has one, errors too.
+        lanes: calls that run at once, each on a transport of its own. Further callers wait in order.
+        timeout: of one call, from the moment it has its transport until its answer is read.
+        transport: makes a transport in place of real connections.
+        on_rate_limit: called with method, endpoint and rate limit of every answer that has one, errors too.
     """
 
     def __init__(
@@ -61,22 +59,22 @@ class SailthruClient:
         self._timeout = timeout
         self._open_lane = transport or _connections()
         self._on_rate_limit = on_rate_limit
-        self._turn = asyncio.Semaphore(lanes)
+        self._free_lanes = asyncio.Semaphore(lanes)
         self._idle: list[httpx.AsyncBaseTransport] = []
         self._is_closed = False
 
     async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
-        """The answer to one call, for example `call("POST", "user", {"id": ...})`.
+        """Make one call and return its answer, for example of `call("POST", "user", {"id": ...})`.
 
         Raises:
-            CallFailed: of the kind that `read_answer` found, or `NotSent` where nothing was sent and `OutcomeUnknown`
-                where no answer that can be read came back, for a GET as well.
+            CallFailed: as `read_answer` raises it; `NotSent` if nothing was sent; `OutcomeUnknown` if no readable
+                answer came back, for a GET too; `Permanent` with code `unencodable` for a value without a JSON form.
         """
         try:
             fields = encode(self._credentials, payload)
         except ValueError as error:
             raise Permanent("unencodable", str(error)) from None
-        async with self._turn:
+        async with self._free_lanes:
             if self._is_closed:
                 raise RuntimeError("This client is closed.")
             lane = self._idle.pop() if self._idle else self._open_lane()
@@ -85,7 +83,7 @@ class SailthruClient:
                 answer = await self._exchange(lane, method, endpoint, fields)
                 is_sound = True
             finally:
-                # A lane whose call was cut off, by cancellation too, may hold half a connection: it is not used again.
+                # A transport whose call was cut off or cancelled may hold half a connection, so it is not used again.
                 if is_sound and not self._is_closed:
                     self._idle.append(lane)
                 else:
@@ -94,24 +92,22 @@ class SailthruClient:
         return read_answer(answer.status, answer.body, resets_at=resets_at)
 
     async def aclose(self) -> None:
-        """Closes the connections; calls still under way finish and then close theirs."""
+        """Close the idle connections. Calls in flight finish and then close theirs."""
         self._is_closed = True
         while self._idle:
             await self._idle.pop().aclose()
 
     async def __aenter__(self) -> Self:
-        """The client itself."""
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Closes the connections."""
         await self.aclose()
 
     async def _exchange(
         self, lane: httpx.AsyncBaseTransport, method: Method, endpoint: str, fields: Mapping[str, str]
     ) -> "_Answer":
-        departure = _Departure()
-        request = self._request(method, endpoint, fields, departure)
+        progress = _Progress()
+        request = self._request(method, endpoint, fields, progress)
         try:
             async with asyncio.timeout(self._timeout.total_seconds()):
                 response = await lane.handle_async_request(request)
@@ -123,20 +119,20 @@ class SailthruClient:
                 finally:
                     await response.aclose()
         except httpx.RequestError as error:
-            loss = loss_of(error)
+            failure = failure_of(error)
         except TimeoutError:
-            loss = NO_ANSWER if departure.may_have_left else NOT_REACHED
+            failure = NO_ANSWER if progress.may_have_left else NOT_REACHED
         except OSError as error:
-            # httpx lets some TLS errors through as they are.
-            loss = CUT_OFF if departure.may_have_left else not_connected(error)
+            # httpx does not wrap some TLS errors.
+            failure = CUT_OFF if progress.may_have_left else not_connected(error)
         finally:
-            await departure.aclose()
-        # Outside of the handlers, so that the error has no cause and no context: those can hold the request, with its
-        # signature and address, and the words of some quote what the other end sent.
-        raise loss.error(loss.code, loss.text)
+            await progress.aclose()
+        # Raised outside the handlers, so that the error has no cause and no context. Those hold the request with its
+        # signature and address, and some quote what the server sent.
+        raise failure.error(failure.code, failure.text)
 
     def _request(
-        self, method: Method, endpoint: str, fields: Mapping[str, str], departure: "_Departure"
+        self, method: Method, endpoint: str, fields: Mapping[str, str], progress: "_Progress"
     ) -> httpx.Request:
         seconds = self._timeout.total_seconds()
         return httpx.Request(
@@ -152,7 +148,7 @@ class SailthruClient:
                     "write": seconds,
                     "pool": seconds,
                 },
-                "trace": departure.follow,
+                "trace": progress.follow,
             },
         )
 
@@ -163,9 +159,11 @@ class _Answer(NamedTuple):
     rate_limit: RateLimit | None
 
 
-class _Departure:
-    """How far a request got, as httpcore's trace tells: whether any of it may have left, which without a trace is so,
-    and the connection that waits for TLS. https://www.encode.io/httpcore/extensions/#trace
+class _Progress:
+    """How far a request got, from httpcore's trace: https://www.encode.io/httpcore/extensions/#trace
+
+    Attributes:
+        may_have_left: False only while the trace shows that the request waits for a connection.
     """
 
     def __init__(self) -> None:
@@ -183,15 +181,19 @@ class _Departure:
                 self._without_tls = None
 
     async def aclose(self) -> None:
-        """Closes a connection that was cut off before TLS stood: httpcore leaves that one open when it is cancelled."""
+        """Close a connection that was cancelled during its TLS handshake: httpcore leaves it open."""
         if self._without_tls is not None:
             await self._without_tls.aclose()
 
 
 async def _read_body(response: httpx.Response) -> bytes:
-    """The decompressed body; one that is too large, also after decompression, or in another encoding can't be read."""
+    """Return the decompressed body.
+
+    Raises:
+        httpx.DecodingError: it is too large, packed or unpacked, or in an encoding other than gzip.
+    """
     body = bytearray()
-    # Not response.aiter_bytes: it unpacks without a bound, and 64 KB of gzip may hold 64 MB.
+    # `response.aiter_bytes` would decompress without a bound, and 64 KB of gzip may hold 64 MB.
     async for chunk in cast("httpx.AsyncByteStream", response.stream):
         body += chunk
         if len(body) > LARGEST_ANSWER_BYTES:
@@ -212,7 +214,7 @@ async def _read_body(response: httpx.Response) -> bytes:
 
 
 def _connections() -> Callable[[], httpx.AsyncBaseTransport]:
-    """Makes transports with one connection each that share one TLS context, which is costly to make."""
+    """Return a maker of transports with one connection each. They share a TLS context, which is expensive to make."""
     tls = httpx.create_ssl_context(trust_env=False)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
     return lambda: httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)

@@ -1,6 +1,7 @@
-"""What the service wants of Sailthru, in its own words: ensure a list, tell a member's memberships, ask for them.
+"""What the service needs of one Sailthru account: ensure a list, update a member, read a member, compare lists.
 
-Each is safe to repeat. https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/user.html and
+Each call is safe to repeat.
+https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/user.html
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/list.html
 """
 
@@ -10,23 +11,22 @@ from typing import Protocol
 
 from app.domain.errors import Permanent, Transient, UnknownList
 from app.domain.list_check import ListSeen
+from app.sailthru.answers import USER_NOT_FOUND
 from app.sailthru.client import Method
-from app.sailthru.protocol import USER_NOT_FOUND
 
 
 class Caller(Protocol):
-    """Makes one call: a `SailthruClient`, or whatever stands before it to keep within its limits."""
+    """Makes one call: a `SailthruClient`, or a `RateLimitedClient` in front of it."""
 
-    async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
-        """The answer, or a `CallFailed`."""
-        ...
+    async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]: ...
 
 
 class Lists:
-    """The lists of one Sailthru account and who is on them.
+    """The lists and members of one Sailthru account. Its methods raise `CallFailed`: see `SailthruClient.call`.
 
     Args:
-        client: makes the calls; `backfill_client` those that only a backfill asks for, None for the same.
+        client: makes the calls.
+        backfill_client: makes those that only a backfill needs; None for the same client.
     """
 
     def __init__(self, client: Caller, backfill_client: Caller | None = None) -> None:
@@ -34,12 +34,12 @@ class Lists:
         self._backfill_client = backfill_client or client
 
     async def find_or_make(self, name: str) -> str | None:
-        """The id of the list, made if it was missing; None where Sailthru tells none. Not for two at once: see
-        `app.exports.lists`.
+        """Return the id of the list, which is created if it is missing; None if Sailthru reports no id.
+
+        Two calls at once could create the list twice: `app.exports.lists` prevents that.
 
         Raises:
-            UnknownList: Sailthru refuses to make it.
-            CallFailed: see `SailthruClient.call`.
+            UnknownList: Sailthru refuses to create it.
         """
         try:
             try:
@@ -47,13 +47,12 @@ class Lists:
             except UnknownList:
                 answer = await self._client.call("POST", "list", {"list": name, "primary": 0})
         except Permanent as refused:
-            # It is the list that is refused: its name, one too many, the right to make it. Nobody who waits for it is
-            # at fault, and all go on once somebody has seen to it.
-            raise UnknownList(refused.code, f"Sailthru does not make the list. {refused}") from None
-        list_id = answer.get("list_id")
-        return list_id if isinstance(list_id, str) and list_id else None
+            # Sailthru refuses the list: its name, the number of lists, the right to create one. The members that wait
+            # for it are not at fault, so they must not become dead letters.
+            raise UnknownList(refused.code, f"Sailthru does not create the list. {refused}") from None
+        return _list_id(answer)
 
-    async def tell(
+    async def update_member(
         self,
         address: str,
         *,
@@ -62,12 +61,12 @@ class Lists:
         vars: Mapping[str, object] | None = None,  # noqa: A002 - Sailthru's own word
         is_backfill: bool = False,
     ) -> None:
-        """Puts the person on the lists of `join`, takes them off those of `leave` and sets `vars`, in one call, so
-        that a flow started by the join finds the vars. Other lists and vars, and all opt-outs, stay as they are.
+        """Add the member to the lists of `join`, remove it from those of `leave` and set `vars`, in one call.
+
+        One call, so that a flow started by the join finds the vars. Other lists, other vars and opt-outs stay.
 
         Raises:
-            ValueError: there is nothing to tell (the bare call would make a profile), or one list is in both.
-            CallFailed: see `SailthruClient.call`.
+            ValueError: there is nothing to change (a bare call would create a profile), or a list is in both.
         """
         lists = dict.fromkeys(leave, 0)
         for name in join:
@@ -80,14 +79,14 @@ class Lists:
         if vars:
             payload["vars"] = dict(vars)
         if not lists and not vars:
-            raise ValueError("There is nothing to tell.")
-        await self._caller(is_backfill).call("POST", "user", payload)
+            raise ValueError("There is nothing to change.")
+        await self._caller(is_backfill=is_backfill).call("POST", "user", payload)
 
     async def lists_of(self, address: str, *, is_backfill: bool = False) -> frozenset[str] | None:
-        """The names of the natural lists the person is on; None where Sailthru has no profile of them."""
+        """Return the names of the natural lists that the member is on; None if Sailthru has no profile."""
         try:
             payload = {"id": address, "key": "email", "fields": {"lists": 1}}
-            answer = await self._caller(is_backfill).call("GET", "user", payload)
+            answer = await self._caller(is_backfill=is_backfill).call("GET", "user", payload)
         except Permanent as error:
             if error.code == USER_NOT_FOUND:
                 return None
@@ -96,19 +95,12 @@ class Lists:
         if isinstance(lists, Mapping):
             return frozenset(lists)
         if lists:
-            raise Transient("unreadable", "Sailthru told a person's lists in a form that is not known.")
-        # On no list: null, or PHP's empty array.
+            raise Transient("unreadable", "Sailthru reported a member's lists in an unknown form.")
+        # No list is null, or PHP's empty array.
         return frozenset()
 
-    def _caller(self, is_backfill: bool) -> Caller:  # noqa: FBT001 - its name says it
-        return self._backfill_client if is_backfill else self._client
-
     async def find(self, name: str) -> ListSeen | None:
-        """One list as it is now; None if there is none of the name.
-
-        Raises:
-            CallFailed: see `SailthruClient.call`.
-        """
+        """Return one list as it is now; None if there is no list of this name."""
         try:
             answer = await self._client.call("GET", "list", {"list": name})
         except UnknownList:
@@ -116,25 +108,28 @@ class Lists:
         return _seen(answer, "count")
 
     async def index(self) -> Mapping[str, list[ListSeen]]:
-        """All lists of the account by name, in one call; usually one of each name.
-
-        Raises:
-            CallFailed: see `SailthruClient.call`.
-        """
+        """Return all lists of the account by name, in one call. Several lists may have the same name."""
         answer = await self._client.call("GET", "list", {})
         entries = answer.get("lists")
         if not isinstance(entries, list):
-            raise Transient("unreadable", "Sailthru told the lists in a form that is not known.")
+            raise Transient("unreadable", "Sailthru reported its lists in an unknown form.")
         found: dict[str, list[ListSeen]] = defaultdict(list)
         for entry in entries:
             if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
                 found[entry["name"]].append(_seen(entry, "email_count"))
         return found
 
+    def _caller(self, *, is_backfill: bool) -> Caller:
+        return self._backfill_client if is_backfill else self._client
 
-def _seen(entry: Mapping[str, object], counted_as: str) -> ListSeen:
-    list_id, count = entry.get("list_id"), entry.get(counted_as)
+
+def _seen(entry: Mapping[str, object], count_field: str) -> ListSeen:
+    count = entry.get(count_field)
     return ListSeen(
-        list_id=list_id if isinstance(list_id, str) and list_id else None,
-        count=count if isinstance(count, int) and not isinstance(count, bool) else None,
+        list_id=_list_id(entry), count=count if isinstance(count, int) and not isinstance(count, bool) else None
     )
+
+
+def _list_id(entry: Mapping[str, object]) -> str | None:
+    list_id = entry.get("list_id")
+    return list_id if isinstance(list_id, str) and list_id else None

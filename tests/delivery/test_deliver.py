@@ -60,7 +60,7 @@ class World:
         if self.ensure_error is not None:
             raise self.ensure_error
 
-    async def tell(
+    async def update_member(
         self,
         address: str,
         *,

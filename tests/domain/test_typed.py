@@ -1,4 +1,4 @@
-"""Values in the type that the schema names: whichever way Lytics wrote them, they come out the same."""
+"""Values are converted to the type of the schema, however Lytics wrote them."""
 
 import pytest
 
@@ -32,7 +32,7 @@ from app.domain.typed import typed
         ("INT", 1, "1", 1),
     ],
 )
-def test_a_webhook_and_a_scan_yield_the_same(lytics_type: str, webhook: object, scan: object, value: object) -> None:
+def test_webhook_and_scan_yield_the_same_value(lytics_type: str, webhook: object, scan: object, value: object) -> None:
     found = [typed(one, lytics_type) for one in (webhook, scan)]
     if value is None:
         assert found == [214, -3]
@@ -59,10 +59,9 @@ def test_a_webhook_and_a_scan_yield_the_same(lytics_type: str, webhook: object, 
         ("string", ["a"]),
     ],
 )
-def test_what_is_not_of_its_type_stays_as_it_is(lytics_type: str, value: object) -> None:
-    """A guess would be worse."""
+def test_value_that_does_not_fit_its_type_stays(lytics_type: str, value: object) -> None:
     assert typed(value, lytics_type) == value
 
 
-def test_a_set_of_what_has_no_order_keeps_its_own() -> None:
+def test_set_of_objects_keeps_its_order() -> None:
     assert typed([{"a": 1}, None], "[]value") == [{"a": 1}, None]

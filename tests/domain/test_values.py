@@ -1,4 +1,4 @@
-"""What becomes of values that no database or call can hold."""
+"""Values are made safe for every database and every call."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.values import sayable
+from app.domain.values import storable
 from tests.factories import export
 
 
@@ -15,9 +15,9 @@ from tests.factories import export
     "value",
     ["Ada", "", "Ádá \U0001f600", "a\tb\n", 0, -7, 2**64, -(10**307), 1.5, -0.0, True, False, [], {}, [1, None, "a"]],
 )
-def test_what_can_be_said_stays_as_it_is(value: object) -> None:
-    assert sayable(value) == value
-    assert type(sayable(value)) is type(value)
+def test_storable_value_stays(value: object) -> None:
+    assert storable(value) == value
+    assert type(storable(value)) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -36,20 +36,20 @@ def test_what_can_be_said_stays_as_it_is(value: object) -> None:
         (["A\x00da", float("inf"), ["\ud83d"]], ["Ada", None, [None]]),
         ({"first\x00": {"na\ud83dme": "A\x00da"}, "n": 10**400}, {"first": {"name": "Ada"}, "n": None}),
     ],
-    # Python itself refuses to write the largest of them.
+    # Python refuses to write the largest of them.
     ids=lambda _: "",
 )
-def test_what_can_not_be_said_is_taken_out(value: object, left: object) -> None:
-    """Of a text the character, of anything else the value."""
-    assert sayable(value) == left
+def test_unstorable_part_is_removed(value: object, left: object) -> None:
+    """A text loses the character; any other value becomes None."""
+    assert storable(value) == left
 
 
-def test_nothing_lies_deeper_than_32_levels() -> None:
-    """Else writing it could take more stack than there is."""
+def test_value_is_cut_at_32_levels() -> None:
+    """Writing a deeper one could overflow the stack."""
     value: Any = "deep"
     for _ in range(500):
         value = [value]
-    kept = sayable(value)
+    kept = storable(value)
 
     assert json.dumps(kept) == "[" * 32 + "null" + "]" * 32
 
@@ -60,16 +60,16 @@ def test_nothing_lies_deeper_than_32_levels() -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
     )
 )
-def test_any_value_can_be_written_and_read_again(value: object) -> None:
-    kept = sayable(value)
+def test_any_value_survives_json(value: object) -> None:
+    kept = storable(value)
     text = json.dumps(kept, allow_nan=False, ensure_ascii=False)
 
     assert json.loads(text.encode()) == kept
     assert "\\u0000" not in text
 
 
-def test_a_field_of_which_nothing_is_left_is_left_out() -> None:
-    """As if Lytics had not sent it: what Sailthru holds of it stays."""
+def test_field_without_storable_value_is_left_out() -> None:
+    """Sailthru keeps what it has."""
     fields = {"name": "name", "city": "city", "score": "score"}
 
     assert export(fields=fields).vars_of({"name": "A\x00da", "city": "\ud83d", "score": float("inf")}) == {

@@ -23,8 +23,8 @@ def words_in(source: str) -> Iterator[str]:
     """The fixed words that stand as a code in what is raised, and in what a lost call means."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            place = 1 if node.func.id == "Loss" else 0
-            is_failure = node.func.id in {*KINDS, "Loss"}
+            place = 1 if node.func.id == "Failure" else 0
+            is_failure = node.func.id in {*KINDS, "Failure"}
             if is_failure and len(node.args) > place:
                 code = node.args[place]
                 if isinstance(code, ast.Constant) and isinstance(code.value, str):

@@ -1,4 +1,4 @@
-"""Clients of a Lytics that answers as it is told to, and waits for nothing."""
+"""Clients of a Lytics whose answers the test sets. They do not wait."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ Answer = httpx.Response | Exception
 
 
 class Waits(list[float]):
-    """The seconds that a client would have waited, one after the other; what happens meanwhile can be set."""
+    """Records the seconds that a client would have waited. `meanwhile` runs during each wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,16 +46,16 @@ def response(status: int, body: object = b"", headers: Mapping[str, str] | None 
 
 
 def answering(status: int, body: object) -> LyticsClient:
-    """Always the same."""
+    """Return a client that always gets this answer."""
     return client_of(lambda _: response(status, body))
 
 
 def answering_in_turn(*answers: Answer, waits: Waits | None = None, draw: float = 0.0) -> LyticsClient:
-    """One after the other; asking more often fails the test."""
+    """Return a client that gets these answers in order. One more call fails the test."""
     left = list(answers)
 
     def handler(_: httpx.Request) -> httpx.Response:
-        assert left, "Nobody should ask so often."
+        assert left, "There are more calls than answers."
         answer = left.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -65,17 +65,17 @@ def answering_in_turn(*answers: Answer, waits: Waits | None = None, draw: float 
 
 
 def composed(name: str) -> bytes:
-    """An example of the documentation's shape."""
+    """Return an example in the form of the documentation."""
     return (FIXTURES / "composed" / f"{name}.json").read_bytes()
 
 
 def v1(name: str) -> bytes:
-    """An example of the older API's shape."""
+    """Return an example in the form of the v1 API."""
     return (FIXTURES / "v1" / f"{name}.json").read_bytes()
 
 
 def segment(**different: object) -> dict[str, object]:
-    """One audience as Lytics sends it."""
+    """Return one audience as Lytics sends it."""
     return {"id": "abc", "slug_name": "vip", "name": "VIP"} | different
 
 
@@ -84,7 +84,7 @@ def enveloped(data: object, **different: Any) -> dict[str, object]:
 
 
 def pages(*rows: Sequence[object], total: int) -> Callable[[httpx.Request], httpx.Response]:
-    """A scan of so many pages, whose tokens are their numbers."""
+    """Return the handler of a scan with these pages. The token of a page is its number."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         place = int(request.url.params.get("start", "0"))

@@ -1,4 +1,4 @@
-"""Which addresses can be used, and in which one spelling."""
+"""Which addresses are usable, and in which spelling."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ ODD = st.text(alphabet="aZ09.-_+@\"'[]:<> éüßİ\u0130\u200b\x00\n\ud83dxn--",
         (("ada@example.com",), "ada@example.com"),
     ],
 )
-def test_an_address_has_one_spelling(value: object, address: str) -> None:
+def test_address_has_one_spelling(value: object, address: str) -> None:
     assert usable_address(value) == address
 
 
@@ -79,7 +79,7 @@ def test_an_address_has_one_spelling(value: object, address: str) -> None:
         "a" * 1_000_000,
     ],
 )
-def test_what_is_no_address_is_none(value: object) -> None:
+def test_unusable_address_is_none(value: object) -> None:
     assert usable_address(value) is None
 
 
@@ -90,21 +90,21 @@ def test_what_is_no_address_is_none(value: object) -> None:
 )
 @example("\ud83d@\ud83d.com")
 @example(["a@xn--.com"])
-def test_nothing_breaks_it(value: Any) -> None:
+def test_any_value_can_be_checked(value: Any) -> None:
     usable_address(value)
 
 
 @given(st.emails() | ODD)
 @example("\u0130@example.com")
 @example("A\u0328\u030a@M\u00dcNCHEN.de")
-def test_a_spelling_once_found_stays(text: str) -> None:
+def test_usable_address_is_its_own_spelling(text: str) -> None:
     address = usable_address(text)
 
     assert address is None or usable_address(address) == address
 
 
 @given(st.from_regex(r"[a-z0-9.!#'+-]{1,8}@([a-z0-9-]{1,5}\.){1,3}[a-z]{2,4}", fullmatch=True))
-def test_the_fast_way_takes_only_what_the_validator_takes(text: str) -> None:
+def test_fast_pattern_accepts_only_what_the_validator_accepts(text: str) -> None:
     address = usable_address(text)
 
     if address is not None:

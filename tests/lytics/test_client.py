@@ -1,11 +1,11 @@
-"""Asking Lytics: against the sandbox, and against answers that it does not give."""
+"""The client against the sandbox, and against answers that the sandbox does not give."""
 
 import asyncio
 import logging
 import socket
 import ssl
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import httpx
@@ -41,13 +41,13 @@ def sandboxed(sandbox: LyticsSandbox) -> LyticsClient:
 
 
 @pytest.mark.parametrize("asked", [SPRING.id, SPRING.slug])
-async def test_an_audience_is_found_by_id_or_slug(asked: str) -> None:
+async def test_audience_is_found_by_id_or_slug(asked: str) -> None:
     async with sandboxed(LyticsSandbox(TOKEN)) as client:
         assert await client.audience(asked) == SPRING
 
 
-async def test_the_audiences_of_an_account_come_with_their_sizes() -> None:
-    """Those that can't be exported are left out: deleted ones, invalid ones, goals."""
+async def test_audiences_have_sizes() -> None:
+    """Deleted ones, invalid ones and goals are left out."""
     sandbox = LyticsSandbox(TOKEN, [SPRING_BUYERS, LAPSED, DELETED, BROKEN, GOAL])
 
     async with sandboxed(sandbox) as client:
@@ -59,7 +59,7 @@ async def test_the_audiences_of_an_account_come_with_their_sizes() -> None:
     ]
 
 
-async def test_the_fields_of_an_account_come_with_their_types() -> None:
+async def test_fields_have_types() -> None:
     sandbox = LyticsSandbox(TOKEN, fields=[SchemaField("email", is_identifier=True), SchemaField("emails", "[]string")])
 
     async with sandboxed(sandbox) as client:
@@ -71,8 +71,7 @@ async def test_the_fields_of_an_account_come_with_their_types() -> None:
     ]
 
 
-async def test_what_is_asked_for() -> None:
-    """Audiences of people only, with sizes; all fields, not just scalar ones."""
+async def test_queries_ask_for_audiences_of_people_and_for_all_fields() -> None:
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -86,12 +85,12 @@ async def test_what_is_asked_for() -> None:
     assert seen == ["GET /v2/segment?table=user&kind=segment&sizes=true", "GET /v2/schema/user/field?filter=all"]
 
 
-async def test_the_answer_of_lytics_documentation_is_read() -> None:
+async def test_answer_of_the_documentation_is_read() -> None:
     async with answering(200, composed("v2_segment_get")) as client:
         assert await client.audience(SPRING.slug) == Audience(SPRING.id, SPRING.slug, SPRING.name, 13)
 
 
-async def test_the_token_travels_raw_in_its_header_and_nowhere_else(caplog: pytest.LogCaptureFixture) -> None:
+async def test_token_is_sent_raw_in_its_header_only(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     seen: list[httpx.Request] = []
 
@@ -118,7 +117,7 @@ async def test_the_token_travels_raw_in_its_header_and_nowhere_else(caplog: pyte
         ("%2e%2e", b"%252e%252e"),
     ],
 )
-async def test_an_id_can_not_leave_its_place_in_the_url(asked: str, part: bytes) -> None:
+async def test_id_stays_one_segment_of_the_path(asked: str, part: bytes) -> None:
     seen: list[bytes] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -134,7 +133,7 @@ async def test_an_id_can_not_leave_its_place_in_the_url(asked: str, part: bytes)
 
 
 @pytest.mark.parametrize("asked", ["", ".", "..", "a" * 256, "\ud83d", "a\x00", "a\r\nb"])
-async def test_what_can_be_no_id_is_not_asked_for(asked: str) -> None:
+async def test_impossible_id_is_not_found_without_a_call(asked: str) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise AssertionError
 
@@ -173,10 +172,10 @@ ERRORS: list[tuple[int, object, type[CallFailed], int | str, str]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "error", "code", "next_step"), ERRORS)
-async def test_the_error_says_what_to_do_next(
+async def test_error_says_what_to_do_next(
     status: int, body: object, error: type[CallFailed], code: int | str, next_step: str
 ) -> None:
-    """In its type to the caller, in its words to a person; also where an error comes in the body of a 200."""
+    """The type is for the caller, the text for the operator. An error in the body of a 200 counts too."""
     async with answering(status, body) as client:
         for ask in (
             lambda: client.audience("vip"),
@@ -192,7 +191,7 @@ async def test_the_error_says_what_to_do_next(
 
 
 @pytest.mark.parametrize("data", [None, segment(id=""), segment(id=7), segment(name=["VIP"]), []])
-async def test_what_is_no_audience_is_not_read_as_one(data: object) -> None:
+async def test_other_document_is_no_audience(data: object) -> None:
     async with answering(200, enveloped(data)) as client:
         with pytest.raises(Transient) as caught:
             await client.audience("vip")
@@ -212,14 +211,14 @@ async def test_what_is_no_audience_is_not_read_as_one(data: object) -> None:
         (200, enveloped(segment(name=None)), "no name"),
     ],
 )
-async def test_an_audience_that_can_not_be_exported_is_not_found(status: int, body: object, words: str) -> None:
+async def test_audience_that_cannot_be_exported_is_not_found(status: int, body: object, words: str) -> None:
     async with answering(status, body) as client:
         with pytest.raises(NotFound, match=words):
             await client.audience("vip")
 
 
-async def test_a_list_that_is_not_there_is_no_missing_audience() -> None:
-    """What is called is not Lytics' API."""
+async def test_404_of_a_list_is_permanent() -> None:
+    """The server is not Lytics' API."""
     async with answering(404, b"") as client:
         for ask in (client.audiences, client.fields):
             with pytest.raises(Permanent, match="LYTICS_BASE_URL") as caught:
@@ -228,7 +227,7 @@ async def test_a_list_that_is_not_there_is_no_missing_audience() -> None:
             assert caught.value.code == 404
 
 
-async def test_a_slug_is_not_needed() -> None:
+async def test_audience_needs_no_slug() -> None:
     async with answering(200, enveloped(segment(slug_name=None))) as client:
         assert await client.audience("vip") == Audience("abc", "", "VIP")
 
@@ -244,7 +243,7 @@ async def test_a_slug_is_not_needed() -> None:
         (OSError("x"), "unreachable"),
     ],
 )
-async def test_a_lost_answer_is_worth_another_try(error: Exception, code: str) -> None:
+async def test_lost_answer_is_transient(error: Exception, code: str) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise error
 
@@ -256,6 +255,25 @@ async def test_a_lost_answer_is_worth_another_try(error: Exception, code: str) -
     assert caught.value.__context__ is None
 
 
+def subclasses(error: type[BaseException]) -> Iterator[type[BaseException]]:
+    yield error
+    for child in error.__subclasses__():
+        yield from subclasses(child)
+
+
+@pytest.mark.parametrize("error", list(subclasses(httpx.RequestError)))
+async def test_every_httpx_error_is_transient(error: type[httpx.RequestError]) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise error("text of httpx")
+
+    async with client_of(handler) as client:
+        with pytest.raises(Transient) as caught:
+            await client.audience("vip")
+
+    is_timeout = issubclass(error, httpx.TimeoutException) and error is not httpx.ConnectTimeout
+    assert caught.value.code == ("timeout" if is_timeout else "unreachable")
+
+
 @pytest.mark.parametrize(
     ("cause", "code"),
     [
@@ -264,7 +282,7 @@ async def test_a_lost_answer_is_worth_another_try(error: Exception, code: str) -
         (ConnectionRefusedError("refused"), "refused"),
     ],
 )
-async def test_why_no_connection_came_about_is_told_by_its_cause(cause: OSError, code: str) -> None:
+async def test_connect_error_is_classified_by_its_cause(cause: OSError, code: str) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("All connection attempts failed") from cause
 
@@ -282,7 +300,7 @@ class Dripping(httpx.AsyncByteStream):
             await asyncio.sleep(0.01)
 
 
-async def test_a_dripping_answer_ends_at_the_timeout() -> None:
+async def test_dripping_answer_ends_at_timeout() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Dripping()))
     timeout = timedelta(milliseconds=100)
 
@@ -294,7 +312,7 @@ async def test_a_dripping_answer_ends_at_the_timeout() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 404, 429, 500])
-async def test_no_error_quotes_the_token_or_the_answer(status: int) -> None:
+async def test_no_error_quotes_token_or_answer(status: int) -> None:
     async with answering(status, {"message": "quotes ada@example.com", "data": "ada@example.com"}) as client:
         with pytest.raises(AppError) as caught:
             await client.audience("vip")

@@ -1,4 +1,4 @@
-"""The forms in which Lytics sends its messages: each fixture exactly, CloudEvents, and arrays of all of them."""
+"""The formats of Lytics' messages: each fixture exactly, CloudEvents, and arrays of all formats."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ SCHEDULED = "2099-03-18T06:12:36.829070108Z"
 def event(
     kind: Kind, moved_at: str | None, message_at: str | None, item: int | None = None, **different: Any
 ) -> AudienceEvent:
-    """What an event says beside the profile."""
+    """Return an event without its profile."""
     values: dict[str, Any] = {
         "kind": kind,
         "audience_id": SPRING,
@@ -56,7 +56,7 @@ FIXTURES: dict[str, list[AudienceEvent] | str] = {
 
 
 def profiles(document: Any) -> list[dict[str, object]]:
-    """The profile of each event of a body, in its order."""
+    """Return the profile of each event of a body, in order."""
     messages = document if isinstance(document, list) else [document]
     return [
         {name: value for name, value in one["data"].items() if name != "segment_events"}
@@ -66,8 +66,8 @@ def profiles(document: Any) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in COMPOSED.glob("webhook_*.json")))
-def test_every_fixture_is_read_to_the_last_digit(name: str) -> None:
-    """Its events exactly, with the whole profile, `segments_all` as one more field of it; or why there are none."""
+def test_fixture_is_read_exactly(name: str) -> None:
+    """Its events with the whole profile, to the last digit; or the reason why there are none."""
     body = (COMPOSED / f"{name}.json").read_bytes()
     expected = FIXTURES[name.removeprefix("webhook_")]
     last = nanoseconds("2026-04-20T08:01:13.559102348Z")
@@ -82,7 +82,7 @@ def test_every_fixture_is_read_to_the_last_digit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["v2_segment_get", "error_401_expired_token", "v1_schema_user"])
-def test_other_json_of_lytics_is_no_webhook(name: str) -> None:
+def test_other_json_of_lytics_is_rejected(name: str) -> None:
     reading = read((COMPOSED / f"{name}.json").read_bytes(), arrived_at_ns=ARRIVED)
 
     assert reading.events == []
@@ -99,8 +99,8 @@ def cloud_event(*elements: object, **different: object) -> dict[str, object]:
     )
 
 
-def test_the_time_of_a_cloud_event_is_that_of_its_message() -> None:
-    """Also where the event has none of its own."""
+def test_time_of_cloud_event_is_message_time() -> None:
+    """It also counts for an event without a time of its own."""
     change = only(cloud_event(element(event="change")))
     enter = only(cloud_event({"id": SPRING, "event": "enter"}))
 
@@ -109,28 +109,28 @@ def test_the_time_of_a_cloud_event_is_that_of_its_message() -> None:
 
 
 @pytest.mark.parametrize(("time", "is_corrected"), [(None, False), ("2099-01-01T00:00:00Z", True)])
-def test_without_a_usable_time_of_a_cloud_event_the_arrival_counts(time: str | None, is_corrected: bool) -> None:
+def test_arrival_replaces_missing_or_future_time_of_cloud_event(time: str | None, is_corrected: bool) -> None:
     read_event = only(cloud_event(time=time))
 
     assert (read_event.message_at_ns, read_event.clock_corrected) == (ARRIVED, is_corrected)
 
 
-def test_an_unreadable_time_of_a_cloud_event_is_refused() -> None:
+def test_unreadable_time_of_cloud_event_is_rejected() -> None:
     (rejection,) = read_json(cloud_event(time="soon")).rejected
 
     assert (rejection.reason, rejection.happened[:5]) == ("unreadable_time", "time ")
 
 
-def test_the_time_of_meta_goes_before_that_of_the_envelope() -> None:
-    """And a message that is no CloudEvent has no time of an envelope: it may be a field of anything."""
+def test_time_of_meta_goes_before_time_of_cloud_event() -> None:
+    """In other formats `time` is ignored: it may be any field."""
     later = "2026-04-11T17:40:36.9Z"
 
     assert only(cloud_event(time=later, meta={"timestamp": SENT})).message_at_ns == nanoseconds(SENT)
     assert only(message(time="soon", meta={})).message_at_ns == ARRIVED
 
 
-def test_an_array_may_hold_all_formats_mixed() -> None:
-    """In its order; each event knows which message it came in."""
+def test_array_may_mix_all_formats() -> None:
+    """Events keep the order, and carry the index of their message."""
     old = message(element(id=LAPSED), element())
     del old["id"], old["meta"]
     reading = read_json([cloud_event(), old, message(element(event="exit", exit=SENT))])
@@ -144,8 +144,8 @@ def test_an_array_may_hold_all_formats_mixed() -> None:
     assert reading.rejected == []
 
 
-def test_bad_messages_of_an_array_do_not_take_the_good_ones_along() -> None:
-    """Each is rejected with its place."""
+def test_bad_messages_of_array_are_rejected_alone() -> None:
+    """Each rejection carries the index."""
     reading = read_json([7, message(), {"data": {}}, message(element(event="left"), element()), [message()]])
 
     assert [one.item for one in reading.events] == [1, 3]
@@ -157,13 +157,13 @@ def test_bad_messages_of_an_array_do_not_take_the_good_ones_along() -> None:
     ]
 
 
-def test_an_empty_array_tells_nothing_and_is_no_error() -> None:
+def test_empty_array_is_no_error() -> None:
     assert read_json([]) == Reading([], [])
 
 
 @pytest.mark.parametrize("size", [1000, 5000])
-def test_an_array_has_as_many_messages_as_it_likes(size: int) -> None:
-    """Lytics sends 1,000 at most; to refuse a longer one would lose them all."""
+def test_array_may_be_longer_than_a_batch_of_lytics(size: int) -> None:
+    """Lytics sends 1,000 at most. Rejecting a longer one would lose all its messages."""
     reading = read_json([message()] * size)
 
     assert len(reading.events) == size
@@ -179,8 +179,8 @@ def test_an_array_has_as_many_messages_as_it_likes(size: int) -> None:
     ],
     ids=["messages", "rubbish", "both", "elements"],
 )
-def test_more_than_ten_thousand_events_are_refused_as_a_whole(document: object) -> None:
-    """To read them all would hold up everybody else."""
+def test_more_than_ten_thousand_events_are_rejected_as_a_whole(document: object) -> None:
+    """Reading them would delay all other requests."""
     reading = read_json(document)
 
     assert reading.events == []
@@ -193,8 +193,8 @@ def test_more_than_ten_thousand_events_are_refused_as_a_whole(document: object) 
     [b"\\ud83d", b"\\ude00\\ud83d", b"\xff", b"\xed\xa0\xbd", b"Ad\xe9", b"\\u0000", b"x" * 1_000_000],
     ids=lambda name: repr(name[:9]),
 )
-def test_a_broken_text_takes_nobody_along(name: bytes) -> None:
-    """Half of an emoji, or bytes of another encoding, in one message of many: all of them are read, that one too."""
+def test_broken_text_rejects_no_message(name: bytes) -> None:
+    """Half an emoji, or bytes of another encoding, in one message: all messages are read, that one too."""
     good = json.dumps(message()).encode()
     bad = good.replace(b'"email"', b'"name": "' + name + b'", "na' + name + b'me": 1, "email"')
     reading = read(b"[" + good + b"," + bad + b"]", arrived_at_ns=ARRIVED)
@@ -206,23 +206,23 @@ def test_a_broken_text_takes_nobody_along(name: bytes) -> None:
 @pytest.mark.parametrize(
     "number", ["9" * 5000, "-" + "9" * 300_000, "1e999", "-1E+99999", "0." + "9" * 5000, "9" * 400]
 )
-def test_no_number_is_too_large_to_be_read(number: str) -> None:
+def test_huge_number_is_read(number: str) -> None:
     body = json.dumps([message(), message()]).replace('"email"', f'"score": {number}, "email"', 1)
 
     assert len(read(body.encode(), arrived_at_ns=ARRIVED).events) == 2
 
 
-def test_of_a_name_that_comes_twice_the_last_counts() -> None:
+def test_last_value_of_repeated_name_counts() -> None:
     body = json.dumps(message()).replace('"event": "enter"', '"event": "exit", "event": "enter"')
 
     assert [one.kind for one in read(body.encode(), arrived_at_ns=ARRIVED).events] == [Kind.ENTER]
 
 
-def test_a_byte_order_mark_is_passed_over() -> None:
+def test_byte_order_mark_is_ignored() -> None:
     assert len(read(b"\xef\xbb\xbf" + json.dumps(message()).encode(), arrived_at_ns=ARRIVED).events) == 1
 
 
-def test_a_rejection_names_the_box_to_tick() -> None:
+def test_rejection_names_the_option_to_tick() -> None:
     (rejection,) = read_json({"id": ADA, "data": {"email": "ada@example.com"}}).rejected
 
     assert isinstance(rejection, Rejection)

@@ -1,7 +1,7 @@
-"""The recorded answers that Lytics' own client is tested with are read.
+"""Reads the recorded answers that Lytics' own client is tested with.
 
-They are not part of this project, and lie beside it where it is developed; examples of the same shapes are in
-`tests/fixtures/lytics/v1` and read in `test_reading.py`.
+They are not part of this project: the tests are skipped unless they lie beside it. Examples in the same form are in
+`tests/fixtures/lytics/v1`, which `test_reading.py` reads.
 """
 
 from pathlib import Path
@@ -33,13 +33,12 @@ def recording(name: str, status: int = 200) -> LyticsClient:
     return answering(status, recorded(name))
 
 
-async def test_one_audience() -> None:
+async def test_recorded_audience_is_read() -> None:
     async with recording("get_segment") as client:
         assert await client.audience(FIRST.slug) == FIRST
 
 
-async def test_all_audiences() -> None:
-    """The answer with the sizes alone is a list of audiences too."""
+async def test_recorded_audiences_and_sizes_are_read() -> None:
     async with recording("get_segments") as client:
         audiences = await client.audiences()
     async with recording("get_segment_sizes") as client:
@@ -49,7 +48,7 @@ async def test_all_audiences() -> None:
     assert sizes == {FIRST.id: 1647, SECOND.id: 1647}
 
 
-async def test_the_schema_in_columns() -> None:
+async def test_recorded_schema_is_read() -> None:
     async with recording("get_catalog_user") as client:
         fields = {field.name: field for field in await client.fields()}
 
@@ -59,7 +58,7 @@ async def test_the_schema_in_columns() -> None:
     assert len(fields) == 9
 
 
-async def test_a_scan_of_three_pages() -> None:
+async def test_recorded_scan_of_three_pages_is_read() -> None:
     numbers = {None: "1", "number2": "2", "number3": "3"}
     found: list[Any] = []
     totals = set()
@@ -82,7 +81,7 @@ async def test_a_scan_of_three_pages() -> None:
     assert totals == {13}
 
 
-async def test_a_refusal() -> None:
+async def test_recorded_refusal_is_read() -> None:
     async with recording("get_error", 401) as client:
         with pytest.raises(CredentialsRefused) as caught:
             await client.audiences()

@@ -1,4 +1,4 @@
-"""What is read from Lytics' documents: the shapes of v2 and v1, and what is not as it should be."""
+"""Documents of the v2 and v1 API, and broken ones."""
 
 import json
 from contextlib import suppress
@@ -21,16 +21,15 @@ COFFEE = Audience("bb22cc33dd44ee55ff66aa", "coffee_lovers", "Coffee Lovers")
 VIP = Audience("abc", "vip", "VIP")
 
 
-def test_the_list_of_v2() -> None:
-    """Without the one that is invalid."""
+def test_v2_list_is_read_without_invalid_audience() -> None:
     assert audiences_in(json.loads(composed("v2_segment_list"))) == [
         Audience("0a1b2c3d4e5f60718293a4b5c6d7e8f9", "spring_buyers", "Spring Buyers", 13),
         Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "lapsed_buyers", "Lapsed Buyers", 0),
     ]
 
 
-def test_the_list_of_v1() -> None:
-    """Its status is a text here, and it has no sizes."""
+def test_v1_list_is_read() -> None:
+    """Its status is text, and it has no sizes."""
     assert audiences_in(json.loads(v1("segment_list"))) == [TEA, COFFEE]
     assert audience_in(json.loads(v1("segment"))) == TEA
 
@@ -56,7 +55,7 @@ def test_the_list_of_v1() -> None:
     ],
     ids=repr,
 )
-def test_one_bad_audience_takes_no_other_along(bad: object) -> None:
+def test_bad_audience_is_left_out_alone(bad: object) -> None:
     document = enveloped([bad, segment(id="good"), bad])
 
     assert audiences_in(document) == [Audience("good", "vip", "VIP")]
@@ -76,36 +75,34 @@ def test_one_bad_audience_takes_no_other_along(bad: object) -> None:
         ("9" * 5000, None),
     ],
 )
-def test_a_size_is_a_number_or_not_known(size: object, read: int | None) -> None:
+def test_size_is_number_or_none(size: object, read: int | None) -> None:
     (audience,) = audiences_in(enveloped([segment(size=size, kind="segment", table="user")]))
 
     assert audience == Audience("abc", "vip", "VIP", read)
 
 
-def test_an_audience_stands_once_in_the_list() -> None:
-    """As Lytics tells it last."""
+def test_repeated_audience_appears_once_with_its_last_values() -> None:
     assert audiences_in(enveloped([segment(name="Old"), segment()])) == [VIP]
 
 
-def test_an_account_without_audiences() -> None:
-    """Lytics' programming language writes null for an empty list."""
+def test_null_is_an_empty_list() -> None:
+    """Go writes empty lists as null."""
     assert audiences_in(enveloped(None)) == audiences_in(enveloped([])) == []
 
 
-def test_half_a_pair_of_surrogates_is_left_out_of_names() -> None:
-    """No answer and no database could hold it."""
+def test_half_surrogate_pair_is_removed_from_names() -> None:
     document = enveloped([segment(name="VIP\ud83d", slug_name="v\x00ip")])
 
     assert audiences_in(document) == [VIP]
 
 
 @pytest.mark.parametrize("document", [None, [], "", {}, {"status": 200}, enveloped("a"), enveloped({}), enveloped(7)])
-def test_what_is_no_list_of_audiences(document: Any) -> None:
+def test_other_document_is_no_list_of_audiences(document: Any) -> None:
     with pytest.raises(Transient):
         audiences_in(document)
 
 
-def test_the_fields_of_v2() -> None:
+def test_v2_fields_are_read() -> None:
     fields = fields_in(json.loads(composed("v2_schema_user_field")))
 
     assert len(fields) == 9
@@ -114,16 +111,16 @@ def test_the_fields_of_v2() -> None:
     assert fields[4] == ProfileField("hourly", "map[string]int", title="Visits by Hour")
 
 
-def test_the_fields_of_v1() -> None:
-    """Nothing says there which are personal."""
+def test_v1_fields_are_read() -> None:
+    """v1 does not say which fields are personal."""
     assert fields_in(json.loads(composed("v1_schema_user"))) == [
         ProfileField("email", "string", is_identifier=True, title="Email Address"),
         ProfileField("created_ts", "date", title="Created Date"),
     ]
 
 
-def test_the_columns_of_v1() -> None:
-    """Identifiers are told by the columns and by a list of their own, which may name more."""
+def test_v1_columns_are_read() -> None:
+    """`by_fields` may name more identifiers than the columns do."""
     assert fields_in(json.loads(v1("schema_columns"))) == [
         ProfileField("email", "string", is_identifier=True, title="Email Address"),
         ProfileField("city", "string"),
@@ -133,14 +130,14 @@ def test_the_columns_of_v1() -> None:
 
 
 @pytest.mark.parametrize("bad", [None, "city", {}, {"id": ""}, {"id": 7}, {"id": "x" * 257}, {"id": "a", "type": 7}])
-def test_one_bad_field_takes_no_other_along(bad: object) -> None:
+def test_bad_field_is_left_out_alone(bad: object) -> None:
     good = {"id": "city", "type": "string"}
 
     assert fields_in(enveloped([bad, good, bad])) == [ProfileField("city", "string")]
     assert fields_in(enveloped({"fields": [bad, {"as": "city", "type": "string"}]})) == [ProfileField("city", "string")]
 
 
-def test_a_field_of_which_little_is_said() -> None:
+def test_field_needs_only_a_name() -> None:
     fields = fields_in(enveloped([{"id": "a"}, {"id": "b", "type": None, "shortdesc": None}, {"id": "a"}]))
 
     assert fields == [ProfileField("a", ""), ProfileField("b", "")]
@@ -149,13 +146,13 @@ def test_a_field_of_which_little_is_said() -> None:
 @pytest.mark.parametrize(
     "document", [None, [], {}, enveloped("a"), enveloped({}), enveloped({"fields": "a"}), enveloped({"name": "user"})]
 )
-def test_what_is_no_schema(document: Any) -> None:
+def test_other_document_is_no_schema(document: Any) -> None:
     with pytest.raises(Transient):
         fields_in(document)
 
 
-def test_the_pages_of_v1() -> None:
-    """All scalars are texts; people may have no address; the last page leads to no other."""
+def test_v1_pages_are_read() -> None:
+    """Scalars are text, a member may have no address, and the last page has no next one."""
     found = [page_in(json.loads(v1(f"segment_scan_{number}")), NOON) for number in (1, 2, 3)]
 
     assert [page.next for page in found] == ["second", "third", None]
@@ -174,7 +171,7 @@ def test_the_pages_of_v1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("confirmed", "following"),
+    ("tokens", "following"),
     [
         ({"_next": "a"}, "a"),
         ({"_next": ""}, None),
@@ -186,23 +183,23 @@ def test_the_pages_of_v1() -> None:
         ({"_next": "a", "next": "b"}, "a"),
     ],
 )
-def test_where_the_next_page_starts(confirmed: dict[str, object], following: str | None) -> None:
-    """The key of an old tutorial counts only where the right one is missing."""
-    assert page_in(enveloped([], **confirmed), NOON).next == following
+def test_token_of_next_page_is_found(tokens: dict[str, object], following: str | None) -> None:
+    """`next`, from an old tutorial, counts only if `_next` is missing."""
+    assert page_in(enveloped([], **tokens), NOON).next == following
 
 
 @pytest.mark.parametrize(("total", "read"), [(13, 13), ("13", 13), (None, None), (-1, None), ("x", None), ({}, None)])
-def test_a_total_is_a_number_or_not_known(total: object, read: int | None) -> None:
+def test_total_is_number_or_none(total: object, read: int | None) -> None:
     assert page_in(enveloped([], total=total), NOON).total == read
 
 
-def test_no_data_is_nobody() -> None:
+def test_null_data_is_empty_page() -> None:
     page = page_in(enveloped(None, total=0), None)
 
     assert (page.rows, page.next, page.answered_at) == ((), None, None)
 
 
-def test_rows_that_are_no_profiles_are_counted() -> None:
+def test_unreadable_rows_are_counted() -> None:
     page = page_in(enveloped([{"_id": "1"}, None, "x", [], {"_id": "2"}]), NOON)
 
     assert page.rows == ({"_id": "1"}, {"_id": "2"})
@@ -213,8 +210,8 @@ def test_rows_that_are_no_profiles_are_counted() -> None:
     "document",
     [None, [], {}, {"_next": ""}, enveloped("a"), enveloped({}), enveloped([], _next=7), enveloped([], _next="\ud83d")],
 )
-def test_what_is_no_page(document: Any) -> None:
-    """An answer without data must not be taken for the end of an audience."""
+def test_other_document_is_no_page(document: Any) -> None:
+    """An answer without data must not look like the end of an audience."""
     with pytest.raises(Transient):
         page_in(document, NOON + timedelta(0))
 
@@ -229,8 +226,7 @@ JSON = st.recursive(
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["data", "_next", "next", "total", "status"]), JSON))
-def test_whatever_comes_is_read_or_refused(document: dict[str, object]) -> None:
-    """With one of our own errors, not with a mistake."""
+def test_any_document_is_read_or_raises_our_error(document: dict[str, object]) -> None:
     for read in (audience_in, audiences_in, fields_in, lambda body: page_in(body, None)):
         with suppress(AppError):
             read(document)

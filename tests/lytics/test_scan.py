@@ -1,4 +1,4 @@
-"""Who is in an audience, page by page."""
+"""Members of an audience are read page by page."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -37,7 +37,7 @@ EMPTY = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Empty", "empty")
 
 @pytest.fixture
 def lytics() -> LyticsSandbox:
-    """With 25 people in an audience."""
+    """A Lytics with 25 members in an audience."""
     lytics = LyticsSandbox(TOKEN, [SPRING_BUYERS, EMPTY], clock=lambda: NOON)
     lytics.scans.people[SPRING_BUYERS.id].generate(25)
     return lytics
@@ -61,8 +61,8 @@ def made_up(*numbers: int) -> list[str]:
     return [address_of(number) for number in numbers]
 
 
-async def test_an_audience_is_read_to_its_end(client: LyticsClient) -> None:
-    """Nobody is missing, nobody stands twice; scalars are texts; only the fields that were asked for, and the id."""
+async def test_audience_is_read_to_its_end(client: LyticsClient) -> None:
+    """Each member appears once, with the requested fields and the id. Scalars are text."""
     first = await page_of(client)
     second = await page_of(client, first.next)
     third = await page_of(client, second.next)
@@ -72,14 +72,14 @@ async def test_an_audience_is_read_to_its_end(client: LyticsClient) -> None:
     assert third.rows[0] == {"_id": user_id_of(address_of(20)), "email": address_of(20), "visitct": "21"}
 
 
-async def test_an_empty_audience_has_one_empty_page(client: LyticsClient) -> None:
+async def test_empty_audience_has_one_empty_page(client: LyticsClient) -> None:
     page = await client.scan(EMPTY.id, fields=[], start=None)
 
     assert (page.rows, page.next, page.total) == ((), None, 0)
 
 
-async def test_pages_shift_while_people_leave(lytics: LyticsSandbox, client: LyticsClient) -> None:
-    """A scan can miss somebody, so that whoever was not seen in one is not surely gone."""
+async def test_pages_shift_when_members_leave(lytics: LyticsSandbox, client: LyticsClient) -> None:
+    """A scan can miss members, so a member that it did not return may still be in the audience."""
     first = await page_of(client)
     lytics.scans.people[SPRING_BUYERS.id].remove(made_up(2, 7))
     lytics.scans.people[SPRING_BUYERS.id].add([{"email": ADA}])
@@ -90,9 +90,7 @@ async def test_pages_shift_while_people_leave(lytics: LyticsSandbox, client: Lyt
 
 
 @pytest.mark.parametrize("is_404", [True, False])
-async def test_a_scan_that_lytics_forgot_can_begin_again(
-    lytics: LyticsSandbox, client: LyticsClient, is_404: bool
-) -> None:
+async def test_expired_scan_can_start_again(lytics: LyticsSandbox, client: LyticsClient, is_404: bool) -> None:
     first = await page_of(client)
     lytics.scans.expire()
     lytics.scans.switches.unknown_token_is_404 = is_404
@@ -104,7 +102,7 @@ async def test_a_scan_that_lytics_forgot_can_begin_again(
     assert emails(await page_of(client, again.next)) == made_up(*range(10, 20))
 
 
-async def test_an_audience_that_is_deleted_meanwhile_is_not_found(lytics: LyticsSandbox, client: LyticsClient) -> None:
+async def test_audience_deleted_during_scan_is_not_found(lytics: LyticsSandbox, client: LyticsClient) -> None:
     first = await page_of(client)
     lytics.put(replace(SPRING_BUYERS, is_deleted=True))
     with pytest.raises(NotFound):
@@ -113,16 +111,15 @@ async def test_an_audience_that_is_deleted_meanwhile_is_not_found(lytics: Lytics
         await page_of(client)
 
 
-async def test_a_scan_that_goes_round_in_circles_can_be_told(lytics: LyticsSandbox, client: LyticsClient) -> None:
-    """By a page that leads to itself."""
+async def test_looping_scan_returns_its_own_token(lytics: LyticsSandbox, client: LyticsClient) -> None:
     lytics.scans.switches.loops = True
     first = await page_of(client)
 
     assert (await page_of(client, first.next)).next == first.next
 
 
-async def test_a_page_that_is_cut_off_is_asked_for_again() -> None:
-    """Over real HTTP, where half of it arrives."""
+async def test_cut_off_page_is_requested_again() -> None:
+    """Over real HTTP, which delivers half of it."""
     waits = Waits()
     async with running() as server:
         server.lytics.scans.people[SPRING_BUYERS.id].generate(3)
@@ -135,8 +132,7 @@ async def test_a_page_that_is_cut_off_is_asked_for_again() -> None:
     assert waits == [1, 2]
 
 
-async def test_a_scan_goes_from_page_to_page() -> None:
-    """Until a page leads to no other."""
+async def test_scan_follows_tokens_to_last_page() -> None:
     rows = [[{"_id": "1"}, {"_id": "2"}], [{"_id": "3"}], [{"_id": "4"}]]
     found: list[object] = []
     start: str | None = None
@@ -167,10 +163,9 @@ async def test_a_scan_goes_from_page_to_page() -> None:
         ([], None, 100, {"fields": ["_id"], "limit": ["100"]}),
     ],
 )
-async def test_only_what_is_needed_is_asked_for(
+async def test_scan_requests_each_field_once_and_the_id(
     fields: list[str], start: str | None, limit: int, asked: dict[str, list[str]]
 ) -> None:
-    """The Lytics id always is, each field once."""
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -196,7 +191,7 @@ async def test_only_what_is_needed_is_asked_for(
         (None, None),
     ],
 )
-async def test_the_time_is_that_of_lytics(date: str | None, answered_at: datetime | None) -> None:
+async def test_page_carries_time_of_lytics_clock(date: str | None, answered_at: datetime | None) -> None:
     headers = {} if date is None else {"Date": date}
 
     async with answering_in_turn(response(200, enveloped([]), headers)) as client:
@@ -206,8 +201,8 @@ async def test_the_time_is_that_of_lytics(date: str | None, answered_at: datetim
 
 
 @pytest.mark.parametrize("status", [400, 404])
-async def test_a_forgotten_place_is_told_from_an_audience_that_is_gone(status: int) -> None:
-    """The audience is asked for, since it is not documented how Lytics says either."""
+async def test_expired_scan_differs_from_missing_audience(status: int) -> None:
+    """The client reads the audience, because Lytics' answer to an expired scan is not documented."""
     there = response(200, enveloped(segment()))
     deleted = response(200, enveloped(segment(deleted=True)))
 
@@ -226,8 +221,8 @@ async def test_a_forgotten_place_is_told_from_an_audience_that_is_gone(status: i
     assert caught.value.__context__ is None
 
 
-async def test_a_first_page_can_not_be_forgotten() -> None:
-    """There 404 is a missing audience, and 400 a call that Lytics does not take."""
+async def test_first_page_cannot_expire() -> None:
+    """A 404 is a missing audience, and a 400 a refused call."""
     async with answering_in_turn(response(404), response(400)) as client:
         with pytest.raises(NotFound):
             await client.scan("vip", fields=[], start=None)
@@ -238,7 +233,7 @@ async def test_a_first_page_can_not_be_forgotten() -> None:
     assert caught.value.code == 400
 
 
-async def test_another_refusal_of_a_later_page_is_what_it_is() -> None:
+async def test_other_refusal_of_later_page_is_permanent() -> None:
     async with answering_in_turn(response(422)) as client:
         with pytest.raises(Permanent) as caught:
             await client.scan("vip", fields=[], start="a")
@@ -246,7 +241,7 @@ async def test_another_refusal_of_a_later_page_is_what_it_is() -> None:
     assert caught.value.code == 422
 
 
-async def test_half_a_page_is_not_taken_for_a_whole() -> None:
+async def test_half_a_page_is_unreadable() -> None:
     body = response(200, enveloped([{"_id": "1"}, {"_id": "2"}], _next="")).content
 
     async with answering(200, body[: len(body) // 2]) as client:

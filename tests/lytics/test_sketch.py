@@ -1,4 +1,4 @@
-"""What is kept of a refused body: its shape, and no value of a profile."""
+"""A sketch shows the form of a rejected body, and no value of a profile."""
 
 import json
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ FIXTURES = sorted(COMPOSED.glob("webhook_*.json"))
 
 
 def sketch_of(document: object) -> Any:
-    """The sketch of a body that is JSON, read again."""
+    """Return the sketch of a JSON body, parsed."""
     (text,) = sketch(json.dumps(document).encode())
     return json.loads(text)
 
 
-def test_what_lytics_puts_around_a_profile_stays_and_the_profile_becomes_words() -> None:
+def test_envelope_stays_and_values_of_profile_become_placeholders() -> None:
     body = message(extra={"a": 1})
     body["data"] = {
         "email": "ada@example.com",
@@ -54,7 +54,7 @@ def test_what_lytics_puts_around_a_profile_stays_and_the_profile_becomes_words()
     }
 
 
-def test_the_envelope_of_a_cloud_event_stays_and_that_of_anything_else_does_not() -> None:
+def test_envelope_stays_only_in_cloud_event() -> None:
     envelope = {"specversion": "1.0", "source": "urn:job/1", "type": "com.lytics", "time": "2026-04-11T17:40:36Z"}
     without = {name: value for name, value in envelope.items() if name != "specversion"}
 
@@ -84,18 +84,18 @@ def test_the_envelope_of_a_cloud_event_stays_and_that_of_anything_else_does_not(
         (None, "(null)"),
     ],
 )
-def test_what_is_not_what_it_should_be_is_masked(document: object, shown: object) -> None:
-    """A template may put anything anywhere, an address in place of an id too."""
+def test_unexpected_value_is_masked(document: object, shown: object) -> None:
+    """A Lytics Template may put an address in place of an id."""
     assert sketch_of(document) == shown
 
 
-def test_of_an_array_each_item_is_shown_with_its_place() -> None:
+def test_item_of_array_is_shown_with_its_index() -> None:
     body = json.dumps([message(), 7, {"data": {}}]).encode()
 
     assert sketch(body, [2, 1, 9]) == ['[2] {"data": {}}', '[1] "(number)"', '[9] "(null)"']
 
 
-def test_much_is_counted_instead_of_shown() -> None:
+def test_excess_events_and_names_are_counted() -> None:
     events = sketch_of(message(*[element()] * (MOST_EVENTS + 3)))["data"]["segment_events"]
     names = sketch_of({f"f{n}": n for n in range(MOST_NAMES + 5)})
 
@@ -122,12 +122,12 @@ def test_much_is_counted_instead_of_shown() -> None:
         (b"", ""),
     ],
 )
-def test_what_is_no_json_is_masked_but_for_the_names_of_fields(body: bytes, shown: str) -> None:
-    """Names deep inside may be those of a map, and a value before a colon is none."""
+def test_other_text_is_masked_except_names_of_fields(body: bytes, shown: str) -> None:
+    """Deep names may be keys of a map, and a value before a colon is not a name."""
     assert sketch(body) == [shown]
 
 
-def test_a_beginning_is_all_that_is_looked_at() -> None:
+def test_only_the_beginning_of_long_text_is_used() -> None:
     text = sketch_beginning(b'{"data": {"email": "' + b"a" * 100_000)
 
     assert text.startswith('{"data": {"email": "xxx')
@@ -135,7 +135,7 @@ def test_a_beginning_is_all_that_is_looked_at() -> None:
     assert text.endswith("x...")
 
 
-def test_the_names_of_the_fields_are_cut_off_first() -> None:
+def test_long_sketch_loses_names_of_fields_first() -> None:
     body = message()
     body["data"] = {**{f"a_long_name_of_a_field_{n}": n for n in range(1000)}, "segment_events": [element()]}
     (text,) = sketch(json.dumps(body).encode())
@@ -145,7 +145,7 @@ def test_the_names_of_the_fields_are_cut_off_first() -> None:
 
 
 def values_in(document: object) -> Iterator[str]:
-    """Every text in a profile that could tell something of a person."""
+    """Yield every text in a profile that could be personal."""
     if isinstance(document, dict):
         for value in document.values():
             yield from values_in(value)
@@ -157,8 +157,8 @@ def values_in(document: object) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
-def test_no_value_of_a_profile_is_left_of_any_fixture(path: Path) -> None:
-    """Neither of the whole body nor of any beginning of it."""
+def test_sketch_of_fixture_holds_no_value_of_profile(path: Path) -> None:
+    """Nor does the sketch of any beginning of the body."""
     body = path.read_bytes()
     document = json.loads(body)
     messages = document if isinstance(document, list) else [document]
@@ -168,7 +168,7 @@ def test_no_value_of_a_profile_is_left_of_any_fixture(path: Path) -> None:
         for name, field in one["data"].items()
         if name != "segment_events"
         for value in values_in(field)
-        # A channel is called as the field is.
+        # A channel has the same name as its field.
         if value not in one["data"]
     }
     texts = [*sketch(body, list(range(len(messages)))), *(sketch(body[:end])[0] for end in range(0, len(body), 7))]
@@ -187,7 +187,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.lists(st.none() | st.integers(0, 5), max_size=3))
-def test_any_json_has_a_sketch_that_every_database_takes(document: object, items: list[int | None]) -> None:
+def test_any_json_has_a_printable_sketch(document: object, items: list[int | None]) -> None:
     texts = sketch(json.dumps(document).encode(), items)
 
     assert len(texts) == len(items)
@@ -197,7 +197,7 @@ def test_any_json_has_a_sketch_that_every_database_takes(document: object, items
 @given(
     st.binary(max_size=300) | st.text(alphabet='"\\{}[]:, aé1\x00\ud83d').map(lambda t: t.encode("utf-8", "replace"))
 )
-def test_any_bytes_have_a_sketch_that_every_database_takes(body: bytes) -> None:
+def test_any_bytes_have_a_printable_sketch(body: bytes) -> None:
     (text,) = sketch(body)
 
     assert text.isascii()
@@ -205,5 +205,5 @@ def test_any_bytes_have_a_sketch_that_every_database_takes(body: bytes) -> None:
     assert len(text) <= LONGEST_SKETCH_BYTES
 
 
-def test_a_mask_keeps_the_shape() -> None:
+def test_mask_keeps_punctuation() -> None:
     assert mask("Ada-7, Ünïted!\n\x07²") == "xxx-9, xxxxxx! x"

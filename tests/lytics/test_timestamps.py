@@ -1,4 +1,4 @@
-"""Times to the nanosecond, compared with another way to reckon them."""
+"""Times to the nanosecond, compared with a second computation."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
@@ -11,7 +11,7 @@ from app.lytics.timestamps import nanoseconds
 
 SECOND = 1_000_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2250, 12, 30))  # noqa: DTZ001 - the offset is drawn apart
+MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(2250, 12, 30))  # noqa: DTZ001 - the offset is drawn separately
 OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59)
 
 
@@ -32,7 +32,7 @@ OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59)
         ("2251-01-01T00:59:59.999999999+01:00", 8_867_491_199_999_999_999),
     ],
 )
-def test_times_are_read_exactly(text: str, expected: int) -> None:
+def test_time_is_read_exactly(text: str, expected: int) -> None:
     assert nanoseconds(text) == expected
 
 
@@ -69,7 +69,7 @@ def test_times_are_read_exactly(text: str, expected: int) -> None:
         "\u0662\u0660\u0662\u0666-04-11T17:40:35Z",
     ],
 )
-def test_what_is_no_time_of_our_years_is_refused(text: str) -> None:
+def test_other_text_or_year_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"RFC 3339|1970 to 2250|no calendar") as caught:
         nanoseconds(text)
 
@@ -77,9 +77,7 @@ def test_what_is_no_time_of_our_years_is_refused(text: str) -> None:
 
 
 @given(MOMENTS, OFFSETS, st.integers(0, 9), st.integers(0, SECOND - 1))
-def test_every_spelling_of_a_moment_is_that_moment(
-    moment: datetime, offset_minutes: int, digits: int, nanos: int
-) -> None:
+def test_all_spellings_of_a_moment_are_equal(moment: datetime, offset_minutes: int, digits: int, nanos: int) -> None:
     local = moment.replace(microsecond=0, tzinfo=timezone(timedelta(minutes=offset_minutes)))
     fraction = f"{nanos:09}"[:digits]
     text = local.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction}" if fraction else "")
@@ -92,7 +90,7 @@ def test_every_spelling_of_a_moment_is_that_moment(
 
 
 @given(st.text(alphabet="0123456789-:.+TZtz ", max_size=40))
-def test_anything_is_a_time_or_a_value_error(text: str) -> None:
+def test_any_text_is_time_or_value_error(text: str) -> None:
     try:
         moment = nanoseconds(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What may pass by itself is asked again, after a wait; what a person has to mend is not."""
+"""Failures that may pass are tried again after a wait; others are not."""
 
 from datetime import timedelta
 from email.utils import format_datetime
@@ -29,10 +29,10 @@ OK = response(200, enveloped(segment()))
         (3, 0.0, 1, None),
     ],
 )
-def test_waits_double_and_follow_lytics_up_to_ten_seconds(
+def test_wait_doubles_and_follows_retry_after_up_to_ten_seconds(
     tried: int, draw: float, asked: float | None, wait: float | None
 ) -> None:
-    """Three tries in all; a longer wait than ten seconds is the caller's."""
+    """There are three tries. The caller handles a wait of more than ten seconds."""
     retry_after = None if asked is None else timedelta(seconds=asked)
 
     found = wait_before_next_try(tried, Failure(unreadable(), retry_after), draw=draw)
@@ -53,8 +53,7 @@ def test_waits_double_and_follow_lytics_up_to_ten_seconds(
     ],
     ids=repr,
 )
-async def test_what_passes_is_not_noticed(trouble: Answer) -> None:
-    """Twice in trouble, then answered."""
+async def test_call_succeeds_after_two_failures(trouble: Answer) -> None:
     waits = Waits()
 
     async with answering_in_turn(trouble, trouble, OK, waits=waits, draw=0.4) as client:
@@ -64,8 +63,7 @@ async def test_what_passes_is_not_noticed(trouble: Answer) -> None:
     assert waits == [0.9, 1.8]
 
 
-async def test_what_does_not_pass_is_told_after_three_tries() -> None:
-    """The error is that of the last one."""
+async def test_call_fails_with_last_error_after_three_tries() -> None:
     waits = Waits()
 
     async with answering_in_turn(response(500), response(502), response(503), waits=waits) as client:
@@ -80,7 +78,7 @@ async def test_what_does_not_pass_is_told_after_three_tries() -> None:
     ("status", "error"),
     [(400, Permanent), (401, CredentialsRefused), (403, CredentialsRefused), (404, NotFound), (422, Permanent)],
 )
-async def test_what_a_person_has_to_mend_is_told_at_once(status: int, error: type[Exception]) -> None:
+async def test_lasting_failure_is_raised_at_once(status: int, error: type[Exception]) -> None:
     waits = Waits()
 
     async with answering_in_turn(response(status), waits=waits) as client:
@@ -97,7 +95,7 @@ async def test_what_a_person_has_to_mend_is_told_at_once(status: int, error: typ
         ({"Retry-After": "4"}, 4),
         ({"Retry-After": " 10 "}, 10),
         ({"Retry-After": format_datetime(NOON + 5 * SECOND, usegmt=True)}, 5),
-        # Lytics' own clock counts, where it is told.
+        # Lytics' own clock counts if the answer has a Date.
         (
             {
                 "Retry-After": format_datetime(NOON + HOUR + 5 * SECOND, usegmt=True),
@@ -111,8 +109,8 @@ async def test_what_a_person_has_to_mend_is_told_at_once(status: int, error: typ
         ({"Retry-After": "", "Date": "yesterday"}, 1),
     ],
 )
-async def test_lytics_is_given_the_time_it_asks_for(status: int, headers: dict[str, str], wait: float) -> None:
-    """As seconds or as a date; what can't be read counts as not said."""
+async def test_retry_after_is_followed(status: int, headers: dict[str, str], wait: float) -> None:
+    """In seconds or as a date. An unreadable one is ignored."""
     waits = Waits()
 
     async with answering_in_turn(response(status, headers=headers), OK, waits=waits) as client:
@@ -132,8 +130,8 @@ async def test_lytics_is_given_the_time_it_asks_for(status: int, headers: dict[s
         ),
     ],
 )
-async def test_more_time_than_that_is_the_callers_matter(headers: dict[str, str], resets_after: timedelta) -> None:
-    """It is told when to come again, at the latest in a day."""
+async def test_long_retry_after_is_passed_to_caller(headers: dict[str, str], resets_after: timedelta) -> None:
+    """A day at most."""
     async with answering_in_turn(response(429, headers=headers)) as client:
         with pytest.raises(LimitReached) as caught:
             await client.audiences()
@@ -141,7 +139,7 @@ async def test_more_time_than_that_is_the_callers_matter(headers: dict[str, str]
     assert caught.value.resets_at == NOON + resets_after
 
 
-async def test_each_page_of_a_scan_has_tries_of_its_own() -> None:
+async def test_each_page_of_scan_has_three_tries() -> None:
     waits = Waits()
     page, last = response(200, enveloped([], _next="b")), response(200, enveloped([], _next=""))
 
@@ -153,8 +151,8 @@ async def test_each_page_of_a_scan_has_tries_of_its_own() -> None:
     assert waits == [1, 1, 2]
 
 
-async def test_nothing_is_tried_again_while_the_service_stops() -> None:
-    """Also by those who wait for their next try at that moment."""
+async def test_stopped_client_tries_once() -> None:
+    """A call that waits for its next try ends too."""
     waits = Waits()
 
     async with answering_in_turn(response(500), response(502), waits=waits) as client:
@@ -168,8 +166,8 @@ async def test_nothing_is_tried_again_while_the_service_stops() -> None:
     assert waits == [1]
 
 
-async def test_a_failure_after_tries_has_no_context() -> None:
-    """The errors of httpx hold the request, with its token."""
+async def test_error_after_three_tries_has_no_context() -> None:
+    """Httpx's errors hold the request with its token."""
     error = httpx.ConnectError("x")
 
     async with answering_in_turn(error, error, error) as client:

@@ -1,4 +1,4 @@
-"""Whose token a webhook carries, and what its body tells."""
+"""Tokens of webhooks, and events in their bodies."""
 
 import hmac
 import json
@@ -45,7 +45,7 @@ def only(document: object, arrived_at_ns: int = ARRIVED) -> AudienceEvent:
 
 
 def refusal(body: bytes) -> Rejection:
-    """Why nothing of a body can be kept: its first reason."""
+    """Return the first rejection of a body without any event."""
     reading = read(body, arrived_at_ns=ARRIVED)
     assert reading.events == []
     return reading.rejected[0]
@@ -68,7 +68,7 @@ def refusal_of(document: object) -> Rejection:
         ("second-token-of-16", "first-token-of-16", None, "next"),
     ],
 )
-def test_a_token_is_taken_from_any_of_three_places(
+def test_token_is_accepted_in_three_places(
     authorization: str | None, x_api_key: str | None, query_token: str | None, label: str
 ) -> None:
     assert authenticate(authorization, x_api_key, query_token, TOKENS) == label
@@ -89,7 +89,7 @@ def test_a_token_is_taken_from_any_of_three_places(
         ((None, None, "\ud83d"), "unknown_token"),
     ],
 )
-def test_without_a_known_token_nobody_gets_in(shown: tuple[str | None, str | None, str | None], reason: str) -> None:
+def test_sender_without_known_token_is_refused(shown: tuple[str | None, str | None, str | None], reason: str) -> None:
     with pytest.raises(UnauthenticatedWebhook) as caught:
         authenticate(*shown, TOKENS)
 
@@ -97,7 +97,7 @@ def test_without_a_known_token_nobody_gets_in(shown: tuple[str | None, str | Non
 
 
 @pytest.mark.parametrize("tokens", [[], [WebhookToken("unset", "")]])
-def test_unset_tokens_refuse_everybody(tokens: list[WebhookToken]) -> None:
+def test_every_sender_is_refused_without_tokens(tokens: list[WebhookToken]) -> None:
     for shown in ("", "Bearer", "anything"):
         with pytest.raises(UnauthenticatedWebhook):
             authenticate(shown, shown, shown, tokens)
@@ -118,7 +118,7 @@ def test_every_token_is_compared_even_after_one_has_matched(monkeypatch: pytest.
     assert compared == [b"first-token-of-16", b"second-token-of-16"]
 
 
-def test_a_token_stays_out_of_its_repr() -> None:
+def test_token_stays_out_of_its_repr() -> None:
     assert repr(TOKENS[0]) == "WebhookToken(label='lytics')"
 
 
@@ -127,7 +127,7 @@ def test_a_token_stays_out_of_its_repr() -> None:
     [b"", b"  ", b"{", b"\xff\xfe{}", b'{"data": NaN}', b"a=b", b"[" * 100_000, b'{"a":' * 100_000, b'{"a": "\x00"}'],
     ids=lambda body: repr(body[:16]),
 )
-def test_what_is_not_json_is_refused(body: bytes) -> None:
+def test_other_than_json_is_rejected(body: bytes) -> None:
     assert refusal(body) == Rejection(Reason.NOT_JSON, "The body is not JSON.")
 
 
@@ -151,12 +151,12 @@ def test_what_is_not_json_is_refused(body: bytes) -> None:
         message(data="text"),
     ],
 )
-def test_an_unknown_shape_is_refused(document: object) -> None:
+def test_unknown_shape_is_rejected(document: object) -> None:
     assert refusal_of(document).reason == "unknown_shape"
 
 
 @pytest.mark.parametrize("events", [None, [], {}, "enter"])
-def test_segment_events_must_be_a_list_with_something_in_it(events: object) -> None:
+def test_segment_events_must_be_a_list_with_elements(events: object) -> None:
     rejection = refusal_of({"id": ADA, "data": {"segment_events": events}})
 
     assert rejection.reason == "no_segment_events"
@@ -173,12 +173,12 @@ def test_segment_events_must_be_a_list_with_something_in_it(events: object) -> N
         ("", None),
     ],
 )
-def test_a_user_id_is_digits_or_nothing(sent: object, kept: str | None) -> None:
+def test_user_id_is_digits_or_none(sent: object, kept: str | None) -> None:
     assert only(message(id=sent)).lytics_id == kept
 
 
 @pytest.mark.parametrize("meta", [None, [], "user", 7, {}, {"timestamp": None}, {"subscription_id": 7}])
-def test_without_a_message_time_the_arrival_counts(meta: object) -> None:
+def test_arrival_replaces_missing_message_time(meta: object) -> None:
     event = only(message(meta=meta))
 
     assert (event.message_at_ns, event.moved_at_ns) == (ARRIVED, nanoseconds(ENTERED))
@@ -186,20 +186,20 @@ def test_without_a_message_time_the_arrival_counts(meta: object) -> None:
 
 
 @pytest.mark.parametrize("kind", ["enter", "exit"])
-def test_without_a_time_of_its_own_an_event_takes_the_message_time(kind: str) -> None:
+def test_message_time_replaces_missing_event_time(kind: str) -> None:
     event = only(message({"id": SPRING, "event": kind, "slug": "spring_buyers"}))
 
     assert event.moved_at_ns == event.message_at_ns == nanoseconds(SENT)
 
 
-def test_an_exit_takes_the_exit_time_and_an_enter_the_enter_time() -> None:
+def test_exit_uses_exit_time_and_enter_uses_enter_time() -> None:
     times = {"enter": "2026-04-01T00:00:00Z", "exit": "2026-04-02T00:00:00Z"}
 
     for kind, time in times.items():
         assert only(message(element(event=kind, **times))).moved_at_ns == nanoseconds(time)
 
 
-def test_the_time_of_the_other_kind_is_not_even_read() -> None:
+def test_time_of_other_kind_is_ignored() -> None:
     assert only(message(element(exit="never"))).moved_at_ns == nanoseconds(ENTERED)
     assert only(message(element(event="change", enter="never"))).moved_at_ns is None
 
@@ -207,7 +207,7 @@ def test_the_time_of_the_other_kind_is_not_even_read() -> None:
 @pytest.mark.parametrize(
     ("ahead_ns", "is_corrected"), [(0, False), (10 * MINUTE, False), (10 * MINUTE + 1, True), (10**18, True)]
 )
-def test_a_clock_more_than_ten_minutes_ahead_is_corrected(ahead_ns: int, is_corrected: bool) -> None:
+def test_event_time_more_than_ten_minutes_ahead_is_corrected(ahead_ns: int, is_corrected: bool) -> None:
     arrived_at_ns = nanoseconds(ENTERED) - ahead_ns
 
     event = only(message(element(), meta={}), arrived_at_ns)
@@ -216,7 +216,7 @@ def test_a_clock_more_than_ten_minutes_ahead_is_corrected(ahead_ns: int, is_corr
     assert event.moved_at_ns == (arrived_at_ns if is_corrected else nanoseconds(ENTERED))
 
 
-def test_a_message_time_too_far_ahead_is_corrected_too() -> None:
+def test_message_time_too_far_ahead_is_corrected() -> None:
     event = only(message(meta={"timestamp": "2099-01-01T00:00:00Z"}))
 
     assert event.clock_corrected
@@ -245,7 +245,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("bad", "reason", "path"), BAD)
-def test_a_bad_event_does_not_take_the_good_ones_along(bad: object, reason: str, path: str) -> None:
+def test_bad_event_is_rejected_alone(bad: object, reason: str, path: str) -> None:
     reading = read_json(message(element(), bad, element(id=LAPSED)))
 
     assert [event.audience_id for event in reading.events] == [SPRING, LAPSED]
@@ -254,14 +254,14 @@ def test_a_bad_event_does_not_take_the_good_ones_along(bad: object, reason: str,
 
 
 @pytest.mark.parametrize(("bad", "reason", "path"), BAD)
-def test_a_message_of_bad_events_alone_is_refused_for_the_first(bad: object, reason: str, path: str) -> None:
+def test_message_of_bad_events_is_rejected_for_the_first(bad: object, reason: str, path: str) -> None:
     rejection = refusal_of(message(bad, "also bad"))
 
     assert rejection.reason == reason
     assert rejection.happened.startswith(f"data.segment_events[0]{path} ")
 
 
-def test_an_unreadable_message_time_is_refused() -> None:
+def test_unreadable_message_time_is_rejected() -> None:
     rejection = refusal_of(message(meta={"timestamp": "soon"}))
 
     assert rejection.reason == "unreadable_time"
@@ -269,11 +269,11 @@ def test_an_unreadable_message_time_is_refused() -> None:
 
 
 @pytest.mark.parametrize("slug", [None, 7, "a" * 256, "a\x00b"])
-def test_a_slug_is_a_label_only_and_may_be_anything(slug: object) -> None:
+def test_unusable_slug_is_dropped(slug: object) -> None:
     assert only(message(element(slug=slug))).audience_slug == ""
 
 
-def test_an_id_of_128_characters_is_kept() -> None:
+def test_audience_id_of_128_characters_is_kept() -> None:
     assert only(message(element(id="a" * 128))).audience_id == "a" * 128
 
 
@@ -294,13 +294,13 @@ JSON_VALUES = st.recursive(
 
 
 @given(st.binary(max_size=60))
-def test_no_bytes_break_the_reading(body: bytes) -> None:
+def test_any_bytes_can_be_read(body: bytes) -> None:
     assert read(body, arrived_at_ns=ARRIVED).events == []
 
 
 @given(JSON_VALUES, st.lists(JSON_VALUES, max_size=3), JSON_VALUES)
-def test_no_json_breaks_the_reading(data: Any, events: list[Any], anything: Any) -> None:
-    """Whatever it is, something is said of it; only an empty array holds nothing."""
+def test_any_json_yields_events_or_rejections(data: Any, events: list[Any], anything: Any) -> None:
+    """Except an empty array."""
     for document in (
         data,
         {"data": data, "meta": anything, "id": anything},
@@ -315,7 +315,7 @@ def test_no_json_breaks_the_reading(data: Any, events: list[Any], anything: Any)
 
 
 @given(st.text(alphabet="xyz\u00e9", min_size=4, max_size=20))
-def test_no_refusal_quotes_what_was_sent(value: str) -> None:
+def test_no_rejection_quotes_the_body(value: str) -> None:
     for document in (
         value,
         {value: value},

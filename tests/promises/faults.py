@@ -14,6 +14,7 @@ from app.sandbox.faults import AnyFault, Empty, Error, Hang, Html, Reset
 from app.sandbox.rules import Rule
 from tests.factories import HOUR, MINUTE, SECOND
 from tests.service import API_KEY, HOOK, LIST, WEBHOOK_TOKEN
+from tests.sizes import size
 from tests.world import Died, World
 
 ADA, ADA_NEW, BOB = "ada.lovelace@example.com", "ada.king@example.com", "bob.babbage@example.com"
@@ -187,7 +188,7 @@ async def s11_old_token_during_rotation(world: World) -> set[str]:
 @story
 async def s12_flood_of_enters(world: World) -> set[str]:
     """Lytics' own backfill: everybody enters, in batches; who leaves meanwhile is off."""
-    people = [f"somebody{n}@example.com" for n in range(1000)]
+    people = [f"somebody{n}@example.com" for n in range(size(250, 1000))]
     for start in range(0, len(people), 250):
         batch = [enter(world, address, str(start + n)) for n, address in enumerate(people[start : start + 250])]
         await hear(world, batch, accepted=250)

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.histories import Histories
+from tests.sizes import size
 
 # In parts, so that they can be shared out over processes. `make soak` asks for more of them.
-PARTS = 6
-RUNS = int(os.environ.get("HISTORIES", "300"))
+PARTS = size(2, 6)
+RUNS = int(os.environ.get("HISTORIES", size(24, 300, 10_000)))
 STEPS = 50
 # A database that is asked over a connection takes so much longer, and has its share of them.
 SLOWER = {"sqlite": 1, "postgresql": 15}

@@ -1,6 +1,5 @@
 """Backfill: the list ends as the audience is, whatever comes before, during and after, and nobody is told twice."""
 
-import os
 import random
 from collections import Counter
 from contextlib import suppress
@@ -19,6 +18,7 @@ from app.sandbox.lytics import SCAN
 from app.sandbox.rules import Rule
 from tests.factories import MINUTE, NOON
 from tests.service import API_KEY, LIST
+from tests.sizes import size
 from tests.world import Died, World
 
 OTHER = Audience("9999", "Autumn Buyers", "autumn_buyers")
@@ -207,16 +207,16 @@ class TestLiveChanges:
         """While 1,500 wait behind a limit that binds, p95 of live changes is at most 1.5 times that of an idle
         account.
         """
-        limit = {("POST", "/user"): 600}
+        limit, waiting = size((200, 500), (600, 1500))
 
         def live(folder: Path, *, is_busy: bool) -> float:
             folder.mkdir()
-            with World(folder, limits=limit) as world:
+            with World(folder, limits={("POST", "/user"): limit}) as world:
 
                 async def story() -> float:
                     await started(world, existing_users=False)
                     if is_busy:
-                        people(world, 1500)
+                        people(world, waiting)
                         await started(world)
                     await world.sleep(60)
                     sent: dict[str, datetime] = {}
@@ -237,15 +237,16 @@ class TestLiveChanges:
 
 class TestWhatGoesWrong:
     @pytest.mark.usefixtures("unmeasured")
-    def test_killed_ten_times_it_goes_on_from_its_last_page(self, tmp_path: Path) -> None:
+    def test_killed_several_times_it_goes_on_from_its_last_page(self, tmp_path: Path) -> None:
         """At any commit: the list is exact, at most one page is read twice for each death, and nobody joins twice."""
         dice = random.Random(20261125)
+        many, kills = size((600, 4), (1500, 10))
         with World(tmp_path, confirmed=[], seed=5) as world:
 
             async def story() -> None:
-                addresses = people(world, 1500)
+                addresses = people(world, many)
                 await started(world)
-                for _ in range(10):
+                for _ in range(kills):
                     world.life.commits_left = dice.randrange(1, 40)
                     with suppress(Died):
                         while True:
@@ -255,8 +256,8 @@ class TestWhatGoesWrong:
                 await world.work_until_told()
 
                 assert world.sailthru.members(LIST) == addresses
-                assert (done["state"], done["queued"]) == ("completed", 1500)
-                assert world.lytics.calls[f"GET {SCAN}"] <= 15 + 10
+                assert (done["state"], done["queued"]) == ("completed", many)
+                assert world.lytics.calls[f"GET {SCAN}"] <= many // 100 + kills
                 assert max(joins(world).values()) <= 1 + world.joins_repeated
 
             world.run(story())
@@ -355,15 +356,20 @@ class TestItIsHeldUp:
         world.run(story())
 
     @pytest.mark.usefixtures("unmeasured")
-    def test_by_sailthru_so_that_two_of_one_account_share_it(self, tmp_path: Path) -> None:
+    def test_by_sailthru_so_that_two_of_one_account_share_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Neither has to wait for the end of the other, and live changes for none of them."""
-        limits = {("POST", "/user"): 1200}
+        many = size(750, 3000)
+        # A third of the audience at most is waiting for its calls, as in the full size with the real bound of 1,000.
+        monkeypatch.setattr("app.backfills.scan.MOST_WAITING", many // 3)
+        limits = {("POST", "/user"): 2 * many // 5}
         with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), limits=limits, confirmed=[]) as world:
 
             async def story() -> None:
-                first = people(world, 3000)
+                first = people(world, many)
                 world.lytics.scans.people[OTHER.id].add(
-                    [{"_id": str(n), "email": f"other{n}@example.com"} for n in range(1500)]
+                    [{"_id": str(n), "email": f"other{n}@example.com"} for n in range(many // 2)]
                 )
                 await started(world)
                 await world.sleep(60)
@@ -377,9 +383,9 @@ class TestItIsHeldUp:
                 await world.work_until_told()
 
                 assert live == 1
-                assert min(halfway.values()) >= 400, halfway
+                assert min(halfway.values()) >= many // 8, halfway
                 assert world.sailthru.members(LIST) == first | {"live@example.com"}
-                assert len(world.sailthru.members(f"Lytics {OTHER.name}")) == 1500
+                assert len(world.sailthru.members(f"Lytics {OTHER.name}")) == many // 2
                 assert world.account()["over_limit"] == {}
 
             world.run(story())
@@ -426,8 +432,8 @@ def test_many_come_over_within_the_limit(tmp_path: Path, kind: str) -> None:
     """As fast as the share of a backfill allows: at least 97 % of it is used in every whole minute, no call is
     refused.
     """
-    count = int(os.environ.get("BACKFILL_PEOPLE", {"sqlite": "10000", "postgresql": "2000"}[kind]))
-    limit = max(count // 8, 600)
+    count = {"sqlite": size(1000, 10_000, 100_000), "postgresql": size(500, 2000)}[kind]
+    limit = max(count // 8, size(200, 600))
     with World(tmp_path, limits={("POST", "/user"): limit}, confirmed=[]) as world:
 
         async def story() -> set[str]:

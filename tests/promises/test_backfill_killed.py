@@ -1,6 +1,5 @@
 """Backfill, by real processes: kill -9 at random moments of one backfill loses nobody and joins nobody twice."""
 
-import os
 import random
 import time
 from collections import Counter
@@ -11,9 +10,10 @@ from app.sandbox.audiences import SPRING_BUYERS
 from app.sandbox.lytics import SCAN
 from app.sandbox.people import address_of
 from tests.promises.processes import Service, running, until
+from tests.sizes import size
 
-KILLS = int(os.environ.get("BACKFILL_KILLS", "2"))
-PEOPLE = {"sqlite": 2500, "postgresql": 1200}
+KILLS = size(1, 2, 10)
+PEOPLE = {"sqlite": size(600, 2500), "postgresql": size(400, 1200)}
 
 
 def test_killed_at_random_moments_it_goes_on_from_its_last_page(tmp_path: Path, kind: str) -> None:

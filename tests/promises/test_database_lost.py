@@ -17,6 +17,7 @@ from tests import postgresql
 from tests.promises.cutting import Cut, Wire, wire_to
 from tests.promises.processes import LIST, until
 from tests.promises.replicas import Replica, Scene, scene
+from tests.sizes import size
 
 PEOPLE = 12
 
@@ -133,7 +134,7 @@ def test_whichever_commits_are_lost_the_list_ends_exact(here: Scene) -> None:
         here.wait_until_told()
         wire.cut_some(1 / 6)
         at = datetime.now(UTC) - timedelta(seconds=100)
-        for number in range(80):
+        for number in range(size(24, 80)):
             person, is_enter = dice.randrange(PEOPLE), dice.random() < 0.6
             make = webhooks.enter if is_enter else webhooks.exit_
             body = make(address(person), at=at + timedelta(seconds=number))
@@ -144,7 +145,7 @@ def test_whichever_commits_are_lost_the_list_ends_exact(here: Scene) -> None:
         account = here.sandbox.account()
         totals = asyncio.run(_totals(here.server.url))
 
-        assert wire.cuts >= 10
+        assert wire.cuts >= size(3, 10)
         assert here.sandbox.members(LIST) == {address(PEOPLE), *(address(p) for p, is_in in wanted.items() if is_in)}
         assert account["most_at_once_per_person"] == 1
         assert totals == (0, 0)

@@ -18,12 +18,13 @@ import pytest
 from app.sandbox import webhooks
 from tests import postgresql
 from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, running, until
+from tests.sizes import size
 
 # Fewer where it is the server that keeps what a killed process leaves.
-KILLS = {"sqlite": 12, "postgresql": 4}
+KILLS = {"sqlite": size(2, 12), "postgresql": size(1, 4)}
 # What Sailthru does with calls that the killed process left open: carried out before or after, or not at all.
 HOLDS = [("before", "apply"), ("apply", "drop"), ("before", "apply"), ("before", "drop")]
-TIMES = {"sqlite": 2, "postgresql": 1}
+TIMES = {"sqlite": size(1, 2), "postgresql": 1}
 SENDERS = 8
 
 
@@ -118,7 +119,7 @@ def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Pa
 @pytest.mark.parametrize("kind", ["sqlite"])
 def test_every_200_has_a_sync_of_its_own(tmp_path: Path) -> None:
     """N webhooks one after the other cause at least n syncs to disk: none is answered from memory."""
-    count = 50
+    count = size(20, 50)
     summary = tmp_path / "strace.txt"
     sandbox = Sandbox(tmp_path)
     try:
@@ -146,7 +147,7 @@ def test_every_200_has_a_sync_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["postgresql"])
 def test_every_200_has_a_sync_of_the_servers(tmp_path: Path) -> None:
     """The same where a server keeps the data: it syncs for each, although its own default is to do so later."""
-    count = 50
+    count = size(20, 50)
     sandbox = Sandbox(tmp_path)
     # By itself it would sync once in ten seconds.
     with postgresql.server(fsync="on", synchronous_commit="off", wal_writer_delay="10s") as server:

@@ -15,8 +15,11 @@ import structlog
 from app.logs import configure_logs
 from tests.promises.faults import ADA, ADA_ID, ADA_NEW, BOB, BOB_ID, FIRST_NAME, STORIES, Story
 from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, LIST, LYTICS_TOKEN, WEBHOOK_TOKEN
+from tests.sizes import size
 from tests.world import World
 
+# A small run tries every fault on SQLite, and every fourth of them on PostgreSQL.
+ON_EACH = [("sqlite", name) for name in STORIES] + [("postgresql", name) for name in list(STORIES)[:: size(4, 1)]]
 PRIVATE = {
     "address": ADA,
     "new address": ADA_NEW,
@@ -50,7 +53,9 @@ def logs() -> Iterator[io.StringIO]:
     structlog.reset_defaults()
 
 
-@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+@pytest.mark.parametrize(
+    ("kind", "story"), [pytest.param(kind, STORIES[name], id=f"{kind}-{name}") for kind, name in ON_EACH]
+)
 def test_each_fault_alone_is_survived(tmp_path: Path, story: Story, logs: io.StringIO) -> None:
     """The list is exact, the counts add up, one call at a time for a person, and logs, metrics and errors name
     nobody.

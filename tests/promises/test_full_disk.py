@@ -22,12 +22,13 @@ import pytest
 from app.sandbox import webhooks
 from tests import postgresql
 from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, until
+from tests.sizes import size
 
 DISK_BYTES = 8 * 1024 * 1024
 ROOM_BYTES = 512 * 1024
 SERVERS_DISK_BYTES = 256 * 1024 * 1024
 SENDERS = 8
-REFUSALS = 40
+REFUSALS = size(16, 40)
 # A transaction waits 10 seconds for a lock, and a request may have to wait for the transaction before its own.
 LONGEST_ANSWER_SECONDS = 25
 

@@ -20,6 +20,7 @@ from app.sandbox.rules import Rule
 from app.store.replicas.accounts import Accounts
 from tests.factories import HOUR, MINUTE, SECOND
 from tests.service import API_KEY, LIST
+from tests.sizes import size
 from tests.world import World
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("unmeasured")
 PEOPLE = [f"person{n}@example.com" for n in range(40)]
 # A database that is asked over a connection takes so much longer for each probe and each retry: there the window is so
 # much shorter, and everything with it.
-SHORTER = {"sqlite": 1, "postgresql": 10}
+SHORTER = {"sqlite": size(10, 1), "postgresql": 10}
 WINDOW_HOURS = 76
 POISON = "poison@example.com"
 
@@ -86,7 +87,7 @@ def test_many_who_fail_do_not_keep_others_waiting(tmp_path: Path, *, is_list: bo
     """A hundred people whose calls always end in an error look like an outage at first: a newcomer then is the next
     probe, within a minute. Before long those who fail are known, and others are told at once.
     """
-    poison = [f"poison{n}@example.com" for n in range(100)]
+    poison = [f"poison{n}@example.com" for n in range(size(30, 100))]
     autumn = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Autumn Buyers", "autumn_buyers")
 
     async def story(world: World) -> list[timedelta]:
@@ -206,7 +207,7 @@ def calls_of(world: World) -> dict[str, int]:
     return calls
 
 
-@pytest.mark.parametrize("code", [3, 4, 5])
+@pytest.mark.parametrize("code", size([3], [3, 4, 5]))
 def test_a_refused_key_pauses_the_account_and_ends_by_itself(tmp_path: Path, code: int) -> None:
     """Nobody is given up, one call a minute asks, and all go on within a minute of its end."""
 
@@ -255,7 +256,7 @@ async def trickle(world: World, people: list[str], *, every: float) -> dict[str,
 
 def test_slow_calls_of_some_do_not_slow_the_others(tmp_path: Path) -> None:
     """Every tenth call takes half a minute and so ends without an answer; the places it takes are not missed."""
-    people = [f"someone{n}@example.com" for n in range(600)]
+    people = [f"someone{n}@example.com" for n in range(size(150, 600))]
     slow = set(people[::10])
 
     def story(folder: Path, rules: list[Rule]) -> dict[str, float]:
@@ -275,7 +276,7 @@ def test_slow_calls_of_some_do_not_slow_the_others(tmp_path: Path) -> None:
 
 def test_a_dead_account_does_not_slow_another(tmp_path: Path) -> None:
     """The same people in two accounts, of which one no longer answers."""
-    people = [f"someone{n}@example.com" for n in range(200)]
+    people = [f"someone{n}@example.com" for n in range(size(60, 200))]
     other = {"other": {"api_key": "other-key", "api_secret": "other-secret", "base_url": "https://sailthru.test"}}
 
     def story(folder: Path, rules: list[Rule]) -> dict[str, float]:

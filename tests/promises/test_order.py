@@ -16,13 +16,15 @@ from app.sandbox.faults import AnyFault, Error, Hang, Html, Reset
 from app.sandbox.rules import Rule
 from tests.factories import HOUR
 from tests.service import LIST
+from tests.sizes import size
 from tests.world import World
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
 # Fewer where the database is asked over a connection, which takes so much longer.
 PEOPLE = {
-    kind: [f"person{n}@example.com" for n in range(many)] for kind, many in (("sqlite", 500), ("postgresql", 120))
+    kind: [f"person{n}@example.com" for n in range(many)]
+    for kind, many in (("sqlite", size(80, 500)), ("postgresql", size(20, 120)))
 }
 ROUNDS = 40
 # Beside the answer that is right. After a 429 everybody waits for the next minute, so that there must not be many.

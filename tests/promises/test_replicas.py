@@ -22,14 +22,15 @@ from app.sandbox.people import address_of
 from tests.bench.sandbox import AUDIENCES
 from tests.promises.processes import until
 from tests.promises.replicas import LIMIT, SHARE, Scene, scene
+from tests.sizes import TEST_SIZE, size
 
-SECONDS = float(os.environ.get("REPLICAS_SECONDS", "18"))
-PEOPLE, BROUGHT_OVER = 60, 1200
+SECONDS = size(6.0, 18.0, 600.0)
+PEOPLE, BROUGHT_OVER = 60, size(300, 1200)
 PATIENCE_SECONDS = 180
 LIVE, OTHER, BACKFILLED = AUDIENCES
 # Half an answer, none, another one's; some calls are carried out all the same.
 NONSENSE = {"error", "html", "half", "reset", "hang"}
-CHANCE = 0.02
+CHANCE = size(0.05, 0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -122,8 +123,8 @@ def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_pa
         assert account["most_in_a_minute"]["POST /user"] <= SHARE * LIMIT
         backfill = here.admin(f"/exports/{_export_of(here, BACKFILLED)['id']}/backfills")["items"][0]
         assert (backfill["state"], backfill["scanned"]) == ("completed", BROUGHT_OVER)
-        # The faults were real ones.
-        assert met.keys() == NONSENSE
+        # The faults were real ones. A small run makes too few calls to meet each kind for sure.
+        assert met.keys() == NONSENSE if TEST_SIZE != "small" else met.keys() <= NONSENSE and met
         assert history.refused["not reached"] > 0
         assert history.refused["503"] > 0
 

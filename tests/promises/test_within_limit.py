@@ -16,13 +16,14 @@ from app.sandbox import webhooks
 from app.sandbox.sailthru import Access
 from tests.factories import HOUR, MINUTE, NOON
 from tests.service import API_KEY, LIST
+from tests.sizes import size
 from tests.world import World
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
 SHARE = 0.8
 # Calls a minute, and people; fewer where the database is asked over a connection, which takes so much longer.
-SIZES = {"sqlite": (600, 3000), "postgresql": (300, 1500)}
+SIZES = {"sqlite": size((200, 1000), (600, 3000)), "postgresql": size((100, 500), (300, 1500))}
 
 
 @pytest.mark.parametrize("taken", [0, 0.3], ids=["nobody else", "somebody else takes 30 %"])

@@ -1,4 +1,4 @@
-"""Real servers on 127.0.0.1 for what a well-behaved one never does: hang, drip, break off."""
+"""Real servers on 127.0.0.1 that misbehave: they hang, drip, or break off."""
 
 import asyncio
 import socket
@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{"ok": true}'
-LINGER_NOT = struct.pack("ii", 1, 0)
+NO_LINGER = struct.pack("ii", 1, 0)
 
 
 @asynccontextmanager
 async def serving(behaviour: Behaviour) -> AsyncIterator[str]:
-    """The base URL of a server that treats each connection so."""
+    """Yield the base URL of a server that handles each connection this way."""
     running: set[asyncio.Task[None]] = set()
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,7 +42,7 @@ async def serving(behaviour: Behaviour) -> AsyncIterator[str]:
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
-    """One request, head and body."""
+    """Return one request, head and body."""
     head = await reader.readuntil(b"\r\n\r\n")
     lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     return head + await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
@@ -70,7 +70,7 @@ async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await read_request(reader)
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
 
 
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""One call over HTTP: what is sent, how lanes are shared, and what each way of losing an answer means."""
+"""One call over HTTP: what is sent, how transports are reused, and what each failure means."""
 
 import asyncio
 import gzip
@@ -18,7 +18,7 @@ import respx
 
 from app.domain.errors import CallFailed, LimitReached, NotSent, OutcomeUnknown, Permanent, Transient
 from app.sailthru.client import LARGEST_ANSWER_BYTES, Method, SailthruClient
-from app.sailthru.losses import LOSSES
+from app.sailthru.failures import FAILURES
 from app.sailthru.protocol import Credentials, RateLimit, signature
 
 from . import servers
@@ -53,7 +53,7 @@ def subclasses(error: type[BaseException]) -> Iterator[type[BaseException]]:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_call_carries_four_fields_where_its_method_wants_them(method: Method) -> None:
+async def test_call_sends_four_fields_in_query_or_form(method: Method) -> None:
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -77,7 +77,7 @@ async def test_a_call_carries_four_fields_where_its_method_wants_them(method: Me
     assert sig == signature(SECRET, fields)
 
 
-async def test_the_caller_names_itself_and_takes_gzip() -> None:
+async def test_call_sends_user_agent_and_accepts_gzip() -> None:
     seen: list[httpx.Headers] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -92,15 +92,15 @@ async def test_the_caller_names_itself_and_takes_gzip() -> None:
     assert seen[0]["Accept-Encoding"] == "gzip"
 
 
-async def test_rate_limits_are_told_for_errors_too() -> None:
-    confirmed: list[tuple[str, str, RateLimit]] = []
+async def test_rate_limit_of_error_is_reported() -> None:
+    reported: list[tuple[str, str, RateLimit]] = []
     headers = {"X-Rate-Limit-Limit": "18000", "X-Rate-Limit-Remaining": "0", "X-Rate-Limit-Reset": "1633218420"}
     client = SailthruClient(
         CREDENTIALS,
         transport=lambda: httpx.MockTransport(
             lambda _: httpx.Response(429, headers=headers, json={"error": 43, "errormsg": "Too many"})
         ),
-        on_rate_limit=lambda *args: confirmed.append(args),
+        on_rate_limit=lambda *args: reported.append(args),
     )
 
     async with client:
@@ -108,11 +108,11 @@ async def test_rate_limits_are_told_for_errors_too() -> None:
             await client.call("POST", "user", PAYLOAD)
 
     resets_at = datetime(2021, 10, 2, 23, 47, tzinfo=UTC)
-    assert confirmed == [("POST", "user", RateLimit(18000, 0, resets_at))]
+    assert reported == [("POST", "user", RateLimit(18000, 0, resets_at))]
     assert caught.value.resets_at == resets_at
 
 
-async def test_what_json_has_no_form_for_is_permanent_and_not_sent() -> None:
+async def test_value_without_json_form_is_permanent_and_not_sent() -> None:
     async with raising(AssertionError("nothing may be sent")) as client:
         with pytest.raises(Permanent) as caught:
             await client.call("POST", "user", {"vars": {"score": float("nan")}})
@@ -161,17 +161,17 @@ MAYBE_SENT = {
 
 
 @pytest.mark.parametrize("error", list(subclasses(httpx.RequestError)))
-async def test_every_error_of_httpx_says_whether_the_call_may_have_been_done(error: type[httpx.RequestError]) -> None:
+async def test_every_httpx_error_is_mapped(error: type[httpx.RequestError]) -> None:
     async with raising(error("words of httpx")) as client:
         with pytest.raises(CallFailed) as caught:
             await client.call("POST", "user", PAYLOAD)
 
     expected = (NotSent, NOT_SENT[error]) if error in NOT_SENT else (OutcomeUnknown, MAYBE_SENT[error])
-    assert error in LOSSES
+    assert error in FAILURES
     assert (type(caught.value), caught.value.code) == expected
 
 
-async def test_an_error_that_httpx_does_not_have_yet_counts_as_its_ancestor() -> None:
+async def test_unknown_httpx_error_counts_as_its_ancestor() -> None:
     class NewError(httpx.ReadError):
         pass
 
@@ -182,7 +182,7 @@ async def test_an_error_that_httpx_does_not_have_yet_counts_as_its_ancestor() ->
     assert caught.value.code == "reset"
 
 
-async def test_a_tls_error_that_httpx_lets_through_leaves_the_outcome_unknown() -> None:
+async def test_unwrapped_tls_error_leaves_outcome_unknown() -> None:
     async with raising(ssl.SSLError("bad record")) as client:
         with pytest.raises(OutcomeUnknown) as caught:
             await client.call("POST", "user", PAYLOAD)
@@ -190,7 +190,7 @@ async def test_a_tls_error_that_httpx_lets_through_leaves_the_outcome_unknown() 
     assert caught.value.code == "reset"
 
 
-async def test_errors_carry_neither_the_request_nor_its_words() -> None:
+async def test_error_carries_no_cause_that_holds_the_request() -> None:
     error = httpx.ReadTimeout("quotes ada@example.com", request=httpx.Request("GET", "https://x/?sig=abc"))
     async with raising(error) as client:
         with pytest.raises(OutcomeUnknown) as caught:
@@ -202,7 +202,7 @@ async def test_errors_carry_neither_the_request_nor_its_words() -> None:
 
 
 class Connecting(httpx.AsyncBaseTransport):
-    """Gets as far as httpcore's trace says, then hangs or fails."""
+    """Reports the given steps of httpcore's trace, then hangs or fails."""
 
     def __init__(self, steps: list[str], error: Exception | None = None) -> None:
         self.steps = steps
@@ -227,9 +227,7 @@ class Connecting(httpx.AsyncBaseTransport):
         ([], OutcomeUnknown, "timeout"),
     ],
 )
-async def test_at_the_deadline_it_matters_how_far_the_call_got(
-    steps: list[str], error: type[CallFailed], code: str
-) -> None:
+async def test_timeout_depends_on_how_far_the_call_got(steps: list[str], error: type[CallFailed], code: str) -> None:
     client = SailthruClient(CREDENTIALS, timeout=timedelta(milliseconds=20), transport=lambda: Connecting(steps))
 
     async with client:
@@ -239,7 +237,7 @@ async def test_at_the_deadline_it_matters_how_far_the_call_got(
     assert caught.value.code == code
 
 
-async def test_an_operating_system_error_while_connecting_sent_nothing() -> None:
+async def test_system_error_while_connecting_is_not_sent() -> None:
     transport = Connecting(["connection.connect_tcp.started"], OSError("no route"))
 
     async with SailthruClient(CREDENTIALS, transport=lambda: transport) as client:
@@ -272,7 +270,7 @@ class Streamed(httpx.AsyncByteStream):
         ("br", [b"whatever"]),
     ],
 )
-async def test_an_answer_that_is_too_large_or_oddly_packed_is_not_read(encoding: str, chunks: list[bytes]) -> None:
+async def test_answer_too_large_or_with_broken_encoding_is_unreadable(encoding: str, chunks: list[bytes]) -> None:
     stream = Streamed(*chunks)
     async with client_of(
         lambda _: httpx.Response(200, headers={"Content-Encoding": encoding}, stream=stream)
@@ -284,7 +282,7 @@ async def test_an_answer_that_is_too_large_or_oddly_packed_is_not_read(encoding:
     assert stream.is_closed
 
 
-async def test_an_answer_as_large_as_allowed_is_read() -> None:
+async def test_answer_of_largest_size_is_read() -> None:
     body = json.dumps({"ok": "x" * (LARGEST_ANSWER_BYTES - 10)}).encode()
     packed = Streamed(gzip.compress(body))
     headers = {"Content-Encoding": "gzip"}
@@ -296,7 +294,7 @@ async def test_an_answer_as_large_as_allowed_is_read() -> None:
     assert list(answer) == ["ok"]
 
 
-async def test_an_empty_gateway_error_said_to_be_gzip_is_a_gateway_error() -> None:
+async def test_empty_gzip_gateway_error_keeps_its_status() -> None:
     headers = {"Content-Encoding": "gzip"}
     async with client_of(lambda _: httpx.Response(502, headers=headers, stream=Streamed())) as client:
         with pytest.raises(Transient) as caught:
@@ -306,7 +304,7 @@ async def test_an_empty_gateway_error_said_to_be_gzip_is_a_gateway_error() -> No
 
 
 class Lane(httpx.AsyncBaseTransport):
-    """Answers when told to, and knows which calls came over it."""
+    """Answers when the test says so, and records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -324,93 +322,93 @@ class Lane(httpx.AsyncBaseTransport):
         self.is_closed = True
 
 
-class Road:
-    """Makes lanes and keeps them."""
+class Lanes:
+    """Makes transports and keeps them."""
 
     def __init__(self) -> None:
-        self.lanes: list[Lane] = []
+        self.opened: list[Lane] = []
 
     def __call__(self) -> Lane:
-        self.lanes.append(Lane())
-        return self.lanes[-1]
+        self.opened.append(Lane())
+        return self.opened[-1]
 
     def order(self) -> list[list[str]]:
-        return [lane.calls for lane in self.lanes]
+        return [lane.calls for lane in self.opened]
 
 
 async def ready() -> None:
-    """Lets every task run until it waits for something outside of the loop."""
+    """Let every task run until it waits."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-async def test_callers_beyond_the_lanes_wait_in_the_order_they_came() -> None:
-    road = Road()
-    client = SailthruClient(CREDENTIALS, lanes=2, transport=road)
+async def test_callers_beyond_the_lanes_wait_in_order() -> None:
+    lanes = Lanes()
+    client = SailthruClient(CREDENTIALS, lanes=2, transport=lanes)
 
     calls = [asyncio.create_task(client.call("POST", "user", {"id": name})) for name in "abcd"]
     await ready()
-    at_first = [list(lane) for lane in road.order()]
-    road.lanes[1].gates[0].set()
+    at_first = [list(lane) for lane in lanes.order()]
+    lanes.opened[1].gates[0].set()
     await ready()
-    road.lanes[1].gates[1].set()
+    lanes.opened[1].gates[1].set()
     await ready()
-    road.lanes[0].gates[0].set()
-    road.lanes[1].gates[2].set()
+    lanes.opened[0].gates[0].set()
+    lanes.opened[1].gates[2].set()
     await asyncio.gather(*calls)
     await client.aclose()
 
     assert at_first == [["a"], ["b"]]
-    assert road.order() == [["a"], ["b", "c", "d"]]
-    assert [lane.is_closed for lane in road.lanes] == [True, True]
+    assert lanes.order() == [["a"], ["b", "c", "d"]]
+    assert [lane.is_closed for lane in lanes.opened] == [True, True]
 
 
-async def test_the_lane_used_last_is_used_first() -> None:
-    """So that few connections stay warm, and the others end by themselves."""
-    road = Road()
-    client = SailthruClient(CREDENTIALS, transport=road)
+async def test_lane_used_last_is_used_first() -> None:
+    """Few connections stay warm, and the others time out."""
+    lanes = Lanes()
+    client = SailthruClient(CREDENTIALS, transport=lanes)
     calls = [asyncio.create_task(client.call("POST", "user", {"id": name})) for name in "ab"]
     await ready()
-    for lane in road.lanes:
+    for lane in lanes.opened:
         lane.gates[0].set()
         await ready()
     await asyncio.gather(*calls)
 
     third = asyncio.create_task(client.call("POST", "user", {"id": "c"}))
     await ready()
-    road.lanes[1].gates[1].set()
+    lanes.opened[1].gates[1].set()
     await third
 
-    assert road.order() == [["a"], ["b", "c"]]
+    assert lanes.order() == [["a"], ["b", "c"]]
 
 
-async def test_a_cancelled_call_gives_its_turn_away_and_its_lane_up() -> None:
-    road = Road()
-    client = SailthruClient(CREDENTIALS, lanes=1, transport=road)
+async def test_cancelled_call_frees_its_lane_and_drops_its_transport() -> None:
+    lanes = Lanes()
+    client = SailthruClient(CREDENTIALS, lanes=1, transport=lanes)
     first, waiting, third = [asyncio.create_task(client.call("POST", "user", {"id": name})) for name in "abc"]
     await ready()
 
     waiting.cancel()
     first.cancel()
     await ready()
-    road.lanes[1].gates[0].set()
+    lanes.opened[1].gates[0].set()
 
     assert await third == {"ok": True}
-    assert road.order() == [["a"], ["c"]]
-    assert [lane.is_closed for lane in road.lanes] == [True, False]
+    assert lanes.order() == [["a"], ["c"]]
+    assert [lane.is_closed for lane in lanes.opened] == [True, False]
 
 
-async def test_calls_under_way_finish_after_the_client_is_closed_and_no_new_ones_start() -> None:
-    road = Road()
-    client = SailthruClient(CREDENTIALS, transport=road)
+async def test_closed_client_finishes_calls_in_flight_and_starts_none() -> None:
+    lanes = Lanes()
+    client = SailthruClient(CREDENTIALS, transport=lanes)
     call = asyncio.create_task(client.call("POST", "user", {"id": "a"}))
     await ready()
 
     await client.aclose()
-    road.lanes[0].gates[0].set()
+    lanes.opened[0].gates[0].set()
 
     assert await call == {"ok": True}
-    assert road.lanes[0].is_closed
+    assert lanes.opened[0].is_closed
     with pytest.raises(RuntimeError, match="closed"):
         await client.call("POST", "user", {"id": "b"})
 
@@ -428,9 +426,7 @@ async def test_calls_under_way_finish_after_the_client_is_closed_and_no_new_ones
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-async def test_a_server_that_does_not_answer_well_leaves_the_outcome_unknown(
-    behaviour: servers.Behaviour, code: str
-) -> None:
+async def test_broken_answer_leaves_outcome_unknown(behaviour: servers.Behaviour, code: str) -> None:
     async with servers.serving(behaviour) as url, at(url, SHORT) as client:
         with pytest.raises(OutcomeUnknown) as caught:
             await client.call("POST", "user", PAYLOAD)
@@ -438,7 +434,7 @@ async def test_a_server_that_does_not_answer_well_leaves_the_outcome_unknown(
     assert caught.value.code == code
 
 
-async def test_a_dripping_answer_holds_its_lane_no_longer_than_the_timeout() -> None:
+async def test_dripping_answer_ends_at_timeout() -> None:
     loop = asyncio.get_running_loop()
     async with servers.serving(servers.drip) as url, at(url, SHORT) as client:
         begun = loop.time()
@@ -448,7 +444,7 @@ async def test_a_dripping_answer_holds_its_lane_no_longer_than_the_timeout() -> 
     assert loop.time() - begun < 5
 
 
-async def test_a_closed_port_is_refused_before_anything_is_sent() -> None:
+async def test_closed_port_is_refused() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         async with at(f"http://127.0.0.1:{unused.getsockname()[1]}") as client:
@@ -468,8 +464,7 @@ async def test_a_closed_port_is_refused_before_anything_is_sent() -> None:
         (OSError("no route"), "refused"),
     ],
 )
-async def test_why_no_connection_came_about_is_told_by_its_cause(cause: OSError, code: str) -> None:
-    """Whichever of them it is, nothing was sent."""
+async def test_connect_error_is_classified_by_its_cause(cause: OSError, code: str) -> None:
     error = httpx.ConnectError("All connection attempts failed")
     error.__cause__ = cause
 
@@ -481,7 +476,7 @@ async def test_why_no_connection_came_about_is_told_by_its_cause(cause: OSError,
 
 
 @pytest.mark.parametrize(("behaviour", "code"), [(servers.not_tls, "no_tls"), (servers.silent, "unreachable")])
-async def test_without_tls_nothing_is_sent(behaviour: servers.Behaviour, code: str) -> None:
+async def test_failed_tls_handshake_is_not_sent(behaviour: servers.Behaviour, code: str) -> None:
     async with servers.serving(behaviour) as url, at(url.replace("http:", "https:"), SHORT) as client:
         with pytest.raises(Transient) as caught:
             await client.call("POST", "user", PAYLOAD)
@@ -489,7 +484,7 @@ async def test_without_tls_nothing_is_sent(behaviour: servers.Behaviour, code: s
     assert caught.value.code == code
 
 
-async def test_a_call_cancelled_before_tls_stands_leaves_no_connection_open() -> None:
+async def test_call_cancelled_during_tls_handshake_closes_connection() -> None:
     greeted, hung_up = asyncio.Event(), asyncio.Event()
 
     async def never_greet_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -508,7 +503,7 @@ async def test_a_call_cancelled_before_tls_stands_leaves_no_connection_open() ->
     assert call.cancelled()
 
 
-async def test_one_connection_serves_one_call_after_another() -> None:
+async def test_connection_is_reused() -> None:
     connections: list[int] = []
 
     async def behaviour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -522,7 +517,7 @@ async def test_one_connection_serves_one_call_after_another() -> None:
     assert len(connections) == 1
 
 
-async def test_after_a_cancelled_call_the_only_lane_still_works() -> None:
+async def test_only_lane_works_after_cancelled_call() -> None:
     arrived = asyncio.Event()
 
     async def hang_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What the service wants of Sailthru, against the sandbox."""
+"""Lists and members of one account, against the sandbox."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -47,7 +47,7 @@ class Scripted:
         return answer
 
 
-async def test_a_missing_list_is_made_as_a_secondary_one(lists: Lists, sailthru: SailthruSandbox) -> None:
+async def test_missing_list_is_created_as_secondary_list(lists: Lists, sailthru: SailthruSandbox) -> None:
     made = await lists.find_or_make(SPRING)
 
     assert made
@@ -57,7 +57,7 @@ async def test_a_missing_list_is_made_as_a_secondary_one(lists: Lists, sailthru:
     ]
 
 
-async def test_a_list_that_exists_is_only_found(lists: Lists, sailthru: SailthruSandbox) -> None:
+async def test_existing_list_is_not_created_again(lists: Lists, sailthru: SailthruSandbox) -> None:
     made = await lists.find_or_make(SPRING)
     found = await lists.find_or_make(SPRING)
 
@@ -65,15 +65,15 @@ async def test_a_list_that_exists_is_only_found(lists: Lists, sailthru: Sailthru
     assert [method for method, *_ in calls(sailthru)] == ["GET", "POST", "GET"]
 
 
-async def test_an_answer_without_an_id_is_enough() -> None:
+async def test_answer_without_list_id_is_accepted() -> None:
     lists = Lists(Scripted({"list": SPRING}, {"list": LAPSED, "list_id": 7}))
 
     assert await lists.find_or_make(SPRING) is None
     assert await lists.find_or_make(LAPSED) is None
 
 
-async def test_one_call_tells_joins_leaves_and_vars(lists: Lists, sailthru: SailthruSandbox) -> None:
-    await lists.tell(ADA, join=[SPRING], leave=[LAPSED], vars={"first_name": "Ada"})
+async def test_one_call_carries_joins_leaves_and_vars(lists: Lists, sailthru: SailthruSandbox) -> None:
+    await lists.update_member(ADA, join=[SPRING], leave=[LAPSED], vars={"first_name": "Ada"})
 
     assert calls(sailthru) == [
         (
@@ -86,55 +86,57 @@ async def test_one_call_tells_joins_leaves_and_vars(lists: Lists, sailthru: Sail
 
 
 @pytest.mark.parametrize(
-    ("words", "sent"),
+    ("changes", "sent"),
     [
         ({"join": [SPRING]}, {"lists": {SPRING: 1}}),
         ({"leave": [SPRING], "vars": {}}, {"lists": {SPRING: 0}}),
         ({"vars": {"city": "Oslo"}}, {"vars": {"city": "Oslo"}}),
     ],
 )
-async def test_what_is_empty_is_left_out(
-    lists: Lists, sailthru: SailthruSandbox, words: dict[str, Any], sent: dict[str, Any]
+async def test_empty_parts_are_left_out(
+    lists: Lists, sailthru: SailthruSandbox, changes: dict[str, Any], sent: dict[str, Any]
 ) -> None:
-    await lists.tell(ADA, **words)
+    await lists.update_member(ADA, **changes)
 
     assert calls(sailthru) == [("POST", "/user", {"id": ADA, "key": "email", **sent})]
 
 
-@pytest.mark.parametrize("words", [{}, {"join": [], "vars": {}}, {"join": [SPRING], "leave": [SPRING]}])
-async def test_a_call_without_sense_is_not_made(lists: Lists, sailthru: SailthruSandbox, words: dict[str, Any]) -> None:
-    """A bare call would make a profile that can be mailed."""
+@pytest.mark.parametrize("changes", [{}, {"join": [], "vars": {}}, {"join": [SPRING], "leave": [SPRING]}])
+async def test_update_without_effect_is_refused(
+    lists: Lists, sailthru: SailthruSandbox, changes: dict[str, Any]
+) -> None:
+    """A bare call would create a profile that can receive mail."""
     with pytest.raises(ValueError, match=r"list|nothing"):
-        await lists.tell(ADA, **words)
+        await lists.update_member(ADA, **changes)
 
     assert calls(sailthru) == []
 
 
-async def test_the_lists_of_a_person_are_read(lists: Lists, sailthru: SailthruSandbox) -> None:
-    await lists.tell(ADA, join=[SPRING, LAPSED])
+async def test_lists_of_member_are_read(lists: Lists, sailthru: SailthruSandbox) -> None:
+    await lists.update_member(ADA, join=[SPRING, LAPSED])
 
     assert await lists.lists_of(ADA) == frozenset({SPRING, LAPSED})
     assert calls(sailthru)[-1] == ("GET", "/user", {"id": ADA, "key": "email", "fields": {"lists": 1}})
 
 
-async def test_a_person_on_no_list_is_known_all_the_same(lists: Lists) -> None:
-    await lists.tell(ADA, vars={"first_name": "Ada"})
+async def test_member_on_no_list_has_empty_set(lists: Lists) -> None:
+    await lists.update_member(ADA, vars={"first_name": "Ada"})
 
     assert await lists.lists_of(ADA) == frozenset()
 
 
-async def test_a_person_without_a_profile_is_none(lists: Lists) -> None:
+async def test_member_without_profile_is_none(lists: Lists) -> None:
     assert await lists.lists_of(ADA) is None
 
 
 @pytest.mark.parametrize("answer", [{"lists": None}, {"lists": []}, {"lists": {}}, {"keys": {}}])
-async def test_every_way_to_say_no_list_is_understood(answer: dict[str, object]) -> None:
+async def test_every_form_of_no_lists_is_understood(answer: dict[str, object]) -> None:
     client = Scripted(answer)
 
     assert await Lists(client).lists_of(ADA) == frozenset()
 
 
-async def test_lists_in_an_unknown_form_are_not_taken_for_none() -> None:
+async def test_unknown_form_of_lists_is_an_error() -> None:
     client = Scripted({"lists": "all of them"})
 
     with pytest.raises(Transient) as caught:
@@ -142,7 +144,7 @@ async def test_lists_in_an_unknown_form_are_not_taken_for_none() -> None:
     assert caught.value.code == "unreadable"
 
 
-async def test_other_refusals_of_a_read_are_raised() -> None:
+async def test_other_refusals_of_read_are_raised() -> None:
     client = Scripted(Permanent(99, "refused"))
 
     with pytest.raises(Permanent) as caught:
@@ -151,8 +153,8 @@ async def test_other_refusals_of_a_read_are_raised() -> None:
 
 
 @pytest.mark.parametrize("answers", [[Permanent(99, "refused")], [UnknownList(15, "none"), Permanent(99, "refused")]])
-async def test_a_list_that_is_refused_is_nobodys_fault(answers: list[Exception]) -> None:
-    """Whoever waits for the list is not given up: it is made once somebody has seen to it."""
+async def test_refused_list_is_unknown_list(answers: list[Exception]) -> None:
+    """The members that wait for it do not become dead letters. It is created once an operator has fixed the cause."""
     client = Scripted(*answers, {"list_id": "abc"})
     lists = Lists(client)
 

@@ -1,4 +1,4 @@
-"""The protocol in tables: signatures published by others, and every kind of answer."""
+"""Signatures, rate-limit headers, and every kind of answer, in tables."""
 
 import json
 import traceback
@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, Permanent, Transient, UnknownList
+from app.sailthru.answers import USER_NOT_FOUND, read_answer
 from app.sailthru.protocol import (
-    USER_NOT_FOUND,
     Credentials,
     RateLimit,
     encode,
-    read_answer,
     read_rate_limit,
     signature,
 )
@@ -34,12 +33,12 @@ def answer(error: object, text: str = "some text") -> bytes:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_signatures_are_those_of_other_clients(vector: dict[str, Any]) -> None:
+def test_signature_equals_that_of_official_clients(vector: dict[str, Any]) -> None:
     assert signature(vector["secret"], vector["params"]) == vector["sig"]
 
 
 @given(st.dictionaries(WORDS, WORDS).flatmap(lambda params: st.tuples(st.just(params), st.permutations(list(params)))))
-def test_the_order_of_parameters_does_not_count(example: tuple[dict[str, str], list[str]]) -> None:
+def test_signature_ignores_order_of_parameters(example: tuple[dict[str, str], list[str]]) -> None:
     params, order = example
 
     assert signature("secret", {name: params[name] for name in order}) == signature("secret", params)
@@ -50,7 +49,7 @@ def test_the_order_of_parameters_does_not_count(example: tuple[dict[str, str], l
     [vector for vector in VECTORS if vector["name"] in {"user_unicode_raw", "user_emoji_raw", "user_full_compact"}],
     ids=lambda vector: vector["name"],
 )
-def test_a_call_is_encoded_compact_raw_and_signed_as_sent(vector: dict[str, Any]) -> None:
+def test_call_is_signed_over_the_exact_json_text(vector: dict[str, Any]) -> None:
     credentials = Credentials(vector["params"]["api_key"], vector["secret"])
 
     fields = encode(credentials, json.loads(vector["params"]["json"]))
@@ -59,7 +58,7 @@ def test_a_call_is_encoded_compact_raw_and_signed_as_sent(vector: dict[str, Any]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "half a pair: \ud83d"])
-def test_a_value_without_a_form_is_refused_without_being_quoted(value: object) -> None:
+def test_value_without_json_form_is_refused_and_not_quoted(value: object) -> None:
     with pytest.raises(ValueError, match="no form for") as caught:
         encode(CREDENTIALS, {"id": ADDRESS, "vars": {"score": value}})
 
@@ -74,7 +73,7 @@ def headers(limit: str, remaining: str, reset: str) -> dict[str, str]:
     return {"X-Rate-Limit-Limit": limit, "X-Rate-Limit-Remaining": remaining, "X-Rate-Limit-Reset": reset}
 
 
-def test_the_rate_limit_is_read_from_its_headers() -> None:
+def test_rate_limit_is_read_from_headers() -> None:
     assert read_rate_limit(headers("36000", " 35999", "1633218420")) == RateLimit(
         36000, 35999, datetime(2021, 10, 2, 23, 47, tzinfo=UTC)
     )
@@ -96,17 +95,17 @@ def test_the_rate_limit_is_read_from_its_headers() -> None:
         headers("10", "1", "16332184200000000000"),
     ],
 )
-def test_a_rate_limit_that_makes_no_sense_is_none(hostile: dict[str, str]) -> None:
+def test_invalid_rate_limit_headers_are_none(hostile: dict[str, str]) -> None:
     assert read_rate_limit(hostile) is None
 
 
 @given(st.tuples(st.text(max_size=12), st.text(max_size=12), st.text(alphabet="0123456789", max_size=20)))
-def test_no_rate_limit_header_breaks_the_reading(values: tuple[str, str, str]) -> None:
+def test_any_rate_limit_headers_can_be_read(values: tuple[str, str, str]) -> None:
     read_rate_limit(headers(*values))
 
 
 @pytest.mark.parametrize("body", [b'{"ok": true}', b'{"lists": null}', b'{"keys": {}, "ok": true}'])
-def test_an_object_without_error_is_a_success(body: bytes) -> None:
+def test_object_without_error_is_success(body: bytes) -> None:
     assert read_answer(200, body) == json.loads(body)
 
 
@@ -161,7 +160,7 @@ def test_an_object_without_error_is_a_success(body: bytes) -> None:
         (400, b'{"error": 99, "errormsg": 7}', Permanent, 99),
     ],
 )
-def test_body_and_status_together_decide_the_error(
+def test_body_and_status_together_decide_error(
     status: int, body: bytes, error: type[CallFailed], code: int | str
 ) -> None:
     with pytest.raises(CallFailed) as caught:
@@ -170,7 +169,7 @@ def test_body_and_status_together_decide_the_error(
     assert (type(caught.value), caught.value.code) == (error, code)
 
 
-def test_both_ways_to_say_invalid_email_read_the_same() -> None:
+def test_both_invalid_email_errors_have_same_text() -> None:
     texts = []
     for code in (11, 99):
         with pytest.raises(Permanent) as caught:
@@ -180,7 +179,7 @@ def test_both_ways_to_say_invalid_email_read_the_same() -> None:
     assert all("does not take this address as valid" in text for text in texts)
 
 
-def test_limit_reached_tells_when_the_window_ends() -> None:
+def test_limit_reached_carries_end_of_window() -> None:
     resets_at = datetime(2021, 10, 2, 23, 47, tzinfo=UTC)
 
     with pytest.raises(LimitReached) as caught:
@@ -190,7 +189,7 @@ def test_limit_reached_tells_when_the_window_ends() -> None:
 
 
 @given(st.integers(100, 599), st.integers(0, 99), st.sampled_from([ADDRESS, f"User not found with email: {ADDRESS}"]))
-def test_no_error_quotes_what_sailthru_wrote(status: int, code: int, text: str) -> None:
+def test_no_error_quotes_sailthru_message(status: int, code: int, text: str) -> None:
     with pytest.raises(CallFailed) as caught:
         read_answer(status, answer(code, text))
 
@@ -198,6 +197,6 @@ def test_no_error_quotes_what_sailthru_wrote(status: int, code: int, text: str) 
 
 
 @given(st.integers(100, 599), st.binary(max_size=50))
-def test_any_answer_is_an_object_or_an_error(status: int, body: bytes) -> None:
+def test_any_answer_is_object_or_error(status: int, body: bytes) -> None:
     with suppress(CallFailed):
         assert isinstance(read_answer(status, body), dict)

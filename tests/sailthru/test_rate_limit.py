@@ -1,6 +1,4 @@
-"""Calls through the real client and the sandbox, in a time that jumps: how much of our share is used, and whom it
-harms.
-"""
+"""Rate-limited calls through the real client and the sandbox, in virtual time."""
 
 import asyncio
 import random
@@ -13,20 +11,24 @@ import httpx
 import pytest
 
 from app.domain.errors import CallFailed, LimitReached, NotSent, OutcomeUnknown, ShareUsedUp, StoreUnavailable
-from app.domain.rate_limit.bucket import LARGEST_BLOCK
+from app.domain.rate_limit.bucket import LARGEST_BATCH
 from app.domain.rate_limit.limiter import RateLimiter
-from app.domain.rate_limit.share import ShareGrant, ShareRequest, Taken, grant
+from app.domain.rate_limit.share import ShareGrant, ShareRequest, Taken, allocate
 from app.sailthru.client import Method, SailthruClient
 from app.sailthru.protocol import Credentials, RateLimit
-from app.sailthru.rate_limit import RateLimitedClient, teach
+from app.sailthru.rate_limit import RateLimitedClient, learn_from_headers
 from app.sandbox.sailthru import Access, SailthruSandbox
 from tests.factories import ACCOUNT, MINUTE, NOON, SECOND
 from tests.virtual_time import LoopClock, run
 
-LIMIT = 600
 SHARE = 0.8
+# Of the scenes: small, so that a minute of virtual time is few calls.
+SCENE_LIMIT = 200
+SCENE_OURS = int(SCENE_LIMIT * SHARE)
+FOREIGN = int(SCENE_LIMIT * 0.3)
+# Of all other tests.
+LIMIT = 600
 OURS = int(LIMIT * SHARE)
-FOREIGN = int(LIMIT * 0.3)
 LANES = 64
 
 
@@ -38,7 +40,7 @@ def burst(minute: int) -> list[float]:
     return [5.0] * FOREIGN
 
 
-def nobody(minute: int) -> list[float]:
+def no_calls(minute: int) -> list[float]:
     return []
 
 
@@ -52,7 +54,7 @@ def from_third(minute: int) -> list[float]:
 
 @dataclass
 class Tally:
-    """What the other end saw, by the minute of its clock since the first call."""
+    """What Sailthru saw, per minute of its clock since the first call."""
 
     ours: Counter[int] = field(default_factory=Counter)
     ours_refused: int = 0
@@ -60,7 +62,7 @@ class Tally:
     foreign_refused_at: list[datetime] = field(default_factory=list)
 
     def usable(self, minute: int) -> int:
-        return min(OURS, LIMIT - self.foreign[minute])
+        return min(SCENE_OURS, SCENE_LIMIT - self.foreign[minute])
 
     def use(self, minute: int) -> float:
         return self.ours[minute] / self.usable(minute)
@@ -68,55 +70,55 @@ class Tally:
 
 @dataclass
 class Scene:
-    """A backlog of members, somebody else who calls for the same account, and how our clock and Sailthru's differ.
+    """A backlog of members, another tool that calls for the same account, and two clocks that may differ.
 
     Args:
-        foreign: at which seconds of a minute by Sailthru's clock the others call.
-        ahead: of our clock, Sailthru's.
-        starts: into a minute of Sailthru's.
+        foreign: the seconds of a minute, in Sailthru's clock, at which the other tool calls.
+        ahead: how far Sailthru's clock is ahead of ours.
+        starts: how far into one of Sailthru's minutes the backlog starts.
     """
 
-    foreign: Callable[[int], list[float]] = nobody
+    foreign: Callable[[int], list[float]] = no_calls
     ahead: timedelta = timedelta(0)
     starts: timedelta = timedelta(0)
     minutes: int = 5
-    members: int = 3000
+    members: int = 5 * SCENE_LIMIT
 
     def play(self) -> Tally:
         return run(self._play())
 
     async def _play(self) -> Tally:
-        theirs, tally, budget = LoopClock(NOON + self.starts), Tally(), RateLimiter(SHARE)
+        theirs, tally, limiter = LoopClock(NOON + self.starts), Tally(), RateLimiter(SHARE)
         ours = LoopClock(NOON + self.starts - self.ahead)
         sandbox = SailthruSandbox(
             {"our_key": Access("our_secret", "one"), "foreign_key": Access("foreign_secret", "one")},
-            limits={("POST", "/user"): LIMIT},
+            limits={("POST", "/user"): SCENE_LIMIT},
             clock=theirs,
             latency=(0.15, 0.05),
             dice=random.Random(7),
         )
-        learn = teach(budget, ours)
+        learn = learn_from_headers(limiter, ours)
 
         def heard(method: Method, endpoint: str, rate: RateLimit) -> None:
             learn(method, endpoint, rate)
             tally.ours[minute_of(rate)] += 1
 
-        def heard_by_others(method: Method, endpoint: str, rate: RateLimit) -> None:
+        def foreign_heard(method: Method, endpoint: str, rate: RateLimit) -> None:
             tally.foreign[minute_of(rate)] += 1
 
         async with (
             client("our", sandbox, heard) as our,
-            client("foreign", sandbox, heard_by_others) as foreign,
-            asyncio.TaskGroup() as all_of_it,
+            client("foreign", sandbox, foreign_heard) as foreign,
+            asyncio.TaskGroup() as tasks,
         ):
-            all_of_it.create_task(self._others(foreign, theirs, tally))
-            all_of_it.create_task(self._work(RateLimitedClient(our, budget, clock=ours), theirs, ours, tally))
+            tasks.create_task(self._others(foreign, theirs, tally))
+            tasks.create_task(self._work_off(RateLimitedClient(our, limiter, clock=ours), theirs, ours, tally))
         return tally
 
-    async def _others(self, http: SailthruClient, theirs: LoopClock, tally: Tally) -> None:
+    async def _others(self, client: SailthruClient, theirs: LoopClock, tally: Tally) -> None:
         async def call(address: str) -> None:
             try:
-                await http.call("POST", "user", {"id": address})
+                await client.call("POST", "user", {"id": address})
             except LimitReached:
                 tally.foreign_refused_at.append(theirs())
 
@@ -128,12 +130,12 @@ class Scene:
                         await asyncio.sleep(wait.total_seconds())
                         calls.create_task(call(f"foreign{n}@example.com"))
 
-    async def _work(self, within: RateLimitedClient, theirs: LoopClock, ours: LoopClock, tally: Tally) -> None:
+    async def _work_off(self, limited: RateLimitedClient, theirs: LoopClock, ours: LoopClock, tally: Tally) -> None:
         busy = asyncio.Semaphore(LANES)
 
-        async def tell(member: int) -> None:
+        async def write(member: int) -> None:
             try:
-                await within.call("POST", "user", {"id": f"member{member}@example.com"})
+                await limited.call("POST", "user", {"id": f"member{member}@example.com"})
             except LimitReached:
                 tally.ours_refused += 1
             finally:
@@ -143,13 +145,13 @@ class Scene:
         async with asyncio.TaskGroup() as calls:
             while theirs() < NOON + self.minutes * MINUTE and waiting:
                 await busy.acquire()
-                if within.room():
-                    calls.create_task(tell(waiting))
+                if limited.room():
+                    calls.create_task(write(waiting))
                     waiting -= 1
                     await asyncio.sleep(0)
                 else:
                     busy.release()
-                    await asyncio.sleep((within.opens_at() - ours()).total_seconds())
+                    await asyncio.sleep((limited.opens_at() - ours()).total_seconds())
 
 
 def client(name: str, sandbox: SailthruSandbox, heard: Callable[[Method, str, RateLimit], None]) -> SailthruClient:
@@ -180,7 +182,7 @@ def minute_of(rate: RateLimit) -> int:
         Scene(starts=57 * SECOND),
     ],
     ids=[
-        "nobody else",
+        "no other tool",
         "evenly",
         "in one burst",
         "in the first minute only",
@@ -189,24 +191,22 @@ def minute_of(rate: RateLimit) -> int:
         "evenly, Sailthru's clock behind",
         "in one burst, Sailthru's clock behind",
         "evenly, begun within a minute, clock behind",
-        "nobody else, begun at a minute's end",
+        "no other tool, begun at a minute's end",
     ],
 )
-def test_a_backlog_uses_what_others_leave_of_our_share_and_harms_nobody(scene: Scene) -> None:
-    """From the second minute on at least 97 % of what is ours, never more than our share, and no call of anybody
-    refused, whenever the others call.
-    """
+def test_backlog_uses_97_percent_of_our_share_and_causes_no_refusal(scene: Scene) -> None:
+    """From the second minute on, whenever the other tool calls. Neither its calls nor ours are refused."""
     tally = scene.play()
 
     use = {minute: tally.use(minute) for minute in range(1, scene.minutes)}
     assert min(use.values()) >= 0.97, use
-    assert max(tally.ours.values()) <= OURS
+    assert max(tally.ours.values()) <= SCENE_OURS
     assert tally.ours_refused == 0
     assert tally.foreign_refused_at == []
 
 
-def test_the_first_minute_is_used_as_well() -> None:
-    """Where the backlog waits from its beginning; nobody is known yet who calls beside us."""
+def test_backlog_uses_97_percent_of_first_minute() -> None:
+    """The limiter does not know yet that another tool calls."""
     tally = Scene(foreign=even, minutes=1).play()
 
     assert tally.use(0) >= 0.97
@@ -214,12 +214,12 @@ def test_the_first_minute_is_used_as_well() -> None:
 
 
 class Scripted:
-    """A client whose calls end when told to, each as told."""
+    """A client whose calls end when the test says so, each with a given result."""
 
-    def __init__(self, budget: RateLimiter, clock: Callable[[], datetime]) -> None:
+    def __init__(self, limiter: RateLimiter, clock: Callable[[], datetime]) -> None:
         self.calls: list[tuple[str, str]] = []
         self.under_way: list[asyncio.Future[RateLimit | CallFailed]] = []
-        self._heard = teach(budget, clock)
+        self._heard = learn_from_headers(limiter, clock)
 
     async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
         self.calls.append((method, endpoint))
@@ -237,62 +237,60 @@ class Scripted:
 
 
 async def settled() -> None:
-    """Lets every task run until it waits for something."""
+    """Let every task run until it waits."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-def within_and_client(clock: Callable[[], datetime] = lambda: NOON) -> tuple[RateLimitedClient, Scripted]:
-    budget = RateLimiter(SHARE)
-    client = Scripted(budget, clock)
-    return RateLimitedClient(client, budget, clock=clock), client
+def limited_and_client(clock: Callable[[], datetime] = lambda: NOON) -> tuple[RateLimitedClient, Scripted]:
+    limiter = RateLimiter(SHARE)
+    client = Scripted(limiter, clock)
+    return RateLimitedClient(client, limiter, clock=clock), client
 
 
-def confirmed(remaining: int) -> RateLimit:
+def reported(remaining: int) -> RateLimit:
     return RateLimit(LIMIT, remaining, NOON + MINUTE)
 
 
-async def test_a_member_is_not_told_beyond_the_budget() -> None:
-    """Before anything is known of the limit one call leaves; the next is refused at once and never sent."""
-    within, client = within_and_client()
-    first = asyncio.create_task(within.call("POST", "user", {}))
+async def test_one_member_is_written_until_limit_is_known() -> None:
+    """The next write is refused at once and never sent."""
+    limited, client = limited_and_client()
+    first = asyncio.create_task(limited.call("POST", "user", {}))
     await settled()
 
     with pytest.raises(ShareUsedUp) as refused:
-        await within.call("POST", "user", {})
+        await limited.call("POST", "user", {})
 
     assert refused.value.code == "over_budget"
-    assert refused.value.resets_at == within.opens_at()
-    assert NOON < within.opens_at() <= NOON + SECOND
-    assert within.room() == 0
+    assert refused.value.resets_at == limited.opens_at()
+    assert NOON < limited.opens_at() <= NOON + SECOND
+    assert limited.room() == 0
     assert client.calls == [("POST", "user")]
-    await client.end(confirmed(LIMIT - 1))
+    await client.end(reported(LIMIT - 1))
     assert await first == {"ok": True}
-    assert within.room() > 1
-    assert within.opens_at() == NOON
-    assert within.budget_left() == {"POST user": within.room()}
+    assert limited.room() > 1
+    assert limited.opens_at() == NOON
+    assert limited.room_left() == {"POST user": limited.room()}
 
 
 @pytest.mark.parametrize(("method", "endpoint"), [("GET", "user"), ("GET", "list"), ("POST", "list")])
-async def test_questions_wait_for_the_first_answer(method: Method, endpoint: str) -> None:
-    """A read or the making of a list does not fail because nothing is known of the limit yet: it goes on with the
-    answer.
-    """
-    within, client = within_and_client()
-    calls = [asyncio.create_task(within.call(method, endpoint, {})) for _ in range(3)]
+async def test_other_calls_wait_for_first_answer(method: Method, endpoint: str) -> None:
+    """A read does not fail because the limit is not known yet. It continues with the answer."""
+    limited, client = limited_and_client()
+    calls = [asyncio.create_task(limited.call(method, endpoint, {})) for _ in range(3)]
     await settled()
 
     assert len(client.calls) == 1
-    await client.end(confirmed(LIMIT - 1))
+    await client.end(reported(LIMIT - 1))
     assert len(client.calls) == 3
-    await client.end(confirmed(LIMIT - 2))
-    await client.end(confirmed(LIMIT - 3))
+    await client.end(reported(LIMIT - 2))
+    await client.end(reported(LIMIT - 3))
     assert await asyncio.gather(*calls) == [{"ok": True}] * 3
 
 
-async def test_questions_go_on_one_by_one_when_no_answer_tells_a_limit() -> None:
-    within, client = within_and_client()
-    calls = [asyncio.create_task(within.call("GET", "user", {})) for _ in range(3)]
+async def test_waiting_calls_leave_one_by_one_while_no_answer_reports_limit() -> None:
+    limited, client = limited_and_client()
+    calls = [asyncio.create_task(limited.call("GET", "user", {})) for _ in range(3)]
     await settled()
     for sent in (1, 2, 3):
         assert len(client.calls) == sent
@@ -303,162 +301,159 @@ async def test_questions_go_on_one_by_one_when_no_answer_tells_a_limit() -> None
     assert [type(result) for result in results] == [OutcomeUnknown] * 3
 
 
-async def test_a_waiting_question_can_be_cancelled() -> None:
-    within, client = within_and_client()
-    first, second, third = (asyncio.create_task(within.call("GET", "user", {})) for _ in range(3))
+async def test_waiting_call_can_be_cancelled() -> None:
+    limited, client = limited_and_client()
+    first, second, third = (asyncio.create_task(limited.call("GET", "user", {})) for _ in range(3))
     await settled()
     second.cancel()
     await settled()
-    await client.end(confirmed(LIMIT - 1))
+    await client.end(reported(LIMIT - 1))
 
     assert len(client.calls) == 2
-    await client.end(confirmed(LIMIT - 2))
+    await client.end(reported(LIMIT - 2))
     await asyncio.gather(first, third)
 
 
-async def test_a_used_up_limit_closes_until_its_window_ends() -> None:
-    """The error goes on to the caller; what comes after it is not sent."""
-    within, client = within_and_client()
-    first = asyncio.create_task(within.call("POST", "user", {}))
+async def test_exhausted_limit_closes_until_window_ends() -> None:
+    """The caller gets the error. Later calls are not sent."""
+    limited, client = limited_and_client()
+    first = asyncio.create_task(limited.call("POST", "user", {}))
     await settled()
     await client.end(LimitReached(43, "Used up.", resets_at=NOON + 30 * SECOND))
 
     with pytest.raises(LimitReached):
         await first
-    assert within.room() == 0
-    assert within.opens_at() == NOON + 30 * SECOND
+    assert limited.room() == 0
+    assert limited.opens_at() == NOON + 30 * SECOND
     with pytest.raises(ShareUsedUp):
-        await within.call("POST", "user", {})
+        await limited.call("POST", "user", {})
     with pytest.raises(ShareUsedUp):
-        await within.call("POST", "user", {}, backfill=True)
+        await limited.call("POST", "user", {}, backfill=True)
     assert len(client.calls) == 1
 
 
-async def test_a_call_that_never_left_costs_nothing() -> None:
-    within, client = within_and_client()
-    first = asyncio.create_task(within.call("POST", "user", {}))
+async def test_call_that_was_not_sent_does_not_count() -> None:
+    limited, client = limited_and_client()
+    first = asyncio.create_task(limited.call("POST", "user", {}))
     await settled()
-    await client.end(confirmed(LIMIT - 1))
+    await client.end(reported(LIMIT - 1))
     await first
-    before = within.room()
-    second = asyncio.create_task(within.call("POST", "user", {}))
+    before = limited.room()
+    second = asyncio.create_task(limited.call("POST", "user", {}))
     await settled()
 
-    assert within.room() == before - 1
+    assert limited.room() == before - 1
     await client.end(NotSent("refused", "Refused."))
-    assert within.room() == before
+    assert limited.room() == before
     with pytest.raises(NotSent):
         await second
 
 
-class Shared:
-    """A budget that several processes share, in memory."""
+class SharedInMemory:
+    """A rate limit that several replicas share."""
 
     def __init__(self) -> None:
         self.taken = Taken()
         self.asked: list[str] = []
-        self.is_away = False
+        self.is_unavailable = False
 
-    async def take(self, account: str, endpoint: str, wish: ShareRequest) -> ShareGrant:
+    async def take(self, account: str, endpoint: str, request: ShareRequest) -> ShareGrant:
         assert account == ACCOUNT
-        if self.is_away:
-            raise StoreUnavailable("The database is away.")
+        if self.is_unavailable:
+            raise StoreUnavailable("The database is unavailable.")
         self.asked.append(endpoint)
-        # As a database does: whoever asks meanwhile asks before this is answered.
+        # Like a database: other requests may start before this one is answered.
         await asyncio.sleep(0)
-        self.taken, given = grant(self.taken, wish)
+        self.taken, given = allocate(self.taken, request)
         return given
 
 
-def sharing(shared: Shared) -> tuple[RateLimitedClient, Scripted]:
-    budget = RateLimiter(SHARE, is_shared=True)
-    client = Scripted(budget, lambda: NOON)
-    return RateLimitedClient(client, budget, clock=lambda: NOON, tokens=(shared, ACCOUNT)), client
+def sharing(shared: SharedInMemory) -> tuple[RateLimitedClient, Scripted]:
+    limiter = RateLimiter(SHARE, is_shared=True)
+    client = Scripted(limiter, lambda: NOON)
+    return RateLimitedClient(client, limiter, clock=lambda: NOON, shares=(shared, ACCOUNT)), client
 
 
-async def call_first(within: RateLimitedClient, client: Scripted, method: Method) -> None:
-    """One call, whose answer tells the limit."""
-    first = asyncio.create_task(within.call(method, "user", {}))
+async def call_first(limited: RateLimitedClient, client: Scripted, method: Method) -> None:
+    """Make one call. Its answer reports the limit."""
+    first = asyncio.create_task(limited.call(method, "user", {}))
     await settled()
-    await client.end(confirmed(LIMIT - 1))
+    await client.end(reported(LIMIT - 1))
     await first
 
 
-async def test_a_call_takes_a_token_first() -> None:
-    """Of its own endpoint; what was prepared is there already."""
-    shared = Shared()
-    within, client = sharing(shared)
-    await within.prepare(8)
-    prepared = within.room()
-    member = asyncio.create_task(within.call("POST", "user", {}))
-    question = asyncio.create_task(within.call("GET", "list", {}))
+async def test_call_gets_permit_of_its_endpoint_first() -> None:
+    """A prepared call has its permit already."""
+    shared = SharedInMemory()
+    limited, client = sharing(shared)
+    await limited.prepare(8)
+    prepared = limited.room()
+    member = asyncio.create_task(limited.call("POST", "user", {}))
+    question = asyncio.create_task(limited.call("GET", "list", {}))
     await settled()
-    await client.end(confirmed(LIMIT - 1))
-    await client.end(confirmed(LIMIT - 1))
+    await client.end(reported(LIMIT - 1))
+    await client.end(reported(LIMIT - 1))
     await asyncio.gather(member, question)
-    await within.prepare(8)
+    await limited.prepare(8)
 
     assert prepared == 1
     assert shared.asked == ["POST user", "GET list", "POST user"]
-    assert within.room() == 8
+    assert limited.room() == 8
 
 
-async def test_many_who_ask_at_once_tell_what_is_left_to_tell_once() -> None:
-    """The token of the first call was taken before any window had a name, and is carried into the first that has
-    one.
-    """
-    shared = Shared()
-    within, client = sharing(shared)
-    await call_first(within, client, "GET")
+async def test_concurrent_requests_report_carried_calls_once() -> None:
+    """The permit of the first call was granted before any window was known. It moves into the first known window."""
+    shared = SharedInMemory()
+    limited, client = sharing(shared)
+    await call_first(limited, client, "GET")
     calls: list[asyncio.Task[object]] = []
     for _ in range(3):
-        calls += [asyncio.create_task(within.call("GET", "user", {})) for _ in range(20)]
+        calls += [asyncio.create_task(limited.call("GET", "user", {})) for _ in range(20)]
         for _ in range(4):
             await settled()
     sent = len(client.calls)
     for number in range(1, sent):
-        await client.end(confirmed(LIMIT - 1 - number))
+        await client.end(reported(LIMIT - 1 - number))
     await asyncio.gather(*calls)
 
     assert sent == 61
-    assert sent <= shared.taken.taken <= sent + LARGEST_BLOCK
+    assert sent <= shared.taken.taken <= sent + LARGEST_BATCH
 
 
-async def test_who_waited_for_an_answer_asks_for_its_token_then() -> None:
-    """Before it nobody knew how many there are."""
-    shared = Shared()
-    within, client = sharing(shared)
-    first, second = (asyncio.create_task(within.call("GET", "user", {})) for _ in range(2))
+async def test_call_that_waited_for_answer_requests_its_permit_afterwards() -> None:
+    shared = SharedInMemory()
+    limited, client = sharing(shared)
+    first, second = (asyncio.create_task(limited.call("GET", "user", {})) for _ in range(2))
     await settled()
     before = len(client.calls)
-    await client.end(confirmed(LIMIT - 1))
-    await client.end(confirmed(LIMIT - 2))
+    await client.end(reported(LIMIT - 1))
+    await client.end(reported(LIMIT - 2))
     await asyncio.gather(first, second)
 
     assert (before, len(client.calls), len(shared.asked)) == (1, 2, 2)
 
 
-async def test_nothing_is_sent_while_nobody_knows_how_much_is_left() -> None:
-    shared = Shared()
-    within, client = sharing(shared)
-    shared.is_away = True
+async def test_nothing_is_sent_while_shared_limit_is_unavailable() -> None:
+    shared = SharedInMemory()
+    limited, client = sharing(shared)
+    shared.is_unavailable = True
 
-    with pytest.raises(ShareUsedUp, match="is not known"):
-        await within.call("POST", "user", {})
+    with pytest.raises(ShareUsedUp, match="cannot be read"):
+        await limited.call("POST", "user", {})
     with pytest.raises(StoreUnavailable):
-        await within.prepare(8)
+        await limited.prepare(8)
     assert client.calls == []
 
 
-async def test_what_others_have_taken_is_not_sent() -> None:
-    shared = Shared()
-    within, client = sharing(shared)
-    await call_first(within, client, "POST")
-    await within.prepare(0)
+async def test_calls_taken_by_other_replicas_leave_no_room() -> None:
+    shared = SharedInMemory()
+    limited, client = sharing(shared)
+    await call_first(limited, client, "POST")
+    await limited.prepare(0)
     shared.taken = shared.taken._replace(taken=OURS)
-    await within.prepare(8)
+    await limited.prepare(8)
 
-    assert within.room() == 0
-    assert within.opens_at() > NOON
+    assert limited.room() == 0
+    assert limited.opens_at() > NOON
     with pytest.raises(ShareUsedUp):
-        await within.call("POST", "user", {})
+        await limited.call("POST", "user", {})

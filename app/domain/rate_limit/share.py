@@ -1,51 +1,55 @@
-"""TODO."""
+"""How replicas share the rate limit of one account: what a replica asks for, what it gets, what is left.
+
+The store keeps one `Taken` per account and call. A replica sends a `ShareRequest`; `allocate` decides.
+"""
 
 from typing import NamedTuple
 
-from app.domain.rate_limit.window import _WINDOW
-from app.domain.retry import LONGEST_WINDOW
+from app.domain.rate_limit.window import WINDOW_SECONDS
 
-# Names of windows that are further apart than this are not of one clock.
-_WRONG_NAME = 10 * _WINDOW
+# Ends of windows that are further apart than this come from clocks that disagree.
+_WRONG_CLOCK_SECONDS = 10 * WINDOW_SECONDS
 
 
 class ShareRequest(NamedTuple):
-    """What one process asks of the budget that it shares with others.
+    """What one replica asks of the shared limit.
 
     Args:
-        window_ends: the window that is meant, by its name in seconds since 1970; None before any was told.
-        most: calls that all together may have made by now; None before a limit is known.
-        block: how many more are wanted.
-        returned: of those taken earlier, how many are given back.
-        backfills: own calls of backfills since the last wish.
-        carried: own calls that were taken of another window and may count in this one, since the last wish.
+        window_ends: the end of the window that the request is for, as Sailthru reports it, in seconds since 1970;
+            None before any answer reported one.
+        allowed: calls that all replicas together may have made by now; None before a limit is known.
+        calls: how many more calls the replica wants to make.
+        returned: calls granted earlier that it will not make.
+        backfills: its calls for backfills since its last request.
+        carried_over: calls granted in another window that may count in this one, since its last request.
     """
 
     window_ends: int | None
-    most: int | None
-    block: int
+    allowed: int | None
+    calls: int
     returned: int
     backfills: int
-    carried: int = 0
+    carried_over: int = 0
 
 
 class ShareGrant(NamedTuple):
-    """What it gets.
+    """What the replica gets.
 
     Args:
-        tokens: how many calls it may make.
-        taken, backfills: of all processes in the window that was meant, with these.
-        newest: the window that has begun last, as far as any of them knows.
+        calls: how many calls it may make.
+        taken: calls taken by all replicas in the window of the request, this grant included.
+        backfills: those of them that were for backfills.
+        newest_window: the end of the newest window that any replica knows.
     """
 
-    tokens: int
+    calls: int
     taken: int
     backfills: int
-    newest: int
+    newest_window: int
 
 
 class Taken(NamedTuple):
-    """What all processes together have taken, in a window and in the one before."""
+    """Calls taken by all replicas, in the newest window and in the one before."""
 
     window_ends: int = 0
     taken: int = 0
@@ -54,23 +58,31 @@ class Taken(NamedTuple):
     backfills_before: int = 0
 
 
-def grant(taken: Taken, wish: ShareRequest) -> tuple[Taken, ShareGrant]:
-    """What a process gets of a shared budget, and what is taken of it then.
+def allocate(taken: Taken, request: ShareRequest) -> tuple[Taken, ShareGrant]:
+    """Decide a request; returns the new state and the grant.
 
-    Who is still in the window before counts there; a window further back is over, and what is asked of it goes into
-    the newest, where it is paid for by all. One that is far back shows that the newest was named wrongly.
+    A request for the window before the newest counts in that window. A request for an older one counts in the newest,
+    because all replicas pay for it there. A request for a much older one shows that the newest end was wrong: it
+    becomes the newest again.
     """
-    if wish.window_ends is not None and wish.window_ends <= taken.window_ends - _WRONG_NAME:
-        taken = Taken(wish.window_ends, taken.taken, taken.backfills)
-    if wish.window_ends is not None and wish.window_ends > taken.window_ends:
-        is_next = wish.window_ends - taken.window_ends <= LONGEST_WINDOW.total_seconds()
-        before = (taken.taken, taken.backfills) if is_next else (0, 0)
-        taken = Taken(wish.window_ends, 0, 0, *before)
-    is_before = wish.window_ends == taken.window_ends - round(_WINDOW)
+    taken = _at_window(taken, request.window_ends)
+    is_before = request.window_ends == taken.window_ends - round(WINDOW_SECONDS)
     all_taken, backfills = (taken.taken_before, taken.backfills_before) if is_before else (taken.taken, taken.backfills)
-    kept = max(0, all_taken - wish.returned + wish.carried)
-    tokens = wish.block if wish.most is None else max(0, min(wish.block, wish.most - kept))
-    now = ShareGrant(tokens, kept + tokens, backfills + wish.backfills, taken.window_ends)
+    kept = max(0, all_taken - request.returned + request.carried_over)
+    calls = request.calls if request.allowed is None else max(0, min(request.calls, request.allowed - kept))
+    given = ShareGrant(calls, kept + calls, backfills + request.backfills, taken.window_ends)
     if is_before:
-        return taken._replace(taken_before=now.taken, backfills_before=now.backfills), now
-    return taken._replace(taken=now.taken, backfills=now.backfills), now
+        return taken._replace(taken_before=given.taken, backfills_before=given.backfills), given
+    return taken._replace(taken=given.taken, backfills=given.backfills), given
+
+
+def _at_window(taken: Taken, window_ends: int | None) -> Taken:
+    if window_ends is None:
+        return taken
+    if window_ends <= taken.window_ends - _WRONG_CLOCK_SECONDS:
+        return Taken(window_ends, taken.taken, taken.backfills)
+    if window_ends > taken.window_ends:
+        is_next = window_ends - taken.window_ends <= WINDOW_SECONDS
+        before = (taken.taken, taken.backfills) if is_next else (0, 0)
+        return Taken(window_ends, 0, 0, *before)
+    return taken

@@ -1,35 +1,44 @@
-"""TODO."""
+"""One window of a rate limit: which calls count in it, ours and those of other tools.
 
+Sailthru counts calls per calendar minute and names each window by its end, in its own clock. That reported end only
+identifies the window. When the window ends in our clock is learned from the answers, so clocks may differ.
+"""
+
+from bisect import bisect_right
 from dataclasses import dataclass, field
-from itertools import pairwise
+from operator import itemgetter
 
 from app.domain.retry import LONGEST_WINDOW
 
-_WINDOW = LONGEST_WINDOW.total_seconds()
-# A border that came later than expected is looked for this much later, and twice as much each further time.
-_NUDGE = 1.0
-# How much of a window's end says how others go on when we look no longer.
-_TAIL = 20.0
+WINDOW_SECONDS = LONGEST_WINDOW.total_seconds()
+NEVER = float("-inf")
+# How much longer a window lasts that outlived its expected end; doubles each time.
+FIRST_OVERRUN = 1.0
+# After the last known point, other tools are expected to continue at the rate of these last seconds.
+_TREND_SECONDS = 20.0
+# When other tools call more than in the window before, extrapolate as if the window had begun this much earlier.
+_CAUTION_SECONDS = 3.0
+# Calls of other tools that no answer reported for this long were probably not made.
+_FRESH_SECONDS = 3.0
 
 
-class _Use:
-    """How many calls others had made by each moment of one window, as far as we saw."""
+class Usage:
+    """Calls that other tools had made by each second of one window, as far as answers reported them."""
 
     def __init__(self) -> None:
         self._points = [(0.0, 0)]
 
     @property
-    def seen(self) -> int:
-        """The most we know of."""
+    def known(self) -> int:
         return self._points[-1][1]
 
     @property
-    def seen_at(self) -> float:
-        """Until which second of the window."""
+    def known_at(self) -> float:
+        """The second of the window that `known` belongs to."""
         return self._points[-1][0]
 
     def add(self, second: float, calls: int) -> None:
-        """At least so many calls by this second; one point a second is kept."""
+        """Record that other tools had made at least `calls` by `second`. One point per second is kept."""
         latest, most = self._points[-1]
         point = (max(second, latest), max(calls, most))
         if int(point[0]) == int(latest):
@@ -38,65 +47,96 @@ class _Use:
             self._points.append(point)
 
     def by(self, second: float) -> float:
-        """Calls by this second: even between two moments that we saw, and after the last one as just before it."""
+        """Return the calls made by `second`: interpolated between known points, extrapolated after the last one."""
         latest, most = self._points[-1]
         if second >= latest:
-            pace = (most - self._between(latest - _TAIL)) / _TAIL
-            return most + pace * (second - latest)
+            per_second = (most - self._between(latest - _TREND_SECONDS)) / _TREND_SECONDS
+            return most + per_second * (second - latest)
         return self._between(second)
 
     def _between(self, second: float) -> float:
-        for (earlier, fewer), (later, more) in pairwise(self._points):
-            if second < later:
-                return fewer + (more - fewer) * max(0.0, second - earlier) / (later - earlier)
-        return self._points[-1][1] if second >= self._points[-1][0] else self._points[0][1]
+        after = bisect_right(self._points, second, key=itemgetter(0))
+        if after in {0, len(self._points)}:
+            return self._points[max(after - 1, 0)][1]
+        (earlier, fewer), (later, more) = self._points[after - 1 : after + 1]
+        return fewer + (more - fewer) * (second - earlier) / (later - earlier)
 
 
 @dataclass
-class _Window:
-    """One window of the other end.
+class Permits:
+    """Calls of one window that the shared limit granted to this process. Without sharing, none are ever held.
 
     Attributes:
-        started: by our clock, at the latest.
-        name: None until an answer has told it.
-        answers: that told this window, an own call each; in the very first window also the calls before ours.
-        silent: own calls that ended without telling a window.
-        backfills: own calls of backfills.
-        used: calls of everybody, the most that an answer told.
-        overrun: for how long it goes on if it proves not to be over.
-        foreign, foreign_before: the calls of others, in this window and in the one before.
-        tokens: calls that may be made of those taken of a shared budget, since `tokens_at`.
-        granted: own calls that it counts, those that may still be made among them.
-        seen: by which second an answer told of how many calls of others, those of other processes among them.
-        siblings, siblings_backfills: calls that other processes have taken of it, as it told at `siblings_at`.
-        reported: own calls of backfills that it was told of.
-        carried: own calls that were taken of another window and may count in this one, as it has to be told.
-        left: own calls that left in this window.
-        nameless: tokens that were granted before any window was named, so that they count in whichever was newest.
+        held: granted calls that were not made yet.
+        updated_at: when the last grant arrived.
+        granted: own calls that the shared limit has counted in this window, `held` included.
+        unplaced: calls granted before any window was known, so they count in whichever was the newest.
+        carried_over: calls granted in another window that may count in this one and are still to be reported.
+        backfills_reported: own backfill calls that the shared limit knows of.
+        replica_calls, replica_backfills: calls that other replicas have taken of this window.
+        replicas_known_at: when the last grant reported them.
+    """
+
+    held: int = 0
+    updated_at: float = NEVER
+    granted: int = 0
+    unplaced: int = 0
+    carried_over: int = 0
+    backfills_reported: int = 0
+    replica_calls: int = 0
+    replica_backfills: int = 0
+    replicas_known_at: float = NEVER
+
+
+@dataclass
+class Window:
+    """One window of the account's limit.
+
+    Attributes:
+        started: the latest moment, in our clock, at which it may have begun.
+        reported_end: identifies the window; None until an answer has reported it.
+        answers: own calls whose answers reported this window. In the very first window also calls before ours.
+        unreported: own calls that ended without reporting a window but may count in this one.
+        sent: own calls that left in this window.
+        backfills: own calls for backfills.
+        used: calls of everyone on the account, the most that an answer reported.
+        overrun: how much longer the window lasts if it proves not to be over.
+        others, others_before: calls of other tools, in this window and in the one before.
+        last_report: the second at which an answer reported `used`, and the calls in it that this process did not make.
     """
 
     started: float
-    name: float | None = None
+    reported_end: float | None = None
     answers: int = 0
-    silent: int = 0
+    unreported: int = 0
+    sent: int = 0
     backfills: int = 0
     used: int = 0
-    overrun: float = _NUDGE
-    foreign: _Use = field(default_factory=_Use)
-    foreign_before: _Use = field(default_factory=_Use)
-    tokens: int = 0
-    tokens_at: float = float("-inf")
-    granted: int = 0
-    seen: tuple[float, int] = (0.0, 0)
-    siblings: int = 0
-    siblings_backfills: int = 0
-    siblings_at: float = float("-inf")
-    reported: int = 0
-    carried: int = 0
-    left: int = 0
-    nameless: int = 0
+    overrun: float = FIRST_OVERRUN
+    others: Usage = field(default_factory=Usage)
+    others_before: Usage = field(default_factory=Usage)
+    last_report: tuple[float, int] = (0.0, 0)
+    permits: Permits = field(default_factory=Permits)
 
     @property
     def ends(self) -> float:
-        """By our clock, at the latest."""
-        return self.started + _WINDOW
+        """The latest moment, in our clock, at which it may end."""
+        return self.started + WINDOW_SECONDS
+
+    @property
+    def all_backfills(self) -> int:
+        """Backfill calls of all replicas."""
+        return self.backfills + self.permits.replica_backfills
+
+    def expected_of_others(self, now: float) -> float:
+        """Return how many calls other tools will have made at the end of this window.
+
+        They are expected to repeat the same part of the window before. If they have called more than by the same
+        second then, the excess is expected to continue.
+        """
+        before, others = self.others_before, self.others
+        second = min(max(others.known_at, now - self.started - _FRESH_SECONDS), WINDOW_SECONDS)
+        rest = before.by(WINDOW_SECONDS) - before.by(second)
+        excess = max(0.0, others.known - before.by(others.known_at))
+        rest += excess * (WINDOW_SECONDS - second) / (second + _CAUTION_SECONDS)
+        return others.known + rest

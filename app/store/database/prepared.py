@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-from app.store.database.statements import array_text, as_one, in_bulk
+from app.store.database.statements import array_text, in_bulk
 
 Statement = Select[Any] | Insert | Update | Delete
 Values = Sequence[Any]
@@ -75,33 +75,6 @@ class Prepared:
             ready = _prepare(statement, list(self._names), connection.dialect, is_ordered=self._is_ordered)
             self._ready[name] = ready
         return ready
-
-
-class Together:
-    """Several statements without results, which PostgreSQL is asked for in one question.
-
-    None of them may read or change rows that another one changes. The first is run first, the others in any order. If
-    one has to keep to an order of several rows, all are run one after the other.
-    """
-
-    def __init__(self, *each: Prepared) -> None:
-        self._each = each
-        self._texts: dict[tuple[int, ...], _Text] = {}
-
-    def run(self, connection: Connection, *rows_of_each: Sequence[Values]) -> None:
-        """Run each of them once for each row of its own values; one that has none is left out."""
-        wanted = [place for place, rows in enumerate(rows_of_each) if rows]
-        ready = [self._each[place].ready_for(connection) for place in wanted]
-        at_once = [one.takes_at_once(rows_of_each[place]) for place, one in zip(wanted, ready, strict=True)]
-        if len(wanted) <= 1 or not all(at_once):
-            for place in wanted:
-                self._each[place].run(connection, rows_of_each[place])
-            return
-        text = self._texts.get(tuple(wanted))
-        if text is None:
-            text = self._texts[tuple(wanted)] = _text_of_all(ready, connection.dialect)
-        arrays = [array for place, one in zip(wanted, ready, strict=True) for array in one.arrays(rows_of_each[place])]
-        _execute(connection, text.sql, text.arranged(arrays))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,17 +189,6 @@ def _prepare(statement: Statement, names: list[str], dialect: Dialect, *, is_ord
         _places([type_.result_processor(dialect, None) for type_ in results]),
         result_tuple([str(column.key) for column in columns]),
     )
-
-
-def _text_of_all(each: Sequence[_Ready], dialect: Dialect) -> "_Text":
-    """The statement that does in one what each of these does for many rows."""
-    prefixes = [f"p{number}_" for number in range(len(each))]
-    parts = [
-        in_bulk(one.statement, one.names, one.types, dialect, prefix)
-        for prefix, one in zip(prefixes, each, strict=True)
-    ]
-    names = [prefix + name for prefix, one in zip(prefixes, each, strict=True) for name in one.names]
-    return _text(_compiled(as_one(parts), names, dialect), names)
 
 
 def _compiled(statement: Statement, names: list[str], dialect: Dialect) -> SQLCompiler:

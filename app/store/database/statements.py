@@ -133,17 +133,6 @@ def in_bulk(
     return replacement_traverse(statement, {}, replace)
 
 
-def as_one(statements: Sequence[Any]) -> Any:  # noqa: ANN401 - of the kind of the first
-    """One statement of PostgreSQL for several of `in_bulk`, of which none sees what the others change. The first of
-    them is run first.
-    """
-    # Of a statement with others in its WITH, which return nothing, the server runs the main one to its end and then the
-    # others. That is how it works, and no promise of its manual; a test sees whether it still does.
-    # https://www.postgresql.org/docs/current/queries-with.html#QUERIES-WITH-MODIFYING
-    first, *rest = statements
-    return first.add_cte(*(one.cte(f"part_{number}") for number, one in enumerate(rest)))
-
-
 def array_text(values: Sequence[Any]) -> str:
     """The values of one parameter of such a statement, which takes an array as a text. Where all of them are NULL it is
     shorter than the others, to which PostgreSQL adds NULL.

@@ -15,7 +15,7 @@ from app.domain.export import ExportState
 from app.domain.ledger import Entry, Identity, Kept, Ledger, Verdict
 from app.domain.membership import Membership
 from app.store.database.dialect import lock_table
-from app.store.database.prepared import Prepared, Together
+from app.store.database.prepared import Prepared
 from app.store.database.statements import among, insert, insert_or_nothing
 from app.store.database.transactions import Overtaken
 from app.store.exports.versions import version_of_exports
@@ -98,7 +98,6 @@ _MEMBERSHIPS = Prepared(
     "member_ids",
     "export_ids",
 )
-_WRITE_DOWN = Together(SAVE_MEMBERSHIPS, APPEND)
 
 
 class Webhook(NamedTuple):
@@ -311,7 +310,8 @@ class Batch:
         due = self._make_due()
         changed = [self._ledger.memberships[key] for key in self._ledger.changed]
         rows = rows_of([(self._member_id(m.export_id, m.address), m) for m in changed])
-        _WRITE_DOWN.run(self._connection, rows, list(self._lines()))
+        SAVE_MEMBERSHIPS.run(self._connection, rows)
+        APPEND.run(self._connection, list(self._lines()))
         seen = set[int]() if self._is_backfill else self._seen
         save_tallies(self._connection, self._ledger.tallies, self._ledger.at, seen=seen)
         return due

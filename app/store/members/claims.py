@@ -17,7 +17,7 @@ from app.domain.export import ExportState
 from app.domain.membership import Confirmation, Confirmed
 from app.domain.settlement import Settled, Settlement, settle_attempt
 from app.store.database.dialect import lock_table
-from app.store.database.prepared import Prepared, Together
+from app.store.database.prepared import Prepared
 from app.store.database.statements import among
 from app.store.history.journal import APPEND, Line
 from app.store.members.due import next_due_at
@@ -123,14 +123,12 @@ _LISTS_IN_DOUBT = Prepared(
     "b_export",
 )
 _VARS_IN_DOUBT = Prepared(update(memberships).where(_ONE).values(confirmed_vars=null()), "b_member", "b_export")
-_RECORD = Together(_LISTS_IN_DOUBT, _VARS_IN_DOUBT, APPEND)
 _SETTLE = Prepared(
     update(memberships).where(_ONE).values({name: bindparam(f"b_{name}") for name in _TELLING}),
     *(f"b_{name}" for name in _TELLING),
     "b_member",
     "b_export",
 )
-_END = Together(_GIVE_BACK, _SETTLE, APPEND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +218,9 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
             waits.add(member_id)
     due = {member_id: ours[member_id].retry_at or now for member_id in waits}
     lines = [_answered(one, now) for one in ours.values() if not one.claim.is_of_erased]
-    _END.run(connection, _given_back(ours, due), _rows_of(changed), lines)
+    _GIVE_BACK.run(connection, _given_back(ours, due))
+    _SETTLE.run(connection, _rows_of(changed))
+    APPEND.run(connection, lines)
     remove(connection, ended)
     save_tallies(connection, tallies, now)
     return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
@@ -287,7 +287,9 @@ def _record(connection: Connection, begun: list[Begun], now: datetime) -> None:
                 "vars": sorted(call.vars),
             }
             lines.append(Line(now, one.claim.member_id, None, "called", detail))
-    _RECORD.run(connection, lists, values, lines)
+    _LISTS_IN_DOUBT.run(connection, lists)
+    _VARS_IN_DOUBT.run(connection, values)
+    APPEND.run(connection, lines)
 
 
 def _given_back(settlements: Mapping[int, Settlement], due: Mapping[int, datetime]) -> list[tuple[object, ...]]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, func, update
 from app.domain.change import Move
 from app.domain.counts import Tally
 from app.domain.membership import Confirmed, Membership
-from app.store.database.prepared import Prepared, Together
+from app.store.database.prepared import Prepared
 from app.store.database.statements import upsert, upsert_adding
 from app.store.schema import Moment, memberships, minute_counts, minute_latencies, totals
 
@@ -39,9 +39,6 @@ _ADD_TO_MINUTE = Prepared(lambda connection: upsert_adding(connection, minute_co
 _ADD_TO_LATENCIES = Prepared(
     lambda connection: upsert_adding(connection, minute_latencies), *minute_latencies.columns.keys()
 )
-# In one question, since others wait for the totals from here until the commit. Who has locked those of an export finds
-# its minute free.
-_COUNT = Together(_ADD_TO_TOTALS, _ADD_TO_MINUTE, _ADD_TO_LATENCIES)
 
 
 def parts(keys: list[Key]) -> Iterator[list[Key]]:
@@ -154,7 +151,9 @@ def save_tallies(
         if export_id in seen or tallies[export_id] != _NOTHING
     ]
     minute = at.replace(second=0, microsecond=0)
-    _COUNT.run(connection, rows, _of_minute(tallies, minute), _latencies(tallies, minute))
+    _ADD_TO_TOTALS.run(connection, rows)
+    _ADD_TO_MINUTE.run(connection, _of_minute(tallies, minute))
+    _ADD_TO_LATENCIES.run(connection, _latencies(tallies, minute))
 
 
 def _of_minute(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, select, update
 
-from app.domain.rate_limit.share import ShareGrant, ShareRequest, Taken, grant
+from app.domain.rate_limit.share import ShareGrant, ShareRequest, Taken, allocate
 from app.store.database.dialect import lock_row
 from app.store.database.engine import Database
 from app.store.database.statements import insert_or_nothing
@@ -31,6 +31,6 @@ def _take(connection: Connection, account: str, endpoint: str, wish: ShareReques
     if row is None:
         connection.execute(insert_or_nothing(connection, budgets), [{"account": account, "endpoint": endpoint}])
         row = connection.execute(statement).one()
-    taken, given = grant(Taken(*row), wish)
+    taken, given = allocate(Taken(*row), wish)
     connection.execute(update(budgets).where(of_endpoint).values(taken._asdict()))
     return given

@@ -1,6 +1,4 @@
-"""Replicas that share the budget of one account, in a time of their own: calls and questions to the store under way,
-and a Sailthru that counts calls when they arrive.
-"""
+"""A simulation of replicas that share the rate limit of one account, with latency to the store and to Sailthru."""
 
 import heapq
 import random
@@ -11,11 +9,11 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from app.domain.rate_limit.limiter import RateLimiter
-from app.domain.rate_limit.share import ShareRequest, Taken, grant
+from app.domain.rate_limit.share import ShareRequest, Taken, allocate
 from tests.factories import NOON
 
 USER = ("POST", "user")
-# How often the simulation goes on: who waits for room asks again then.
+# The simulation moves in steps of so many seconds.
 TICK = 0.05
 CONCURRENCY = 64
 MANY = 1_000_000
@@ -23,10 +21,10 @@ MANY = 1_000_000
 
 @dataclass
 class Sailthru:
-    """Counts calls in minutes of its own clock.
+    """Counts calls per minute of its own clock.
 
     Args:
-        ahead: of the clock of the store, by seconds.
+        ahead: seconds by which its clock is ahead of the replicas'.
     """
 
     limit: int
@@ -37,7 +35,7 @@ class Sailthru:
     refused: int = 0
 
     def count(self, at: float, *, is_ours: bool = True, backfill: bool = False) -> tuple[int, int]:
-        """What is left of the limit after this call, and when its minute ends."""
+        """Count a call; return what is left of the limit, and when the minute ends."""
         minute = int(NOON.timestamp() + at + self.ahead) // 60
         self.used[minute] += 1
         self.ours[minute] += is_ours
@@ -48,11 +46,9 @@ class Sailthru:
 
 @dataclass
 class Replica:
-    """One of those who share the budget, and the queue."""
-
-    budget: RateLimiter
+    limiter: RateLimiter
     in_flight: int = 0
-    is_asking: bool = False
+    is_requesting: bool = False
     is_dead: bool = False
     has_backlog: bool = False
     has_backfills: bool = False
@@ -60,11 +56,12 @@ class Replica:
 
 
 class Sharing:
-    """The whole.
+    """Replicas, the shared limit, a queue and Sailthru.
 
     Attributes:
-        live: who is due, by when each became due; and how many that only a backfill made due.
-        waited: how long those had waited who were called for.
+        live: when each live member that waits became due.
+        backfills: members of a backfill that wait.
+        waited: seconds that each called live member had waited.
     """
 
     def __init__(
@@ -83,21 +80,21 @@ class Sharing:
         self.replicas = [self.join() for _ in range(replicas)]
 
     def join(self) -> Replica:
-        """A replica that starts now."""
+        """Return a replica that starts now."""
         return Replica(RateLimiter(self.share, is_shared=True))
 
     def most(self) -> int:
-        """Calls of ours in the fullest minute."""
+        """Return our calls in the busiest minute."""
         return max(self.sailthru.ours.values(), default=0)
 
     def whole_minutes(self, *, since: float) -> list[int]:
-        """Calls of ours in each minute that began after that moment and is over."""
+        """Return our calls in each minute that began after that moment and is over."""
         first = int(NOON.timestamp() + since + self.sailthru.ahead) // 60 + 1
         last = int(NOON.timestamp() + self.now + self.sailthru.ahead) // 60
         return [self.sailthru.ours[minute] for minute in range(first, last)]
 
     def run(self, seconds: float, each: Callable[[float], None] = lambda _: None) -> None:
-        """Let time pass; `each` is told the time at each tick."""
+        """Let time pass; `each` is called with the time of each step."""
         end = self.now + seconds
         while self.now < end:
             while self._events and self._events[0][0] <= self.now:
@@ -105,11 +102,11 @@ class Sharing:
             each(self.now)
             for replica in self.dice.sample(self.replicas, len(self.replicas)):
                 if not replica.is_dead:
-                    self._go_round(replica)
+                    self._run_loop(replica)
             self.now += TICK
 
     def due(self, number: int = 1) -> None:
-        """So many live members become due, and some replica is woken for them."""
+        """Let so many live members become due, and wake one replica."""
         self.live += [self.now] * number
         self.dice.choice(self.replicas).wakes_at = self.now
 
@@ -119,29 +116,29 @@ class Sharing:
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._number), what))
 
-    def _go_round(self, replica: Replica) -> None:
-        """As the loop of an account does: ask for room, then claim and call."""
-        if replica.is_asking or self.now < replica.wakes_at:
+    def _run_loop(self, replica: Replica) -> None:
+        """Request a share, then claim and call, like the loop of an account."""
+        if replica.is_requesting or self.now < replica.wakes_at:
             return
         has_backlog = replica.has_backlog or replica.has_backfills
-        wish = replica.budget.wish(
+        request = replica.limiter.request_share(
             *USER,
             self._at(self.now),
             max(1, CONCURRENCY - replica.in_flight) if has_backlog else 1,
             backfill=has_backlog and not replica.has_backlog,
         )
-        if wish is None:
+        if request is None:
             self._claim(replica)
             return
-        replica.is_asking = True
-        self._later(self.dice.uniform(0.001, 0.05), lambda: self._take(replica, wish))
+        replica.is_requesting = True
+        self._later(self.dice.uniform(0.001, 0.05), lambda: self._allocate(replica, request))
 
-    def _take(self, replica: Replica, wish: ShareRequest) -> None:
-        self.taken, given = grant(self.taken, wish)
+    def _allocate(self, replica: Replica, request: ShareRequest) -> None:
+        self.taken, given = allocate(self.taken, request)
 
         def answer() -> None:
-            replica.is_asking = False
-            replica.budget.granted(*USER, self._at(self.now), wish, given)
+            replica.is_requesting = False
+            replica.limiter.receive_share(*USER, self._at(self.now), request, given)
             if not replica.is_dead:
                 self._claim(replica)
 
@@ -150,13 +147,13 @@ class Sharing:
     def _claim(self, replica: Replica) -> None:
         now = self._at(self.now)
         free = max(0, CONCURRENCY - replica.in_flight)
-        room = min(free, replica.budget.room(*USER, now))
+        room = min(free, replica.limiter.room(*USER, now))
         replica.wakes_at = self.now + 5
         if room <= 0:
-            opens_at = (replica.budget.opens_at(*USER, now) - NOON).total_seconds()
+            opens_at = (replica.limiter.opens_at(*USER, now) - NOON).total_seconds()
             replica.wakes_at = min(max(opens_at, self.now), self.now + (2 if replica.in_flight else 5))
             return
-        backfill_room = min(free, replica.budget.room(*USER, now, backfill=True))
+        backfill_room = min(free, replica.limiter.room(*USER, now, backfill=True))
         live = min(room, len(self.live))
         backfills = min(room - live, backfill_room, self.backfills)
         for number in range(live + backfills):
@@ -167,7 +164,7 @@ class Sharing:
             replica.wakes_at = self.now + TICK
 
     def _call(self, replica: Replica, *, backfill: bool) -> None:
-        if not replica.budget.take(*USER, self._at(self.now), backfill=backfill):
+        if not replica.limiter.acquire(*USER, self._at(self.now), backfill=backfill):
             return
         if backfill:
             self.backfills -= 1
@@ -178,19 +175,19 @@ class Sharing:
 
     def _arrive(self, replica: Replica, *, backfill: bool) -> None:
         left, ends = self.sailthru.count(self.now, backfill=backfill)
-        is_told = self.dice.random() > 0.02
+        is_reported = self.dice.random() > 0.02
 
         def answer() -> None:
             replica.in_flight -= 1
-            if is_told:
-                replica.budget.learn(
+            if is_reported:
+                replica.limiter.learn(
                     *USER,
                     limit=self.sailthru.limit,
                     remaining=left,
                     resets_at=datetime.fromtimestamp(ends, NOON.tzinfo),
                     now=self._at(self.now),
                 )
-            replica.budget.ended(*USER, self._at(self.now))
+            replica.limiter.release(*USER, self._at(self.now))
             if self.live or self.backfills:
                 replica.wakes_at = self.now
 

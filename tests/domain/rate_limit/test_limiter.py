@@ -1,4 +1,4 @@
-"""How many calls may leave: our share, what others leave of it, and clocks and answers that can't be trusted."""
+"""How many calls may leave: our share, the calls of other tools, and clocks and answers that cannot be trusted."""
 
 import math
 from collections import Counter
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.domain.rate_limit.bucket import BACKFILL_SHARE, LIVE_GOES_FIRST, MOST_UNCONFIRMED
 from app.domain.rate_limit.limiter import RateLimiter
-from app.domain.rate_limit.share import Taken, grant
+from app.domain.rate_limit.share import Taken, allocate
 from tests.factories import HOUR, MINUTE, NOON, SECOND
 
 LIMIT = 600
@@ -21,7 +21,7 @@ USER = ("POST", "user")
 
 @dataclass
 class End:
-    """The other end: counts the calls of everybody in calendar minutes by its own clock."""
+    """Sailthru: counts all calls of the account per calendar minute of its own clock."""
 
     limit: int = LIMIT
     used: Counter[int] = field(default_factory=Counter)
@@ -41,174 +41,174 @@ class End:
         return self.limit, self.limit - self.used[minute], self.reset(now)
 
 
-def learn(budget: RateLimiter, confirmed: tuple[int, int, datetime], now: datetime) -> None:
-    limit, remaining, resets_at = confirmed
-    budget.learn(*USER, limit=limit, remaining=remaining, resets_at=resets_at, now=now)
+def learn(limiter: RateLimiter, reported: tuple[int, int, datetime], now: datetime) -> None:
+    limit, remaining, resets_at = reported
+    limiter.learn(*USER, limit=limit, remaining=remaining, resets_at=resets_at, now=now)
 
 
-def call(budget: RateLimiter, end: End, now: datetime, *, backfill: bool = False) -> bool:
-    """One call that is answered at once; false if there is no room for it."""
-    return call_between(budget, end, ours=now, theirs=now, backfill=backfill)
+def call(limiter: RateLimiter, end: End, now: datetime, *, backfill: bool = False) -> bool:
+    """Make one call that is answered at once; False if there is no room for it."""
+    return call_between(limiter, end, ours=now, theirs=now, backfill=backfill)
 
 
-def call_between(budget: RateLimiter, end: End, *, ours: datetime, theirs: datetime, backfill: bool = False) -> bool:
-    """The same where the two clocks differ."""
-    if not budget.take(*USER, ours, backfill=backfill):
+def call_between(limiter: RateLimiter, end: End, *, ours: datetime, theirs: datetime, backfill: bool = False) -> bool:
+    """The same with two clocks."""
+    if not limiter.acquire(*USER, ours, backfill=backfill):
         return False
-    learn(budget, end.count(theirs), ours)
-    budget.ended(*USER, ours)
+    learn(limiter, end.count(theirs), ours)
+    limiter.release(*USER, ours)
     return True
 
 
-def calls(budget: RateLimiter, end: End, now: datetime, *, backfill: bool = False) -> int:
-    """As many as there is room for."""
+def calls(limiter: RateLimiter, end: End, now: datetime, *, backfill: bool = False) -> int:
+    """Make as many calls as there is room for."""
     done = 0
-    while call(budget, end, now, backfill=backfill):
+    while call(limiter, end, now, backfill=backfill):
         done += 1
     return done
 
 
 def answered(*, remaining: int = LIMIT - 1, limit: int = LIMIT, now: datetime = NOON) -> RateLimiter:
-    """A budget that has seen one answer."""
-    budget = RateLimiter(0.8)
-    assert budget.take(*USER, now)
-    learn(budget, (limit, remaining, NOON + MINUTE), now)
-    budget.ended(*USER, now)
-    return budget
+    """Return a limiter that has seen one answer."""
+    limiter = RateLimiter(0.8)
+    assert limiter.acquire(*USER, now)
+    learn(limiter, (limit, remaining, NOON + MINUTE), now)
+    limiter.release(*USER, now)
+    return limiter
 
 
 def test_one_call_at_a_time_until_the_limit_is_known() -> None:
-    budget = RateLimiter(0.8)
+    limiter = RateLimiter(0.8)
 
-    assert budget.room(*USER, NOON) == 1
-    assert budget.take(*USER, NOON)
-    assert (budget.room(*USER, NOON), budget.take(*USER, NOON)) == (0, False)
-    assert budget.awaits_answer(*USER, NOON)
-    budget.ended(*USER, NOON)
-    assert budget.room(*USER, NOON) == 1
-
-
-def test_each_method_and_endpoint_has_a_budget_of_its_own() -> None:
-    budget = answered(remaining=0)
-
-    assert budget.room(*USER, NOON) == 0
-    assert budget.room("GET", "user", NOON) == 1
-    assert list(budget.left(NOON)) == [("POST", "user", 0), ("GET", "user", 1)]
+    assert limiter.room(*USER, NOON) == 1
+    assert limiter.acquire(*USER, NOON)
+    assert (limiter.room(*USER, NOON), limiter.acquire(*USER, NOON)) == (0, False)
+    assert limiter.awaits_answer(*USER, NOON)
+    limiter.release(*USER, NOON)
+    assert limiter.room(*USER, NOON) == 1
 
 
-def test_a_burst_goes_at_once_and_the_rest_follows_evenly() -> None:
-    """A sixth of our share is there at the beginning; all of it has left ten seconds before the end."""
-    budget, end = RateLimiter(0.8), End()
-    by_second = {second: calls(budget, end, NOON + second * SECOND) for second in range(60)}
+def test_each_method_and_endpoint_has_its_own_limit() -> None:
+    limiter = answered(remaining=0)
+
+    assert limiter.room(*USER, NOON) == 0
+    assert limiter.room("GET", "user", NOON) == 1
+    assert list(limiter.room_left(NOON)) == [("POST", "user", 0), ("GET", "user", 1)]
+
+
+def test_burst_leaves_at_once_and_rest_follows_evenly() -> None:
+    """A sixth of our share may leave at the start. All of it has left ten seconds before the end."""
+    limiter, end = RateLimiter(0.8), End()
+    by_second = {second: calls(limiter, end, NOON + second * SECOND) for second in range(60)}
 
     assert by_second[0] == OURS // 6
     assert all(by_second[second] == OURS // 60 for second in range(1, 51))
     assert sum(by_second.values()) == OURS
-    assert budget.opens_at(*USER, NOON + 59 * SECOND) == NOON + MINUTE
+    assert limiter.opens_at(*USER, NOON + 59 * SECOND) == NOON + MINUTE
 
 
-def test_a_burst_after_a_quiet_time_waits_for_nothing_but_one_answer() -> None:
-    """Nothing is known yet of this minute but the limit: a handful leaves, and the answers let the others go."""
-    budget, end = RateLimiter(0.8), End()
-    call(budget, end, NOON)
+def test_burst_after_idle_time_waits_for_one_answer() -> None:
+    """No answer has reported this minute yet: eight calls leave, and the first answer releases the others."""
+    limiter, end = RateLimiter(0.8), End()
+    call(limiter, end, NOON)
     later = NOON + 10 * MINUTE + 30 * SECOND
     handful = 0
-    while budget.take(*USER, later):
+    while limiter.acquire(*USER, later):
         handful += 1
 
     assert handful == MOST_UNCONFIRMED
-    learn(budget, end.count(later), later)
-    assert budget.room(*USER, later) == OURS * 40 // 60 - handful
+    learn(limiter, end.count(later), later)
+    assert limiter.room(*USER, later) == OURS * 40 // 60 - handful
 
 
 @pytest.mark.parametrize(
     ("share", "limit", "most"), [(0.8, 600, 480), (0.29, 100, 29), (0.8, 1, 1), (0.01, 40, 1), (1.0, 50, 50)]
 )
-def test_never_more_than_our_share_but_always_one(share: float, limit: int, most: int) -> None:
-    budget, end = RateLimiter(share), End(limit)
-    sent = sum(calls(budget, end, NOON + second * SECOND) for second in range(60))
+def test_our_share_is_kept_but_one_call_always_leaves(share: float, limit: int, most: int) -> None:
+    limiter, end = RateLimiter(share), End(limit)
+    sent = sum(calls(limiter, end, NOON + second * SECOND) for second in range(60))
 
     assert sent == most
 
 
-def test_an_older_answer_does_not_raise_the_room() -> None:
-    """Answers overtake each other; the most that was ever used in a minute counts."""
-    budget = RateLimiter(0.8)
-    budget.take(*USER, NOON)
-    learn(budget, (LIMIT, 40, NOON + MINUTE), NOON)
-    before = budget.room(*USER, NOON)
-    learn(budget, (LIMIT, 500, NOON + MINUTE), NOON)
-    learn(budget, (2 * LIMIT, 2 * LIMIT - 1, NOON + MINUTE), NOON)
+def test_older_answer_does_not_raise_room() -> None:
+    """Answers overtake each other. The highest usage reported for a minute counts."""
+    limiter = RateLimiter(0.8)
+    limiter.acquire(*USER, NOON)
+    learn(limiter, (LIMIT, 40, NOON + MINUTE), NOON)
+    before = limiter.room(*USER, NOON)
+    learn(limiter, (LIMIT, 500, NOON + MINUTE), NOON)
+    learn(limiter, (2 * LIMIT, 2 * LIMIT - 1, NOON + MINUTE), NOON)
 
-    assert budget.room(*USER, NOON) <= before
+    assert limiter.room(*USER, NOON) <= before
 
 
-def test_an_answer_of_the_minute_before_changes_nothing() -> None:
-    """A call under way across the border counts for both minutes, and its late answer is none of the new one's."""
-    budget, end = answered(now=NOON + 59 * SECOND), End()
-    assert budget.take(*USER, NOON + 59.9 * SECOND)
+def test_late_answer_of_previous_minute_changes_nothing() -> None:
+    """A call in flight when the minute ends counts in both minutes."""
+    limiter, end = answered(now=NOON + 59 * SECOND), End()
+    assert limiter.acquire(*USER, NOON + 59.9 * SECOND)
     now = NOON + MINUTE + SECOND
     end.used[end.minute(now)] = 299
-    assert budget.take(*USER, now)
-    learn(budget, end.count(now), now)
-    budget.ended(*USER, now)
-    with_both = budget.room(*USER, now)
-    learn(budget, (LIMIT, LIMIT - 2, NOON + MINUTE), now)
-    budget.ended(*USER, now)
+    assert limiter.acquire(*USER, now)
+    learn(limiter, end.count(now), now)
+    limiter.release(*USER, now)
+    with_both = limiter.room(*USER, now)
+    learn(limiter, (LIMIT, LIMIT - 2, NOON + MINUTE), now)
+    limiter.release(*USER, now)
 
-    assert with_both <= budget.room(*USER, now) <= with_both + 1
+    assert with_both <= limiter.room(*USER, now) <= with_both + 1
 
 
 @pytest.mark.parametrize("changed", [60, 6000])
-def test_a_limit_that_changes_is_followed_at_once(changed: int) -> None:
-    budget = answered()
-    budget.take(*USER, NOON)
-    learn(budget, (changed, changed - 2, NOON + MINUTE), NOON)
-    budget.ended(*USER, NOON)
+def test_changed_limit_applies_at_once(changed: int) -> None:
+    limiter = answered()
+    limiter.acquire(*USER, NOON)
+    learn(limiter, (changed, changed - 2, NOON + MINUTE), NOON)
+    limiter.release(*USER, NOON)
 
-    assert budget.room(*USER, NOON) == math.ceil(0.8 * changed / 6) - 2
-
-
-def test_a_falling_remaining_is_followed() -> None:
-    """Others took nearly all: less than what is left goes out."""
-    budget = answered(remaining=5)
-
-    assert budget.room(*USER, NOON) <= 5
-    assert budget.room(*USER, NOON + 59 * SECOND) <= 5
+    assert limiter.room(*USER, NOON) == math.ceil(0.8 * changed / 6) - 2
 
 
-def test_backfills_leave_a_fifth_of_each_moment_to_live_calls() -> None:
-    budget, end = RateLimiter(0.8), End()
+def test_no_more_calls_leave_than_remain() -> None:
+    """Other tools have taken nearly all."""
+    limiter = answered(remaining=5)
+
+    assert limiter.room(*USER, NOON) <= 5
+    assert limiter.room(*USER, NOON + 59 * SECOND) <= 5
+
+
+def test_backfills_always_leave_a_fifth_to_live_calls() -> None:
+    limiter, end = RateLimiter(0.8), End()
     sent = {"backfill": 0, "live": 0}
     for second in range(60):
-        sent["backfill"] += calls(budget, end, NOON + second * SECOND, backfill=True)
-        assert budget.room(*USER, NOON + second * SECOND) >= (1 if sent["live"] < OURS // 5 else 0)
+        sent["backfill"] += calls(limiter, end, NOON + second * SECOND, backfill=True)
+        assert limiter.room(*USER, NOON + second * SECOND) >= (1 if sent["live"] < OURS // 5 else 0)
         if second % 10 == 0:
-            sent["live"] += calls(budget, end, NOON + second * SECOND)
+            sent["live"] += calls(limiter, end, NOON + second * SECOND)
 
     assert sent == {"backfill": int(BACKFILL_SHARE * OURS), "live": OURS - int(BACKFILL_SHARE * OURS)}
 
 
-def test_a_live_call_that_had_to_wait_goes_before_backfills() -> None:
-    """Until it was back, or had the time to."""
-    budget, end = RateLimiter(0.8), End()
-    calls(budget, end, NOON)
+def test_refused_live_call_goes_before_backfills() -> None:
+    """Until it returns, for five seconds at most."""
+    limiter, end = RateLimiter(0.8), End()
+    calls(limiter, end, NOON)
     now = NOON + 2 * SECOND
 
-    assert budget.room(*USER, now) > 0
-    assert budget.room(*USER, now, backfill=True) == 0
-    assert not budget.take(*USER, now, backfill=True)
-    assert NOON < budget.opens_at(*USER, now, backfill=True) <= now + LIVE_GOES_FIRST
-    assert call(budget, end, now)
-    assert budget.room(*USER, now, backfill=True) > 0
+    assert limiter.room(*USER, now) > 0
+    assert limiter.room(*USER, now, backfill=True) == 0
+    assert not limiter.acquire(*USER, now, backfill=True)
+    assert NOON < limiter.opens_at(*USER, now, backfill=True) <= now + LIVE_GOES_FIRST
+    assert call(limiter, end, now)
+    assert limiter.room(*USER, now, backfill=True) > 0
 
 
-def test_live_calls_may_take_all() -> None:
-    budget, end = RateLimiter(0.8), End()
+def test_live_calls_may_use_our_whole_share() -> None:
+    limiter, end = RateLimiter(0.8), End()
     live = backfill = 0
     for second in range(60):
-        live += calls(budget, end, NOON + second * SECOND)
-        backfill += calls(budget, end, NOON + second * SECOND, backfill=True)
+        live += calls(limiter, end, NOON + second * SECOND)
+        backfill += calls(limiter, end, NOON + second * SECOND, backfill=True)
 
     assert (live, backfill) == (OURS, 0)
 
@@ -224,35 +224,33 @@ def test_live_calls_may_take_all() -> None:
     ],
 )
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_refusal_closes_until_the_window_ends(
+def test_exhausted_limit_closes_until_window_ends(
     resets_at: datetime | None, opens_at: datetime, *, is_known: bool
 ) -> None:
-    """A minute at the most, whatever the other end's clock says."""
-    budget = answered() if is_known else RateLimiter(0.8)
-    budget.take(*USER, NOON)
-    budget.exhausted(*USER, NOON, resets_at)
-    budget.ended(*USER, NOON)
+    """A minute at most, whatever Sailthru's clock says."""
+    limiter = answered() if is_known else RateLimiter(0.8)
+    limiter.acquire(*USER, NOON)
+    limiter.exhaust(*USER, NOON, resets_at)
+    limiter.release(*USER, NOON)
 
-    assert budget.opens_at(*USER, NOON) == opens_at
-    assert budget.room(*USER, opens_at - 0.1 * SECOND) == 0
-    assert budget.room(*USER, opens_at) >= 1
+    assert limiter.opens_at(*USER, NOON) == opens_at
+    assert limiter.room(*USER, opens_at - 0.1 * SECOND) == 0
+    assert limiter.room(*USER, opens_at) >= 1
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR, -30 * SECOND, 30 * SECOND])
 @pytest.mark.parametrize("is_refused", [True, False])
-def test_a_clock_that_is_set_costs_a_minute_at_most(step: timedelta, *, is_refused: bool) -> None:
-    """The other end's clock goes on as before. Neither is anybody kept waiting for an hour, nor do calls leave twice:
-    at most a handful too many leaves, in the one minute that seems over too early.
-    """
-    budget, end = RateLimiter(0.8), End()
+def test_clock_that_is_set_costs_a_minute_at_most(step: timedelta, *, is_refused: bool) -> None:
+    """Sailthru's clock is not set. At most eight calls too many leave, in the minute that seems over too early."""
+    limiter, end = RateLimiter(0.8), End()
     for second in range(60):
-        calls(budget, end, NOON + second * SECOND)
+        calls(limiter, end, NOON + second * SECOND)
     if is_refused:
-        budget.exhausted(*USER, NOON + 59 * SECOND, NOON + MINUTE)
+        limiter.exhaust(*USER, NOON + 59 * SECOND, NOON + MINUTE)
     sent = []
     for second in range(60, 240):
         theirs, done = NOON + second * SECOND, 0
-        while call_between(budget, end, ours=theirs + step, theirs=theirs):
+        while call_between(limiter, end, ours=theirs + step, theirs=theirs):
             done += 1
         sent.append(done)
 
@@ -261,14 +259,14 @@ def test_a_clock_that_is_set_costs_a_minute_at_most(step: timedelta, *, is_refus
     assert sum(sent[60:]) >= OURS
 
 
-def test_a_window_that_outlives_its_time_is_taken_up_again() -> None:
-    """Our clock jumps forth by some seconds: the handful that left too early counts in the window it met."""
-    budget, end = RateLimiter(0.8), End()
+def test_window_that_lasts_longer_than_expected_is_resumed() -> None:
+    """Our clock jumps forward by some seconds. The calls that left too early count in the old window."""
+    limiter, end = RateLimiter(0.8), End()
     for second in range(60):
-        calls(budget, end, NOON + second * SECOND)
+        calls(limiter, end, NOON + second * SECOND)
     ahead = 8 * SECOND
     early = sum(
-        bool(call_between(budget, end, ours=NOON + second * SECOND + ahead, theirs=NOON + second * SECOND))
+        bool(call_between(limiter, end, ours=NOON + second * SECOND + ahead, theirs=NOON + second * SECOND))
         for second in range(53, 60)
     )
 
@@ -278,53 +276,51 @@ def test_a_window_that_outlives_its_time_is_taken_up_again() -> None:
 
 @pytest.mark.parametrize("is_shared", [False, True], ids=["alone", "shared"])
 @pytest.mark.parametrize("share", [0.05, 0.8])
-def test_calls_that_nobody_answers_count_for_two_minutes_at_most(share: float, *, is_shared: bool) -> None:
-    """In an outage of hours there are calls again and again, although no answer tells in which minutes the others
-    count.
-    """
-    budget, taken = RateLimiter(share, is_shared=is_shared), Taken()
+def test_unanswered_calls_count_for_two_minutes_at_most(share: float, *, is_shared: bool) -> None:
+    """During an outage of hours calls still leave, although no answer reports a window."""
+    limiter, taken = RateLimiter(share, is_shared=is_shared), Taken()
     left: Counter[int] = Counter()
     for second in range(4 * 3600):
         now = NOON + second * SECOND
-        wish = budget.wish(*USER, now)
-        if wish is not None:
-            taken, gets = grant(taken, wish)
-            budget.granted(*USER, now, wish, gets)
-        if budget.take(*USER, now):
+        request = limiter.request_share(*USER, now)
+        if request is not None:
+            taken, given_share = allocate(taken, request)
+            limiter.receive_share(*USER, now, request, given_share)
+        if limiter.acquire(*USER, now):
             left[second // 60] += 1
             if second == 0:
-                learn(budget, (20, 19, NOON + MINUTE), now)
-            budget.ended(*USER, now)
+                learn(limiter, (20, 19, NOON + MINUTE), now)
+            limiter.release(*USER, now)
 
     assert all(left[minute] or left[minute + 1] for minute in range(239))
     assert max(left.values()) <= max(1, share * 20)
 
 
-def test_a_clock_that_is_set_back_while_tokens_are_asked_for_puts_nothing_off() -> None:
-    """The last tokens seem to have come in the future: who finds none now comes again within a minute all the same."""
-    budget, taken = RateLimiter(0.5, is_shared=True), Taken()
+def test_clock_set_back_during_request_delays_nothing() -> None:
+    """The last grant seems to lie in the future. The limiter still opens within a minute."""
+    limiter, taken = RateLimiter(0.5, is_shared=True), Taken()
 
-    def ask(*, before: datetime, after: datetime) -> None:
+    def request_share(*, before: datetime, after: datetime) -> None:
         nonlocal taken
-        wish = budget.wish(*USER, before)
-        if wish is not None:
-            taken, gets = grant(taken, wish)
-            budget.granted(*USER, after, wish, gets)
+        request = limiter.request_share(*USER, before)
+        if request is not None:
+            taken, given_share = allocate(taken, request)
+            limiter.receive_share(*USER, after, request, given_share)
 
-    ask(before=NOON, after=NOON)
-    assert budget.take(*USER, NOON)
-    learn(budget, (300, 299, NOON + MINUTE), NOON)
-    budget.ended(*USER, NOON)
-    # No answer has named the next minute yet, and all tokens of it are under way.
+    request_share(before=NOON, after=NOON)
+    assert limiter.acquire(*USER, NOON)
+    learn(limiter, (300, 299, NOON + MINUTE), NOON)
+    limiter.release(*USER, NOON)
+    # No answer has reported the next minute yet, and all its permits are in use.
     later = NOON + MINUTE + 10 * SECOND
-    ask(before=later, after=later)
-    while budget.take(*USER, later):
+    request_share(before=later, after=later)
+    while limiter.acquire(*USER, later):
         pass
     back = later - 2 * HOUR
-    ask(before=later, after=back)
+    request_share(before=later, after=back)
 
-    assert not budget.take(*USER, back)
-    assert back <= budget.opens_at(*USER, back) <= back + MINUTE
+    assert not limiter.acquire(*USER, back)
+    assert back <= limiter.opens_at(*USER, back) <= back + MINUTE
 
 
 STEPS = st.lists(
@@ -340,35 +336,33 @@ STEPS = st.lists(
 
 @dataclass
 class Play:
-    """One step after the other of a bucket, with answers that come in any order. All but the first may tell no
-    limit.
-    """
+    """Runs a random history, with answers in any order. Any but the first may report no limit."""
 
-    budget: RateLimiter
+    limiter: RateLimiter
     end: End
     now: datetime
     skew: timedelta
     is_known: bool = False
-    under_way: list[tuple[int, int, datetime]] = field(default_factory=list)
+    in_flight: list[tuple[int, int, datetime]] = field(default_factory=list)
 
     def take(self, number: int, *, backfill: bool) -> None:
-        room = self.budget.room(*USER, self.now, backfill=backfill)
+        room = self.limiter.room(*USER, self.now, backfill=backfill)
         assert room >= 0
         for taken in range(number):
-            is_free = self.budget.take(*USER, self.now, backfill=backfill)
+            is_free = self.limiter.acquire(*USER, self.now, backfill=backfill)
             assert is_free == (taken < room)
             if is_free:
-                self.under_way.append(self.end.count(self.now + self.skew))
+                self.in_flight.append(self.end.count(self.now + self.skew))
 
-    def answer(self, number: int, *, tells_all: bool) -> None:
-        for _ in range(min(number, len(self.under_way))):
-            confirmed = self.under_way.pop(number % len(self.under_way))
-            if tells_all or number % 5 or not self.is_known:
+    def answer(self, number: int, *, reports_all: bool) -> None:
+        for _ in range(min(number, len(self.in_flight))):
+            reported = self.in_flight.pop(number % len(self.in_flight))
+            if reports_all or number % 5 or not self.is_known:
                 self.is_known = True
-                learn(self.budget, confirmed, self.now)
-                is_now = confirmed[2] == self.end.reset(self.now + self.skew)
-                assert not is_now or self.budget.room(*USER, self.now) <= confirmed[1]
-            self.budget.ended(*USER, self.now)
+                learn(self.limiter, reported, self.now)
+                is_now = reported[2] == self.end.reset(self.now + self.skew)
+                assert not is_now or self.limiter.room(*USER, self.now) <= reported[1]
+            self.limiter.release(*USER, self.now)
 
     def wait(self, number: int) -> None:
         self.now += timedelta(milliseconds=number)
@@ -382,7 +376,7 @@ class Play:
             case "take":
                 self.take(number, backfill=flag)
             case "answer":
-                self.answer(number, tells_all=flag)
+                self.answer(number, reports_all=flag)
             case "wait":
                 self.wait(number)
             case _:
@@ -397,19 +391,20 @@ class Play:
     ahead=st.integers(-3600, 3600),
     starts=st.integers(0, 59),
 )
-def test_whatever_happens_the_limit_is_kept_and_there_is_room_again(
+def test_any_history_keeps_limit_and_has_room_again(
     steps: list[tuple[str, int, bool]], limit: int, share: float, ahead: int, starts: int
 ) -> None:
-    """Calls, answers in any order or none, others' calls and two clocks that differ: in no minute of the other end do
-    more calls leave than our share, and none beyond what it told to be left; within 61 seconds there is room again.
+    """With answers in any order or none, calls of other tools, and clocks that differ.
+
+    No minute of Sailthru sees more calls than our share, and none beyond what remained. Room returns within 61 s.
     """
     play = Play(RateLimiter(share), End(limit), NOON + starts * SECOND, ahead * SECOND)
     for step, number, flag in steps:
         play.do(step, number, flag=flag)
-    play.answer(len(play.under_way), tells_all=True)
+    play.answer(len(play.in_flight), reports_all=True)
 
     assert max(play.end.ours.values(), default=0) <= max(1, math.floor(share * limit + 1e-9))
-    assert any(play.budget.room(*USER, play.now + second * SECOND) > 0 for second in range(62))
+    assert any(play.limiter.room(*USER, play.now + second * SECOND) > 0 for second in range(62))
 
 
 @settings(max_examples=200, deadline=None)
@@ -417,23 +412,23 @@ def test_whatever_happens_the_limit_is_kept_and_there_is_room_again(
     st.lists(st.tuples(st.integers(-4000, 4000), st.integers(0, 5), st.booleans()), max_size=30),
     st.integers(2, 50),
 )
-def test_however_the_clock_is_set_there_is_room_within_a_minute(moves: list[tuple[int, int, bool]], limit: int) -> None:
-    budget, end = RateLimiter(0.8), End(limit)
+def test_limiter_opens_within_a_minute_however_the_clock_is_set(moves: list[tuple[int, int, bool]], limit: int) -> None:
+    limiter, end = RateLimiter(0.8), End(limit)
     now = NOON
     for seconds, number, is_refused in moves:
         now += seconds * SECOND
         for _ in range(number):
-            call(budget, end, now)
+            call(limiter, end, now)
         if is_refused:
-            budget.exhausted(*USER, now, now + 30 * SECOND)
+            limiter.exhaust(*USER, now, now + 30 * SECOND)
 
-    opens_at = budget.opens_at(*USER, now)
+    opens_at = limiter.opens_at(*USER, now)
     assert now <= opens_at <= now + MINUTE
-    assert any(budget.room(*USER, now + second * SECOND) > 0 for second in range(62))
+    assert any(limiter.room(*USER, now + second * SECOND) > 0 for second in range(62))
 
 
-def test_what_was_used_before_the_first_answer_counts_as_ours() -> None:
-    """It may have been this service, before a restart within the minute. One call is needed to learn of it."""
+def test_calls_before_first_answer_count_as_ours() -> None:
+    """This service may have made them before a restart within the minute. It needs one call to learn of them."""
     end = End()
     before, after = RateLimiter(0.8), RateLimiter(0.8)
     first_life = sum(calls(before, end, NOON + second * SECOND) for second in range(52))
@@ -443,18 +438,16 @@ def test_what_was_used_before_the_first_answer_counts_as_ours() -> None:
     assert (first_life, second_life, next_minute) == (OURS, 1, OURS)
 
 
-def test_a_clock_set_forth_does_not_make_new_windows_of_an_old_one() -> None:
-    """At first a handful leaves, as in a new minute; their answers tell that it is the old one, and what is left of
-    it is used with care.
-    """
-    budget, end = RateLimiter(0.8), End()
-    before = sum(calls(budget, end, NOON + second * SECOND) for second in range(5))
+def test_clock_set_forward_does_not_start_new_window() -> None:
+    """Eight calls leave as in a new minute. Their answers report the old minute, whose rest is used with caution."""
+    limiter, end = RateLimiter(0.8), End()
+    before = sum(calls(limiter, end, NOON + second * SECOND) for second in range(5))
     after = 0
     for second in range(5, 60):
         theirs = NOON + second * SECOND
-        while budget.take(*USER, theirs + HOUR):
+        while limiter.acquire(*USER, theirs + HOUR):
             after += 1
-            learn(budget, end.count(theirs), theirs + HOUR)
-            budget.ended(*USER, theirs + HOUR)
+            learn(limiter, end.count(theirs), theirs + HOUR)
+            limiter.release(*USER, theirs + HOUR)
 
     assert before + after <= OURS

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from app.domain.errors import StoreUnavailable
 from app.store.database.engine import Database
 from app.store.database.postgresql import Pool
-from app.store.database.prepared import Prepared, Statement, Together
+from app.store.database.prepared import Prepared, Statement
 from app.store.database.statements import among, insert_or_nothing, upsert, upsert_adding
 from app.store.exports.exports import Exports
 from app.store.schema import journal, members, memberships, minute_counts, totals, unexported
@@ -283,46 +283,6 @@ async def test_many_rows_at_once_do_what_one_by_one_does(
     if isinstance(database._transactions, Pool):
         # The last of them is the one in question.
         assert ("unnest" in sight.statements[-1]) is not is_ordered
-
-
-DUE = Prepared(
-    update(members)
-    .where(members.c.id == bindparam("b_id"))
-    .values(due_at=bindparam("b_due"), attempts=bindparam("b_n")),
-    "b_due",
-    "b_n",
-    "b_id",
-)
-LINES = Prepared(journal.insert(), "at", "member_id", "export_id", "what", "detail")
-COUNTS = Prepared(lambda connection: upsert_adding(connection, unexported), *all_of(unexported), is_ordered=True)
-
-
-@pytest.mark.parametrize("events", [0, 1, 2])
-@pytest.mark.parametrize("lines", [0, 2])
-@pytest.mark.parametrize("due", [0, 1, 2])
-async def test_several_statements_in_one_question_do_what_each_does(
-    database: Database, due: int, lines: int, events: int
-) -> None:
-    """Whichever of them have something to do. Where one has to keep to an order, each is a question of its own."""
-    people = [(ACCOUNT, "a@example.com"), (ACCOUNT, "b@example.com")]
-    await database.write(lambda connection: MAKE.run(connection, people))
-    one = Together(DUE, LINES, COUNTS)
-    of_members: Rows = [(NOON, 3, 1), (None, 4, 2)]
-    of_journal: Rows = [(NOON, 1, None, "called", {"a": "ü"}), (NOON, 2, None, "called", {})]
-    counted: Rows = [("A", "a", 2**40, NOON), ("B", "b", 1, NOON)]
-    del of_members[due:], of_journal[lines:], counted[events:]
-    with watching(database) as sight:
-        await database.write(lambda connection: one.run(connection, of_members, of_journal, counted))
-    asked = [each for each in sight.statements if "unnest" in each or "VALUES" in each]
-    parts = sum(bool(rows) for rows in (of_members, of_journal, counted))
-
-    people_rows = await database.rows(select(members.c.due_at, members.c.attempts).order_by(members.c.id))
-    assert [tuple(row) for row in people_rows] == [(NOON, 3), (None, 4)][:due] + [(None, 0)] * (2 - due)
-    assert len(await database.rows(select(journal))) == lines
-    assert [tuple(row) for row in await database.rows(select(unexported))] == counted
-    if isinstance(database._transactions, Pool):
-        # One that is ordered is run once for each of its rows.
-        assert len(asked) == (parts + 1 if events > 1 else min(parts, 1))
 
 
 STRANGE = [

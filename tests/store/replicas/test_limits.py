@@ -47,5 +47,5 @@ async def test_many_at_once_get_no_more_than_there_is(database: Database) -> Non
     budgets = SharedLimits(database)
     given = await asyncio.gather(*(budgets.take(ACCOUNT, USER, wish(7)) for _ in range(20)))
 
-    assert sum(one.tokens for one in given) == 100
+    assert sum(one.calls for one in given) == 100
     assert max(one.taken for one in given) == 100

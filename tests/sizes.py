@@ -1,0 +1,18 @@
+"""One switch for how much the tests do: TEST_SIZE is `small` (`make test`), `full` (`make test-full`) or `soak`."""
+
+import os
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SIZES = ("small", "full", "soak")
+TEST_SIZE = os.environ.get("TEST_SIZE", "small")
+if TEST_SIZE not in SIZES:
+    raise ValueError(f"TEST_SIZE is {TEST_SIZE!r}: use one of {', '.join(SIZES)}.")
+
+
+def size(small: T, full: T, soak: T | None = None) -> T:
+    """Return the value for this run; without one of its own, a soak does what a full run does."""
+    if TEST_SIZE == "small":
+        return small
+    return full if TEST_SIZE == "full" or soak is None else soak
