@@ -335,7 +335,8 @@ def test_metrics_are_documented_with_their_labels() -> None:
     assert documented == known
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+# The changelog names former metrics.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
 def test_metrics_that_a_page_mentions_exist(page: Path) -> None:
     known = set(names(section(REFERENCE, "Metrics"), "name"))
     mentioned = set(re.findall(r"`(lytics_sailthru_\w+?)(?:_bucket|_count|_sum)?[`{]", page.read_text()))
