@@ -3,13 +3,15 @@
 import ast
 import asyncio
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.routing import Route
 from typer.main import get_command
 
@@ -20,13 +22,8 @@ from app.domain.rejection import Reason
 from app.explain.codes import EXPLANATIONS
 from app.main import create_app
 from app.metrics import Metrics
-from app.sandbox import control, faults
-from app.sandbox.accounts import Switches
-from app.sandbox.behaviour import Hold
-from app.sandbox.calls import ENDPOINTS as VENDOR_ENDPOINTS
-from app.sandbox.lytics import ENDPOINTS, LyticsSandbox
-from app.sandbox.lytics_control import lytics_doors
-from app.sandbox.rules import Rule, Wish
+from app.sandbox import faults, rules
+from app.sandbox.lytics import LyticsSandbox
 from app.sandbox.sailthru import SailthruSandbox
 from app.settings import Settings
 from tests.service import ADMIN_TOKEN, settings
@@ -36,6 +33,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 EXAMPLE = ROOT / ".env.example"
 REFERENCE, SANDBOX, OPERATE = (ROOT / "docs" / f"{name}.md" for name in ("reference", "sandbox", "operate"))
 LONGEST_README_LINES = 230
+# Calls of its API that pages mention.
+OF_SAILTHRU = {"/user", "/list"}
 # Read by the tests and by the service's start; not settings of the service.
 OTHER_VARIABLES = {"SECRETS_DIR", "HISTORIES_SEED", "FUZZ_SEED", "REPLICAS_SEED", "TEST_SIZE"}
 
@@ -266,7 +265,7 @@ def test_routes_that_a_page_mentions_exist(openapi: dict[str, Any], page: Path) 
         for method in methods
     ]
     mentioned = {f"{method} {path}" for method, path in CALL.findall(page.read_text())}
-    ours = {call for call in mentioned if call.split()[1] not in VENDOR_ENDPOINTS and "/_sandbox/" not in call}
+    ours = {call for call in mentioned if call.split()[1] not in OF_SAILTHRU and "/_sandbox/" not in call}
 
     assert [call for call in sorted(ours) if not any(each.fullmatch(call) for each in known)] == []
 
@@ -357,29 +356,44 @@ def test_reasons_in_errors_are_documented() -> None:
     assert sorted(documented) == sorted(reasons_in_errors())
 
 
-def test_control_routes_of_the_sandbox_are_documented() -> None:
-    for title, doors in (
-        ("Control routes of Sailthru", control.sailthru_doors(SailthruSandbox({}))),
-        ("Control routes of Lytics", lytics_doors(LyticsSandbox("token"))),
-    ):
-        routes = [route for route in doors.routes if isinstance(route, Route)]
-        known = [f"{method} {route.path}" for route in routes for method in (route.methods or set()) - {"HEAD"}]
-        assert sorted(names(section(SANDBOX, title), "route")) == sorted(known)
+@pytest.mark.parametrize(
+    ("title", "sandbox"),
+    [
+        ("Control routes of Sailthru", SailthruSandbox({})),
+        ("Control routes of Lytics", LyticsSandbox("token")),
+    ],
+)
+def test_control_routes_of_the_sandbox_are_documented(title: str, sandbox: object) -> None:
+    [control] = [part for part in vars(sandbox).values() if isinstance(part, Starlette)]
+    routes = [route for route in control.routes if isinstance(route, Route)]
+    known = [f"{method} {route.path}" for route in routes for method in (route.methods or set()) - {"HEAD"}]
+
+    assert sorted(names(section(SANDBOX, title), "route")) == sorted(known)
 
 
-def test_fields_of_the_sandbox_are_documented() -> None:
-    control_routes = section(SANDBOX, "Control routes of Sailthru")
-    hold, switches = ({field.name for field in fields(each)} for each in (Hold, Switches))
-    fault = {field.name for field in fields(faults.Fault)} - {"kind"}
+def test_holds_and_switches_of_the_sandbox_are_documented() -> None:
+    hold = get_type_hints(SailthruSandbox.hold)["hold"]
+    known = [each.name for part in (hold, SailthruSandbox({}).switches) for each in fields(part)]
+    in_state = names(section(SANDBOX, "Control routes of Sailthru").partition("**hold**")[0], "field")
 
-    assert hold | switches <= set(names(control_routes, "field"))
-    assert set(names(section(SANDBOX, "Kinds of faults"), "field")) == fault
-    assert set(names(section(SANDBOX, "Kinds of faults"), "kind")) == set(get_args(faults.Kind))
-    assert set(names(section(SANDBOX, "Fields of a rule"), "field")) == {field.name for field in fields(Rule)}
-    whole = section(SANDBOX, "Faults").partition("### ")[0]
-    assert set(names(whole, "field")) == {field.name for field in fields(Wish)}
-    for endpoint in ENDPOINTS:
-        assert f"`{endpoint}`" in section(SANDBOX, "Fields of a rule")
+    assert names(section(SANDBOX, "Control routes of Sailthru"), "field") == [*in_state, *known]
+
+
+def test_faults_of_the_sandbox_are_documented() -> None:
+    kinds, rule = section(SANDBOX, "Kinds of faults"), section(SANDBOX, "Fields of a rule")
+    endpoints: frozenset[str] = vars(sys.modules[LyticsSandbox.__module__])["ENDPOINTS"]
+
+    assert sorted(names(kinds, "kind")) == sorted(get_args(faults.Kind))
+    assert {"kind", *names(kinds, "field")} == {each.name for each in fields(faults.Fault)}
+    assert names(rule, "field") == [each.name for each in fields(rules.Rule)]
+    assert endpoints == {name for name in CODE.findall(rule) if name.startswith(("/v2", "/api"))}
+
+
+def test_body_of_the_fault_route_is_documented() -> None:
+    documented = names(section(SANDBOX, "Faults").partition("### ")[0], "field")
+    [body] = [each for each in vars(rules).values() if is_dataclass(each) and {"rules", "mix"} <= set(vars(each))]
+
+    assert documented == [each.name for each in fields(body)]
 
 
 def test_sandbox_state_is_documented() -> None:
