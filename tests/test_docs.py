@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import importlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -354,6 +355,12 @@ def test_reasons_in_errors_are_documented() -> None:
     documented = names(section(REFERENCE, "Reasons in errors"), "reason")
 
     assert sorted(documented) == sorted(reasons_in_errors())
+
+
+def test_alarms_are_documented() -> None:
+    known: Iterable[str] = importlib.import_module("app.alarms").AlarmName
+
+    assert sorted(names(section(OPERATE, "Alarms and monitoring"), "alarm")) == sorted(known)
 
 
 @pytest.mark.parametrize(
