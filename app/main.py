@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any
 
 import httpx
 import structlog
@@ -40,6 +39,7 @@ from app.sailthru.client import SailthruClient
 from app.sailthru.lists import Lists
 from app.sailthru.protocol import Credentials
 from app.sailthru.rate_limit import RateLimitedClient, learn_from_headers
+from app.sailthru.rules import RULES
 from app.settings import DEFAULT_ACCOUNT, Settings, parse_tokens
 from app.store.backfills.backfills import Backfills
 from app.store.database.engine import Database
@@ -69,7 +69,8 @@ from app.web.api import openapi as openapi_routes
 from app.web.api import rejected_events as rejected_event_routes
 from app.web.api import starting as starting_routes
 from app.web.dependencies import Dependencies
-from app.web.webhook import route as webhooks
+from app.web.webhook import route as webhook_routes
+from app.web.webhook.intake import WebhookIntake
 
 log = structlog.get_logger(__name__)
 
@@ -171,8 +172,8 @@ class Service:
             else None
         )
         list_makers = {label: ListMaker(label, each, self.exports, timeout=timeout) for label, each in lists.items()}
-        self._naming = ExportNamer(self.exports, self.lytics, list_makers)
-        self.starting = ExportStarter(self.exports, self.lytics, accounts.keys())
+        self._naming = ExportNamer(self.exports, self.lytics, list_makers, RULES)
+        self.starting = ExportStarter(self.exports, self.lytics, accounts.keys(), RULES)
         hours = settings.silent_after_hours
         chores = Chores(self.database, clock)
         self.watch = ListMonitor(
@@ -308,14 +309,6 @@ class Service:
             self.worker.wake_all()
         elif what.startswith(DUE):
             self.worker.wake(what.removeprefix(DUE))
-
-    async def store_state(self) -> str:
-        """`ok` or `unavailable`."""
-        try:
-            await self.database.ping()
-        except StoreUnavailable:
-            return "unavailable"
-        return "ok"
 
     async def metrics(self) -> bytes:
         """Prometheus' text format."""
@@ -467,47 +460,24 @@ def create_app(settings: Settings, outside: Environment | None = None, role: Rol
         finally:
             await service.close()
 
-    door = webhooks.WebhookDoor(
-        service.receiver,
-        service.rejected_events,
-        [
-            WebhookToken(label, token)
-            for label, token in parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS").items()
-        ],
-        service.meter,
-        is_draining=lambda: service.is_draining,
-        clock=service.clock,
-    )
     # No /docs: its page loads scripts from elsewhere. /openapi.json is behind a token, see below. No telemetry, which
     # would tell paths: one may hold an address.
-    how: dict[str, Any] = {
-        "title": "lytics-sailthru",
-        "version": __version__,
-        "lifespan": lifespan,
-        "docs_url": None,
-        "redoc_url": None,
-        "openapi_url": None,
-        "telemetry": {"tracing": False, "metrics": False, "logs": False},
-    }
-    app = FastAPI(**how) if role is Role.WORKER else webhooks.WebhooksFirst(door, **how)
-    app.state.service = service
-    app.state.doors = Dependencies(
-        exports=service.exports,
-        starting=service.starting,
-        backfills=service.backfills,
-        members=service.members,
-        journal=service.journal,
-        dead_letters=service.dead_letters,
-        rejected_events=service.rejected_events,
-        erasures=service.erasures,
-        lytics=service.lytics,
-        status=service,
+    app = FastAPI(
+        title="lytics-sailthru",
         version=__version__,
-        admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
-        metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.state.service = service
+    app.state.webhooks = _webhook_intake(service, settings)
+    app.state.dependencies = _dependencies(service, settings)
     of_all = (health_routes, openapi_routes)
+    # Webhooks come first: the router tries its routes in order, and they are most of the traffic.
     of_doors = (
+        webhook_routes,
         export_routes,
         starting_routes,
         backfill_routes,
@@ -523,3 +493,43 @@ def create_app(settings: Settings, outside: Environment | None = None, role: Rol
     problems.install(app)
     app.add_middleware(AccessLog)
     return app
+
+
+def _webhook_intake(service: Service, settings: Settings) -> WebhookIntake:
+    return WebhookIntake(
+        service.receiver.receive,
+        service.rejected_events.record,
+        [
+            WebhookToken(label, token)
+            for label, token in parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS").items()
+        ],
+        service.meter,
+        is_draining=lambda: service.is_draining,
+        clock=service.clock,
+    )
+
+
+def _dependencies(service: Service, settings: Settings) -> Dependencies:
+    return Dependencies(
+        database=service.database,
+        exports=service.exports,
+        starter=service.starting,
+        backfills=service.backfills,
+        members=service.members,
+        journal=service.journal,
+        dead_letters=service.dead_letters,
+        rejected_events=service.rejected_events,
+        erasures=service.erasures,
+        lytics=service.lytics,
+        is_ready=lambda: service.is_ready,
+        clock=service.clock,
+        authorizations=service.authorizations,
+        is_silent=service.is_silent,
+        make_list=service.make_list,
+        exports_changed=service.exports_changed,
+        backfill_started=service.backfill_started,
+        wake=service.wake,
+        metrics=service.metrics,
+        admin_tokens=parse_tokens(settings.admin_tokens, "ADMIN_TOKENS"),
+        metrics_tokens=parse_tokens(settings.metrics_tokens, "METRICS_TOKENS"),
+    )

@@ -201,7 +201,11 @@ def test_a_wrong_setting_is_named(scene: Scene, different: dict[str, str], about
     [
         (
             {"kind": "error", "status": 403, "code": 4},
-            ["not on the Sailthru account's list of allowed ones", "Add this machine's public address", "My Sailthru"],
+            [
+                "not on the list of addresses that the Sailthru account allows",
+                "Add this machine's public address",
+                "My Sailthru",
+            ],
         ),
         ({"kind": "reset"}, ["127.0.0.1:{port} broke the connection", "Check SAILTHRU_BASE_URL"]),
         ({"kind": "html", "status": 404}, ["What answers at 127.0.0.1:{port} is not the API", "SAILTHRU_BASE_URL"]),

@@ -1,19 +1,20 @@
-"""Runs verb 3 in the background: holds backfills that are under way, goes on with each, gives them back on shutdown.
+"""The background loop of backfills: claims them, runs each in its own task and releases them on shutdown.
 
-Each is held by a lease that is renewed while it runs, so that whoever comes after a crash goes on from its last page.
+A lease is renewed while its backfill runs. After a crash the lease ends and another worker continues from the last
+page.
 """
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Protocol
+from functools import partial
 
 import structlog
 
-from app.backfills.scan import Step
-from app.domain.backfill import Backfill
+from app.backfills.needs import Backfills
+from app.backfills.scan import Backfiller
+from app.domain.backfill import Backfill, BackfillClaim
 from app.domain.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -22,78 +23,43 @@ MOST_AT_ONCE = 8
 LEASE = timedelta(seconds=15)
 RENEW_EVERY = timedelta(seconds=5)
 STORE_PAUSE = timedelta(seconds=2)
-# A backfill of a process that died is looked for so often; a new one wakes the loop by itself.
+# How often to look for backfills of a crashed process. A new backfill wakes the loop at once.
 LOOK_EVERY = timedelta(seconds=30)
 
 
-class Backfills(Protocol):
-    """Who holds which backfill."""
-
-    async def claim(self, *, lease: int, lease_for: timedelta, most: int) -> list[Backfill]:
-        """Hold backfills that nobody holds."""
-        ...
-
-    async def renew(self, backfill_id: int, *, lease: int, lease_for: timedelta) -> bool:
-        """Hold one for longer; false if it is not ours any more."""
-        ...
-
-    async def let_go(self, backfill_id: int, *, lease: int) -> None:
-        """Let somebody else hold it."""
-        ...
-
-    async def forget_dry_runs(self) -> bool:
-        """Forget a slice of whom ended dry runs have counted."""
-        ...
-
-
-class Steps(Protocol):
-    """Verb 3."""
-
-    async def step(self, backfill: Backfill, *, lease: int, failures: int = 0) -> Step:
-        """Bring the next page over."""
-        ...
-
-
 class BackfillLoop:
-    """All backfills of this process.
-
-    Args:
-        sleep: waits so many seconds.
-    """
+    """All backfills of this process."""
 
     def __init__(
-        self, backfills: Backfills, steps: Steps, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        backfills: Backfills,
+        backfiller: Backfiller,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._backfills = backfills
-        self._steps = steps
+        self._backfiller = backfiller
         self._sleep = sleep
         self._woken = asyncio.Event()
         self._stopping = False
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[int, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
-        """A backfill was started."""
         self._woken.set()
 
     def stop(self) -> None:
         """Begin no further page."""
         self._stopping = True
         self._woken.set()
-        for task in self._running:
+        for task in self._running.values():
             task.cancel()
 
     async def run(self) -> None:
-        """Until stopped; returns once all are given back."""
-        lease = secrets.randbits(62)
+        """Run until stopped; returns once every backfill is released."""
         while not self._stopping:
             self._woken.clear()
             try:
-                most = MOST_AT_ONCE - len(self._running)
-                claimed = await self._backfills.claim(lease=lease, lease_for=LEASE, most=most) if most else []
-                for backfill in claimed:
-                    task = asyncio.create_task(self._go_on(backfill, lease))
-                    self._running.add(task)
-                    task.add_done_callback(self._ended)
+                await self._claim()
                 if not self._running:
                     while await self._backfills.forget_dry_runs():
                         pass
@@ -101,43 +67,54 @@ class BackfillLoop:
                 log.warning("store unavailable, backfills wait", why=str(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), LOOK_EVERY.total_seconds())
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+    async def _claim(self) -> None:
+        most = MOST_AT_ONCE - len(self._running)
+        if not most:
+            return
+        # While the store was unavailable, leases of this process may have ended although their tasks still run.
+        for claim in await self._backfills.claim(lease_for=LEASE, most=most, besides=tuple(self._running)):
+            task = asyncio.create_task(self._run_claim(claim))
+            self._running[claim.backfill.id] = task
+            task.add_done_callback(partial(self._ended, claim.backfill.id))
+
+    def _ended(self, backfill_id: int, _: asyncio.Task[None]) -> None:
+        del self._running[backfill_id]
         self._woken.set()
 
-    async def _go_on(self, backfill: Backfill, lease: int) -> None:
-        heartbeat = asyncio.create_task(self._hold(backfill.id, lease))
+    async def _run_claim(self, claim: BackfillClaim) -> None:
+        backfill_id = claim.backfill.id
+        renewing = asyncio.create_task(self._renew(claim))
         try:
-            await self._run_one(backfill, lease)
+            await self._run_pages(claim)
         except Exception:
-            # A mistake of ours must not end the others; the lease ends, and it is tried again.
-            log.exception("a backfill failed", backfill=backfill.id)
+            # A bug in one backfill must not end the others. Its lease ends, and it is claimed again.
+            log.exception("a backfill failed", backfill=backfill_id)
             return
         finally:
-            heartbeat.cancel()
+            renewing.cancel()
         with suppress(StoreUnavailable):
-            await self._backfills.let_go(backfill.id, lease=lease)
+            await self._backfills.release(backfill_id, lease=claim.lease)
 
-    async def _run_one(self, backfill: Backfill, lease: int) -> None:
+    async def _run_pages(self, claim: BackfillClaim) -> None:
         failures = 0
-        current: Backfill | None = backfill
+        current: Backfill | None = claim.backfill
         with suppress(asyncio.CancelledError):
             while current is not None and current.is_active and not self._stopping:
                 try:
-                    step = await self._steps.step(current, lease=lease, failures=failures)
+                    step = await self._backfiller.step(current, lease=claim.lease, failures=failures)
                 except StoreUnavailable as error:
-                    log.warning("store unavailable, a backfill waits", backfill=backfill.id, why=str(error))
+                    log.warning("store unavailable, a backfill waits", backfill=current.id, why=str(error))
                     await self._sleep(STORE_PAUSE.total_seconds())
                     continue
                 failures = failures + 1 if step.pause else 0
                 current = step.backfill
                 await self._sleep(step.pause.total_seconds())
 
-    async def _hold(self, backfill_id: int, lease: int) -> None:
+    async def _renew(self, claim: BackfillClaim) -> None:
         while True:
             await self._sleep(RENEW_EVERY.total_seconds())
             with suppress(StoreUnavailable):
-                if not await self._backfills.renew(backfill_id, lease=lease, lease_for=LEASE):
+                if not await self._backfills.renew(claim.backfill.id, lease=claim.lease, lease_for=LEASE):
                     return

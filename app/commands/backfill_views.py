@@ -7,6 +7,7 @@ from typing import Any
 from app import terminal
 from app.commands import export_views
 from app.domain.backfill import Skip
+from app.explain.remedies import as_commands
 
 View = Mapping[str, Any]
 
@@ -32,7 +33,7 @@ def show_end(export: View, backfill: View) -> None:
     """How it ended, and what became of everybody whom it found."""
     terminal.say(f"{title(export, backfill)} is {backfill['state']}. Read: {backfill['scanned']:,}.")
     if backfill["reason"]:
-        terminal.say(backfill["reason"])
+        terminal.say(as_commands(backfill["reason"]))
     skipped = {str(reason): 0 for reason in Skip} | backfill["skipped"]
     terminal.show_table(
         ["what became of them", "people"],

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import terminal
+from app.explain.remedies import as_commands
 
 View = Mapping[str, Any]
 
@@ -46,7 +47,7 @@ def show_all(exports: View) -> None:
         terminal.say("There are no exports yet. export start AUDIENCE starts one.")
     for one in items:
         if one["reason"]:
-            terminal.say(f"Export {one['id']}: {one['reason']}")
+            terminal.say(f"Export {one['id']}: {as_commands(one['reason'])}")
     if unexported:
         terminal.say("Audiences that nobody exports, so that their events are ignored:")
         terminal.show_table(
@@ -65,7 +66,7 @@ def show_one(export: View) -> None:
         ("export", export["id"]),
         ("list", export["list"] and f"{export['list']}{'' if export['list_ready'] else ' (not made in Sailthru yet)'}"),
         ("state", export["state"]),
-        ("reason", export["reason"]),
+        ("reason", export["reason"] and as_commands(export["reason"])),
         ("account", export["authorization"]),
         ("audience", audience["name"]),
         ("audience id", audience["id"]),
@@ -85,7 +86,7 @@ def show_state(export: View) -> None:
     """How an export stands now that it was changed."""
     terminal.say(_sentence(f"{title(export)} is {export['state']}."))
     if export["reason"]:
-        terminal.say(export["reason"])
+        terminal.say(as_commands(export["reason"]))
 
 
 def show_started(answer: View) -> None:

@@ -9,7 +9,7 @@ import typer
 from app import terminal
 from app.commands.options import AsJSON
 from app.commands.service import service_of
-from app.commands.timeline import in_words
+from app.explain.timeline import in_words
 
 View = Mapping[str, Any]
 
@@ -59,5 +59,9 @@ def show(person: View) -> None:
             said = one["explanation"]
             terminal.say(f"Export {one['export_id']} (code {one['code']}): {said['happened']} {said['next_step']}")
     terminal.show_table(
-        ["when (UTC)", "what happened"], [(terminal.moment(entry["at"]), in_words(entry)) for entry in timeline]
+        ["when (UTC)", "what happened"],
+        [
+            (terminal.moment(entry["at"]), in_words(entry["what"], entry["detail"], entry["export_id"]))
+            for entry in timeline
+        ],
     )

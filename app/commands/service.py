@@ -14,6 +14,7 @@ from app import __version__, terminal
 from app.domain.errors import ServiceNotReached, ServiceSaidNo
 from app.domain.unreachable import Unreachable, why_unreachable
 from app.explain.connection import explain_unreachable
+from app.explain.remedies import as_commands
 
 LONGEST_ANSWER_SECONDS = 60.0
 LONGEST_CONNECT_SECONDS = 5.0
@@ -133,7 +134,7 @@ def _refusal(status: int, problem: JSONObject) -> ServiceSaidNo:
         said.append("The first of ADMIN_TOKENS, as set here, is none of the service's.")
     lines = [audience_line(one) for one in problem.get("candidates") or ()]
     lines += [f"add {_option(name, value)}" for name, value in (problem.get("choices") or {}).items()]
-    return ServiceSaidNo(" ".join(said), lines)
+    return ServiceSaidNo(as_commands(" ".join(said)), lines)
 
 
 def audience_line(audience: Mapping[str, object]) -> str:

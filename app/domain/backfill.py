@@ -1,4 +1,4 @@
-"""Backfill: the bringing over of everybody who is in an audience now, page by page, and how far it has come."""
+"""Backfill: one scan of an audience that brings its present members over, page by page."""
 
 import math
 from collections import Counter
@@ -9,15 +9,15 @@ from enum import StrEnum
 
 from app.domain.change import MembershipChange
 
-# Live changes around and during a scan win over what it read.
+# A scan counts as this much older than its first page, so that live changes around it win.
 SCAN_LEAD = timedelta(minutes=5)
 CLOCK_TOLERANCE = timedelta(minutes=10)
-# The rate is mostly that of the last one.
+# Time constant of the moving average that gives the rate.
 RATE_SPAN = timedelta(minutes=1)
 
 
 class BackfillState(StrEnum):
-    """`waiting` goes on by itself once what it waits for is there."""
+    """States of a backfill. A `waiting` one continues by itself; `waiting_for` says when."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -32,8 +32,10 @@ ACTIVE = frozenset({BackfillState.QUEUED, BackfillState.RUNNING, BackfillState.W
 
 
 class Skip(StrEnum):
-    """Why a row of a scan brings nobody over: held here already with the same fields; a newer change says otherwise; no
-    address, or none that can be used; erased here; no profile at all.
+    """Why a scanned row causes no change.
+
+    `already_there`: held with the same fields. `changed_since`: a newer change decides. `no_address`: the field is
+    empty. `invalid`: the address can't be used. `erased`: the address was erased here. `unreadable`: not a profile.
     """
 
     ALREADY_THERE = "already_there"
@@ -46,18 +48,23 @@ class Skip(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """One backfill, as it stands.
+    """One backfill and its progress.
 
     Args:
-        is_dry_run: only counts.
-        cursor: where the next page starts; None for the first one.
-        scanned, queued, skipped: rows read, people to be told, and the others by reason.
-        total: of people in the audience, as Lytics counts them; None before the first page.
-        seen_at: the time that counts for everybody found: that of the first page, less five minutes.
-        restarts: how often the scan was begun again, since Lytics had forgotten where it stopped.
-        checkpoint: a former cursor, and at which page the next one is kept: a cursor that comes again is a loop.
-        reason, waiting_for: why it ended, or does not go on, for people.
-        paged_at, rate_then: when the newest page was kept, and the rate by then, in rows a second.
+        is_dry_run: the backfill only counts.
+        cursor: start of the next page; None for the first page.
+        scanned: rows read.
+        queued: rows that caused a change.
+        skipped: all other rows, by reason.
+        total: size of the audience according to Lytics; None before the first page.
+        seen_at: event time of every change of this scan: time of the first page minus `SCAN_LEAD`.
+        restarts: how often the scan began again because Lytics had forgotten its cursor.
+        checkpoint: an earlier cursor; if Lytics names it again, the scan is a loop.
+        checkpoint_page: the page after which the next checkpoint is set.
+        reason: why it ended early, for people.
+        waiting_for: what it waits for, for people.
+        paged_at: when the newest page was stored.
+        rate_then: rows per second at `paged_at`.
     """
 
     id: int
@@ -83,25 +90,24 @@ class Backfill:
 
     @property
     def is_active(self) -> bool:
-        """False once it has ended."""
         return self.state in ACTIVE
 
     @property
     def joins_at_most(self) -> int | None:
-        """How many joins it comes to at most; None as long as Lytics has not told how many people there are."""
+        """Upper bound of the joins it causes; None until Lytics has reported the audience's size."""
         if not self.is_active:
             return self.queued
         return None if self.total is None else self.queued + max(self.total - self.scanned, 0)
 
     def rate(self, now: datetime) -> float | None:
-        """Rows read in a second, of late; None before the second page and after the end."""
+        """Rows per second, averaged over about a minute; None before the second page and after the end."""
         if self.rate_then is None or self.paged_at is None or not self.is_active:
             return None
         seconds = max((now - self.paged_at).total_seconds(), 0)
         return self.rate_then * math.exp(-seconds / RATE_SPAN.total_seconds())
 
     def eta(self, now: datetime) -> timedelta | None:
-        """How long it still takes at this rate; None where that can't be said."""
+        """Time left at the present rate; None while rate or total is unknown."""
         rate = self.rate(now)
         if not rate or self.total is None:
             return None
@@ -109,14 +115,26 @@ class Backfill:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a scan, understood.
+class BackfillClaim:
+    """A backfill that one worker may run for as long as it renews the lease.
 
     Args:
-        changes: of those rows that can be kept.
-        skipped: the other rows, by reason.
-        next, total: where the next page starts, and of how many people in all; None where that is not told.
-        seen_at: the time that counts for everybody found.
+        lease: a token that is new for each claim.
+    """
+
+    backfill: Backfill
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One scanned page, converted to changes.
+
+    Args:
+        skipped: rows without a change, by reason.
+        next: cursor of the next page; None on the last one.
+        total: size of the audience; None if Lytics does not report it.
+        seen_at: event time of every change of this scan.
     """
 
     changes: Sequence[MembershipChange]
@@ -128,7 +146,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PageCount:
-    """What one page came to."""
+    """What the rows of one page came to."""
 
     scanned: int
     queued: int
@@ -136,9 +154,9 @@ class PageCount:
 
 
 def seen_at(answered_at: datetime | None, now: datetime) -> datetime:
-    """The time that counts for all whom a scan finds: Lytics' own clock at its first answer, less five minutes.
+    """Return the event time for a scan: Lytics' clock at its first answer, minus `SCAN_LEAD`.
 
-    As with events, a clock far ahead of ours is not believed.
+    A missing time, or one that is more than `CLOCK_TOLERANCE` ahead of ours, is replaced by our own.
     """
     if answered_at is None or answered_at > now + CLOCK_TOLERANCE:
         answered_at = now
@@ -146,7 +164,7 @@ def seen_at(answered_at: datetime | None, now: datetime) -> datetime:
 
 
 def advanced(backfill: Backfill, page: PageCount, *, cursor: str | None, total: int | None, now: datetime) -> Backfill:
-    """The backfill after one page; completed if that was the last."""
+    """Return the backfill after one more page; it is completed if `cursor` is None."""
     skipped = dict(backfill.skipped)
     for reason, count in page.skipped.items():
         skipped[reason] = skipped.get(reason, 0) + count
@@ -167,13 +185,13 @@ def advanced(backfill: Backfill, page: PageCount, *, cursor: str | None, total: 
     if cursor is None:
         return ended(moved, BackfillState.COMPLETED, None, now)
     if pages >= backfill.checkpoint_page:
-        # Brent's way to find a loop of any length while remembering one cursor.
+        # Brent's algorithm: doubling the distance between checkpoints finds a loop of any length with one cursor.
         moved = replace(moved, checkpoint=cursor, checkpoint_page=2 * backfill.checkpoint_page)
     return moved
 
 
 def _rate(backfill: Backfill, rows: int, now: datetime) -> float | None:
-    """Rows a second, of which the last minute counts most."""
+    """Return the exponential moving average of rows per second."""
     if backfill.paged_at is None or now <= backfill.paged_at:
         return backfill.rate_then
     seconds = (now - backfill.paged_at).total_seconds()
@@ -184,12 +202,12 @@ def _rate(backfill: Backfill, rows: int, now: datetime) -> float | None:
 
 
 def is_loop(backfill: Backfill, cursor: str | None) -> bool:
-    """True if Lytics names a page to be next that was read already."""
+    """Return whether Lytics names a page as the next one that was read before."""
     return cursor is not None and cursor in {backfill.cursor, backfill.checkpoint}
 
 
 def restarted(backfill: Backfill) -> Backfill:
-    """The backfill from its first page on. What was read already is found to be there."""
+    """Return the backfill at its first page again. `queued` stays, because those changes are stored."""
     return replace(
         backfill,
         cursor=None,
@@ -203,5 +221,4 @@ def restarted(backfill: Backfill) -> Backfill:
 
 
 def ended(backfill: Backfill, state: BackfillState, reason: str | None, now: datetime) -> Backfill:
-    """The backfill at its end."""
     return replace(backfill, state=state, reason=reason, waiting_for=None, ended_at=now)

@@ -1,6 +1,6 @@
-"""Erasure: a person goes from every table, and is kept out from then on by digests that name nobody.
+"""Erasure: an address is removed from every table, and digests keep it out from then on.
 
-The digests are made with a key that stands in the settings alone: whoever has only the database can't try addresses.
+The digests need a key that is in the settings only, so a copy of the database does not allow addresses to be guessed.
 """
 
 import hmac
@@ -11,10 +11,10 @@ from app.domain.membership import Membership, Need
 
 
 class Digests:
-    """Names of erased people that only the holder of the key can make: HMAC-SHA256 in hexadecimal digits.
+    """Digests of addresses and Lytics ids: HMAC-SHA256 in hexadecimal.
 
     Args:
-        key: a secret that has to be kept as long as anybody is to stay erased.
+        key: a secret. Erased addresses stay out only as long as it is kept.
     """
 
     def __init__(self, key: str) -> None:
@@ -22,30 +22,29 @@ class Digests:
 
     @property
     def key_id(self) -> str:
-        """Tells one key from another, and nothing more."""
+        """Identifies the key without revealing it."""
         return self._of("key", "")[:16]
 
     def of_address(self, address: str) -> str:
-        """The digest of an address in the one spelling under which it is known here."""
+        """Return the digest of a normalized address."""
         return self._of("address", address)
 
     def of_user(self, lytics_id: str) -> str:
-        """The digest of a Lytics user's id."""
         return self._of("lytics_id", lytics_id)
 
     def _of(self, kind: str, value: str) -> str:
-        # A lone half of an emoji can't be an address, but must not be an error either.
+        # A lone surrogate is not a valid address, but must not raise an error.
         return hmac.digest(self._key, f"{kind}:{value}".encode(errors="surrogatepass"), "sha256").hex()
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How an erasure stands.
+    """State of an erasure.
 
     Args:
-        was_known: somebody of this address was known when it was first erased.
-        leaving: the lists that the person is still being taken off.
-        due_accounts: the accounts that now have somebody to call for.
+        was_known: the address had a member when it was first erased.
+        leaving: names of the lists that the member has yet to leave.
+        due_accounts: accounts that now have due members.
     """
 
     was_known: bool
@@ -54,20 +53,20 @@ class Erased:
 
 
 def erase(membership: Membership, erasure: str, tally: Tally, *, leaves: bool) -> None:
-    """Leave nothing of a person in a membership but what its last call needs; what was not told yet counts as erased.
+    """Remove everything from a membership except what its last call needs. Pending changes count as erased.
 
-    The revisions from here on are counted nowhere. Afterwards it is pending only if a list has to be left.
+    Later revisions are not counted. Afterwards the membership is pending only if it has to leave its list.
 
     Args:
-        erasure: the digest of the address that was erased.
-        leaves: the person is to be taken off the list, if Sailthru may have been told *in*.
+        erasure: digest of the erased address.
+        leaves: the member leaves the list unless it is confirmed *out*. One that was never sent is read first.
     """
     if membership.erasure is None:
-        waited = membership.revision - membership.confirmed_revision
-        died = membership.dead_code is not None
-        tally.pending -= waited
-        tally.dead -= died
-        tally.erased += waited + died
+        pending = membership.revision - membership.confirmed_revision
+        is_dead = membership.dead_code is not None
+        tally.pending -= pending
+        tally.dead -= is_dead
+        tally.erased += pending + is_dead
         tally.members -= membership.desired
         membership.erasure = erasure
         membership.desired, membership.moved, membership.lytics_id = False, None, None

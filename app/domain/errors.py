@@ -1,79 +1,78 @@
-"""Every error this service raises on purpose. The type says what to do next::
+"""Every error that this service raises on purpose. The type says what to do next::
 
     AppError
-    ├── RejectedWebhook              the sender must change something
-    │   ├── UnauthenticatedWebhook     no valid token
-    │   └── MalformedWebhook           nothing in the body could be kept
-    ├── CallFailed                   one call to Sailthru or Lytics went wrong
-    │   ├── Transient                  5xx, 9, not JSON: that person's retry
-    │   │   └── NotSent                  refused or cut off before the request left: surely not carried out
-    │   ├── LimitReached               43, 429: wait, no attempt spent
-    │   │   └── ShareUsedUp              our share of the limit is used up, so the call was not made
-    │   ├── OutcomeUnknown             sent, no readable answer: rest, then read before a join is repeated
-    │   ├── Permanent                  this record can never work as it is
-    │   │   └── ScanExpired              Lytics forgot where the scan stopped: begin it again
-    │   ├── UnknownList                ensure it again
-    │   └── CredentialsRefused         no call of this account can work: pause the account
-    ├── StoreUnavailable             the database can't be written now: 503, the sender comes again
-    ├── BadOrder                     of our own API: 422, whatever the present state
-    │   └── BadFields                  a sentence for each field that can't go along
+    ├── RejectedWebhook              the sender must change something; kept as a rejected event
+    │   ├── UnauthenticatedWebhook     401: no valid token
+    │   └── MalformedWebhook           400: nothing in the body can be stored
+    ├── CallFailed                   a call to Sailthru or Lytics failed
+    │   ├── Transient                  5xx, error 9, not JSON: retry this member
+    │   │   └── NotSent                  the request never left: it was not carried out
+    │   ├── LimitReached               43, 429: wait; no attempt is counted
+    │   │   └── ShareUsedUp              our share of the limit is used up: the call was not made
+    │   ├── OutcomeUnknown             sent, no readable answer: wait, then read before a join is repeated
+    │   ├── Permanent                  this member can never work as it is
+    │   │   └── ScanExpired              Lytics lost the position of the scan: start it again
+    │   ├── UnknownList                ensure the list again
+    │   └── CredentialsRefused         no call of this account can work: open its circuit breaker
+    ├── StoreUnavailable             the database cannot be used now: 503, the sender repeats the request
+    ├── BadOrder                     of our own API: 422, the request can never be carried out
+    │   └── BadFields                  some of the chosen fields cannot be exported
     ├── NotFound                     of our own API: 404
-    │   └── UnknownAudience            no audience is called so; with near ones
-    ├── Conflict                     of our own API: 409
-    │   ├── AmbiguousAudience          several audiences are called so
-    │   └── NoLyticsToken              Lytics can't be asked, since no API token is set
-    ├── BadSettings                  the start is refused, with one sentence that says what to change
-    ├── ServiceSaidNo                a command's wish was understood and refused: show the reason
-    └── ServiceNotReached            a command's wish got no answer of the service: check where it is
+    │   └── UnknownAudience            no audience has this id, slug or name
+    ├── Conflict                     of our own API: 409, the request does not fit the present state
+    │   ├── AmbiguousAudience          several audiences have this slug or name
+    │   └── NoLyticsToken              Lytics cannot be asked without an API token
+    ├── BadSettings                  the service does not start: correct the settings
+    ├── ServiceSaidNo                the service refused a command: show its reason
+    └── ServiceNotReached            the service did not answer a command: check its address
 
-Its text is for people: what happened, why, and what to do next.
+The text of an error is for people: what happened, why, and what to do next.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from app.domain.rejection import EXPLANATIONS, Reason
+from app.domain.rejection import Reason
 
 if TYPE_CHECKING:
-    # What is raised of audiences is raised by their own file.
+    # audience.py imports this module, because it raises some of these errors.
     from app.domain.audience import Audience
 
 MOST_LISTED = 10
 
 
 class AppError(Exception):
-    """The root. Its text is for people: what happened, why, what to do next; never an address, a value or a secret."""
+    """The root. Its text says what happened, why, and what to do; it never holds an address, a value or a secret."""
 
 
 class RejectedWebhook(AppError):
-    """Nothing of this webhook was kept. The text says what happened and what to change in Lytics.
+    """Nothing of this webhook was stored. `app.explain.rejections` has the advice for each reason.
 
     Args:
-        reason: the fixed word for it.
-        happened: what happened, where more can be said than the reason's own sentence; never a value.
+        happened: what is wrong, if it can be said more exactly than by the reason; never a value of the body.
     """
 
     def __init__(self, reason: Reason, happened: str = "") -> None:
+        super().__init__(happened or reason.value)
         self.reason = reason
-        self.happened = happened or EXPLANATIONS[reason].happened
-        super().__init__(f"{self.happened} {EXPLANATIONS[reason].next_step}")
+        self.happened = happened
 
 
 class UnauthenticatedWebhook(RejectedWebhook):
-    """No token, or none that we know."""
+    """The webhook has no token, or an unknown one."""
 
 
 class MalformedWebhook(RejectedWebhook):
-    """The body can't be understood, and sending it again would not help."""
+    """No event in the body can be stored. Sending the body again would not help."""
 
 
 class CallFailed(AppError):
-    """One call did not work.
+    """A call to Sailthru or Lytics failed.
 
     Args:
-        code: the other end's own error number, or a fixed word of ours such as `timeout`.
-        text: what happened, without anything from the other end's free text (it quotes addresses).
+        code: the vendor's own error number, or a fixed word of this service such as `timeout`.
+        text: what happened, without any text from the vendor, which may quote addresses.
     """
 
     def __init__(self, code: int | str, text: str) -> None:
@@ -82,16 +81,18 @@ class CallFailed(AppError):
 
 
 class Transient(CallFailed):
-    """May work later: 5xx, error 9, an answer that is not JSON."""
+    """The same call may work later, for example after a 5xx, error 9, or an answer that is not JSON."""
 
 
 class NotSent(Transient):
-    """The request never left, so nothing was carried out."""
+    """The request never left this machine, so it was not carried out."""
 
 
 class LimitReached(CallFailed):
-    """The account's calls for this minute are used up; `resets_at` is when the window ends, if the other end said
-    so.
+    """The rate limit of the account is used up for this minute.
+
+    Args:
+        resets_at: when the limit resets; None if the vendor did not say.
     """
 
     def __init__(self, code: int | str, text: str, *, resets_at: datetime | None = None) -> None:
@@ -100,35 +101,35 @@ class LimitReached(CallFailed):
 
 
 class ShareUsedUp(LimitReached):
-    """The call was not made, since our share of the account's limit is used up for now."""
+    """Our share of the account's rate limit is used up, so the call was not made."""
 
 
 class OutcomeUnknown(CallFailed):
-    """The request left, and no answer that can be read came back: it may or may not have been carried out."""
+    """The request was sent, and no readable answer came back. It may have been carried out."""
 
 
 class Permanent(CallFailed):
-    """This record can never work as it is."""
+    """The call can never work for this member as it is."""
 
 
 class ScanExpired(Permanent):
-    """Lytics does not know any more where a scan stopped; the audience is still there."""
+    """Lytics no longer knows where a scan stopped. The audience still exists."""
 
 
 class UnknownList(CallFailed):
-    """Sailthru does not know the list (any more)."""
+    """Sailthru does not know the list, or no longer knows it."""
 
 
 class CredentialsRefused(CallFailed):
-    """Key, secret or address range refused: no call of this account can work until a person mends it."""
+    """Sailthru refuses the key, the secret or our IP address. No call of this account works until that is corrected."""
 
 
 class StoreUnavailable(AppError):
-    """The database could not be written or read just now; nothing of the request was kept."""
+    """The database cannot be read or written now. Nothing of the request was stored."""
 
 
 class BadOrder(AppError):
-    """What our own API was asked to do can't be done, whatever the present state.
+    """A request to our own API that can never be carried out, whatever the present state.
 
     Args:
         reason: a fixed word for scripts.
@@ -140,35 +141,35 @@ class BadOrder(AppError):
 
 
 class NotFound(AppError):
-    """What our own API was asked for does not exist."""
+    """A request to our own API names something that does not exist."""
 
     reason: str | None = None
 
 
 class UnknownAudience(NotFound):
-    """No audience has the id, slug or name that was given.
+    """No audience has the given id, slug or name.
 
     Args:
-        candidates: those that are called much alike, the nearest first; maybe none.
+        candidates: audiences with similar names, the most similar first; may be empty.
     """
 
     reason = "unknown_audience"
 
     def __init__(self, candidates: "Iterable[Audience]" = ()) -> None:
         self.candidates = tuple(candidates)
-        near = f" Near: {_listed(self.candidates)}." if self.candidates else ""
+        similar = f" Similar: {_listed(self.candidates)}." if self.candidates else ""
         super().__init__(
-            f"Lytics has no audience of this id, slug or name.{near}"
-            " GET /lytics/audiences lists those that can be exported."
+            f"Lytics has no audience with this id, slug or name.{similar}"
+            " GET /lytics/audiences lists the audiences that can be exported."
         )
 
 
 class Conflict(AppError):
-    """What our own API was asked to do does not fit the present state.
+    """A request to our own API that does not fit the present state.
 
     Args:
-        reason: a fixed word for scripts, where there is one.
-        choices: what may be given beside what was asked for, to make it fit; None for any value.
+        reason: a fixed word for scripts; None if there is none.
+        choices: parameters that would make the request fit, with their values; a value of None means any value.
     """
 
     def __init__(self, text: str, *, reason: str | None = None, choices: Mapping[str, object] | None = None) -> None:
@@ -178,36 +179,36 @@ class Conflict(AppError):
 
 
 class AmbiguousAudience(Conflict):
-    """Several audiences have the slug or name that was given.
+    """Several audiences have the given slug or name.
 
     Args:
-        candidates: all of them.
+        candidates: all of these audiences.
     """
 
     def __init__(self, candidates: "Iterable[Audience]") -> None:
         self.candidates = tuple(candidates)
         super().__init__(
-            f"Several audiences are called so: {_listed(self.candidates)}. Give the id of one.",
+            f"Several audiences have this slug or name: {_listed(self.candidates)}. Give the id of one.",
             reason="ambiguous_audience",
         )
 
 
 class NoLyticsToken(Conflict):
-    """Lytics can't be asked, since no API token is set."""
+    """Lytics cannot be asked, because LYTICS_API_TOKEN is not set."""
 
     def __init__(self) -> None:
         super().__init__(
-            "No LYTICS_API_TOKEN is set, so Lytics can't be asked: make a token in Lytics under Account > Security >"
-            " Access Tokens, put it into the settings, and start the service again.",
+            "LYTICS_API_TOKEN is not set, so the service cannot ask Lytics. Make a token in Lytics under Account >"
+            " Security > Access Tokens, add it to the settings, and restart the service.",
             reason="no_lytics_token",
         )
 
 
 class BadFields(BadOrder):
-    """Some of the chosen fields can't go along.
+    """Some of the chosen fields cannot be exported.
 
     Args:
-        problems: a sentence for each.
+        problems: one sentence for each of these fields.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -216,14 +217,14 @@ class BadFields(BadOrder):
 
 
 class BadSettings(AppError):
-    """The program can't start like this; the text is one sentence that says what to change."""
+    """The service cannot start. The text is one sentence that says what to change."""
 
 
 class ServiceSaidNo(AppError):
-    """The running service did not do what a command asked for; the text is the service's own.
+    """The running service refused a command. The text is the service's own.
 
     Args:
-        candidates: what may have been meant, one line each, where there is a choice.
+        candidates: what the operator may have meant, one line for each.
     """
 
     def __init__(self, text: str, candidates: Sequence[str] = ()) -> None:
@@ -232,7 +233,7 @@ class ServiceSaidNo(AppError):
 
 
 class ServiceNotReached(AppError):
-    """No answer of a running service came back; the text says where it was looked for and what to check."""
+    """No running service answered. The text says which address was called and what to check."""
 
 
 def _listed(audiences: "Sequence[Audience]") -> str:

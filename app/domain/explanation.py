@@ -1,16 +1,16 @@
-"""What a fixed word or number means, in sentences ready to be shown."""
+"""What a code or a reason means, in sentences that are ready to be shown."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One code or reason in words.
+    """One code or reason in plain words.
 
     Args:
-        happened: what happened, in a sentence.
-        to_whom: whom it concerns: a person, a list, an account, or everybody.
-        next_step: what to do now.
+        happened: what happened, as a sentence.
+        to_whom: who is affected, as a phrase: a member, a list, an account, a backfill or all members.
+        next_step: what to do now, as one or more sentences.
     """
 
     happened: str

@@ -1,4 +1,4 @@
-"""Export: an operator's wish that one audience's list be kept, and the states it can be in."""
+"""Export: the standing order to keep one list equal to one audience."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +11,10 @@ from app.domain.values import storable
 
 
 class ExportState(StrEnum):
-    """Only a `running` export is delivered; `needs_name`, `name_taken` and `paused` keep their changes; `stopped` takes
-    no more; `list_changed` waits for a person to look at the list.
+    """States of an export. Only a `running` one is delivered.
+
+    `needs_name`, `name_taken` and `paused` keep their changes. `stopped` ignores new events. `list_changed` waits until
+    an operator has checked the list.
     """
 
     NEEDS_NAME = "needs_name"
@@ -25,19 +27,19 @@ class ExportState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One audience brought to one Sailthru account.
+    """One audience exported to one Sailthru account.
 
     Args:
-        account: the label of the Sailthru authorization in the settings.
-        email_field: the Lytics field that holds the address.
-        fields: which Lytics fields go along, and as which Sailthru vars.
-        field_types: their types in Lytics' schema, as far as they are known.
-        list_name: the Sailthru list; None until the audience's name is known and free.
-        list_ready_at: when the list was first seen to exist in Sailthru.
-        reason: why it is not running, or has no list yet, for people.
+        account: label of the Sailthru authorization in the settings.
+        email_field: the Lytics field with the address.
+        fields: Lytics field → Sailthru var.
+        field_types: Lytics field → type in Lytics' schema, where known.
+        list_name: None until the audience's name is known and free.
+        list_ready_at: when the list was first seen in Sailthru.
+        reason: why it does not run or has no list, for people.
         list_change: what happened to the list, while the state is `list_changed`.
-        list_others: the people on the list who are not held here, as last seen, give or take `list_others_in_doubt`;
-            None before the first look.
+        list_others: number of addresses on the list that are not confirmed members, at the last check, give or take
+            `list_others_in_doubt`; None before the first check.
     """
 
     id: int
@@ -59,8 +61,9 @@ class Export:
     field_types: Mapping[str, str] = field(default_factory=dict)
 
     def vars_of(self, profile: Mapping[str, object]) -> dict[str, object]:
-        """The chosen fields of a profile under their Sailthru names, in the types that Lytics' schema says; absent and
-        null ones are left out, and what no database or call can hold.
+        """Return the chosen fields of a profile as vars, in the types of Lytics' schema.
+
+        Left out are absent and null fields, and values that no database or call can hold.
         """
         values: dict[str, object] = {}
         for name, var in self.fields.items():
@@ -73,11 +76,11 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class NewExport:
-    """An export to be opened.
+    """An export to open.
 
     Args:
-        list_name: None where the audience's name is not known yet; then its state is `needs_name`.
-        fields: which Lytics fields go along, and as which Sailthru vars.
+        list_name: None if the audience's name is not known yet; the state is then `needs_name`.
+        fields: Lytics field → Sailthru var.
         reason: why it has no name yet.
     """
 
@@ -91,3 +94,16 @@ class NewExport:
     is_paused: bool = False
     reason: str | None = None
     field_types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ListTurn:
+    """The answer to a request for the turn to make a list.
+
+    Args:
+        is_ours: the caller has the turn until its lease ends. If False, another worker has it.
+        is_ready: the list exists, so there is nothing to do.
+    """
+
+    is_ours: bool
+    is_ready: bool

@@ -1,17 +1,17 @@
-"""ProfileField: one field of the profiles in Lytics, as its schema describes it."""
+"""ProfileField: one field of the profiles in Lytics."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileField:
-    """What the schema says of a field; the values are not in it.
+    """One field of Lytics' schema.
 
     Args:
-        type: in Lytics' words, such as `string`, `[]string` or `map[string]int`; empty where it is not said.
-        is_identifier: people are known by it.
-        is_pii: Lytics' account marks it as personal.
-        title: for people; empty where there is none.
+        type: Lytics' own word, such as `string`, `[]string` or `map[string]int`; empty if it is not reported.
+        is_identifier: Lytics identifies users by this field.
+        is_pii: the account marks it as personal.
+        title: a label for people; may be empty.
     """
 
     name: str

@@ -1,15 +1,15 @@
-"""The list watch: whether a list in Sailthru is still the one that is kept, or somebody changed it behind our back."""
+"""The list check: whether a Sailthru list is still the one that the service keeps, or was changed from outside."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-# A person put on a list by hand, a profile deleted: nobody needs to stop for that.
+# Smaller changes are normal, such as a profile deleted or an address added by hand.
 SMALLEST_JUMP = 10
 
 
 class ListChange(StrEnum):
-    """What happened to a list: it is gone; another one has its name; many people came or went at once."""
+    """What happened to a list: deleted, replaced by another one of its name, or changed in size at once."""
 
     GONE = "gone"
     REPLACED = "replaced"
@@ -18,7 +18,7 @@ class ListChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListSeen:
-    """A list as Sailthru shows it."""
+    """A list as Sailthru reports it."""
 
     list_id: str | None
     count: int | None
@@ -26,7 +26,7 @@ class ListSeen:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """How many people Sailthru was last told to be on a list, and of how many that is not known."""
+    """Number of an export's members that are confirmed *in*, and of those whose confirmed state is unknown."""
 
     on_list: int = 0
     in_doubt: int = 0
@@ -34,13 +34,13 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the list is known to hold.
+    """What the service knows of a list.
 
     Args:
-        told: the people of whom Sailthru was last told that they are on it.
-        in_doubt: for how many more that is not known, or was told meanwhile.
-        others: the people on it who are not held here, as last seen, give or take `others_in_doubt`; None before the
-            first look.
+        confirmed: number of members that are confirmed *in*.
+        in_doubt: number of members whose state is unknown or was confirmed during the check.
+        others: number of other addresses on the list at the last check, give or take `others_in_doubt`; None before
+            the first check.
     """
 
     list_id: str | None
@@ -52,12 +52,12 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a look found.
+    """Result of a check.
 
     Args:
-        change: what is wrong, None for nothing.
-        others, others_in_doubt: what to remember for the next look.
-        jump: how many people more (or, below zero, less) than at the last look there are who are not held here.
+        change: what is wrong; None if nothing is.
+        others, others_in_doubt: what to store for the next check.
+        jump: change in the number of other addresses since the last check.
     """
 
     change: ListChange | None
@@ -69,32 +69,33 @@ class Judgement:
 def judge(kept: Kept, seen: ListSeen | None) -> Judgement:
     """Compare a list with what is known of it.
 
-    A list may hold people who were put on it otherwise, so what counts is how their number changes from one look to the
-    next: by more than 1 % of the list, and more than ten people, is no accident. Slow drift (profiles that Sailthru
-    deletes or merges) is followed. Where some people are in doubt, at this look or when the last one was, their number
-    is known only about, and the next look allows for that as well.
+    Other addresses may be on the list, so their number is compared with that of the last check. A change of more than
+    1 % of the list and more than 10 addresses is reported; slower drift (deleted or merged profiles) is followed. The
+    limit is widened by the number of unknown members at this check and at the last one.
     """
-    as_it_was = Judgement(None, kept.others, others_in_doubt=kept.others_in_doubt)
+    unchanged = Judgement(None, kept.others, others_in_doubt=kept.others_in_doubt)
     if seen is None:
-        return replace(as_it_was, change=ListChange.GONE)
+        return replace(unchanged, change=ListChange.GONE)
     if kept.list_id is not None and seen.list_id is not None and seen.list_id != kept.list_id:
-        return replace(as_it_was, change=ListChange.REPLACED)
+        return replace(unchanged, change=ListChange.REPLACED)
     if seen.count is None:
-        return as_it_was
+        return unchanged
     others = seen.count - kept.confirmed
     if kept.others is None:
         return Judgement(None, others, others_in_doubt=kept.in_doubt)
     jump = others - kept.others
     allowed = max(0.01 * max(seen.count, kept.confirmed), SMALLEST_JUMP)
     if abs(jump) > allowed + kept.in_doubt + kept.others_in_doubt:
-        return replace(as_it_was, change=ListChange.COUNT, jump=jump)
+        return replace(unchanged, change=ListChange.COUNT, jump=jump)
     known, in_doubt = _narrowed(kept, others)
     return Judgement(None, known, jump, in_doubt)
 
 
 def _narrowed(kept: Kept, others: int) -> tuple[int, int]:
-    """What is known of the others by this look and the last, and how much is in doubt: where both can be right, only
-    what both allow; else what this one says.
+    """Return the number of other addresses and its uncertainty.
+
+    This check and the last one each give a range. The result is their intersection, or this check's range if they do
+    not overlap.
     """
     least, most = others - kept.in_doubt, others + kept.in_doubt
     if kept.others is not None:
@@ -106,21 +107,21 @@ def _narrowed(kept: Kept, others: int) -> tuple[int, int]:
 
 
 _HAPPENED: Mapping[ListChange, str] = {
-    ListChange.GONE: "The list {name!r} is gone from Sailthru, and flows built on it have lost their entry.",
-    ListChange.REPLACED: "Another list is called {name!r} in Sailthru now: the one that was kept is gone or renamed.",
-    ListChange.COUNT: "The list {name!r} has {jump:+,} people within an hour who were not told from here.",
+    ListChange.GONE: "The list {name!r} is gone from Sailthru, so flows built on it have lost their entry.",
+    ListChange.REPLACED: "Another list in Sailthru is now called {name!r}. The former one was deleted or renamed.",
+    ListChange.COUNT: "The list {name!r} changed by {jump:+,} people within an hour, and not by this service.",
 }
-_NEXT: Mapping[ListChange, str] = {
-    ListChange.GONE: "Changes are kept meanwhile. Resume to have the list made again: who was on it is then not known"
-    " to be on it any more, and comes back with their next change or with a backfill. Check the flows.",
-    ListChange.REPLACED: "Changes are kept meanwhile. Give the right list its name back in Sailthru, or leave this one;"
-    " then resume: who is on it is asked again, person by person, before anybody is put on it.",
-    ListChange.COUNT: "Changes are kept meanwhile. Find out in Sailthru who changed it and put it right, or leave it"
-    " as it is; then resume.",
+_NEXT_STEP: Mapping[ListChange, str] = {
+    ListChange.GONE: "Changes are kept meanwhile. Check the flows, then resume: the list is made again, and each member"
+    " joins it with the next change or with a backfill.",
+    ListChange.REPLACED: "Changes are kept meanwhile. Give the right list its name back in Sailthru, or accept this"
+    " one, then resume: each member is looked up before the next join.",
+    ListChange.COUNT: "Changes are kept meanwhile. Find out in Sailthru who changed the list and correct it, or accept"
+    " it, then resume.",
 }
 
 
 def reason(change: ListChange, list_name: str, export_id: int, jump: int = 0) -> str:
-    """What happened, and the way out, for people."""
+    """Return what happened and the next step, for people."""
     happened = _HAPPENED[change].format(name=list_name, jump=jump)
-    return f'{happened} {_NEXT[change]} PATCH /exports/{export_id} {{"state": "running"}}.'
+    return f'{happened} {_NEXT_STEP[change]} PATCH /exports/{export_id} {{"state": "running"}}.'

@@ -1,4 +1,4 @@
-"""ScanPage: some of the people who are in an audience, as a scan of Lytics shows them page by page."""
+"""ScanPage: one page of the members of an audience, as Lytics returns it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ScanPage:
-    """One page. People who enter or leave meanwhile shift the pages behind it, so that a scan can miss or repeat some.
+    """One page of a scan. Members who enter or leave during a scan shift its pages, so a row can repeat or be missed.
 
     Args:
-        rows: profiles, only with the fields that were asked for and that the person has; maybe without an address.
-        next: where the next page starts; None on the last one.
-        total: of people in the whole audience, as Lytics counts them; None where it does not say.
-        answered_at: by Lytics' clock; None where it does not say.
-        unreadable: rows that are no profiles, and are left out of `rows`.
+        rows: profiles with the requested fields that they have; the address may be absent.
+        next: cursor of the next page; None on the last one.
+        total: size of the audience according to Lytics; None if it is not reported.
+        answered_at: Lytics' clock; None if it is not reported.
+        unreadable: number of rows that are not profiles. `rows` leaves them out.
     """
 
     rows: tuple[Mapping[str, object], ...]

@@ -1,8 +1,8 @@
-"""What a code means, in words for whoever is asked why a person is (not) on a list.
+"""What a code means, in words for an operator who asks why a member is (not) on a list.
 
-Codes are what dead letters, retries, pauses and timelines carry: Sailthru's error numbers (all below 100), HTTP
-statuses, and words of our own; this is the one place of their sentences. The reasons of rejected webhooks have theirs
-in `app.domain.rejection`. No other end's free text is in any of them.
+Dead letters, retries, open circuit breakers and timelines carry codes. A code is one of Sailthru's error numbers (below
+100), an HTTP status, or a word of this service. All sentences about codes are here, except those about rejected
+webhooks, which are in `app.explain.rejections`. No sentence contains text that a vendor sent.
 
 Numbers: https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api-basics/responses.html
 """
@@ -11,212 +11,216 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from app.domain import rejection
 from app.domain.explanation import Explanation
+from app.explain import rejections
 
-_PERSON = "this person"
-_ACCOUNT = "everybody of this Sailthru account"
-_LIST = "everybody who waits for this list"
-_EVERYBODY = "everybody whose call looks like this one: it is a mistake of this service"
+_MEMBER = "this member"
+_ACCOUNT = "every member of this Sailthru account"
+_LIST = "every pending member of this list"
+_SAME_CALL = "every member with a call like this one"
 
-_NOTHING = "Nothing: it is tried again by itself. If it lasts, see Sailthru's status page or ask its support."
-_NO_ATTEMPT = "Nothing: it goes on by itself, and no attempt is counted."
-_REPORT = "Report it with the code; redrive the dead letter with a version that mends it."
-_API_PAGE = "in My Sailthru under Settings > Setup > API & Postbacks. It goes on by itself once Sailthru answers."
-_ADDRESS = "Correct the address in Lytics: the person then comes again under the new one. Redrive only if it is right."
-_TEXT = "Correct the person's fields in Lytics, which must be whole UTF-8 text, then redrive the dead letter."
-_WILLING = (
-    "Leave it, unless the person wants the mails again: lift the block in Sailthru, then redrive the dead letter."
+_RETRIED = "Nothing: the service retries. If this continues, see Sailthru's status page or ask its support."
+_WAITS = "Nothing: the service continues when the limit resets. No attempt is counted."
+_REPORT = "This is a bug in this service. Report it with the code, and redrive the dead letter after an upgrade."
+_API_PAGE = (
+    "in My Sailthru under Settings > Setup > API & Postbacks. The service continues once Sailthru accepts calls."
+)
+_ADDRESS = (
+    "Correct the address in Lytics. The member is then exported under the new address. Redrive the dead letter only if"
+    " the address is right."
+)
+_TEXT = "Correct the member's fields in Lytics, which must be valid UTF-8 text. Then redrive the dead letter."
+_OPTED_OUT = (
+    "Nothing, unless the member asks for mail again: then lift the opt-out in Sailthru and redrive the dead letter."
 )
 _NOT_OURS = (
-    "This service makes no such call, so look for a proxy or another address in SAILTHRU_BASE_URL; then redrive."
+    "This service makes no such call. Check SAILTHRU_BASE_URL and any proxy on the way. Then redrive the dead letter."
 )
-_CHECK = "Ask Sailthru's support what the account lacks; once it is mended, redrive the dead letters of this code."
+_SUPPORT = "Ask Sailthru's support to change the account. Then redrive the dead letters of this code."
+_NETWORK = (
+    "Nothing: the service retries. If this continues, check this machine's network: name server, firewall, proxy."
+)
+_READ_FIRST = "Nothing: the service asks Sailthru which lists the member is on, before it repeats the call."
 
 _NUMBERS: Mapping[int, Explanation] = {
-    1: Explanation("Sailthru does not take calls by this HTTP method.", _EVERYBODY, _REPORT),
-    2: Explanation("Sailthru misses a parameter of the call.", _EVERYBODY, _REPORT),
+    1: Explanation("Sailthru does not accept this HTTP method.", _SAME_CALL, _REPORT),
+    2: Explanation("The call lacks a parameter that Sailthru requires.", _SAME_CALL, _REPORT),
     3: Explanation(
         "Sailthru does not know the API key.", _ACCOUNT, f"Check SAILTHRU_API_KEY against the key {_API_PAGE}"
     ),
     4: Explanation(
-        "This machine's network address is not on the Sailthru account's list of allowed ones.",
+        "This machine's IP address is not on the list of addresses that the Sailthru account allows.",
         _ACCOUNT,
         f"Add the address {_API_PAGE}",
     ),
     5: Explanation(
-        "The signature does not match: API key and secret do not belong together.",
+        "The signature is wrong: API key and secret do not belong together.",
         _ACCOUNT,
         f"Check SAILTHRU_API_SECRET against the secret {_API_PAGE}",
     ),
-    6: Explanation("A text of the call is not valid UTF-8 for Sailthru.", _PERSON, _TEXT),
-    9: Explanation("Sailthru had an internal error and probably did not save the call.", _PERSON, _NOTHING),
-    11: Explanation("Sailthru does not take this address as valid.", _PERSON, _ADDRESS),
-    12: Explanation("Sailthru does not know the message that it was asked for.", _EVERYBODY, _NOT_OURS),
-    13: Explanation("Sailthru does not know the campaign that it was asked for.", _EVERYBODY, _NOT_OURS),
-    14: Explanation("Sailthru does not know the template that it was asked for.", _EVERYBODY, _NOT_OURS),
+    6: Explanation("A text in the call is not valid UTF-8.", _MEMBER, _TEXT),
+    9: Explanation("Sailthru had an internal error and probably did not save the change.", _MEMBER, _RETRIED),
+    11: Explanation("Sailthru does not accept this e-mail address as valid.", _MEMBER, _ADDRESS),
+    12: Explanation("Sailthru does not know the message that the call names.", _SAME_CALL, _NOT_OURS),
+    13: Explanation("Sailthru does not know the campaign that the call names.", _SAME_CALL, _NOT_OURS),
+    14: Explanation("Sailthru does not know the template that the call names.", _SAME_CALL, _NOT_OURS),
     15: Explanation(
-        "Sailthru does not know the list, also after it was made again.",
+        "Sailthru does not know the list, even after the service created it again.",
         _LIST,
-        "Look in Sailthru who deletes the list, or whether the account has all the lists it may have; then redrive.",
+        "Check in Sailthru what deletes the list, and whether the account has reached its number of lists. Then redrive"
+        " the dead letters of this code.",
     ),
-    16: Explanation("Sailthru does not know the site that it was asked for.", _EVERYBODY, _NOT_OURS),
-    17: Explanation("Sailthru could not log somebody in.", _EVERYBODY, _NOT_OURS),
+    16: Explanation("Sailthru does not know the site that the call names.", _SAME_CALL, _NOT_OURS),
+    17: Explanation("Sailthru refused a login.", _SAME_CALL, _NOT_OURS),
     18: Explanation(
-        "Sailthru can't read a time in the call.",
-        _PERSON,
-        "Correct the person's date fields in Lytics, or leave them out of the export's fields; then redrive.",
+        "Sailthru cannot read a date in the call.",
+        _MEMBER,
+        "Correct the member's date fields in Lytics, or remove them from the export's fields. Then redrive the dead"
+        " letter.",
     ),
-    21: Explanation("The Sailthru account is not approved to send e-mail yet.", _ACCOUNT, _CHECK),
-    22: Explanation("The Sailthru account's contract does not include this call.", _ACCOUNT, _CHECK),
-    32: Explanation("The person has opted out of all mails of this Sailthru account.", _PERSON, _WILLING),
-    33: Explanation("The person has opted out of the mails of a template.", _PERSON, _WILLING),
-    34: Explanation("Sailthru may not e-mail this person.", _PERSON, _WILLING),
-    35: Explanation("Sailthru knows that mails to this address bounce.", _PERSON, _ADDRESS),
-    36: Explanation("The sender's address is not verified in the Sailthru account.", _ACCOUNT, _CHECK),
-    37: Explanation("The person takes basic mails only, such as receipts.", _PERSON, _WILLING),
-    41: Explanation("Sailthru can't delete what has been sent already.", _EVERYBODY, _NOT_OURS),
-    42: Explanation("A field of the person is not valid UTF-8 for Sailthru.", _PERSON, _TEXT),
-    43: Explanation("Sailthru's limit of calls for this minute is used up.", _ACCOUNT, _NO_ATTEMPT),
+    21: Explanation("The Sailthru account is not approved to send e-mail yet.", _ACCOUNT, _SUPPORT),
+    22: Explanation("The contract of the Sailthru account does not include this call.", _ACCOUNT, _SUPPORT),
+    32: Explanation("The member has opted out of all mail from this Sailthru account.", _MEMBER, _OPTED_OUT),
+    33: Explanation("The member has opted out of the mail of one template.", _MEMBER, _OPTED_OUT),
+    34: Explanation("Sailthru may not send mail to this member.", _MEMBER, _OPTED_OUT),
+    35: Explanation("Mail to this address bounces, according to Sailthru.", _MEMBER, _ADDRESS),
+    36: Explanation("The sender address of the Sailthru account is not verified.", _ACCOUNT, _SUPPORT),
+    37: Explanation("The member accepts only basic mail, such as receipts.", _MEMBER, _OPTED_OUT),
+    41: Explanation("Sailthru cannot delete what it has already sent.", _SAME_CALL, _NOT_OURS),
+    42: Explanation("A field of the member is not valid UTF-8.", _MEMBER, _TEXT),
+    43: Explanation("Sailthru's rate limit for this minute is used up.", _ACCOUNT, _WAITS),
     99: Explanation(
-        "Sailthru refused the call with 99, its number for everything else; mostly it does not take the address or a"
-        " field's name as valid.",
-        _PERSON,
-        "Check the address in Lytics, and that no field's name is longer than 32 characters; then redrive.",
+        "Sailthru refused the call with 99, its number for all other errors. Usually the address or the name of a field"
+        " is not valid.",
+        _MEMBER,
+        "Check the address in Lytics. Check that no field name is longer than 32 characters. Then redrive the dead"
+        " letter.",
     ),
-    400: Explanation("Sailthru refused the call as badly formed (HTTP 400).", _PERSON, _REPORT),
+    400: Explanation("Sailthru could not read the call (HTTP 400).", _MEMBER, _REPORT),
     401: Explanation(
         "Sailthru refused the credentials (HTTP 401).", _ACCOUNT, f"Compare API key and secret with those {_API_PAGE}"
     ),
     403: Explanation(
-        "Sailthru understood the call and refused it (HTTP 403).",
-        _PERSON,
-        "If others fail with it too, check the key's rights to user and list with Sailthru's support; then redrive.",
+        "Sailthru refused the call (HTTP 403).",
+        _MEMBER,
+        "If other members fail too, ask Sailthru's support whether the key may use user and list. Then redrive the dead"
+        " letter.",
     ),
     404: Explanation(
-        "Nothing answers at the address that was called (HTTP 404).",
+        "No Sailthru API answers at the configured URL (HTTP 404).",
         _ACCOUNT,
-        "Check SAILTHRU_BASE_URL and what stands between this machine and Sailthru; then redrive.",
+        "Check SAILTHRU_BASE_URL and any proxy between this machine and Sailthru. Then redrive the dead letter.",
     ),
-    405: Explanation("The call's HTTP method is not taken at this address (HTTP 405).", _ACCOUNT, _NOT_OURS),
-    408: Explanation("Sailthru waited too long for the call (HTTP 408).", _PERSON, _REPORT),
+    405: Explanation("This URL does not accept the call's HTTP method (HTTP 405).", _ACCOUNT, _NOT_OURS),
+    408: Explanation("Sailthru waited too long for the call (HTTP 408).", _MEMBER, _REPORT),
     409: Explanation(
         "The call conflicts with a rule of the Sailthru account (HTTP 409).",
-        _PERSON,
-        "Look at the person's profile in Sailthru, for example whether two profiles share a key; then redrive.",
+        _MEMBER,
+        "Check the member's profile in Sailthru, for example whether two profiles share a key. Then redrive the dead"
+        " letter.",
     ),
     413: Explanation(
         "The call is too large for Sailthru (HTTP 413).",
-        _PERSON,
-        "Leave long fields out of the export, or shorten them in Lytics; then redrive.",
+        _MEMBER,
+        "Remove long fields from the export, or shorten them in Lytics. Then redrive the dead letter.",
     ),
-    429: Explanation("Sailthru's limit of calls for this minute is used up (HTTP 429).", _ACCOUNT, _NO_ATTEMPT),
-    500: Explanation("Sailthru had an internal error (HTTP 500).", _PERSON, _NOTHING),
-    502: Explanation("Sailthru's front could not reach what is behind it (HTTP 502).", _ACCOUNT, _NOTHING),
-    503: Explanation("Sailthru is not available (HTTP 503).", _ACCOUNT, _NOTHING),
-    504: Explanation("Sailthru's front got no answer in time from what is behind it (HTTP 504).", _ACCOUNT, _NOTHING),
+    429: Explanation("Sailthru's rate limit for this minute is used up (HTTP 429).", _ACCOUNT, _WAITS),
+    500: Explanation("Sailthru had an internal error (HTTP 500).", _MEMBER, _RETRIED),
+    502: Explanation("Sailthru's gateway could not reach its own servers (HTTP 502).", _ACCOUNT, _RETRIED),
+    503: Explanation("Sailthru is not available (HTTP 503).", _ACCOUNT, _RETRIED),
+    504: Explanation("Sailthru's own servers did not answer its gateway in time (HTTP 504).", _ACCOUNT, _RETRIED),
 }
 
 _WORDS: Mapping[str, Explanation] = {
-    "ok": Explanation("Sailthru confirmed all that it was told.", _PERSON, "Nothing: it is done."),
+    "ok": Explanation("Sailthru confirmed the call.", _MEMBER, "Nothing: the change is delivered."),
     "retry_window_over": Explanation(
-        "Every attempt failed until the retry window was over (RETRY_WINDOW_HOURS), so the change was given up.",
-        _PERSON,
-        "See in the person's timeline how the attempts ended, mend that, then redrive the dead letter.",
+        "Every attempt within the retry window (RETRY_WINDOW_HOURS) failed, so the change became a dead letter.",
+        _MEMBER,
+        "Read in the member's timeline how the attempts ended. Correct the cause, then redrive the dead letter.",
     ),
     "over_budget": Explanation(
-        "Our share of Sailthru's limit for this minute is used up, so the call was not made.", _ACCOUNT, _NO_ATTEMPT
-    ),
-    "refused": Explanation(
-        "No connection could be made; nothing was sent.",
+        "This service's share of Sailthru's rate limit for this minute is used up, so it did not make the call.",
         _ACCOUNT,
-        "It is tried again by itself. If it lasts, check this machine's way out: name server, firewall, proxy.",
+        _WAITS,
     ),
+    "refused": Explanation("The connection was refused. Nothing was sent.", _ACCOUNT, _NETWORK),
     "unknown_host": Explanation(
-        "The name of the host could not be looked up; nothing was sent.",
+        "The host name could not be resolved. Nothing was sent.",
         _ACCOUNT,
-        "It is tried again by itself. If it lasts, check SAILTHRU_BASE_URL and this machine's name server.",
+        "Nothing: the service retries. If this continues, check SAILTHRU_BASE_URL and this machine's name server.",
     ),
     "no_tls": Explanation(
-        "No https that can be trusted was spoken at the other end; nothing was sent.",
+        "The server has no trusted TLS certificate. Nothing was sent.",
         _ACCOUNT,
-        "It is tried again by itself. If it lasts, check SAILTHRU_BASE_URL, and whether something on the way puts its"
-        " own certificate in place.",
+        "Nothing: the service retries. If this continues, check SAILTHRU_BASE_URL, and whether a proxy on the way"
+        " replaces the certificate.",
     ),
-    "unreachable": Explanation(
-        "The other end could not be reached in time; nothing was sent.",
-        _ACCOUNT,
-        "It is tried again by itself. If it lasts, check this machine's way out: name server, firewall, proxy.",
-    ),
+    "unreachable": Explanation("The server could not be reached in time. Nothing was sent.", _ACCOUNT, _NETWORK),
     "timeout": Explanation(
-        "No answer came in time (SAILTHRU_TIMEOUT_SECONDS); the call may have been carried out.",
-        _PERSON,
-        "Nothing: Sailthru is asked which lists the person is on before anything is told again.",
+        "No answer came within SAILTHRU_TIMEOUT_SECONDS. Sailthru may have carried out the call.", _MEMBER, _READ_FIRST
     ),
     "reset": Explanation(
-        "The connection broke before the answer came; the call may have been carried out.",
-        _PERSON,
-        "Nothing: Sailthru is asked which lists the person is on before anything is told again.",
+        "The connection broke before the answer came. Sailthru may have carried out the call.", _MEMBER, _READ_FIRST
     ),
     "unreadable": Explanation(
-        "The answer is not what it should be: an error page, or something between this machine and Sailthru.",
+        "The answer is not one of Sailthru's API. It may be an error page, or the answer of a proxy.",
         _ACCOUNT,
-        "It is tried again by itself. If it lasts, check SAILTHRU_BASE_URL and any proxy on the way.",
+        "Nothing: the service retries. If this continues, check SAILTHRU_BASE_URL and any proxy on the way.",
     ),
     "redirected": Explanation(
-        "The answer was a redirect, which is never followed, since it could lead the secret elsewhere.",
+        "The answer was a redirect. The service never follows one, because that could disclose the secret.",
         _ACCOUNT,
-        "Set SAILTHRU_BASE_URL to the API's own address, https://api.sailthru.com. It goes on by itself.",
+        "Set SAILTHRU_BASE_URL to the address of the API, https://api.sailthru.com. The service then continues.",
     ),
     "unnumbered": Explanation(
         "Sailthru refused the call with an error that has no number.",
-        _PERSON,
-        "Check the person's address and fields, then redrive. If others fail with it too, ask Sailthru's support.",
+        _MEMBER,
+        "Check the member's address and fields, then redrive the dead letter. If other members fail too, ask Sailthru's"
+        " support.",
     ),
     "unencodable": Explanation(
-        "A field holds a value that can't be sent, such as half of an emoji or a number that is none.",
-        _PERSON,
-        "Correct the person's fields in Lytics, or leave the field out of the export's fields; then redrive.",
+        "A field holds a value that cannot be sent, such as half of an emoji or an infinite number.",
+        _MEMBER,
+        "Correct the member's fields in Lytics, or remove the field from the export's fields. Then redrive the dead"
+        " letter.",
     ),
     "scan_expired": Explanation(
-        "Lytics does not know any more how far the scan of an audience had come.",
-        "a backfill",
-        "Start the backfill again: whoever was brought over already is not told a second time.",
+        "Lytics no longer knows where the scan of the audience stopped.",
+        "one backfill",
+        "Start the backfill again. Members that are already on the list do not join a second time.",
     ),
     "user_not_found": Explanation(
-        "Sailthru has no profile of this person where there should be one.",
-        _PERSON,
-        "Look whether somebody deletes profiles in Sailthru, then redrive the dead letter.",
+        "Sailthru has no profile for this member, although the member was on a list.",
+        _MEMBER,
+        "Check in Sailthru what deletes profiles. Then redrive the dead letter.",
     ),
 }
 
+# Every code that has an explanation of its own.
 EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
     {
-        **{str(number): said for number, said in _NUMBERS.items()},
+        **{str(number): explanation for number, explanation in _NUMBERS.items()},
         **_WORDS,
-        **{str(reason): said for reason, said in rejection.EXPLANATIONS.items()},
+        **{str(reason): explanation for reason, explanation in rejections.EXPLANATIONS.items()},
     }
 )
-"""
-Every code that has an explanation of its own.
-"""
 
 _SERVER_STATUS = re.compile(r"5[0-9]{2}")
-_SERVER_ERROR = Explanation("Sailthru had an error of its own.", _PERSON, _NOTHING)
+_SERVER_ERROR = Explanation("Sailthru had an error.", _MEMBER, _RETRIED)
 _REFUSED = Explanation(
     "Sailthru refused the call with a number that this service does not know.",
-    _PERSON,
-    "Look the number up in Sailthru's documentation or ask its support; then redrive the dead letter.",
+    _MEMBER,
+    "Find the number in Sailthru's documentation or ask its support. Then redrive the dead letter.",
 )
 _UNKNOWN = Explanation(
-    "The call failed for a reason that this service has no words for.",
-    _PERSON,
-    "See the person's timeline and the log; then redrive the dead letter.",
+    "The call failed with a code that this version does not know.",
+    _MEMBER,
+    "Read the member's timeline and the log. Then redrive the dead letter.",
 )
 
 
 def explain(code: str) -> Explanation:
-    """A code in words; never fails, whatever the code."""
+    """Return a code in words. An unknown code gets a general explanation."""
     known = EXPLANATIONS.get(code)
     if known is not None:
         return known

@@ -1,61 +1,23 @@
-"""Makes sure that a list exists, once for all who want it: deliveries, naming, and every other replica."""
+"""Makes a Sailthru list exactly once, however many deliveries, replicas and new exports ask for it."""
 
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Protocol
 
 from app.domain.errors import OutcomeUnknown, StoreUnavailable
+from app.exports.needs import Exports, Lists
 
-# Somebody else makes it: whether that is done is looked at so often.
+# How often to look while another worker makes the list.
 LOOK_AGAIN = timedelta(seconds=0.5)
-
-
-class Lists(Protocol):
-    """One Sailthru account."""
-
-    async def find_or_make(self, name: str) -> str | None:
-        """The id of a list, made if it was missing."""
-        ...
-
-
-class Turn(Protocol):
-    """Whether it is our turn to make a list."""
-
-    @property
-    def is_ours(self) -> bool:
-        """Nobody else makes it meanwhile."""
-        ...
-
-    @property
-    def is_ready(self) -> bool:
-        """There is nothing to do."""
-        ...
-
-
-class Exports(Protocol):
-    """Where it is remembered which lists exist, and whose turn it is to make one."""
-
-    async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> Turn:
-        """Whether it is our turn."""
-        ...
-
-    async def give_turn_back(self, account: str, name: str, *, lease: int) -> None:
-        """Let somebody else try."""
-        ...
-
-    async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
-        """Nobody needs to ask Sailthru for this list again."""
-        ...
 
 
 class ListMaker:
     """The lists of one Sailthru account.
 
     Args:
-        timeout: how long Sailthru may take for one request.
+        timeout: time limit of one request to Sailthru.
     """
 
     def __init__(
@@ -70,32 +32,32 @@ class ListMaker:
         self._account = account
         self._lists = lists
         self._exports = exports
-        # A look, the making, and as long again in which Sailthru may carry out what we gave up.
+        # One read, one write, and the time that Sailthru may still take for a write that timed out.
         self._lease_for = 3 * timeout
         self._sleep = sleep
         self._running: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
     async def ensure(self, name: str, *, is_again: bool = False) -> None:
-        """Make sure that a list exists, and that all know it.
+        """Make sure that a list exists and that its existence is recorded.
 
-        However many ask at the same time, one asks Sailthru: first calls side by side have made several lists of one
-        name (https://github.com/grouparoo/grouparoo, plugins/@grouparoo/sailthru). A caller that is cancelled does not
-        disturb the others.
+        Callers at the same time share one request: parallel first calls have made several lists of one name
+        (https://github.com/grouparoo/grouparoo, plugins/@grouparoo/sailthru). Cancelling one caller does not affect
+        the others.
 
         Args:
-            is_again: Sailthru does not know it, although it was there.
+            is_again: Sailthru no longer knows the list, although it is recorded as existing.
 
         Raises:
             UnknownList: Sailthru refuses to make it.
             CallFailed: see `SailthruClient.call`.
-            StoreUnavailable: whose turn it is can't be known.
+            StoreUnavailable: the turn to make the list could not be taken.
         """
-        # Who only wants to know whether the list is there may find that it is, which is no answer to who knows better.
-        what = (name, is_again)
-        task = self._running.get(what)
+        # Callers with and without `is_again` do not share: a recorded list satisfies only the latter.
+        key = (name, is_again)
+        task = self._running.get(key)
         if task is None:
-            task = self._running[what] = asyncio.create_task(self._ensure(name, is_again=is_again))
-            task.add_done_callback(lambda done: self._ended(what, done))
+            task = self._running[key] = asyncio.create_task(self._ensure(name, is_again=is_again))
+            task.add_done_callback(lambda done: self._ended(key, done))
         await asyncio.shield(task)
 
     async def _ensure(self, name: str, *, is_again: bool) -> None:
@@ -113,7 +75,7 @@ class ListMaker:
             list_id = await self._lists.find_or_make(name)
             await self._exports.list_is_ready(self._account, name, list_id)
         except (OutcomeUnknown, asyncio.CancelledError):
-            # It may still be made. Who looks before that is over, and finds nothing, would make a second one.
+            # Sailthru may still make the list. The lease stays, so that no worker looks before and makes a second one.
             raise
         except Exception:
             await self._give_back(name, lease)
@@ -124,8 +86,8 @@ class ListMaker:
         with suppress(StoreUnavailable):
             await self._exports.give_turn_back(self._account, name, lease=lease)
 
-    def _ended(self, what: tuple[str, bool], task: asyncio.Task[None]) -> None:
-        del self._running[what]
-        # Asking for the exception tells asyncio that somebody saw it, if every caller was cancelled.
+    def _ended(self, key: tuple[str, bool], task: asyncio.Task[None]) -> None:
+        del self._running[key]
+        # If every caller was cancelled, reading the exception keeps asyncio from logging it as never retrieved.
         if not task.cancelled():
             task.exception()

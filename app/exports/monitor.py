@@ -5,13 +5,14 @@ Each alarm is told once when it begins and once when it is over; a restart tells
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import structlog
 
 from app.domain.errors import CallFailed
 from app.domain.export import Export, ExportState
-from app.domain.list_check import Confirmed, Kept, ListChange, ListSeen, judge, reason
+from app.domain.list_check import Confirmed, Kept, ListSeen, judge, reason
+from app.domain.report import ExportReport
+from app.exports.needs import Exports, Lists
 
 log = structlog.get_logger(__name__)
 
@@ -20,57 +21,6 @@ LOOK_EVERY = timedelta(minutes=15)
 # Their lists are looked after; a paused one may have a flow built on it.
 WATCHED = frozenset({ExportState.RUNNING, ExportState.PAUSED})
 CHANGED, SILENT = "list changed", "silent"
-
-
-class Report(Protocol):
-    """An export, and how it stands."""
-
-    @property
-    def export(self) -> Export:
-        """The export."""
-        ...
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Its counts."""
-        ...
-
-    @property
-    def last_event_at(self) -> datetime | None:
-        """When its last webhook came."""
-        ...
-
-
-class Exports(Protocol):
-    """Where exports are kept."""
-
-    async def standings(self) -> Sequence[Report]:
-        """Every export, as it stands."""
-        ...
-
-    async def confirmed(self) -> Mapping[int, Confirmed]:
-        """By export, how many people Sailthru was told to be on its list."""
-        ...
-
-    async def list_changed(self, export_id: int, change: ListChange, reason: str) -> Export:
-        """Stop telling until a person has looked at the list."""
-        ...
-
-    async def looked(self, export_id: int, *, list_others: int | None, in_doubt: int) -> None:
-        """Remember how many people are on the list who are not held here."""
-        ...
-
-
-class Lists(Protocol):
-    """One Sailthru account, as far as looking at lists goes."""
-
-    async def index(self) -> Mapping[str, list[ListSeen]]:
-        """All lists by name."""
-        ...
-
-    async def find(self, name: str) -> ListSeen | None:
-        """One list; None if there is none of the name."""
-        ...
 
 
 class ListMonitor:
@@ -137,20 +87,25 @@ class ListMonitor:
                 log.info("lists were not looked at", account=account, why=str(failed))
 
     async def _look_at(
-        self, lists: Lists, index: Mapping[str, list[ListSeen]], confirmed: Confirmed, before: Report, after: Report
+        self,
+        lists: Lists,
+        index: Mapping[str, list[ListSeen]],
+        confirmed: Confirmed,
+        before: ExportReport,
+        after: ExportReport,
     ) -> None:
         export = after.export
         name = export.list_name or ""
         named = index.get(name, [])
         seen = next((one for one in named if one.list_id == export.list_id), named[0] if named else None)
         if seen is None:
-            # Half an index must not stop an export.
+            # The index may be incomplete, which must not stop an export.
             seen = await lists.find(name)
-        told_meanwhile = after.counts["delivered"] - before.counts["delivered"]
+        confirmed_meanwhile = after.counts["delivered"] - before.counts["delivered"]
         kept = Kept(
             export.list_id,
             confirmed.on_list,
-            confirmed.in_doubt + told_meanwhile,
+            confirmed.in_doubt + confirmed_meanwhile,
             export.list_others,
             export.list_others_in_doubt,
         )
@@ -161,7 +116,7 @@ class ListMonitor:
         elif (found.others, found.others_in_doubt) != (export.list_others, export.list_others_in_doubt):
             await self._exports.looked(export.id, list_others=found.others, in_doubt=found.others_in_doubt)
 
-    def _tell(self, reports: Sequence[Report]) -> None:
+    def _tell(self, reports: Sequence[ExportReport]) -> None:
         now = self._clock()
         alarms: dict[tuple[int, str], str] = {}
         for one in reports:
@@ -180,7 +135,7 @@ class ListMonitor:
             log.info("alarm is over", alarm=alarm, export=export_id)
         self._alarms = alarms
 
-    def _has_fallen_silent(self, report: Report, now: datetime) -> bool:
+    def _has_fallen_silent(self, report: ExportReport, now: datetime) -> bool:
         if self._silent_after is None or report.last_event_at is None or report.export.state not in WATCHED:
             return False
         return now - report.last_event_at > self._silent_after

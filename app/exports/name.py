@@ -1,72 +1,47 @@
-"""Gives each new export its name and its list, off the webhook's path: ask Lytics, take the name, make the list at
-once.
+"""Names new exports and makes their lists, outside the webhook's path.
 
-At once, since a flow in Lifecycle Optimizer can only be built on a list that exists.
+The list is made at once, because a flow in Lifecycle Optimizer can only be built on a list that exists.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import structlog
 
-from app.domain.audience import Audience
+from app.domain.destination_rules import DestinationRules
 from app.domain.errors import CallFailed, Conflict, NotFound
 from app.domain.export import Export, ExportState
+from app.exports.lists import ListMaker
+from app.exports.needs import Exports, Lytics
 
 log = structlog.get_logger(__name__)
 
-# A flow is built on the list of a paused export before it is resumed.
+# A paused export needs its list too: the flow is built on it before the export is resumed.
 NEED_LIST = frozenset({ExportState.RUNNING, ExportState.PAUSED})
 BY_HAND = 'Name it by hand: PATCH /exports/{id} {{"name": "the audience\'s name"}}.'
 
 
-class Audiences(Protocol):
-    """Lytics, as far as names go."""
-
-    async def audience(self, id_or_slug: str) -> Audience:
-        """One audience."""
-        ...
-
-
-class ListMaker(Protocol):
-    """Who makes the lists of one Sailthru account."""
-
-    async def ensure(self, name: str) -> None:
-        """Make sure that a list exists, and that all know it."""
-        ...
-
-
-class Exports(Protocol):
-    """Where exports are kept."""
-
-    async def all(self) -> list[Export]:
-        """Every export."""
-        ...
-
-    async def name(self, export_id: int, audience_name: str) -> Export:
-        """Give a name; the state becomes `running` or `name_taken`."""
-        ...
-
-    async def explain(self, export_id: int, reason: str) -> None:
-        """Say why there is still no name, or no list."""
-        ...
-
-
 class ExportNamer:
-    """Brings every export as far as it can be brought.
+    """Gives every export its name and its list.
 
     Args:
-        audiences: Lytics; None without an API token, and then a person gives the names. A name is never guessed.
-        list_makers: of the Sailthru accounts by label.
+        lytics: None without an API token; then an operator gives the names. A name is never guessed.
+        list_makers: by account label.
     """
 
-    def __init__(self, exports: Exports, audiences: Audiences | None, list_makers: Mapping[str, ListMaker]) -> None:
+    def __init__(
+        self,
+        exports: Exports,
+        lytics: Lytics | None,
+        list_makers: Mapping[str, ListMaker],
+        rules: DestinationRules,
+    ) -> None:
         self._exports = exports
-        self._audiences = audiences
+        self._lytics = lytics
         self._list_makers = list_makers
+        self._rules = rules
 
     async def run(self) -> bool:
-        """Look after all exports once. True if something failed that may work later.
+        """Process all exports once. Returns True if something failed that may succeed later.
 
         Raises:
             StoreUnavailable: the exports could not be read or written.
@@ -83,18 +58,19 @@ class ExportNamer:
 
     async def _name(self, export: Export) -> tuple[Export, bool]:
         by_hand = BY_HAND.format(id=export.id)
-        if self._audiences is None:
-            await self._explain(export, f"No LYTICS_API_TOKEN is set, so its name can't be asked. {by_hand}")
+        if self._lytics is None:
+            why = f"LYTICS_API_TOKEN is not set, so Lytics can't be asked for its name. {by_hand}"
+            await self._explain(export, why)
             return export, False
         try:
-            audience = await self._audiences.audience(export.audience_id)
+            audience = await self._lytics.audience(export.audience_id)
         except (CallFailed, NotFound) as error:
             await self._explain(export, f"{error} {by_hand}")
             return export, True
         try:
-            named = await self._exports.name(export.id, audience.name)
+            named = await self._exports.name(export.id, audience.name, self._rules.list_name(audience.name))
         except Conflict:
-            # An operator was faster; the next round sees the export with its name.
+            # An operator has named it meanwhile. The next round makes its list.
             return export, True
         log.info("export named", export=named.id, list=named.list_name, state=named.state)
         return named, False
@@ -105,20 +81,20 @@ class ExportNamer:
             await self._exports.explain(export.id, reason)
 
     async def make_list(self, export: Export) -> bool:
-        """Make sure that an export's list exists. False if it does not yet; the export then says why.
+        """Make sure that the export's list exists. If not, records the reason and returns False if it may work later.
 
         Raises:
-            StoreUnavailable: it could not be recorded.
+            StoreUnavailable: the result could not be recorded.
         """
         list_maker = self._list_makers.get(export.account)
         if list_maker is None or export.list_name is None:
-            why = f"The authorization {export.account!r} is not in the settings any more: put it back."
+            why = f"The authorization {export.account!r} is no longer in the settings. Put it back."
             await self._explain(export, why)
             return True
         try:
             await list_maker.ensure(export.list_name)
         except CallFailed as error:
-            await self._explain(export, f"Its list is not there yet, and is tried again. {error}")
+            await self._explain(export, f"Its list could not be made yet and is tried again. {error}")
             return False
         log.info("list ready", export=export.id, list=export.list_name)
         return True

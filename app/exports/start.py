@@ -1,77 +1,22 @@
-"""Starts an export by hand: find the audience, check the fields, take the list and make it at once."""
+"""Starts, changes and revives exports by order of an operator: first a plan, then its execution."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
-from app.domain.audience import Audience, choose, list_name, list_name_notes
+from app.domain.audience import Audience, choose
+from app.domain.destination_rules import DestinationRules
 from app.domain.errors import BadOrder, CallFailed, Conflict
 from app.domain.export import Export, ExportState, NewExport
 from app.domain.field import ProfileField
 from app.domain.fields import FieldMapping, mapping
+from app.exports.needs import Exports, Lytics
 
 DEFAULT_EMAIL_FIELD = "email"
 
 
-class Lytics(Protocol):
-    """Lytics, as far as starting an export needs it."""
-
-    async def audiences(self) -> list[Audience]:
-        """All audiences that can be exported."""
-        ...
-
-    async def fields(self) -> list[ProfileField]:
-        """All fields of the profiles."""
-        ...
-
-
-class Exports(Protocol):
-    """Where exports are kept."""
-
-    def of_audience(self, audience_id: str) -> tuple[Export, ...]:
-        """The exports of an audience."""
-        ...
-
-    async def get(self, export_id: int) -> Export:
-        """One export."""
-        ...
-
-    async def owner_of(self, account: str, list_name: str) -> Export | None:
-        """The export of an account that keeps a list."""
-        ...
-
-    async def open(self, new: NewExport) -> tuple[Export, bool]:
-        """Make an export, or return the one there is."""
-        ...
-
-    async def name(self, export_id: int, audience_name: str) -> Export:
-        """Give a nameless export its name."""
-        ...
-
-    async def set_fields(self, export_id: int, chosen: FieldMapping) -> Export:
-        """Choose other fields."""
-        ...
-
-    async def revive(self, export_id: int, *, chosen: FieldMapping, is_paused: bool) -> Export:
-        """Let a stopped export run again."""
-        ...
-
-    async def adopt(self, export_id: int, audience: Audience, *, chosen: FieldMapping) -> Export:
-        """Let an export go on with another audience."""
-        ...
-
-    async def pause(self, export_id: int) -> Export:
-        """Keep its changes, and tell nobody of them."""
-        ...
-
-    async def resume(self, export_id: int) -> Export:
-        """Tell what waits."""
-        ...
-
-
 class Action(StrEnum):
-    """What an order comes to."""
+    """What an order does to the exports."""
 
     START = "start"
     UPDATE = "update"
@@ -81,15 +26,15 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an operator orders.
+    """What an operator asks for.
 
     Args:
-        audience: its id, slug or name.
-        email_field: the Lytics field that holds the address; None for that of the export, or `email`.
-        fields: Lytics fields, or Lytics field → Sailthru var; None to leave them as they are.
-        name: names the list in the audience's place: where Lytics can't be asked, or the list is taken.
-        adopt: the export that goes on with this audience, which was made again under the same name.
-        is_paused: None to leave it as it is, and to let a new one run.
+        audience: id, slug or name.
+        email_field: the Lytics field with the address; None keeps that of the export, or takes `email`.
+        fields: Lytics fields, or Lytics field → var; None keeps the present ones.
+        name: replaces the audience's name in the name of the list.
+        adopt: id of the export that takes over this audience, which replaces a deleted one of the same name.
+        is_paused: None keeps the present state; a new export then runs.
     """
 
     audience: str
@@ -103,14 +48,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an order comes to, before anything is changed.
+    """What an order will do.
 
     Args:
-        export: the one that is updated, revived or goes on with the audience; None where one is started.
-        notes: what an operator should know of it.
+        export: the export that is updated, revived or adopts the audience; None if one is started.
+        notes: what the operator should know.
     """
 
-    would: Action
+    action: Action
     export: Export | None
     audience: Audience
     account: str
@@ -121,140 +66,80 @@ class Plan:
 
 
 class ExportStarter:
-    """Plans orders and carries them out.
+    """Plans orders and executes them.
 
     Args:
-        lytics: None without an API token; then an order names audiences by id, and the list by name.
-        accounts: the labels of the Sailthru authorizations.
+        lytics: None without an API token; then an order names the audience by id, and the list by name.
+        accounts: labels of the Sailthru authorizations.
     """
 
-    def __init__(self, exports: Exports, lytics: Lytics | None, accounts: Collection[str]) -> None:
+    def __init__(
+        self, exports: Exports, lytics: Lytics | None, accounts: Collection[str], rules: DestinationRules
+    ) -> None:
         self._exports = exports
         self._lytics = lytics
         self._accounts = accounts
+        self._rules = rules
 
     async def plan(self, order: Order) -> Plan:
-        """What an order comes to; changes nothing.
+        """Return what an order will do, without changing anything.
 
         Raises:
-            BadOrder: it can't be carried out by anybody.
-            UnknownAudience, AmbiguousAudience: with the audiences that may be meant.
-            Conflict: it does not fit the exports there are.
-            CallFailed: Lytics can't be asked, and is needed.
+            BadOrder: the order is invalid, whatever the present state.
+            UnknownAudience, AmbiguousAudience: with the audiences that it may mean.
+            Conflict: the order contradicts the existing exports.
+            CallFailed: Lytics is needed and could not be asked.
         """
         if order.account not in self._accounts:
             raise BadOrder(
                 f"There is no authorization {order.account!r}. There are: {', '.join(sorted(self._accounts))}.",
                 reason="unknown_authorization",
             )
-        known, unasked = await self._audiences(order)
-        audience = self._audience(order, known)
-        own = next((one for one in self._exports.of_audience(audience.id) if one.account == order.account), None)
-        export = own if order.adopt is None else await self._adopted(order, order.adopt, audience, known)
+        audiences, notes = await self._load_audiences(order)
+        audience = await self._find_audience(order, audiences)
+        of_audience = await self._exports_of(audience.id)
+        own = next((export for export in of_audience if export.account == order.account), None)
+        export = own if order.adopt is None else await self._export_to_adopt(order.adopt, order, audience, audiences)
         email_field = _email_field(order, export)
-        chosen = await self._fields(order, export, email_field)
-        would = _would(order, export)
-        wanted = export.list_name if export is not None and export.list_name is not None else None
-        name = order.name or audience.name
-        if wanted is None:
-            wanted = list_name(name)
-            await self._require_free(order, wanted, own, known)
-        notes = (*unasked, *(list_name_notes(name) if export is None else ()), *chosen.notes)
-        return Plan(would, export, audience, order.account, email_field, chosen, wanted, notes)
+        chosen = await self._choose_fields(order, export, email_field)
+        if export is not None and export.list_name is not None:
+            list_name = export.list_name
+        else:
+            list_name = self._rules.list_name(order.name or audience.name)
+            await self._require_free(order.account, list_name, own, audiences)
+        if export is None:
+            notes = (*notes, *self._rules.list_name_notes(order.name or audience.name))
+        return Plan(
+            _action(order, export),
+            export,
+            audience,
+            order.account,
+            email_field,
+            chosen,
+            list_name,
+            (*notes, *chosen.notes),
+        )
 
     async def carry_out(self, plan: Plan, order: Order) -> Export:
-        """Do what was planned; safe to repeat.
+        """Execute a plan; safe to repeat.
 
         Raises:
-            Conflict: something has changed since.
+            Conflict: the exports have changed since the plan was made.
         """
-        export = await self._settle(plan, order)
-        if plan.would is not Action.REVIVE and order.is_paused is not None and export.state is not ExportState.STOPPED:
-            pause_or_resume = self._exports.pause if order.is_paused else self._exports.resume
-            export = await pause_or_resume(export.id)
-        return export
-
-    async def _settle(self, plan: Plan, order: Order) -> Export:
-        if plan.export is None:
-            new = NewExport(
-                audience_id=plan.audience.id,
-                audience_slug=plan.audience.slug,
-                account=plan.account,
-                email_field=plan.email_field,
-                fields=plan.chosen.fields,
-                field_types=plan.chosen.types,
-                audience_name=plan.audience.name,
-                list_name=plan.list_name,
-                is_paused=bool(order.is_paused),
-            )
-            opened, _ = await self._exports.open(new)
-            return opened
-        export = plan.export
-        if plan.would is Action.ADOPT:
-            export = await self._exports.adopt(export.id, plan.audience, chosen=plan.chosen)
-        if export.state is ExportState.STOPPED:
-            return await self._exports.revive(export.id, chosen=plan.chosen, is_paused=bool(order.is_paused))
-        if (export.fields, export.field_types) != (plan.chosen.fields, plan.chosen.types):
-            export = await self._exports.set_fields(export.id, plan.chosen)
-        if export.list_name is None:
-            export = await self._exports.name(export.id, order.name or plan.audience.name)
-        return export
-
-    async def _audiences(self, order: Order) -> tuple[list[Audience] | None, tuple[str, ...]]:
-        """The audiences in Lytics, and a note; None where it can't be asked and is not needed."""
-        needs_none = order.name is not None or bool(self._exports.of_audience(order.audience))
-        if self._lytics is None:
-            if needs_none:
-                return None, ("No LYTICS_API_TOKEN is set, so neither the audience nor the fields were checked.",)
-            raise BadOrder(
-                "No LYTICS_API_TOKEN is set, so the audience can't be looked up: set it, or give the audience's id "
-                "together with its name.",
-                reason="name_needed",
-            )
-        try:
-            return await self._lytics.audiences(), ()
-        except CallFailed as failed:
-            if not needs_none:
-                raise
-            return None, (f"The audience was not checked, since Lytics could not be asked. {failed}",)
-
-    def _audience(self, order: Order, known: list[Audience] | None) -> Audience:
-        if known is not None:
-            return choose(order.audience, known)
-        held = self._exports.of_audience(order.audience)
-        name = order.name or (held[0].audience_name if held else None) or order.audience
-        return Audience(order.audience, held[0].audience_slug if held else "", name)
-
-    async def _adopted(self, order: Order, export_id: int, audience: Audience, known: list[Audience] | None) -> Export:
-        export = await self._exports.get(export_id)
-        if export.account != order.account:
-            raise BadOrder(
-                f"Export {export_id} is of the authorization {export.account!r}, so it can't go on for "
-                f"{order.account!r}.",
-                reason="other_authorization",
-            )
-        is_alive = known is not None and any(one.id == export.audience_id for one in known)
-        if is_alive and export.audience_id != audience.id:
-            raise Conflict(
-                f"The audience of export {export_id} is still there in Lytics, so the export stays with it. Give the "
-                "new audience a list of its own: name.",
-                reason="audience_exists",
-            )
-        return export
-
-    async def _fields(self, order: Order, export: Export | None, email_field: str) -> FieldMapping:
-        if order.fields is None:
-            return FieldMapping({}) if export is None else FieldMapping(export.fields, types=export.field_types)
-        return await self.check_fields(order.fields, email_field)
+        export = await (self._start(plan, order) if plan.export is None else self._change(plan.export, plan, order))
+        is_stopped = export.state is ExportState.STOPPED
+        if plan.action is Action.REVIVE or order.is_paused is None or is_stopped:
+            return export
+        return await (self._exports.pause(export.id) if order.is_paused else self._exports.resume(export.id))
 
     async def check_fields(
         self, fields: Sequence[str] | Mapping[str, str], email_field: str | None = None
     ) -> FieldMapping:
-        """The fields as Sailthru vars, checked against Lytics' schema where it can be asked.
+        """Return the fields as vars, checked against Lytics' schema if it can be asked.
 
         Raises:
-            BadFields: with one sentence for each that can't be.
-            BadOrder: Lytics has no such field to take the address from.
+            BadFields: one sentence for each field that can't be sent.
+            BadOrder: Lytics has no field named `email_field`.
         """
         schema: list[ProfileField] | None = None
         notes: tuple[str, ...] = ()
@@ -263,30 +148,109 @@ class ExportStarter:
                 schema = await self._lytics.fields()
             except CallFailed as failed:
                 notes = (str(failed),)
-        chosen = mapping(fields, schema)
+        chosen = mapping(fields, schema, self._rules)
         if schema is not None and email_field is not None and email_field not in {field.name for field in schema}:
             raise BadOrder(
-                f"Lytics has no field {email_field!r} to take the address from: see GET /lytics/fields.",
+                f"Lytics has no field {email_field!r} to take the address from. GET /lytics/fields lists its fields.",
                 reason="unknown_email_field",
             )
         return FieldMapping(chosen.fields, (*notes, *chosen.notes), chosen.types)
 
-    async def _require_free(self, order: Order, wanted: str, own: Export | None, known: list[Audience] | None) -> None:
-        """No two audiences keep one list: each would take off the other's people."""
-        owner = await self._exports.owner_of(order.account, wanted)
+    async def _start(self, plan: Plan, order: Order) -> Export:
+        new = NewExport(
+            audience_id=plan.audience.id,
+            audience_slug=plan.audience.slug,
+            account=plan.account,
+            email_field=plan.email_field,
+            fields=plan.chosen.fields,
+            field_types=plan.chosen.types,
+            audience_name=plan.audience.name,
+            list_name=plan.list_name,
+            is_paused=bool(order.is_paused),
+        )
+        export, _ = await self._exports.open(new)
+        return export
+
+    async def _change(self, export: Export, plan: Plan, order: Order) -> Export:
+        if plan.action is Action.ADOPT:
+            export = await self._exports.adopt(export.id, plan.audience, chosen=plan.chosen)
+        if export.state is ExportState.STOPPED:
+            return await self._exports.revive(export.id, chosen=plan.chosen, is_paused=bool(order.is_paused))
+        if (export.fields, export.field_types) != (plan.chosen.fields, plan.chosen.types):
+            export = await self._exports.set_fields(export.id, plan.chosen)
+        if export.list_name is None:
+            export = await self._exports.name(export.id, order.name or plan.audience.name, plan.list_name)
+        return export
+
+    async def _exports_of(self, audience_id: str) -> tuple[Export, ...]:
+        return self._exports.of_audience(audience_id)
+
+    async def _load_audiences(self, order: Order) -> tuple[list[Audience] | None, tuple[str, ...]]:
+        """Return Lytics' audiences and notes. The audiences are None if Lytics can't be asked and is not needed."""
+        is_optional = order.name is not None or bool(await self._exports_of(order.audience))
+        if self._lytics is None:
+            if is_optional:
+                return None, ("LYTICS_API_TOKEN is not set, so neither the audience nor the fields were checked.",)
+            raise BadOrder(
+                "LYTICS_API_TOKEN is not set, so the audience can't be looked up. Set it, or give the audience's id "
+                "together with its name.",
+                reason="name_needed",
+            )
+        try:
+            return await self._lytics.audiences(), ()
+        except CallFailed as failed:
+            if not is_optional:
+                raise
+            return None, (f"The audience was not checked, because Lytics could not be asked. {failed}",)
+
+    async def _find_audience(self, order: Order, audiences: list[Audience] | None) -> Audience:
+        if audiences is not None:
+            return choose(order.audience, audiences)
+        held = await self._exports_of(order.audience)
+        name = order.name or (held[0].audience_name if held else None) or order.audience
+        return Audience(order.audience, held[0].audience_slug if held else "", name)
+
+    async def _export_to_adopt(
+        self, export_id: int, order: Order, audience: Audience, audiences: list[Audience] | None
+    ) -> Export:
+        export = await self._exports.get(export_id)
+        if export.account != order.account:
+            raise BadOrder(
+                f"Export {export_id} belongs to the authorization {export.account!r}, not to {order.account!r}.",
+                reason="other_authorization",
+            )
+        exists = audiences is not None and any(one.id == export.audience_id for one in audiences)
+        if exists and export.audience_id != audience.id:
+            raise Conflict(
+                f"The audience of export {export_id} still exists in Lytics, so the export stays with it. Give the "
+                "new audience a list of its own: name.",
+                reason="audience_exists",
+            )
+        return export
+
+    async def _choose_fields(self, order: Order, export: Export | None, email_field: str) -> FieldMapping:
+        if order.fields is not None:
+            return await self.check_fields(order.fields, email_field)
+        return FieldMapping({}) if export is None else FieldMapping(export.fields, types=export.field_types)
+
+    async def _require_free(
+        self, account: str, list_name: str, own: Export | None, audiences: list[Audience] | None
+    ) -> None:
+        """Refuse a list that another export keeps: each export would remove the members of the other."""
+        owner = await self._exports.owner_of(account, list_name)
         if owner is None or (own is not None and owner.id == own.id):
             return
         other_name = 'Give this audience\'s list another name: "name".'
-        is_gone = known is not None and all(one.id != owner.audience_id for one in known)
+        is_gone = audiences is not None and all(one.id != owner.audience_id for one in audiences)
         if is_gone:
             raise Conflict(
-                f"Export {owner.id} keeps the list {wanted!r} for an audience that is not in Lytics any more. If this "
-                f'is that audience made again, let the export go on with it: "adopt": {owner.id}. If not: {other_name}',
+                f"Export {owner.id} keeps the list {list_name!r} for an audience that no longer exists in Lytics. If "
+                f'this audience replaces it, let the export adopt it: "adopt": {owner.id}. If not: {other_name}',
                 reason="audience_recreated",
                 choices={"adopt": owner.id, "name": None},
             )
         raise Conflict(
-            f"Export {owner.id} keeps the list {wanted!r} already. {other_name}",
+            f"Export {owner.id} already keeps the list {list_name!r}. {other_name}",
             reason="list_taken",
             choices={"name": None},
         )
@@ -297,14 +261,14 @@ def _email_field(order: Order, export: Export | None) -> str:
         return order.email_field or DEFAULT_EMAIL_FIELD
     if order.email_field is not None and order.email_field != export.email_field:
         raise Conflict(
-            f"Export {export.id} takes addresses from {export.email_field!r}, which is fixed at its start, since "
-            "everybody on its list is known by it.",
+            f"Export {export.id} takes addresses from {export.email_field!r}. This is fixed at its start, because the "
+            "members of its list are identified by it.",
             reason="email_field_fixed",
         )
     return export.email_field
 
 
-def _would(order: Order, export: Export | None) -> Action:
+def _action(order: Order, export: Export | None) -> Action:
     if export is None:
         return Action.START
     if order.adopt is not None:

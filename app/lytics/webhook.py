@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from app.domain.change import AudienceEvent, Kind
 from app.domain.errors import UnauthenticatedWebhook
-from app.domain.rejection import EXPLANATIONS, Reason, Rejection
+from app.domain.rejection import Reason, Rejection
+from app.explain.rejections import EXPLANATIONS
 from app.lytics.timestamps import nanoseconds
 from app.lytics.wire import Message, parse_json
 

@@ -1,1 +1,1 @@
-"""The doors: HTTP in, problems out. No decision is made here."""
+"""The HTTP interface: the webhook for Lytics and the API for operators. It takes no decisions of its own."""

@@ -1,4 +1,7 @@
-"""Which error becomes which status, always as problem+json that says what to do (RFC 9457)."""
+"""Errors as problem details: each error has a status and a text that says what to do.
+
+https://www.rfc-editor.org/rfc/rfc9457
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +10,7 @@ from http import HTTPStatus
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from app.domain.errors import (
@@ -32,7 +35,7 @@ STATUSES: Mapping[type[AppError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    # The other end's trouble, not ours: what a person has to mend is in the text.
+    # A vendor failed, not this service. The text says what an operator must correct.
     CallFailed: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -45,62 +48,58 @@ SCHEMA: dict[str, object] = {
         "detail": {"type": "string", "description": "What happened, why, and what to do next."},
         "reason": {
             "type": "string",
-            "description": "A fixed word for scripts, where there is one; the code, where a call to Lytics failed.",
+            "description": "A fixed word for scripts. If a call to Lytics failed, its error code. Not always present.",
         },
         "errors": {
             "type": "array",
-            "description": "What is wrong with the request, piece by piece.",
+            "description": "Each invalid part of the request: where it is, and which rule it breaks.",
             "items": {"type": "object", "properties": {"at": {"type": "string"}, "rule": {"type": "string"}}},
         },
         "candidates": {
             "type": "array",
-            "description": "The audiences that may be meant.",
+            "description": "The audiences that the request may mean.",
             "items": {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "slug", "name")}},
         },
-        "choices": {"type": "object", "description": "What may be given beside, to make it fit; null for any value."},
+        "choices": {
+            "type": "object",
+            "description": "Parameters that would make the request fit, with their values; null means any value.",
+        },
     },
 }
 
 
-def problem_body(status: int, detail: str, **more: object) -> bytes:
-    """The body of a problem answer."""
-    return json.dumps({"title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}).encode()
-
-
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: object) -> Response:
-    """A problem answer; a 503 asks to come again in half a minute."""
-    extra = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return Response(
-        problem_body(status, detail, **more), status, media_type=MEDIA_TYPE, headers={**extra, **(headers or {})}
-    )
+    """Return a problem answer. A 503 asks the client to retry after half a minute."""
+    all_headers = dict(headers or {})
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        all_headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    body = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+    return Response(json.dumps(body).encode(), status, media_type=MEDIA_TYPE, headers=all_headers)
 
 
 def declared(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """The `responses` of a route, so that every status stands in the OpenAPI."""
+    """Return the `responses` of a route, so that the OpenAPI description lists each problem."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of our own API leave as a problem.
-
-    The handlers are coroutines, as the dependencies are: plain functions would be sent through a thread each.
-    """
+    """Turn every error of the API into a problem."""
+    # All handlers are coroutines, because FastAPI runs plain functions in a thread.
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _bad_request)
-    app.add_exception_handler(Exception, _mistake)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(Exception, _unexpected)
 
 
-async def _app_error(_: Request, error: Exception) -> Response:
+async def _app_error(request: Request, error: Exception) -> Response:
     kind = next((kind for kind in type(error).__mro__ if kind in STATUSES), None)
     if kind is None or not isinstance(error, AppError):
-        return await _mistake(_, error)
+        return await _unexpected(request, error)
     return problem(STATUSES[kind], str(error), headers=None, **_for_scripts(error))
 
 
 def _for_scripts(error: AppError) -> dict[str, object]:
-    """What an error says beside its text."""
     reason = str(error.code) if isinstance(error, CallFailed) else getattr(error, "reason", None)
     more: dict[str, object] = {} if reason is None else {"reason": reason}
     if isinstance(error, UnknownAudience | AmbiguousAudience):
@@ -112,22 +111,24 @@ def _for_scripts(error: AppError) -> dict[str, object]:
     return more
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
-        return await _mistake(_, error)
+        return await _unexpected(request, error)
     return problem(error.status_code, str(error.detail), headers=error.headers)
 
 
-async def _bad_request(_: Request, error: Exception) -> Response:
+async def _invalid_request(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
-        return await _mistake(_, error)
-    # The place and the rule, never the value.
-    where = [{"at": ".".join(str(part) for part in e["loc"]), "rule": e["msg"]} for e in error.errors()]
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not have the form this call needs.", errors=where)
+        return await _unexpected(request, error)
+    # The place and the rule, but never the value, which may be personal.
+    errors = [{"at": ".".join(str(part) for part in e["loc"]), "rule": e["msg"]} for e in error.errors()]
+    detail = "The request is not valid for this call. Correct the parts that `errors` lists."
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
-async def _mistake(_: Request, error: Exception) -> JSONResponse | Response:
+async def _unexpected(_: Request, error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
     return problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "This is a mistake of the service. Its log says more; please report it."
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "This is a bug in the service. Its log has the details. Please report it.",
     )

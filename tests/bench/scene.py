@@ -97,7 +97,7 @@ async def start_exports(url: str, accounts: Sequence[str]) -> None:
         exports = Exports(database, lambda: datetime.now(UTC))
         for account in accounts:
             export = await exports.start(SPRING_BUYERS.id, audience_slug=SPRING_BUYERS.slug, account=account)
-            await exports.name(export.id, SPRING_BUYERS.name)
+            await exports.name(export.id, SPRING_BUYERS.name, f"Lytics {SPRING_BUYERS.name}")
     finally:
         await database.close()
 

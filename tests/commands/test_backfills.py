@@ -209,7 +209,9 @@ class TestBackfill:
         number = export_of(service, audience)["id"]
 
         assert (unasked.code, refused.code) == (2, 1)
-        assert f"For export {number} a dry run is under way" in refused.err
+        assert f"Export {number} has a dry run under way" in refused.err
+        assert f"lytics-sailthru export backfill {number} --cancel" in refused.err
+        assert "DELETE" not in refused.err
         assert len(service.http.get(f"/exports/{number}/backfills").json()["items"]) == 1
 
     def test_one_that_fails_says_why(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
@@ -232,7 +234,7 @@ class TestBackfill:
         again = ask("export", "backfill", audience.name, "--cancel")
 
         assert (cancelled.code, cancelled.err) == (0, "")
-        assert " is cancelled. Read: 0.\nIt was cancelled by hand.\n" in cancelled.out
+        assert " is cancelled. Read: 0.\nIt was cancelled by an operator.\n" in cancelled.out
         assert (again.code, again.out) == (1, "")
         assert f"No backfill of export {number}, {list_of(audience)} is under way." in again.err
 

@@ -17,9 +17,9 @@ def test_who_was_told(ask: Run) -> None:
     assert re.search(rf"1 +{LIST} +default +in +in +2\d{{3}}-[\d :-]+ +settled +-", ended.out)
     lines = [line.split("  ", 1)[1].strip() for line in ended.out.splitlines() if re.match(r" 2\d{3}-", line)]
     assert [re.sub(r" at 2[\d-]+ [\d:]+", "", line) for line in lines] == [
-        "Lytics: entered the audience (export 1): kept.",
-        f"Sailthru is called: join {LIST} (attempt 1).",
-        "Sailthru confirmed all that it was told.",
+        "Lytics: entered the audience (export 1): accepted.",
+        f"Called Sailthru: join {LIST} (attempt 1).",
+        "Sailthru confirmed the call.",
     ]
 
 
@@ -29,10 +29,8 @@ def test_who_was_given_up(ask: Run) -> None:
 
     assert ended.code == 0
     assert re.search(rf"1 +{LIST} +default +in +never +- +dead_letter", ended.out)
-    assert (
-        "Export 1 (code 11): Sailthru does not take this address as valid. Correct the address in Lytics" in ended.out
-    )
-    assert "Given up for export 1: it is a dead letter now." in ended.out
+    assert "Export 1 (code 11): Sailthru does not accept this e-mail address as valid. Correct the address" in ended.out
+    assert "The change for export 1 is now a dead letter." in ended.out
 
 
 @pytest.mark.parametrize("email", ["who@example.com", "nobody", "we.ird+?#%/@example.com"])

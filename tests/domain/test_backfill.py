@@ -1,4 +1,4 @@
-"""How far a backfill has come: counts, rate, loops, its beginning and its end."""
+"""Progress of a backfill: counts, rate, loops, start and end."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -21,7 +21,7 @@ NEW = Backfill(1, 1, is_dry_run=False, state=BackfillState.QUEUED, created_at=NO
 PAGE = PageCount(100, 90, {"no_address": 10})
 
 
-def test_each_page_counts_and_the_last_completes_it() -> None:
+def test_each_page_counts_and_the_last_completes_the_backfill() -> None:
     first = advanced(NEW, PAGE, cursor="a", total=150, now=NOON)
     last = advanced(
         first, PageCount(50, 40, {"no_address": 4, "invalid": 6}), cursor=None, total=None, now=NOON + SECOND
@@ -33,7 +33,7 @@ def test_each_page_counts_and_the_last_completes_it() -> None:
     assert last.ended_at == NOON + SECOND
 
 
-def test_how_many_join_at_most_is_known_better_with_each_page() -> None:
+def test_upper_bound_of_joins_narrows_with_each_page() -> None:
     first = advanced(NEW, PAGE, cursor="a", total=250, now=NOON)
     done = ended(first, BackfillState.CANCELLED, "By hand.", NOON)
 
@@ -42,8 +42,7 @@ def test_how_many_join_at_most_is_known_better_with_each_page() -> None:
     assert done.joins_at_most == 90
 
 
-def test_the_rate_is_that_of_late_and_tells_how_long_it_takes() -> None:
-    """It falls while nothing happens, and is told no more after the end."""
+def test_rate_follows_the_last_minute_and_gives_the_eta() -> None:
     backfill, now = NEW, NOON
     for number in range(200):
         now += SECOND
@@ -61,8 +60,7 @@ def test_the_rate_is_that_of_late_and_tells_how_long_it_takes() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 50])
-def test_a_loop_of_any_length_is_found(length: int) -> None:
-    """Before many times its length was read, and while one former page is remembered."""
+def test_loop_of_any_length_is_found(length: int) -> None:
     backfill, pages = NEW, 0
     while True:
         cursor = str(min(pages, 20) if pages < 20 else 20 + (pages - 20) % length)
@@ -74,7 +72,7 @@ def test_a_loop_of_any_length_is_found(length: int) -> None:
     assert 20 < pages <= 20 + 5 * max(length, 20)
 
 
-def test_a_scan_without_a_loop_is_not_taken_for_one() -> None:
+def test_scan_without_a_loop_is_not_reported_as_one() -> None:
     backfill = NEW
     for number in range(1000):
         assert not is_loop(backfill, str(number))
@@ -83,7 +81,7 @@ def test_a_scan_without_a_loop_is_not_taken_for_one() -> None:
     assert not is_loop(backfill, None)
 
 
-def test_begun_again_it_counts_rows_anew_and_people_on() -> None:
+def test_restart_resets_scanned_rows_and_keeps_queued_ones() -> None:
     first = advanced(NEW, PAGE, cursor="a", total=150, now=NOON)
     again = restarted(first)
 
@@ -102,12 +100,11 @@ def test_begun_again_it_counts_rows_anew_and_people_on() -> None:
         (None, NOON - 5 * MINUTE),
     ],
 )
-def test_the_time_that_counts_lies_before_the_scan(ahead: timedelta | None, moment: object) -> None:
-    """By Lytics' clock, as long as that can be believed."""
+def test_event_time_of_a_scan_lies_before_its_first_page(ahead: timedelta | None, moment: object) -> None:
     assert seen_at(None if ahead is None else NOON + ahead, NOON) == moment
 
 
-def test_only_what_is_under_way_is_active() -> None:
+def test_only_unfinished_states_are_active() -> None:
     active = {state for state in BackfillState if replace(NEW, state=state).is_active}
 
     assert active == {BackfillState.QUEUED, BackfillState.RUNNING, BackfillState.WAITING}

@@ -1,4 +1,4 @@
-"""What is left of a membership when its person is erased, and how erased people are told apart without naming them."""
+"""What an erasure leaves of a membership, and the digests of erased addresses."""
 
 from dataclasses import replace
 
@@ -13,8 +13,7 @@ KEY = "key-of-the-erasure-tests"
 ERASURE = "digest"
 
 
-def test_a_digest_is_the_same_for_the_same_key_alone() -> None:
-    """It names nobody to whoever has not got the key, and an id is no address."""
+def test_digest_depends_on_the_key_and_on_the_kind_of_value() -> None:
     digests, again, other = Digests(KEY), Digests(KEY), Digests(f"{KEY}s")
     made = [digests.of_address(ADA), digests.of_address(GRACE), digests.of_user(ADA), other.of_address(ADA)]
 
@@ -26,7 +25,6 @@ def test_a_digest_is_the_same_for_the_same_key_alone() -> None:
 
 
 def test_any_text_has_a_digest() -> None:
-    """Whatever stands in a request for an address, or in a webhook for an id."""
     assert Digests(KEY).of_user("\ud83d") != Digests(KEY).of_user("\ud83e")
 
 
@@ -46,8 +44,7 @@ GONE = membership(desired=False, confirmed=Confirmed.OUT, confirmed_revision=1)
     ],
 )
 @pytest.mark.parametrize("leaves", [True, False])
-def test_what_was_not_told_counts_as_erased(held: Membership, tally: Tally, leaves: bool) -> None:
-    """Once: a second time nothing is left to count."""
+def test_pending_changes_count_as_erased_once(held: Membership, tally: Tally, leaves: bool) -> None:
     counted = Tally()
     erased = replace(held)
     for _ in range(2):
@@ -59,8 +56,7 @@ def test_what_was_not_told_counts_as_erased(held: Membership, tally: Tally, leav
 
 @pytest.mark.parametrize("held", [TOLD, WAITING, DEAD, GONE])
 @pytest.mark.parametrize("leaves", [True, False])
-def test_nothing_of_the_person_is_left(held: Membership, leaves: bool) -> None:
-    """But what the last call needs: the address, the list, and what was told of it."""
+def test_only_what_the_last_call_needs_is_left(held: Membership, leaves: bool) -> None:
     erased = replace(held)
     erase(erased, ERASURE, Tally(), leaves=leaves)
     bare = Membership(
@@ -79,10 +75,7 @@ def test_nothing_of_the_person_is_left(held: Membership, leaves: bool) -> None:
     ("confirmed", "is_left"),
     [(Confirmed.IN, True), (Confirmed.UNKNOWN, True), (Confirmed.NEVER, True), (Confirmed.OUT, False)],
 )
-def test_a_list_is_left_unless_sailthru_was_told_out(confirmed: Confirmed, is_left: bool) -> None:
-    """Whoever was never told *in* is looked up first, as with any exit. A call that is under way says nothing about
-    it.
-    """
+def test_list_is_left_unless_confirmed_out(confirmed: Confirmed, is_left: bool) -> None:
     left, stays = membership(confirmed=confirmed, revision=3), membership(confirmed=confirmed, revision=3)
     erase(left, ERASURE, Tally(), leaves=True)
     erase(stays, ERASURE, Tally(), leaves=False)
@@ -92,8 +85,7 @@ def test_a_list_is_left_unless_sailthru_was_told_out(confirmed: Confirmed, is_le
     assert not stays.is_pending
 
 
-def test_the_leave_may_be_asked_for_later_and_is_asked_for_once() -> None:
-    """As long as there is a membership; nobody takes it back."""
+def test_leave_can_be_ordered_later_and_only_once() -> None:
     held = membership(confirmed=Confirmed.IN)
     for leaves in (False, True, True, False):
         erase(held, ERASURE, Tally(), leaves=leaves)
@@ -101,8 +93,7 @@ def test_the_leave_may_be_asked_for_later_and_is_asked_for_once() -> None:
     assert (held.revision, held.confirmed_revision) == (2, 1)
 
 
-def test_who_is_let_in_again_counts_from_there_on() -> None:
-    """A leave that still waits is not among what was accepted."""
+def test_changes_after_a_lifted_erasure_count_again() -> None:
     held, other = membership(confirmed=Confirmed.IN, lytics_id=ADA_ID), membership()
     erase(held, ERASURE, Tally(), leaves=True)
     for one in (held, other):

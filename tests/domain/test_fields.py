@@ -1,4 +1,4 @@
-"""Which fields go along, and as which vars: made legal, explained, or refused with a sentence for each problem."""
+"""Which fields an export sends, and as which vars; one sentence for each problem."""
 
 import re
 from typing import Any
@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from app.domain.errors import BadFields
 from app.domain.field import ProfileField
-from app.domain.fields import MOST_FIELDS, OPAQUE_TYPES, STANDARD_VARS, is_sendable, legal_var, mapping
+from app.domain.fields import MOST_FIELDS, OPAQUE_TYPES, is_sendable, mapping
+from app.sailthru.rules import RULES
+from app.sailthru.vars import STANDARD_VARS
 
 SCHEMA = [
     ProfileField("email", "string", is_identifier=True, is_pii=True),
@@ -30,35 +32,7 @@ SCHEMA = [
 
 
 @pytest.mark.parametrize(
-    ("name", "var"),
-    [
-        ("city", "city"),
-        ("City_2", "City_2"),
-        ("first-name", "first_name"),
-        ("a b.c%d$e", "a_b_c_d_e"),
-        ("Größe", "Gr__e"),
-        ("2nd", "_2nd"),
-        ("_created", "_created"),
-        ("x" * 33, "x" * 32),
-        ("2" * 32, "_" + "2" * 31),
-        ("春", "_"),
-        ("", ""),
-    ],
-)
-def test_a_name_is_made_one_that_sailthru_takes(name: str, var: str) -> None:
-    assert legal_var(name) == var
-
-
-@given(st.text(min_size=1))
-def test_every_name_gives_a_legal_var(name: str) -> None:
-    var = legal_var(name)
-
-    assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,31}", var)
-    assert legal_var(var) == var
-
-
-@pytest.mark.parametrize(
-    ("wanted", "fields", "notes"),
+    ("requested", "fields", "notes"),
     [
         ([], {}, ()),
         ({}, {}, ()),
@@ -70,138 +44,138 @@ def test_every_name_gives_a_legal_var(name: str) -> None:
         (
             ["2nd_city"],
             {"2nd_city": "_2nd_city"},
-            ("2nd_city is sent as _2nd_city, since Sailthru takes no such name for a var.",),
+            ("2nd_city is sent as _2nd_city, because Sailthru does not allow that name for a var.",),
         ),
         (
             {"city": "home town"},
             {"city": "home_town"},
-            ("home town is sent as home_town, since Sailthru takes no such name for a var.",),
+            ("home town is sent as home_town, because Sailthru does not allow that name for a var.",),
         ),
         (
             ["_created"],
             {"_created": "_created"},
-            ("_created is a field of Lytics' own bookkeeping, which may change at every visit.",),
+            ("_created is maintained by Lytics itself and may change at every visit.",),
         ),
         (
             ["_uids"],
             {"_uids": "_uids"},
-            ("_uids is a field of Lytics' own bookkeeping, which may change at every visit.",),
+            ("_uids is maintained by Lytics itself and may change at every visit.",),
         ),
         (
             ["first-name"],
             {"first-name": "first_name"},
             (
-                "first-name is sent as first_name, since Sailthru takes no such name for a var.",
-                "first_name has a meaning of its own in Sailthru, and what stands there now is replaced.",
+                "first-name is sent as first_name, because Sailthru does not allow that name for a var.",
+                "first_name has a meaning of its own in Sailthru. Its present value is replaced.",
             ),
         ),
     ],
 )
-def test_what_travels_as_what(wanted: Any, fields: dict[str, str], notes: tuple[str, ...]) -> None:
-    """By the field's own name, or by the one that is given; with a note for all that may surprise."""
-    found = mapping(wanted, SCHEMA)
+def test_fields_are_mapped_to_legal_vars_with_notes(
+    requested: Any, fields: dict[str, str], notes: tuple[str, ...]
+) -> None:
+    found = mapping(requested, SCHEMA, RULES)
 
     assert dict(found.fields) == fields
     assert found.notes == notes
 
 
 @pytest.mark.parametrize(
-    ("wanted", "problems"),
+    ("requested", "problems"),
     [
         ([""], ["The name of field 1 is empty: leave it out."]),
         (["city", "  "], ["The name of field 2 is empty: leave it out."]),
         ({"city": ""}, ["The var of field 1 is empty: leave it out."]),
         (["a" * 257], ["The name of field 1 is longer than 256 characters."]),
         ({"city": "a" * 257}, ["The var of field 1 is longer than 256 characters."]),
-        (["ci\x00ty"], ["The name of field 1 has a character that can't be shown: type it anew."]),
-        ({"city": "to\nwn"}, ["The var of field 1 has a character that can't be shown: type it anew."]),
-        (["\ud83d"], ["The name of field 1 has a character that can't be shown: type it anew."]),
-        (["a,b"], ['"a,b" has a comma in it, which no name of a field in Lytics has.']),
+        (["ci\x00ty"], ["The name of field 1 contains a character that can't be printed: type it again."]),
+        ({"city": "to\nwn"}, ["The var of field 1 contains a character that can't be printed: type it again."]),
+        (["\ud83d"], ["The name of field 1 contains a character that can't be printed: type it again."]),
+        (["a,b"], ['"a,b" contains a comma, which no Lytics field name does.']),
         (["zip"], ['Lytics has no field "zip".']),
-        (["City"], ['Lytics has no field "City"; near: "city", "2nd_city".']),
-        (["last_chanel"], ['Lytics has no field "last_chanel"; near: "last_channel".']),
-        (["home_geo"], ["\"home_geo\" is of Lytics' type geolocation, which can't be sent to Sailthru: leave it out."]),
+        (["City"], ['Lytics has no field "City"; similar: "city", "2nd_city".']),
+        (["last_chanel"], ['Lytics has no field "last_chanel"; similar: "last_channel".']),
+        (
+            ["home_geo"],
+            ['"home_geo" has the Lytics type geolocation, which can\'t be sent to Sailthru: leave it out.'],
+        ),
         (
             ["first-name", "first.name", "first_name"],
-            ["first-name, first.name and first_name would be sent as one var, first_name: give each a var of its own."],
+            ["first-name, first.name and first_name would all be sent as first_name: give each a var of its own."],
         ),
         (
             {"city": "a-b", "visitct": "a_b", "emails": ""},
             [
                 "The var of field 3 is empty: leave it out.",
-                "city and visitct would be sent as one var, a_b: give each a var of its own.",
+                "city and visitct would all be sent as a_b: give each a var of its own.",
             ],
         ),
         (
             [f"field_{number}" for number in range(MOST_FIELDS + 1)],
-            ["These are 76 fields; choose 75 at most, since Lytics tells of changes in no more."],
+            ["These are 76 fields. Choose at most 75: Lytics sends changes of no more."],
         ),
     ],
 )
-def test_what_can_not_travel(wanted: Any, problems: list[str]) -> None:
-    """Every problem is told at once."""
+def test_all_problems_are_reported_at_once(requested: Any, problems: list[str]) -> None:
     with pytest.raises(BadFields) as caught:
-        mapping(wanted, SCHEMA)
+        mapping(requested, SCHEMA, RULES)
 
     assert list(caught.value.problems) == problems
     assert str(caught.value) == " ".join(problems)
 
 
 @pytest.mark.parametrize("kind", sorted(OPAQUE_TYPES))
-def test_a_type_that_nobody_has_seen_values_of_is_not_sent(kind: str) -> None:
+def test_opaque_type_is_not_sendable(kind: str) -> None:
     assert not is_sendable(ProfileField("a", kind))
     assert not is_sendable(ProfileField("a", f" {kind.upper()}"))
     assert is_sendable(ProfileField("a", "string"))
     assert is_sendable(ProfileField("a", ""))
 
 
-def test_near_names_are_looked_for_only_so_often() -> None:
-    """Among thousands of fields that takes long."""
+def test_similar_names_are_listed_for_the_first_ten_problems_only() -> None:
     with pytest.raises(BadFields) as caught:
-        mapping([f"city{number}" for number in range(50)], SCHEMA)
+        mapping([f"city{number}" for number in range(50)], SCHEMA, RULES)
 
-    assert ["near" in problem for problem in caught.value.problems] == [True] * 10 + [False] * 40
+    assert ["similar" in problem for problem in caught.value.problems] == [True] * 10 + [False] * 40
 
 
-def test_seventy_five_fields_are_not_too_many() -> None:
+def test_seventy_five_fields_are_allowed() -> None:
     names = [f"field_{number}" for number in range(MOST_FIELDS)]
 
-    assert list(mapping(names, [ProfileField(name, "string") for name in names]).fields) == names
+    assert list(mapping(names, [ProfileField(name, "string") for name in names], RULES).fields) == names
 
 
-def test_without_a_schema_it_is_not_checked_that_fields_exist() -> None:
-    """Everything else is; and it is said."""
-    found = mapping(["zip", "home_geo"], None)
+def test_without_a_schema_only_the_existence_of_fields_is_unchecked() -> None:
+    found = mapping(["zip", "home_geo"], None, RULES)
 
     assert dict(found.fields) == {"zip": "zip", "home_geo": "home_geo"}
-    assert found.notes == ("Lytics could not be asked for its fields: one that it does not have is never sent.",)
-    assert mapping([], None).notes == ()
+    assert found.notes == ("Lytics could not be asked for its fields. A field that it does not have is never sent.",)
+    assert mapping([], None, RULES).notes == ()
     with pytest.raises(BadFields):
-        mapping(["a-b", "a_b"], None)
+        mapping(["a-b", "a_b"], None, RULES)
     with pytest.raises(BadFields):
-        mapping(["a,b"], None)
+        mapping(["a,b"], None, RULES)
 
 
-def test_a_var_that_sailthru_knows_is_told() -> None:
+def test_note_names_a_var_with_a_meaning_in_sailthru() -> None:
     for var in STANDARD_VARS:
-        (note,) = mapping({"city": var}, SCHEMA).notes
+        (note,) = mapping({"city": var}, SCHEMA, RULES).notes
 
         assert note.startswith(f"{var} has a meaning of its own in Sailthru")
 
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=40), st.text(max_size=40), max_size=5))
-def test_whatever_is_wanted_is_made_legal_or_refused(wanted: dict[str, str]) -> None:
-    """What is not refused travels whole, each field under a var of its own."""
+def test_any_request_is_made_legal_or_refused(requested: dict[str, str]) -> None:
     try:
-        found = mapping(wanted, None).fields
+        found = mapping(requested, None, RULES).fields
     except BadFields as error:
         said = error.problems
     else:
         said = ()
 
-        assert found.keys() == wanted.keys()
-        assert len(set(found.values())) == len(wanted)
+        assert found.keys() == requested.keys()
+        assert len(set(found.values())) == len(requested)
         assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,31}", var) for var in found.values())
 
     assert all(problem.endswith(".") for problem in said)

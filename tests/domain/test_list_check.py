@@ -1,4 +1,4 @@
-"""The list watch: what is taken for an accident, and what stops an export."""
+"""The list check: which changes are followed and which stop an export."""
 
 import pytest
 
@@ -27,52 +27,51 @@ def kept(*, confirmed: int = 1000, in_doubt: int = 0, others: int | None = 0, ot
             id="over 1 % of many",
         ),
         pytest.param(kept(others=500), ListSeen("our-id", 1500), Judgement(None, 500), id="others may be on it"),
-        pytest.param(kept(others=None), ListSeen("our-id", 1500), Judgement(None, 500), id="the first look"),
-        pytest.param(kept(in_doubt=200), ListSeen("our-id", 800), Judgement(None, 0, -200), id="those in doubt"),
+        pytest.param(kept(others=None), ListSeen("our-id", 1500), Judgement(None, 500), id="the first check"),
+        pytest.param(kept(in_doubt=200), ListSeen("our-id", 800), Judgement(None, 0, -200), id="unknown members"),
         pytest.param(
             kept(others=None, in_doubt=30),
             ListSeen("our-id", 1013),
             Judgement(None, 13, others_in_doubt=30),
-            id="a first look that is not sure",
+            id="an uncertain first check",
         ),
         pytest.param(
             kept(others=13, others_in_doubt=30),
             ListSeen("our-id", 1000),
             Judgement(None, 0, -13),
-            id="and is sure later",
+            id="certain later",
         ),
         pytest.param(
             kept(others=13, others_in_doubt=30),
             ListSeen("our-id", 1054),
             Judgement(ListChange.COUNT, 13, 41, 30),
-            id="more than was in doubt",
+            id="more than was uncertain",
         ),
         pytest.param(
             kept(others=13, others_in_doubt=5, in_doubt=10),
             ListSeen("our-id", 1000),
             Judgement(None, 9, -13, 1),
-            id="two looks that are not sure",
+            id="two uncertain checks",
         ),
         pytest.param(
             kept(others=13, others_in_doubt=1, in_doubt=2),
             ListSeen("our-id", 1000),
             Judgement(None, 0, -13, 2),
-            id="followed, and not sure",
+            id="followed and uncertain",
         ),
         pytest.param(kept(), ListSeen("other", 1000), Judgement(ListChange.REPLACED, 0), id="another list of the name"),
-        pytest.param(kept(), ListSeen(None, 1000), Judgement(None, 0), id="no id was told"),
-        pytest.param(Kept(None, 5, 0, 0), ListSeen("any", 5), Judgement(None, 0), id="our id is not known"),
-        pytest.param(kept(others=7), ListSeen("our-id", None), Judgement(None, 7), id="no count was told"),
+        pytest.param(kept(), ListSeen(None, 1000), Judgement(None, 0), id="no id is reported"),
+        pytest.param(Kept(None, 5, 0, 0), ListSeen("any", 5), Judgement(None, 0), id="our id is unknown"),
+        pytest.param(kept(others=7), ListSeen("our-id", None), Judgement(None, 7), id="no count is reported"),
         pytest.param(kept(others=7), None, Judgement(ListChange.GONE, 7), id="gone"),
     ],
 )
-def test_what_a_look_finds(held: Kept, seen: ListSeen | None, found: Judgement) -> None:
+def test_judgement_of_a_check(held: Kept, seen: ListSeen | None, found: Judgement) -> None:
     assert judge(held, seen) == found
 
 
 @pytest.mark.parametrize("change", ListChange)
-def test_each_change_is_told_with_the_way_out(change: ListChange) -> None:
-    """What happened, to which list, and the call that goes on."""
+def test_reason_names_the_list_and_the_call_that_resumes(change: ListChange) -> None:
     said = reason(change, "Lytics Spring Buyers", 7, jump=-1200)
 
     assert "'Lytics Spring Buyers'" in said

@@ -1,12 +1,14 @@
-"""Making lists: once for all who want one, whoever they are and whatever becomes of them."""
+"""Making lists: exactly once, whatever becomes of the callers."""
 
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from app.domain.errors import CredentialsRefused, NotSent, OutcomeUnknown, StoreUnavailable, Transient, UnknownList
+from app.domain.export import ListTurn
 from app.exports.lists import LOOK_AGAIN, ListMaker
 from tests.factories import ACCOUNT, LIST, NOON, SECOND
 from tests.virtual_time import LoopClock, run
@@ -15,14 +17,8 @@ TIMEOUT = 15 * SECOND
 OTHER = "Lytics Autumn Buyers"
 
 
-@dataclass(frozen=True)
-class Turn:
-    is_ours: bool
-    is_ready: bool
-
-
 class Sailthru:
-    """Its lists. A question takes a second; the list is made half a second before its answer is there."""
+    """Its lists. A request takes a second; the list exists half a second before the answer arrives."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -44,7 +40,7 @@ class Sailthru:
 
 @dataclass
 class Store:
-    """What replicas agree on of the lists, in memory."""
+    """Ready lists and turns, shared by all replicas, in memory."""
 
     clock: LoopClock
     ready: set[str] = field(default_factory=set)
@@ -54,17 +50,17 @@ class Store:
     given_back: int = 0
     is_away: bool = False
 
-    async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> Turn:
+    async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> ListTurn:
         assert (account, lease_for) == (ACCOUNT, 3 * TIMEOUT)
         if self.errors:
             raise self.errors.pop(0)
         if name in self.ready and not is_again:
-            return Turn(is_ours=False, is_ready=True)
+            return ListTurn(is_ours=False, is_ready=True)
         holder, until = self.turns.get(name, (lease, NOON))
         if holder != lease and self.clock() < until:
-            return Turn(is_ours=False, is_ready=False)
+            return ListTurn(is_ours=False, is_ready=False)
         self.turns[name] = (lease, self.clock() + lease_for)
-        return Turn(is_ours=True, is_ready=False)
+        return ListTurn(is_ours=True, is_ready=False)
 
     async def give_turn_back(self, account: str, name: str, *, lease: int) -> None:
         assert account == ACCOUNT
@@ -88,16 +84,19 @@ class World:
     def __init__(self, *, replicas: int = 1) -> None:
         self.clock = LoopClock(NOON)
         self.sailthru, self.store = Sailthru(), Store(self.clock)
-        self.makers = [ListMaker(ACCOUNT, self.sailthru, self.store, timeout=TIMEOUT) for _ in range(replicas)]
+        # They implement what a list maker uses of Sailthru and of the store.
+        sailthru: Any = self.sailthru
+        store: Any = self.store
+        self.makers = [ListMaker(ACCOUNT, sailthru, store, timeout=TIMEOUT) for _ in range(replicas)]
         self.seconds = 0.0
 
     def at_end(self) -> "World":
-        """To look at when the loop is over."""
+        """Return the world after recording how long it took; for use after the loop has ended."""
         self.seconds = (self.clock() - NOON) / SECOND
         return self
 
 
-def test_a_list_is_made_and_all_know_it() -> None:
+def test_list_is_made_once_and_recorded() -> None:
     async def work() -> World:
         world = World()
         for _ in range(3):
@@ -111,9 +110,7 @@ def test_a_list_is_made_and_all_know_it() -> None:
     assert world.store.turns == {}
 
 
-def test_a_list_that_is_ready_is_asked_for_only_again() -> None:
-    """When Sailthru has said that it does not know it any more."""
-
+def test_recorded_list_is_asked_for_only_if_sailthru_no_longer_knows_it() -> None:
     async def work() -> World:
         world = World()
         world.store.ready.add(LIST)
@@ -127,9 +124,7 @@ def test_a_list_that_is_ready_is_asked_for_only_again() -> None:
     assert world.seconds == pytest.approx(1)
 
 
-def test_many_callers_share_one_question() -> None:
-    """First calls side by side have made several lists of one name at Sailthru."""
-
+def test_many_callers_share_one_request() -> None:
     async def work() -> World:
         world = World()
         await asyncio.gather(*(world.makers[0].ensure(name) for name in [LIST, OTHER] * 10))
@@ -141,9 +136,7 @@ def test_many_callers_share_one_question() -> None:
     assert world.seconds == pytest.approx(1)
 
 
-def test_who_knows_that_the_list_is_gone_is_not_told_that_it_is_ready() -> None:
-    """Somebody asks at the same moment who remembers it as ready."""
-
+def test_caller_that_knows_the_list_is_gone_does_not_share_with_one_that_does_not() -> None:
     async def work() -> World:
         world = World()
         world.store.ready.add(LIST)
@@ -154,7 +147,7 @@ def test_who_knows_that_the_list_is_gone_is_not_told_that_it_is_ready() -> None:
     assert run(work()).sailthru.asked == [LIST]
 
 
-def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
+def test_cancelled_caller_does_not_disturb_the_others() -> None:
     async def work() -> tuple[World, bool]:
         world = World()
         first, second = (asyncio.create_task(world.makers[0].ensure(LIST)) for _ in range(2))
@@ -170,8 +163,8 @@ def test_a_cancelled_caller_does_not_disturb_the_others() -> None:
     assert world.store.ready == {LIST}
 
 
-async def after_a_caller_who_left(world: World) -> None:
-    """Somebody wants the list and goes away while it is made; later another one does."""
+async def after_a_cancelled_caller(world: World) -> None:
+    """One caller is cancelled while the list is made; another one comes later."""
     caller = asyncio.create_task(world.makers[0].ensure(LIST))
     await asyncio.sleep(0.1)
     caller.cancel()
@@ -179,12 +172,10 @@ async def after_a_caller_who_left(world: World) -> None:
     await world.makers[0].ensure(LIST)
 
 
-def test_it_is_made_although_nobody_waits_for_it_any_more() -> None:
-    """The question goes on, and the next who wants the list finds it."""
-
+def test_request_continues_after_its_only_caller_is_cancelled() -> None:
     async def work() -> World:
         world = World()
-        await after_a_caller_who_left(world)
+        await after_a_cancelled_caller(world)
         return world.at_end()
 
     world = run(work())
@@ -204,9 +195,7 @@ def test_it_is_made_although_nobody_waits_for_it_any_more() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_failure_reaches_all_who_wait_and_gives_the_turn_back(error: Exception) -> None:
-    """It is not remembered: whoever wants the list next asks at once."""
-
+def test_failure_reaches_all_callers_and_gives_the_turn_back(error: Exception) -> None:
     async def work() -> tuple[World, list[BaseException | None]]:
         world = World(replicas=2)
         world.sailthru.errors = [error]
@@ -222,20 +211,18 @@ def test_a_failure_reaches_all_who_wait_and_gives_the_turn_back(error: Exception
     assert world.seconds == pytest.approx(2)
 
 
-def test_a_failure_that_nobody_waits_for_any_more_is_not_kept_either() -> None:
+def test_failure_without_a_waiting_caller_is_not_remembered() -> None:
     async def work() -> World:
         world = World()
         world.sailthru.errors = [Transient(503, "Away.")]
-        await after_a_caller_who_left(world)
+        await after_a_cancelled_caller(world)
         return world.at_end()
 
     assert run(work()).store.ready == {LIST}
 
 
 @pytest.mark.parametrize("is_again", [False, True])
-def test_another_replica_waits_for_its_turn(is_again: bool) -> None:
-    """It looks again until the list is ready, or until it is its own turn: two never ask side by side."""
-
+def test_other_replicas_wait_until_the_list_is_ready_or_it_is_their_turn(is_again: bool) -> None:
     async def work() -> World:
         world = World(replicas=3)
         await asyncio.gather(*(maker.ensure(LIST, is_again=is_again) for maker in world.makers))
@@ -249,11 +236,7 @@ def test_another_replica_waits_for_its_turn(is_again: bool) -> None:
 
 
 @pytest.mark.parametrize("who", [0, 1], ids=["itself", "another replica"])
-def test_an_unknown_outcome_keeps_the_turn_until_it_lapses(who: int) -> None:
-    """Sailthru may still make the list: whoever looks before that is over, and finds nothing, would make a second
-    one.
-    """
-
+def test_unknown_outcome_keeps_the_turn_until_its_lease_ends(who: int) -> None:
     async def work() -> World:
         world = World(replicas=2)
         world.sailthru.errors = [OutcomeUnknown("timeout", "No answer.")]
@@ -268,9 +251,7 @@ def test_an_unknown_outcome_keeps_the_turn_until_it_lapses(who: int) -> None:
     assert 3 * TIMEOUT / SECOND <= world.seconds - 1 <= 3 * TIMEOUT / SECOND + LOOK_AGAIN / SECOND
 
 
-def test_a_replica_that_stops_in_the_middle_keeps_the_turn_too() -> None:
-    """Its request has left; whether the list is made then, nobody knows."""
-
+def test_replica_that_stops_during_its_request_keeps_the_turn_until_its_lease_ends() -> None:
     async def work() -> World:
         world = World(replicas=2)
         before = asyncio.all_tasks()
@@ -288,9 +269,7 @@ def test_a_replica_that_stops_in_the_middle_keeps_the_turn_too() -> None:
     assert world.seconds > 3 * TIMEOUT / SECOND
 
 
-def test_a_store_that_is_away_is_told_to_who_waits() -> None:
-    """Whose turn it is can't be known, so nothing is asked."""
-
+def test_without_the_store_no_request_is_made() -> None:
     async def work() -> World:
         world = World()
         world.store.errors = [StoreUnavailable("The database is away.")]
@@ -301,9 +280,7 @@ def test_a_store_that_is_away_is_told_to_who_waits() -> None:
     assert run(work()).sailthru.asked == []
 
 
-def test_a_list_that_could_not_be_remembered_is_found_later() -> None:
-    """The turn can't be given back either, and lapses."""
-
+def test_made_list_that_could_not_be_recorded_is_found_later() -> None:
     async def work() -> World:
         world = World(replicas=2)
         world.store.is_away = True

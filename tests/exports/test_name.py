@@ -1,19 +1,21 @@
-"""Naming: each export is brought as far as it can be brought, and a person is told where it can't."""
+"""Naming: each export gets its name and its list, or a reason that says what to do."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from app.domain.audience import Audience, list_name
+from app.domain.audience import Audience
 from app.domain.errors import AppError, Conflict, NotFound, Transient
 from app.domain.export import Export, ExportState
 from app.exports.name import ExportNamer
+from app.sailthru.rules import RULES
 from tests.factories import ACCOUNT, LIST, NOON, export
 
 
 class World:
-    """Lytics, one Sailthru account and the exports."""
+    """Lytics, one Sailthru account and the exports, in memory."""
 
     def __init__(self, *exports: Export) -> None:
         self.exports = {one.id: one for one in exports}
@@ -42,11 +44,11 @@ class World:
             if one.list_name == name:
                 self.exports[one.id] = replace(one, list_ready_at=NOON)
 
-    async def name(self, export_id: int, audience_name: str) -> Export:
+    async def name(self, export_id: int, audience_name: str, list_name: str) -> Export:
         if self.name_error is not None:
             raise self.name_error
-        name = list_name(audience_name) if self.state is ExportState.RUNNING else None
-        named = replace(self.exports[export_id], state=self.state, audience_name=audience_name, list_name=name)
+        taken = list_name if self.state is ExportState.RUNNING else None
+        named = replace(self.exports[export_id], state=self.state, audience_name=audience_name, list_name=taken)
         self.exports[export_id] = named
         return named
 
@@ -55,15 +57,16 @@ class World:
         self.exports[export_id] = replace(self.exports[export_id], reason=reason)
 
     async def run(self, *, asks_lytics: bool = True) -> bool:
-        return await ExportNamer(self, self if asks_lytics else None, {ACCOUNT: self}).run()
+        # It implements what naming uses of the store, of Lytics and of a list maker.
+        fake: Any = self
+        return await ExportNamer(fake, fake if asks_lytics else None, {ACCOUNT: fake}, RULES).run()
 
 
 def nameless() -> Export:
     return export(state=ExportState.NEEDS_NAME, audience_name=None, list_name=None, list_ready_at=None)
 
 
-async def test_a_new_export_gets_its_name_and_its_list_at_once() -> None:
-    """A flow can only be built on a list that exists."""
+async def test_new_export_gets_its_name_and_its_list_at_once() -> None:
     world = World(nameless())
     is_unfinished = await world.run()
 
@@ -72,16 +75,14 @@ async def test_a_new_export_gets_its_name_and_its_list_at_once() -> None:
     assert world.exports[1].list_ready_at == NOON
 
 
-async def test_what_is_done_is_not_done_again() -> None:
-    """Neither Lytics nor Sailthru is asked for an export that runs on a list that is ready."""
+async def test_export_with_a_ready_list_causes_no_call() -> None:
     world = World(export())
     is_unfinished = await world.run()
 
     assert (is_unfinished, world.asked, world.ensured) == (False, [], [])
 
 
-async def test_without_a_token_a_person_gives_the_name() -> None:
-    """Told once, with the call to make; nothing to repeat."""
+async def test_without_a_lytics_token_the_reason_names_the_call_that_gives_a_name() -> None:
     world = World(nameless())
     rounds = [await world.run(asks_lytics=False) for _ in range(2)]
 
@@ -93,8 +94,7 @@ async def test_without_a_token_a_person_gives_the_name() -> None:
 
 
 @pytest.mark.parametrize("error", [Transient("timeout", "Lytics did not answer."), NotFound("No such audience.")])
-async def test_lytics_that_does_not_tell_is_asked_again(error: AppError) -> None:
-    """A name is never guessed; meanwhile it says why, and that a person may give it."""
+async def test_lytics_is_asked_again_after_a_failure_and_the_reason_says_why(error: AppError) -> None:
     world = World(nameless())
     world.lytics_error = error
     first = await world.run()
@@ -107,8 +107,7 @@ async def test_lytics_that_does_not_tell_is_asked_again(error: AppError) -> None
     assert world.ensured == [LIST]
 
 
-async def test_a_person_was_faster() -> None:
-    """The next round sees the name that was given by hand."""
+async def test_name_given_by_an_operator_meanwhile_is_kept() -> None:
     world = World(nameless())
     world.name_error = Conflict("It has a name.")
 
@@ -116,8 +115,7 @@ async def test_a_person_was_faster() -> None:
     assert world.ensured == []
 
 
-async def test_a_taken_name_makes_no_list() -> None:
-    """Two audiences never share a list."""
+async def test_taken_name_makes_no_list() -> None:
     world = World(nameless())
     world.state = ExportState.NAME_TAKEN
 
@@ -125,8 +123,7 @@ async def test_a_taken_name_makes_no_list() -> None:
     assert world.ensured == []
 
 
-async def test_a_list_that_could_not_be_made_is_tried_again() -> None:
-    """Without asking Lytics for the name again."""
+async def test_failed_list_is_tried_again_without_asking_lytics_for_the_name_again() -> None:
     world = World(nameless())
     world.list_error = Transient(503, "Away.")
     first = await world.run()
@@ -138,8 +135,7 @@ async def test_a_list_that_could_not_be_made_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("trouble", [lambda: Transient(503, "Away."), lambda: NotFound("No such audience.")])
-async def test_one_export_does_not_keep_others_waiting(trouble: Callable[[], AppError]) -> None:
-    """What can be done is done, whatever stands before it."""
+async def test_failure_of_one_export_does_not_delay_the_others(trouble: Callable[[], AppError]) -> None:
     world = World(nameless(), export(id=2, list_name="Lytics Other", list_ready_at=None))
     world.lytics_error = trouble()
 
@@ -147,8 +143,7 @@ async def test_one_export_does_not_keep_others_waiting(trouble: Callable[[], App
     assert world.ensured == ["Lytics Other"]
 
 
-async def test_an_account_that_is_not_set_any_more() -> None:
-    """Nothing can be done before a restart with other settings."""
+async def test_export_of_an_account_that_left_the_settings_waits() -> None:
     world = World(export(account="gone", list_ready_at=None))
 
     assert not await world.run()

@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.change import AudienceEvent, Kind
 from app.domain.rejection import Rejection
+from app.explain.rejections import advice
 from app.lytics.timestamps import nanoseconds
 from app.lytics.webhook import Reading, read
 from tests.lytics.test_webhook import ADA, ARRIVED, ENTERED, LAPSED, SENT, SPRING, element, message, only, read_json
@@ -185,7 +186,7 @@ def test_more_than_ten_thousand_events_are_rejected_as_a_whole(document: object)
 
     assert reading.events == []
     assert [rejection.reason for rejection in reading.rejected] == ["too_large"]
-    assert "lower Batch Size" in reading.rejected[0].advice
+    assert "lower Batch Size" in advice(reading.rejected[0].reason)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +227,6 @@ def test_rejection_names_the_option_to_tick() -> None:
     (rejection,) = read_json({"id": ADA, "data": {"email": "ada@example.com"}}).rejected
 
     assert isinstance(rejection, Rejection)
-    assert rejection.advice.startswith(
+    assert advice(rejection.reason, rejection.happened).startswith(
         "data.segment_events is missing or empty. In the Lytics job, under Export Fields"
     )

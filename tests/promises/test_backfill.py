@@ -351,7 +351,7 @@ class TestItIsHeldUp:
             assert (waits["state"], waits["scanned"]) == ("waiting", 0)
             assert "paused" in waits["waiting_for"]
             assert world.sailthru.members(LIST) == addresses
-            assert (done["state"], done["reason"]) == ("cancelled", "Its export was stopped.")
+            assert (done["state"], done["reason"]) == ("cancelled", "The export was stopped.")
 
         world.run(story())
 

@@ -298,7 +298,7 @@ def test_a_dead_account_does_not_slow_another(tmp_path: Path) -> None:
 
 async def export_to(world: World, audience_id: str, account: str) -> None:
     export = await world.service.exports.start(audience_id, audience_slug="", account=account)
-    await world.service.exports.name(export.id, "Spring Buyers")
+    await world.service.exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     world.service.exports_changed()
     await world.sleep(5)
 

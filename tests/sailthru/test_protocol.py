@@ -176,7 +176,7 @@ def test_both_invalid_email_errors_have_same_text() -> None:
             read_answer(400, answer(code, f"Invalid email: {ADDRESS}"))
         texts.append(str(caught.value))
 
-    assert all("does not take this address as valid" in text for text in texts)
+    assert all("does not accept this e-mail address as valid" in text for text in texts)
 
 
 def test_limit_reached_carries_end_of_window() -> None:

@@ -35,7 +35,7 @@ def running(exports: Exports, members: Members) -> Running:
 
     async def start(audience: str) -> Export:
         export = await exports.start(audience, audience_slug=audience.lower(), account=ACCOUNT)
-        named = await exports.name(export.id, audience)
+        named = await exports.name(export.id, audience, f"Lytics {audience}")
         assert named.list_name is not None
         await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
         await members.next_slice(export.id)

@@ -116,7 +116,7 @@ async def test_nothing_in_the_daily_round_reads_a_whole_table(
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.keep([enter(), enter(export_id=nameless.id)])
-    await exports.name(nameless.id, "B")
+    await exports.name(nameless.id, "B", "Lytics B")
     (claimed,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
     await members.keep([enter("grace@example.com", lytics_id="grace")])
     await many_told(database)

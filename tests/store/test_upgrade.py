@@ -102,7 +102,7 @@ async def test_nothing_is_lost_on_the_way_from(step: str, empty_url: str, clock:
         exports, members = Exports(database, clock), Members(database, clock)
         await exports.refresh()
         export = await exports.start("new", audience_slug="new", account=ACCOUNT)
-        await exports.name(export.id, "New")
+        await exports.name(export.id, "New", "Lytics New")
         await members.keep([enter(export_id=export.id)])
         (claim,) = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
 

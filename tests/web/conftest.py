@@ -1,4 +1,4 @@
-"""The running service."""
+"""A running service for the tests of the HTTP interface."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +10,5 @@ from tests.service import Running, running
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Running]:
-    """A service as set up by default, on a fresh database."""
     async with running(tmp_path) as service:
         yield service

@@ -1,10 +1,11 @@
-"""Which error becomes which status, and what of it is for scripts."""
+"""Each error becomes a problem with its status, text and fields for scripts."""
 
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from app.domain.audience import Audience
 from app.domain.errors import (
@@ -51,8 +52,8 @@ SHOWN = {"id": "1", "slug": "vip", "name": "VIP"}
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, AppError) else "",
 )
-async def test_an_error_becomes_a_problem(error: AppError, status: int, more: dict[str, Any]) -> None:
-    """Its text is the detail; what passes by itself asks to come again."""
+async def test_error_becomes_a_problem(error: AppError, status: int, more: dict[str, Any]) -> None:
+    """Only a 503 has Retry-After."""
     answer = await answer_to(error)
 
     assert answer.status_code == status
@@ -64,9 +65,9 @@ async def test_an_error_becomes_a_problem(error: AppError, status: int, more: di
     }
 
 
-async def test_an_error_that_no_door_lets_out_is_a_mistake() -> None:
-    """Its text is for the log."""
-    answer = await answer_to(BadSettings("A setting is wrong."))
+async def test_error_without_a_status_is_unexpected_and_its_text_stays_in_the_log() -> None:
+    with capture_logs():
+        answer = await answer_to(BadSettings("A setting is wrong."))
 
     assert answer.status_code == 500
     assert "setting" not in answer.text

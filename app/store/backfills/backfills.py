@@ -1,24 +1,26 @@
-"""Backfills as rows: one under way for an export, held by one worker at a time; a page and where the next one starts
-are kept in one transaction.
+"""The rows of backfills. An export has at most one active backfill, and one worker at a time holds its lease.
+
+A page and the cursor of the next one are stored in one transaction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, delete, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from app.domain.backfill import Backfill, BackfillState, Page, ended
+from app.domain.backfill import Backfill, BackfillClaim, BackfillState, Page, ended
 from app.domain.erasure import Digests
 from app.domain.errors import Conflict, NotFound
+from app.store import lease as leases
 from app.store.backfills.pages import keep_page
 from app.store.database.engine import Database
 from app.store.database.statements import insert
 from app.store.schema import backfills, dry_run_people
 
-# How many of a dry run's people are forgotten in one transaction.
+# Rows of ended dry runs that one transaction deletes.
 FORGET_AT_ONCE = 5000
 
 
@@ -26,7 +28,7 @@ class Backfills:
     """All backfills.
 
     Args:
-        digests: keep out who was erased; None where nobody can be.
+        digests: recognizes erased addresses; None if no erasure key is set.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime], *, digests: Digests | None = None) -> None:
@@ -35,70 +37,74 @@ class Backfills:
         self._digests = digests
 
     async def open(self, export_id: int, *, is_dry_run: bool) -> Backfill:
-        """The backfill of an export that is under way, or a new one, in state `queued`.
+        """Return the active backfill of an export, or a new one in state `queued`.
 
         Raises:
-            Conflict: one of the other kind, dry or not, is under way.
+            Conflict: the active one is a dry run and a real one was asked for, or the reverse.
         """
         work = partial(_open, export_id=export_id, is_dry_run=is_dry_run, now=self._clock())
         try:
             return await self._database.write(work)
         except IntegrityError:
-            # Another replica was faster; the second look sees its.
+            # Another replica inserted one at the same moment; the second attempt finds it.
             return await self._database.write(work)
 
     async def get(self, export_id: int, backfill_id: int) -> Backfill:
-        """One backfill.
+        """Return one backfill.
 
         Raises:
-            NotFound: the export has none of this id.
+            NotFound: the export has no backfill of this id.
         """
         return await self._database.read(lambda connection: _one(connection, export_id, backfill_id))
 
     async def of_export(self, export_id: int, *, limit: int = 20) -> list[Backfill]:
-        """The newest backfills of an export, the newest first."""
+        """Return the newest backfills of an export, newest first."""
         statement = select(backfills).where(backfills.c.export_id == export_id).order_by(backfills.c.id.desc())
         return [backfill_of(row) for row in await self._database.rows(statement.limit(limit))]
 
     async def cancel(self, export_id: int, backfill_id: int) -> Backfill:
-        """End a backfill; whom it has queued is told all the same."""
+        """End a backfill. Changes that it has queued are still delivered."""
         return await self._database.write(
             partial(_cancel, export_id=export_id, backfill_id=backfill_id, now=self._clock())
         )
 
-    async def claim(self, *, lease: int, lease_for: timedelta, most: int) -> list[Backfill]:
-        """Hold backfills that are under way and that nobody holds, the oldest first."""
+    async def claim(self, *, lease_for: timedelta, most: int, besides: Collection[int] = ()) -> list[BackfillClaim]:
+        """Take the lease of active backfills that no worker holds, oldest first.
+
+        Args:
+            besides: ids that are never claimed, because the caller still runs them.
+        """
         return await self._database.write(
-            partial(_claim, lease=lease, now=self._clock(), lease_for=lease_for, most=most)
+            partial(_claim, now=self._clock(), lease_for=lease_for, most=most, besides=besides)
         )
 
     async def renew(self, backfill_id: int, *, lease: int, lease_for: timedelta) -> bool:
-        """Hold a backfill for longer; false if it has ended, or somebody else holds it."""
+        """Extend a lease. False if it was lost or the backfill has ended."""
         until = self._clock() + lease_for
         return await self._database.write(lambda c: _update(c, backfill_id, lease, {"leased_until": until}))
 
-    async def let_go(self, backfill_id: int, *, lease: int) -> None:
-        """Let somebody else hold it."""
+    async def release(self, backfill_id: int, *, lease: int) -> None:
         await self._database.write(lambda c: _update(c, backfill_id, lease, {"lease": None, "leased_until": None}))
 
     async def save(self, backfill: Backfill, *, lease: int) -> bool:
-        """Write back how a backfill stands; false if it has ended, or somebody else holds it."""
+        """Store the progress. False if the lease was lost or the backfill has ended."""
         return await self._database.write(lambda c: _update(c, backfill.id, lease, columns_of(backfill)))
 
     async def keep(self, backfill: Backfill, page: Page, *, lease: int) -> tuple[Backfill, frozenset[str]] | None:
-        """Keep a page of a scan, and with it where the next one starts; returns the backfill as it stands then, and the
-        accounts that have somebody to call for. None if it has ended, or somebody else holds it: nothing was kept.
+        """Store a page together with the cursor of the next one.
+
+        Returns the backfill after the page and the accounts that now have due members. Returns None, and stores
+        nothing, if the lease was lost or the backfill has ended.
         """
         work = partial(_keep, backfill=backfill, page=page, lease=lease, now=self._clock(), digests=self._digests)
         return await self._database.write(work)
 
     async def forget_dry_runs(self) -> bool:
-        """Forget a slice of whom ended dry runs have counted. True while there is more."""
+        """Delete one batch of the rows that ended dry runs have left. True while there are more."""
         return await self._database.write(_forget)
 
 
 def backfill_of(row: Row[Any]) -> Backfill:
-    """The backfill of a row."""
     return Backfill(
         id=row.id,
         export_id=row.export_id,
@@ -124,7 +130,7 @@ def backfill_of(row: Row[Any]) -> Backfill:
 
 
 def columns_of(backfill: Backfill) -> dict[str, object]:
-    """What of a backfill changes while it runs."""
+    """Return the columns that change while a backfill runs."""
     return {
         "state": backfill.state,
         "cursor": backfill.cursor,
@@ -146,23 +152,23 @@ def columns_of(backfill: Backfill) -> dict[str, object]:
 
 
 def _open(connection: Connection, export_id: int, *, is_dry_run: bool, now: datetime) -> Backfill:
-    under_way = select(backfills).where(backfills.c.export_id == export_id, backfills.c.ended_at.is_(None))
-    row = connection.execute(under_way).one_or_none()
+    active = select(backfills).where(backfills.c.export_id == export_id, backfills.c.ended_at.is_(None))
+    row = connection.execute(active).one_or_none()
     if row is not None:
         if row.is_dry_run != is_dry_run:
-            kind, other = ("a dry run", "backfill") if row.is_dry_run else ("a backfill", "dry run")
+            kind, other = ("dry run", "backfill") if row.is_dry_run else ("backfill", "dry run")
             raise Conflict(
-                f"For export {export_id} {kind} is under way: wait for its end before the {other}, or cancel it: "
-                f"DELETE /exports/{export_id}/backfills/{row.id}.",
+                f"Export {export_id} has a {kind} under way. Wait for its end before you start a {other}, or cancel "
+                f"it: DELETE /exports/{export_id}/backfills/{row.id}.",
                 reason="backfill_under_way",
             )
         return backfill_of(row)
-    made = connection.execute(
+    inserted = connection.execute(
         insert(connection, backfills)
         .values(export_id=export_id, is_dry_run=is_dry_run, state=BackfillState.QUEUED, created_at=now)
         .returning(backfills)
     )
-    return backfill_of(made.one())
+    return backfill_of(inserted.one())
 
 
 def _one(connection: Connection, export_id: int, backfill_id: int, *, is_locked: bool = False) -> Backfill:
@@ -177,27 +183,30 @@ def _cancel(connection: Connection, export_id: int, backfill_id: int, *, now: da
     backfill = _one(connection, export_id, backfill_id, is_locked=True)
     if not backfill.is_active:
         return backfill
-    done = ended(backfill, BackfillState.CANCELLED, "It was cancelled by hand.", now)
+    done = ended(backfill, BackfillState.CANCELLED, "It was cancelled by an operator.", now)
     connection.execute(update(backfills).where(backfills.c.id == backfill_id).values(**columns_of(done)))
     return done
 
 
-def _claim(connection: Connection, *, lease: int, now: datetime, lease_for: timedelta, most: int) -> list[Backfill]:
-    is_free = or_(backfills.c.lease.is_(None), backfills.c.leased_until <= now)
+def _claim(
+    connection: Connection, *, now: datetime, lease_for: timedelta, most: int, besides: Collection[int]
+) -> list[BackfillClaim]:
+    is_free = backfills.c.lease.is_(None) | leases.over(backfills.c.leased_until, now, lease_for)
     free = (
         select(backfills)
-        .where(backfills.c.ended_at.is_(None), is_free)
+        .where(backfills.c.ended_at.is_(None), is_free, backfills.c.id.not_in(sorted(besides)))
         .order_by(backfills.c.id)
         .limit(most)
         .with_for_update(skip_locked=True)
     )
-    found = [backfill_of(row) for row in connection.execute(free)]
-    connection.execute(
-        update(backfills)
-        .where(backfills.c.id.in_([one.id for one in found]))
-        .values(lease=lease, leased_until=now + lease_for)
-    )
-    return found
+    claims = [BackfillClaim(backfill_of(row), leases.new_token()) for row in connection.execute(free)]
+    for claim in claims:
+        connection.execute(
+            update(backfills)
+            .where(backfills.c.id == claim.backfill.id)
+            .values(lease=claim.lease, leased_until=now + lease_for)
+        )
+    return claims
 
 
 def _update(connection: Connection, backfill_id: int, lease: int, values: dict[str, object]) -> bool:

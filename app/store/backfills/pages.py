@@ -1,4 +1,4 @@
-"""The transaction that keeps one page of a scan, or for a dry run only counts what it would come to."""
+"""The transaction that stores one page of a scan, or only counts it for a dry run."""
 
 import hashlib
 from collections import Counter
@@ -23,7 +23,7 @@ _SKIPPED = {Verdict.IGNORED: Skip.ALREADY_THERE, Verdict.STALE: Skip.CHANGED_SIN
 def keep_page(
     connection: Connection, backfill: Backfill, page: Page, now: datetime, digests: Digests | None
 ) -> tuple[Backfill, frozenset[str]]:
-    """The backfill as it stands after this page, and the accounts that have somebody to call for."""
+    """Return the backfill after this page and the accounts that have due members."""
     lock_table(connection, exports, is_exclusive=False)
     batch = Batch(connection, now, is_backfill=True)
     due_accounts: frozenset[str] = frozenset()
@@ -43,29 +43,30 @@ def keep_page(
 
 
 def _decide(batch: Batch, changes: Sequence[MembershipChange | None]) -> list[Skip | None]:
-    """Why each change brings nobody over; None for those who are told."""
+    """Apply the changes. Returns for each why it was skipped, or None if it counts. An erased one is given as None."""
     return [Skip.ERASED if change is None else _SKIPPED.get(batch.apply(change)) for change in changes]
 
 
 def _count(
     connection: Connection, batch: Batch, backfill_id: int, page: Page, digests: Digests | None
 ) -> list[Skip | None]:
-    """What a run would come to: the page is decided just as in one, as if the former pages had been kept. Of it nothing
-    stays but who entered and left by it.
+    """Decide a page as a real run would after the earlier pages, and roll everything back.
+
+    Only the effect on each address is stored, as a digest, for the decisions about later pages.
     """
     attempt = connection.begin_nested()
-    taken = batch.load(page.changes, digests)
-    known = _remembered(connection, backfill_id, batch.addresses())
+    changes = batch.load(page.changes, digests)
+    earlier = _load_effects(connection, backfill_id, batch.addresses())
     moment_ns = nanoseconds(page.seen_at)
-    for (export_id, address), effect in known.items():
+    for (export_id, address), effect in earlier.items():
         batch.suppose(export_id, address, effect, moment_ns)
-    skips = _decide(batch, taken)
+    skips = _decide(batch, changes)
     attempt.rollback()
-    _remember(connection, backfill_id, batch.effects(moment_ns))
+    _save_effects(connection, backfill_id, batch.effects(moment_ns))
     return skips
 
 
-def _remembered(
+def _load_effects(
     connection: Connection, backfill_id: int, places: Collection[tuple[int, str]]
 ) -> dict[tuple[int, str], Effect]:
     by_digest = {_digest(address): (export_id, address) for export_id, address in places}
@@ -77,7 +78,7 @@ def _remembered(
     return {by_digest[row.digest]: Effect(row.effect) for row in found}
 
 
-def _remember(connection: Connection, backfill_id: int, effects: Mapping[str, Effect]) -> None:
+def _save_effects(connection: Connection, backfill_id: int, effects: Mapping[str, Effect]) -> None:
     rows = [
         {"backfill_id": backfill_id, "digest": _digest(address), "effect": effect}
         for address, effect in sorted(effects.items())

@@ -1,4 +1,4 @@
-"""The transaction that erases one person."""
+"""The transaction that erases one address."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -18,14 +18,14 @@ from app.store.members.removal import Place, remove, remove_empty
 from app.store.members.rows import membership_of, parts, save_memberships, save_tallies
 from app.store.schema import LIVE, erasures, exports, identities, journal, members, memberships
 
-# Their lists are kept, so that somebody can be taken off: now, or once they run again.
+# States in which a member can still leave the list: now, or when the export runs again.
 KEPT_LISTS = frozenset({ExportState.RUNNING, ExportState.PAUSED, ExportState.LIST_CHANGED})
-# An address of more Lytics users than these is not one person's: they are not erased with it.
+# An address of more Lytics users than this is shared, so the users are not erased with it.
 MOST_USERS = 10
 
 
 def users_of(connection: Connection, address: str) -> set[str]:
-    """The Lytics users who hold an address, or entered it last; nobody where they are too many to be one person."""
+    """Return the Lytics users that hold an address or entered it last; empty if there are more than `MOST_USERS`."""
     named = select(members.c.id).where(members.c.address == address)
     statement = union(
         select(identities.c.lytics_id).where(identities.c.member_id.in_(named)),
@@ -36,8 +36,9 @@ def users_of(connection: Connection, address: str) -> set[str]:
 
 
 def members_once_of(connection: Connection, users: Collection[str]) -> set[int]:
-    """The members that these Lytics users entered last. It reads all memberships: an index for it would cost every
-    change, and few people are ever erased.
+    """Return the members that these Lytics users entered last.
+
+    It reads all memberships: an index would slow down every change, and erasures are rare.
     """
     if not users:
         return set()
@@ -48,21 +49,23 @@ def members_once_of(connection: Connection, users: Collection[str]) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A member of the person, or one that the person shares with others.
+    """A member that is erased, or that erased and other Lytics users share.
 
     Args:
-        is_named: its address is the one to be erased.
-        is_called: a worker holds it.
+        is_named: its address is the one to erase.
+        is_leased: a worker holds it.
     """
 
     account: str
     due_at: datetime | None
     is_named: bool
-    is_called: bool
+    is_leased: bool
 
 
 class Erasing:
-    """It has the erasures for itself, so that nobody's changes are kept meanwhile, and else locks in the order of all
+    """One erasure.
+
+    It locks the table of erasures exclusively, so no change is stored meanwhile. Otherwise it locks in the order of all
     writers: exports, identities, members, memberships.
     """
 
@@ -76,17 +79,18 @@ class Erasing:
         self._now = now
         self._leave_lists = leave_lists
         self._states: dict[int, str] = {}
-        self._people: dict[int, _Member] = {}
+        self._members: dict[int, _Member] = {}
         self._tallies: dict[int, Tally] = defaultdict(Tally)
-        self._gone: list[Place] = []
-        self._waiting: list[tuple[int, Membership]] = []
-        self._called: set[int] = set()
+        self._removed: list[Place] = []
+        self._kept: list[tuple[int, Membership]] = []
+        self._leased: set[int] = set()
 
     def run(self, scanned: Collection[str], elsewhere: Collection[int]) -> Erased:
-        """Erase the person.
+        """Erase the address.
 
         Args:
-            scanned, elsewhere: the Lytics users who were seen to have the address, and the members they once entered.
+            scanned: Lytics users of the address, as read before this transaction.
+            elsewhere: members that these users entered last.
         """
         self._load_exports()
         lock_table(self._connection, erasures, is_exclusive=True)
@@ -94,25 +98,25 @@ class Erasing:
         late = members_once_of(self._connection, users.difference(scanned))
         held = self._lock_identities(users)
         self._lock_members(held.union(elsewhere, late))
-        shared = self._take_memberships(users)
+        shared = self._erase_memberships(users)
         self._forget_timelines(shared)
         self._forget_identities(users)
-        save_memberships(self._connection, self._waiting)
+        save_memberships(self._connection, self._kept)
         due_accounts = self._make_due()
-        remove(self._connection, self._gone)
-        remove_empty(self._connection, self._people)
+        remove(self._connection, self._removed)
+        remove_empty(self._connection, self._members)
         save_tallies(self._connection, self._tallies, self._now)
-        was_known = self._keep_out(users)
+        was_known = self._save_digests(users)
         return Erased(was_known, self._leaving(), due_accounts)
 
     def _load_exports(self) -> None:
-        # Shared, but not with whoever sets one running meanwhile: else a member could stay without a due time.
+        # A resume takes this lock exclusively. Without it, a member could end up pending but without a due time.
         lock_table(self._connection, exports, is_exclusive=False)
         found = self._connection.execute(select(exports.c.id, exports.c.state))
         self._states = {row.id: row.state for row in found}
 
     def _lock_identities(self, users: Collection[str]) -> set[int]:
-        """The members that these users hold."""
+        """Lock the identities of these users; returns the members that they hold."""
         found = self._connection.scalars(
             select(identities.c.member_id)
             .where(identities.c.export_id.in_(sorted(self._states)), identities.c.lytics_id.in_(sorted(users)))
@@ -131,49 +135,49 @@ class Erasing:
                 .with_for_update()
             )
             for row in found:
-                is_named, is_called = row.address == self._address, row.lease is not None
-                self._people[row.id] = _Member(row.account, row.due_at, is_named=is_named, is_called=is_called)
+                is_named, is_leased = row.address == self._address, row.lease is not None
+                self._members[row.id] = _Member(row.account, row.due_at, is_named=is_named, is_leased=is_leased)
 
-    def _take_memberships(self, users: Collection[str]) -> set[int]:
-        """Decide about each membership of the person; returns the members where other people have some too."""
+    def _erase_memberships(self, users: Collection[str]) -> set[int]:
+        """Erase each membership of the address or its users; returns the members that other users share."""
         shared: set[int] = set()
-        for part in parts(sorted(self._people)):
+        for part in parts(sorted(self._members)):
             for row in self._connection.execute(
                 select(memberships)
                 .where(memberships.c.member_id.in_(part))
                 .order_by(memberships.c.member_id, memberships.c.export_id)
             ):
-                if self._people[row.member_id].is_named or row.lytics_id in users:
-                    self._take(row)
+                if self._members[row.member_id].is_named or row.lytics_id in users:
+                    self._erase(row)
                 else:
                     shared.add(row.member_id)
         return shared
 
-    def _take(self, row: Row[Any]) -> None:
+    def _erase(self, row: Row[Any]) -> None:
         membership = membership_of(row, self._address)
         has_begun = membership.erasure is not None
-        is_called = self._people[row.member_id].is_called
-        if is_called and not has_begun:
-            self._called.add(row.member_id)
+        is_leased = self._members[row.member_id].is_leased
+        if is_leased and not has_begun:
+            self._leased.add(row.member_id)
         leaves = self._leave_lists and self._states[row.export_id] in KEPT_LISTS
         erase(membership, self._digest, self._tallies[row.export_id], leaves=leaves)
-        if membership.is_pending or has_begun or is_called:
-            self._waiting.append((row.member_id, membership))
+        if membership.is_pending or has_begun or is_leased:
+            self._kept.append((row.member_id, membership))
         else:
-            self._gone.append(Place(row.member_id, row.export_id))
+            self._removed.append(Place(row.member_id, row.export_id))
 
     def _forget_timelines(self, shared: Collection[int]) -> None:
-        """All lines of the person's own members, and of those they share with others what belongs to no one else."""
-        for part in parts(sorted(self._people.keys() - set(shared))):
+        """Delete all lines of members that are not shared, and of shared ones the lines of the erased memberships."""
+        for part in parts(sorted(self._members.keys() - set(shared))):
             self._connection.execute(delete(journal).where(journal.c.member_id.in_(part)))
-        places = [*self._gone, *(Place(member_id, m.export_id) for member_id, m in self._waiting)]
+        places = [*self._removed, *(Place(member_id, m.export_id) for member_id, m in self._kept)]
         rows = [{"b_member": p.member_id, "b_export": p.export_id} for p in places if p.member_id in shared]
         if rows:
             where = and_(journal.c.member_id == bindparam("b_member"), journal.c.export_id == bindparam("b_export"))
             self._connection.execute(delete(journal).where(where), rows)
 
     def _forget_identities(self, users: Collection[str]) -> None:
-        named = sorted(member_id for member_id, member in self._people.items() if member.is_named)
+        named = sorted(member_id for member_id, member in self._members.items() if member.is_named)
         self._connection.execute(delete(identities).where(identities.c.member_id.in_(named)))
         self._connection.execute(
             delete(identities).where(
@@ -182,27 +186,27 @@ class Erasing:
         )
 
     def _make_due(self) -> frozenset[str]:
-        """Call for whoever has a list to leave.
+        """Make members due that have to leave a list; returns their accounts.
 
-        Who is being called for is taken from the worker that does it: it records nothing any more, and what it sent
-        has ended by the time its lease has. The member is due then, and looked at again.
+        Leased members lose their lease, so that the worker records nothing about them. Their due time stays: it is the
+        end of the lease, by which the worker's call has ended.
         """
         leaving = {
             member_id
-            for member_id, m in self._waiting
+            for member_id, m in self._kept
             if m.is_pending and self._states[m.export_id] == ExportState.RUNNING
         }
-        idle = {member_id for member_id in leaving if self._people[member_id].due_at is None}
-        self._connection.execute(update(members).where(members.c.id.in_(sorted(self._called))).values(lease=None))
+        idle = {member_id for member_id in leaving if self._members[member_id].due_at is None}
+        self._connection.execute(update(members).where(members.c.id.in_(sorted(self._leased))).values(lease=None))
         self._connection.execute(
             update(members).where(members.c.id.in_(sorted(idle))).values(due_at=self._now, priority=LIVE, attempts=0)
         )
-        return frozenset(self._people[member_id].account for member_id in leaving)
+        return frozenset(self._members[member_id].account for member_id in leaving)
 
-    def _keep_out(self, users: Collection[str]) -> bool:
-        """Put down the digests; returns whether somebody of the address was known, now or when first erased."""
+    def _save_digests(self, users: Collection[str]) -> bool:
+        """Store the digests; returns whether the address had a member, now or when it was first erased."""
         stored = self._connection.scalar(select(erasures.c.was_known).where(erasures.c.digest == self._digest))
-        was_known = bool(stored) or any(member.is_named for member in self._people.values())
+        was_known = bool(stored) or any(member.is_named for member in self._members.values())
         statement = insert(self._connection, erasures)
         self._connection.execute(
             statement.on_conflict_do_update(

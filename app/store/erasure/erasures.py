@@ -1,4 +1,4 @@
-"""Who was erased: asked for, looked up, lifted. Only digests are kept of them; see `app.domain.erasure`."""
+"""Erasures: made, looked up and lifted. Only digests are stored; see `app.domain.erasure`."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -13,17 +13,17 @@ from app.store.erasure.erasing import Erasing, members_once_of, users_of
 from app.store.schema import erasures
 
 NO_KEY = (
-    "ERASURE_KEY is not set, and without it nothing would keep an erased person from coming back. Make one with "
+    "ERASURE_KEY is not set. Without it nothing would keep an erased address out. Make one with "
     "python3 -c 'import secrets; print(secrets.token_urlsafe(32))', put it into .env, keep it for as long as people "
     "are to stay erased, and start the service again. Nothing was changed."
 )
 
 
 class Erasures:
-    """Erases people and keeps them out.
+    """Erases addresses and keeps them out.
 
     Args:
-        digests: made with the key of the settings; None where none is set, and nobody can be erased.
+        digests: made with the key of the settings; None if no key is set, and then nothing can be erased.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime], digests: Digests | None) -> None:
@@ -32,20 +32,20 @@ class Erasures:
         self._digests = digests
 
     async def erase(self, address: str, *, leave_lists: bool) -> Erased:
-        """Erase the person of an address, and keep them out from now on.
+        """Erase an address and keep it out from now on. Erasing it again is harmless.
 
-        The person is the address, and the Lytics users known for it: what these hold or held under other addresses
-        goes too. Where a call is under way it goes when that has ended, where a list is to be left when that was told
-        or given up. A second time is harmless.
+        The Lytics users of the address are erased too, with what they hold or held under other addresses. A membership
+        with a call under way is removed after the call. One that has to leave its list is removed after the leave is
+        confirmed or given up.
 
         Args:
-            leave_lists: take the person off the lists that we keep. Else no list is touched.
+            leave_lists: remove the member from the lists of its exports. If False, no list is changed.
 
         Raises:
             Conflict: no key is set.
         """
         digests = self._with_key()
-        # Where else these users are is found by reading all memberships, so it is done while others may write.
+        # This reads all memberships, so it runs outside the writing transaction.
         users, elsewhere = await self._database.read(partial(_where_is, address=address))
         now = self._clock()
 
@@ -55,7 +55,7 @@ class Erasures:
         return await self._database.write(erase)
 
     async def lift(self, address: str) -> bool:
-        """Let a person in again: what comes from now on is taken like a stranger's. False if nobody was kept out.
+        """Accept an address again; its next event starts from nothing. False if it was not erased.
 
         Raises:
             Conflict: no key is set.
@@ -65,14 +65,14 @@ class Erasures:
         return bool(await self._database.write(lambda connection: connection.execute(statement).all()))
 
     async def erased_at(self, address: str) -> datetime | None:
-        """When the person of an address was erased; None for everybody else."""
+        """Return when an address was erased; None if it was not."""
         if self._digests is None:
             return None
         statement = select(erasures.c.erased_at).where(erasures.c.digest == self._digests.of_address(address))
         return await self._database.read(lambda connection: connection.scalar(statement))
 
     async def ineffective(self) -> int:
-        """How many people are not kept out, since they were erased with another key than the one that is set."""
+        """Return how many addresses are not kept out, because they were erased with another key."""
         return await self._database.read(partial(count_ineffective, digests=self._digests))
 
     def _with_key(self) -> Digests:
@@ -82,7 +82,7 @@ class Erasures:
 
 
 def count_ineffective(connection: Connection, digests: Digests | None) -> int:
-    """How many people were erased with another key than this one; with None, how many were erased at all."""
+    """Return how many addresses were erased with another key; with None, how many were erased at all."""
     statement = select(func.count()).select_from(erasures).where(erasures.c.digest == erasures.c.address_digest)
     if digests is not None:
         statement = statement.where(erasures.c.key_id != digests.key_id)
@@ -90,6 +90,6 @@ def count_ineffective(connection: Connection, digests: Digests | None) -> int:
 
 
 def _where_is(connection: Connection, address: str) -> tuple[set[str], set[int]]:
-    """The Lytics users of an address, and the members that they entered last."""
+    """Return the Lytics users of an address and the members that they entered last."""
     users = users_of(connection, address)
     return users, members_once_of(connection, users)

@@ -5,7 +5,6 @@ rest.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -14,17 +13,17 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.domain.audience import Audience
-from app.domain.export import Export, NewExport
+from app.domain.export import Export, ListTurn, NewExport
 from app.domain.fields import FieldMapping
 from app.domain.list_check import Confirmed as ConfirmedCount
 from app.domain.list_check import ListChange
+from app.domain.report import ExportReport, Unexported
 from app.store.database.engine import Database
 from app.store.database.group_commit import GroupCommit
 from app.store.database.statements import insert
 from app.store.exports import list_turns as list_making
 from app.store.exports import orders
-from app.store.exports.list_turns import Turn
-from app.store.exports.reports import ExportReport, confirmed_counts, reports, standings
+from app.store.exports.reports import confirmed_counts, reports, standings
 from app.store.exports.rows import all_exports, one_export
 from app.store.exports.versions import exports_change, version_of_exports
 from app.store.members import batches as slices
@@ -34,16 +33,6 @@ from app.store.schema import exports, totals, unexported
 MOST_UNEXPORTED = 1000
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Unexported:
-    """An audience whose events arrive although nobody exports it."""
-
-    audience_id: str
-    audience_slug: str
-    events: int
-    last_event_at: datetime
 
 
 class Exports:
@@ -120,7 +109,7 @@ class Exports:
         """
         return await self._order(partial(orders.open_export, new=new, now=self._clock()))
 
-    async def name(self, export_id: int, audience_name: str) -> Export:
+    async def name(self, export_id: int, audience_name: str, list_name: str) -> Export:
         """Give a nameless export its audience's name, and with it its list; it then runs.
 
         Where another export of the account has that list already, the state becomes `name_taken`.
@@ -128,11 +117,13 @@ class Exports:
         Raises:
             Conflict: it has a name already.
         """
-        return await self._order(partial(orders.name, export_id=export_id, audience_name=audience_name))
+        return await self._order(
+            partial(orders.name, export_id=export_id, audience_name=audience_name, list_name=list_name)
+        )
 
     async def owner_of(self, account: str, list_name: str) -> Export | None:
         """The export of an account that keeps a list, also if it is stopped."""
-        return await self._database.read(partial(orders.owner_of, account=account, wanted=list_name))
+        return await self._database.read(partial(orders.owner_of, account=account, list_name=list_name))
 
     async def pause(self, export_id: int) -> Export:
         """Keep its changes, and tell nobody of them.
@@ -218,14 +209,14 @@ class Exports:
         await self._database.write(lambda connection: connection.execute(statement))
         await self.refresh()
 
-    async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> Turn:
+    async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> ListTurn:
         """Whether it is our turn to make a list, which then is ours alone for so long.
 
         Args:
             is_again: the list is missing, whatever is remembered of it.
         """
 
-        def take(connection: Connection) -> Turn:
+        def take(connection: Connection) -> ListTurn:
             return list_making.take_turn(
                 connection, account, name, lease=lease, now=self._clock(), lease_for=lease_for, is_again=is_again
             )

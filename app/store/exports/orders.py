@@ -1,14 +1,14 @@
-"""What is ordered of an export, each order one transaction: open it, name it, pause and resume it, stop and revive it.
+"""What operators order of an export: open, name, pause, resume, stop, revive, adopt. Each is one transaction.
 
-An order that concerns every member of an export (call for those who wait, cancel what is pending) only leaves a mark
-here; the worker then carries it out in slices, see `app.store.members.batches`.
+Work that concerns every member (making pending members due, cancelling pending changes) is only marked here. The
+worker does it in batches, see `app.store.members.batches`.
 """
 
 from datetime import datetime
 
 from sqlalchemy import Connection, exists, select, update
 
-from app.domain.audience import Audience, list_name
+from app.domain.audience import Audience
 from app.domain.errors import Conflict
 from app.domain.export import Export, ExportState, NewExport
 from app.domain.fields import FieldMapping
@@ -21,10 +21,10 @@ NAMELESS = frozenset({ExportState.NEEDS_NAME, ExportState.NAME_TAKEN})
 
 
 def open_export(connection: Connection, new: NewExport, now: datetime) -> tuple[Export, bool]:
-    """The export of an audience to an account, and whether it was made just now; one that is there stays as it is.
+    """Return the export of an audience to an account, and whether it was made now. An existing one is not changed.
 
     Raises:
-        IntegrityError: another export of the account keeps the list.
+        Conflict: another export of the account keeps the list.
     """
     known = _of_audience(connection, new)
     if known is not None:
@@ -43,52 +43,51 @@ def open_export(connection: Connection, new: NewExport, now: datetime) -> tuple[
         "reason": new.reason,
         "created_at": now,
     }
-    made = connection.execute(insert_or_nothing(connection, exports).returning(exports.c.id), [row]).one_or_none()
+    inserted = connection.execute(insert_or_nothing(connection, exports).returning(exports.c.id), [row]).one_or_none()
     opened = _of_audience(connection, new)
     if opened is None:
-        raise _taken(new.list_name)
+        raise Conflict(f"Another export already keeps the list {new.list_name!r}. Choose another name.")
     connection.execute(insert_or_nothing(connection, totals), [{"export_id": opened.id}])
-    return opened, made is not None
+    return opened, inserted is not None
 
 
-def name(connection: Connection, export_id: int, audience_name: str) -> Export:
-    """Give a nameless export its audience's name, and with it its list; it then runs.
+def name(connection: Connection, export_id: int, audience_name: str, list_name: str) -> Export:
+    """Give a nameless export its audience's name and its list; it then runs.
 
-    Where another export of the account has that list already, the state becomes `name_taken`.
+    If another export of the account already keeps that list, the state becomes `name_taken`.
 
     Raises:
-        Conflict: it has a name already.
+        Conflict: the export has a list.
     """
-    wanted = list_name(audience_name)
     export = one_export(connection, export_id, is_locked=True)
     if export.state not in NAMELESS:
         raise Conflict(
             f"Export {export_id} already keeps the list {export.list_name!r}. "
-            "A name can be given only while its state is needs_name or name_taken."
+            "A name can be given only in the states needs_name and name_taken."
         )
-    owner = owner_of(connection, export.account, wanted)
+    owner = owner_of(connection, export.account, list_name)
     values: dict[str, object]
     if owner is None:
-        # The audience's waiting members are made due in slices, from the first on.
-        values = {"list_name": wanted, "state": ExportState.RUNNING, "reason": None, "waking_from": 0}
+        # The worker makes pending members due in batches, from the lowest member id on.
+        values = {"list_name": list_name, "state": ExportState.RUNNING, "reason": None, "waking_from": 0}
     else:
         reason = (
-            f"Export {owner.id} keeps the list {wanted!r} already. "
+            f"Export {owner.id} already keeps the list {list_name!r}. "
             f'Give this export another name: PATCH /exports/{export_id} {{"name": "..."}}.'
         )
         values = {"state": ExportState.NAME_TAKEN, "reason": reason}
     return _set(connection, export_id, audience_name=audience_name, **values)
 
 
-def owner_of(connection: Connection, account: str, wanted: str) -> Export | None:
-    """The export of an account that keeps a list, also if it is stopped."""
-    statement = select(exports).where(exports.c.account == account, exports.c.list_name == wanted)
+def owner_of(connection: Connection, account: str, list_name: str) -> Export | None:
+    """Return the export of an account that keeps a list, even if it is stopped."""
+    statement = select(exports).where(exports.c.account == account, exports.c.list_name == list_name)
     row = connection.execute(statement).one_or_none()
     return None if row is None else export_of(row)
 
 
 def pause(connection: Connection, export_id: int) -> Export:
-    """Keep its changes, and tell nobody of them.
+    """Keep the export's changes, but deliver none.
 
     Raises:
         Conflict: it has no name yet, or is stopped.
@@ -101,26 +100,26 @@ def pause(connection: Connection, export_id: int) -> Export:
 
 
 def resume(connection: Connection, export_id: int) -> Export:
-    """Tell what waits, and all that comes.
+    """Deliver the export's pending changes and all later ones.
 
-    Resumed after its list was changed, it takes the list as it is now. If it is another list than before, or has to be
-    made, nobody is taken for being on it any more: see `app.store.members.batches.doubt`.
+    After a list change, the list is accepted as it is now. If it was deleted or replaced, every confirmed *in* becomes
+    unknown: see `app.store.members.batches`.
 
     Raises:
         Conflict: it has no name yet, or is stopped.
     """
     export = one_export(connection, export_id, is_locked=True)
     _require_list(export)
+    if export.state is ExportState.RUNNING:
+        return export
     values: dict[str, object] = {"list_change": None, "list_others": None, "waking_from": 0, "reason": None}
     if export.list_change in {ListChange.GONE, ListChange.REPLACED}:
         values |= {"list_id": None, "list_ready_at": None, "doubting_from": 0}
-    if export.state is ExportState.RUNNING:
-        return export
     return _set(connection, export_id, state=ExportState.RUNNING, **values)
 
 
 def list_changed(connection: Connection, export_id: int, change: ListChange, reason: str) -> Export:
-    """Stop telling until a person has looked at the list; an export that does not keep it any more stays as it is."""
+    """Stop delivering until an operator has checked the list. Only a running or paused export is affected."""
     export = one_export(connection, export_id, is_locked=True)
     if export.state not in {ExportState.RUNNING, ExportState.PAUSED}:
         return export
@@ -128,7 +127,7 @@ def list_changed(connection: Connection, export_id: int, change: ListChange, rea
 
 
 def stop(connection: Connection, export_id: int) -> Export:
-    """Take no more of its changes; what is pending is cancelled in slices, the list stays as it is."""
+    """Ignore new events and cancel pending changes in batches. The list stays as it is."""
     one_export(connection, export_id, is_locked=True)
     return _set(
         connection,
@@ -141,10 +140,10 @@ def stop(connection: Connection, export_id: int) -> Export:
 
 
 def revive(connection: Connection, export_id: int, *, chosen: FieldMapping, is_paused: bool) -> Export:
-    """Let a stopped export run again, or wait in pause; without a list it needs a name first.
+    """Let a stopped export run again, or pause it. Without a list it first needs a name.
 
     Raises:
-        Conflict: changes of before it was stopped are still being cancelled.
+        Conflict: changes from before the stop are still being cancelled.
     """
     export = one_export(connection, export_id, is_locked=True)
     pending = exists().where(
@@ -152,7 +151,7 @@ def revive(connection: Connection, export_id: int, *, chosen: FieldMapping, is_p
     )
     if connection.scalar(select(pending)):
         raise Conflict(
-            f"Export {export_id} is still being stopped: its pending changes are being cancelled. Ask again soon."
+            f"Export {export_id} is still being stopped: its pending changes are being cancelled. Try again soon."
         )
     state = ExportState.PAUSED if is_paused else ExportState.RUNNING
     return _set(
@@ -161,17 +160,17 @@ def revive(connection: Connection, export_id: int, *, chosen: FieldMapping, is_p
         state=state if export.list_name is not None else ExportState.NEEDS_NAME,
         reason=None,
         **_columns(chosen),
-        # Lists may have been deleted meanwhile.
+        # The list may have been deleted meanwhile.
         list_ready_at=None,
         list_others=None,
     )
 
 
 def adopt(connection: Connection, export_id: int, audience: Audience, chosen: FieldMapping) -> Export:
-    """Let an export go on with another audience: one that was made again under the same name.
+    """Let an export continue with another audience, which replaces a deleted one of the same name.
 
-    Where that audience's events have started an export of their own meanwhile, which could have no list, it ends, and
-    what was kept for it is taken over.
+    Events of the new audience may already have opened an export, which could not get the list. That export ends, and
+    its pending changes are taken over.
 
     Raises:
         Conflict: another export of the account keeps a list for that audience.
@@ -184,7 +183,7 @@ def adopt(connection: Connection, export_id: int, audience: Audience, chosen: Fi
         if other.list_name is not None:
             raise Conflict(
                 f"Export {other.id} keeps the list {other.list_name!r} for the audience {audience.name!r} already, so "
-                f"export {export_id} can't take it over. Stop one of them: DELETE /exports/{other.id}."
+                f"export {export_id} can't adopt it. Stop one of them: DELETE /exports/{other.id}."
             )
         _set(
             connection,
@@ -205,7 +204,7 @@ def adopt(connection: Connection, export_id: int, audience: Audience, chosen: Fi
 
 
 def set_fields(connection: Connection, export_id: int, chosen: FieldMapping) -> Export:
-    """Choose other fields; they go along with the changes that come from now on."""
+    """Choose other fields; they are sent with later changes."""
     one_export(connection, export_id, is_locked=True)
     return _set(connection, export_id, **_columns(chosen))
 
@@ -228,10 +227,6 @@ def _require_list(export: Export) -> None:
         )
     if export.state is ExportState.STOPPED:
         raise Conflict(f"Export {export.id} is stopped. Only POST /exports with its audience starts it again.")
-
-
-def _taken(list_wanted: str | None) -> Conflict:
-    return Conflict(f"Another export keeps the list {list_wanted!r} already. Choose another name.")
 
 
 def _set(connection: Connection, export_id: int, **values: object) -> Export:

@@ -1,17 +1,16 @@
-"""How exports stand: counts that always add up, how fresh the lists are, and who waits for longest."""
+"""Reports of exports: counts that always add up, freshness, and the oldest pending change."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from app.domain.export import Export
 from app.domain.freshness import quantile
 from app.domain.list_check import Confirmed as ConfirmedCount
 from app.domain.membership import Confirmed
+from app.domain.report import ExportReport, Freshness
 from app.store.database.dialect import whole_tables
 from app.store.exports.rows import export_of
 from app.store.schema import exports, memberships, minute_latencies, totals
@@ -20,33 +19,8 @@ FRESHNESS_OF = timedelta(hours=1)
 _COUNTS = [c.name for c in totals.columns if c.name not in {"export_id", "last_event_at"}]
 
 
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """From a change being accepted to Sailthru being told, of the changes told in the last hour."""
-
-    p50: timedelta
-    p95: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """An export with its counts, which always add up: accepted = delivered + superseded + pending + dead + erased +
-    cancelled.
-
-    Args:
-        freshness: None if nothing was told in the last hour, or it was not asked for.
-        oldest_pending_at: when the change was accepted that waits for longest, if that was asked for.
-    """
-
-    export: Export
-    counts: Mapping[str, int]
-    last_event_at: datetime | None
-    freshness: Freshness | None = None
-    oldest_pending_at: datetime | None = None
-
-
 def reports(connection: Connection, export_id: int | None, now: datetime) -> list[ExportReport]:
-    """Exports as they stand, oldest first; all of them, or the one asked for."""
+    """Return full reports of all exports, or of one, oldest first."""
     statement = select(exports, totals).join(totals, totals.c.export_id == exports.c.id).order_by(exports.c.id)
     if export_id is not None:
         statement = statement.where(exports.c.id == export_id)
@@ -54,7 +28,7 @@ def reports(connection: Connection, export_id: int | None, now: datetime) -> lis
     fresh = _freshness(connection, now)
     return [
         replace(
-            _standing(row),
+            _counted(row),
             freshness=fresh.get(row.id),
             oldest_pending_at=_oldest_pending(connection, row.id) if row.pending else None,
         )
@@ -63,12 +37,12 @@ def reports(connection: Connection, export_id: int | None, now: datetime) -> lis
 
 
 def standings(connection: Connection) -> list[ExportReport]:
-    """All exports with their counts, oldest first."""
+    """Return all exports with their counts only, oldest first."""
     statement = select(exports, totals).join(totals, totals.c.export_id == exports.c.id).order_by(exports.c.id)
-    return [_standing(row) for row in connection.execute(statement)]
+    return [_counted(row) for row in connection.execute(statement)]
 
 
-def _standing(row: Row[Any]) -> ExportReport:
+def _counted(row: Row[Any]) -> ExportReport:
     counts = {name: row._mapping[name] for name in _COUNTS}  # noqa: SLF001 - SQLAlchemy's public name for it
     return ExportReport(export_of(row), counts, row.last_event_at)
 
@@ -103,9 +77,7 @@ def _oldest_pending(connection: Connection, export_id: int) -> datetime | None:
 
 
 def confirmed_counts(connection: Connection) -> dict[int, ConfirmedCount]:
-    """By export, how many people Sailthru was told to be on its list. It counts through all memberships, so it is for a
-    look an hour.
-    """
+    """Return the number of confirmed and unknown members by export. It reads all memberships: for hourly use."""
     whole_tables(connection)
     statement = (
         select(memberships.c.export_id, memberships.c.confirmed, func.count().label("people"))

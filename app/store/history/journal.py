@@ -1,6 +1,4 @@
-"""The timeline: what was received, called, answered and redriven for each member. Append-only, without any field
-value.
-"""
+"""The timeline of each member: received, called, answered, redriven. Append-only; it holds no field value."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -13,7 +11,7 @@ from app.store.schema import journal, members
 
 
 class Line(NamedTuple):
-    """One thing that happened to a member, a row of the journal.
+    """One row of the journal.
 
     Args:
         what: `received`, `called`, `answered` or `redriven`.
@@ -28,7 +26,7 @@ class Line(NamedTuple):
 
 
 def write_lines(connection: Connection, lines: list[Line]) -> None:
-    """Append lines in the transaction of the work that they tell of."""
+    """Append lines, in the transaction of the work that they describe."""
     APPEND.run(connection, lines)
 
 
@@ -36,13 +34,11 @@ APPEND = Prepared(journal.insert(), *Line._fields)
 
 
 class Journal:
-    """Reads timelines."""
-
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def timeline(self, address: str, *, limit: int = 200) -> list[tuple[str, Line]]:
-        """The newest lines of an address, each with its account, oldest first; empty for a stranger."""
+        """Return the newest lines of an address with their accounts, oldest first; empty for an unknown address."""
         statement = (
             select(journal, members.c.account)
             .join(members, members.c.id == journal.c.member_id)

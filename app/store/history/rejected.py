@@ -1,4 +1,4 @@
-"""Rejected events: what could not be kept, why, and a sketch of it; the last ten thousand."""
+"""The newest ten thousand rejected events: what could not be stored, why, and a sketch of its body."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from app.store.database.group_commit import GroupCommit
 from app.store.schema import rejected_events
 
 MOST_ROWS = 10_000
-# A flood of garbage shares transactions, and none of them is long: a good webhook waits for one at most.
+# Rejections are committed in groups of this size, so that a valid webhook waits for one short transaction at most.
 MOST_REQUESTS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
-    """A request, or one message of it, that could not be kept.
+    """A request, or one message of it, that was rejected.
 
     Args:
-        at: when it arrived.
-        reason: a fixed word; `app.domain.rejection` has its sentences.
+        at: time of arrival.
+        reason: a fixed word; `app.explain.rejections` explains each.
         happened: what is wrong and where, without any value.
-        body_bytes: of the whole request as far as it was read.
-        body: a sketch, at most 4 KB.
+        body_bytes: size of the whole request as far as it was read.
+        body: a sketch of at most 4 KB.
     """
 
     at: datetime
@@ -38,7 +38,7 @@ class RejectedEvents:
     """The newest rejected events.
 
     Args:
-        on_commit: told which group commit was made, and how many requests shared it.
+        on_commit: called with the name of a group commit and the number of requests in it.
     """
 
     def __init__(
@@ -50,16 +50,20 @@ class RejectedEvents:
         )
 
     async def record(self, events: Sequence[RejectedEvent]) -> None:
-        """Keep the rejected events of one request; the oldest beyond ten thousand go.
+        """Store the rejected events of one request and delete the oldest beyond `MOST_ROWS`.
 
         Raises:
-            StoreUnavailable: they are not kept.
+            StoreUnavailable: they are not stored.
         """
         if events:
             await self._record.submit(events)
 
     async def page(self, *, before: int | None = None, size: int = 100) -> list[tuple[int, RejectedEvent]]:
-        """The newest with their ids, newest first; those older than `before` where it is given."""
+        """Return ids and events, newest first.
+
+        Args:
+            before: return only older events than the one of this id.
+        """
         statement = select(rejected_events).order_by(rejected_events.c.id.desc()).limit(size)
         if before is not None:
             statement = statement.where(rejected_events.c.id < before)
@@ -84,6 +88,6 @@ class RejectedEvents:
 
 def _record(connection: Connection, rows: list[dict[str, object]]) -> None:
     connection.execute(rejected_events.insert(), rows)
-    # Newer rows have higher ids, so what is too much is a range of the key, and as much as was just added.
+    # Ids increase, so the surplus is a range of the primary key.
     newest = select(func.max(rejected_events.c.id)).scalar_subquery()
     connection.execute(delete(rejected_events).where(rejected_events.c.id <= newest - MOST_ROWS))

@@ -152,7 +152,8 @@ class Effect(StrEnum):
     ENTERED = "entered"
     LEFT = "left"
     RENEWED = "renewed"
-    CONFIRMED = "confirmed"
+    # The stored word of earlier versions; the column holds at most 8 characters.
+    CONFIRMED = "told"
 
 
 class Batch:

@@ -8,7 +8,6 @@ somebody then wait in a circle, the database ends that, and they come again.
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from app.domain.change import MembershipChange
 from app.domain.erasure import Digests
 from app.domain.export import ExportState
 from app.domain.ledger import Kept
-from app.domain.membership import Confirmed, Membership
+from app.domain.report import MembershipReport
 from app.domain.settlement import Settled, Settlement
 from app.store.database.engine import Database
 from app.store.database.group_commit import GroupCommit
@@ -36,37 +35,6 @@ Clock = Callable[[], datetime]
 
 # In one transaction: about a tenth of a second, for which those behind it wait.
 MOST_CHANGES = 500
-
-
-@dataclass(frozen=True, slots=True)
-class MembershipReport:
-    """One membership of a person, with what is needed to explain it.
-
-    Args:
-        due_at: when the member is called next, or its lease ends.
-        attempts: made so far for what is pending.
-    """
-
-    account: str
-    export_id: int
-    list_name: str | None
-    export_state: ExportState
-    membership: Membership
-    due_at: datetime | None
-    attempts: int
-
-    @property
-    def state(self) -> str:
-        """`settled`, `pending`, `retrying`, `dead_letter`, `held` while the export does not run, or `in_doubt`: the
-        list is another one since, so that it is not known who is on it.
-        """
-        if self.membership.dead_code is not None:
-            return "dead_letter"
-        if not self.membership.is_pending:
-            return "in_doubt" if self.membership.confirmed is Confirmed.UNKNOWN else "settled"
-        if self.export_state is not ExportState.RUNNING:
-            return "held"
-        return "retrying" if self.membership.first_failed_at is not None else "pending"
 
 
 def _people_of(webhook: Webhook) -> set[tuple[int, str, bool]]:

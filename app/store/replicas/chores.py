@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select, update
 
+from app.store import lease as leases
 from app.store.database.dialect import lock_row
 from app.store.database.engine import Database
 from app.store.database.statements import insert_or_nothing
@@ -26,9 +27,7 @@ class Chores:
 def _take_turn(connection: Connection, name: str, now: datetime, every: timedelta) -> bool:
     connection.execute(insert_or_nothing(connection, chores), [{"name": name, "next_at": now}])
     next_at = connection.scalar(lock_row(select(chores.c.next_at).where(chores.c.name == name)))
-    # Much further ahead than a turn can be it is the mark of a clock that was wrong; a little further, of somebody who
-    # took it while we waited for the row, or whose clock is not quite ours.
-    if next_at is not None and now < next_at <= now + 2 * every:
+    if not leases.is_over(next_at, now, every):
         return False
     connection.execute(update(chores).where(chores.c.name == name).values(next_at=now + every))
     return True

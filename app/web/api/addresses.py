@@ -1,4 +1,4 @@
-"""An address at the end of a path, as in `/members/{email:address}`: whatever a person may be called by."""
+"""An e-mail address at the end of a path, as in `/members/{email:address}`."""
 
 from typing import Annotated
 
@@ -7,21 +7,21 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from app.lytics.address import usable_address
 
-Email = Annotated[str, Path(min_length=1, max_length=320)]
+Email = Annotated[str, Path(min_length=1, max_length=320, description="The member's e-mail address.")]
 
 
 class AddressConvertor(PathConvertor):
-    """Takes all that is left of a path: an address may have slashes before its @ (RFC 5322, section 3.2.3). A server
-    sees no difference between `/` and `%2F`.
+    """Matches the rest of a path: an address may have slashes before its @ (RFC 5322, section 3.2.3). The server cannot
+    tell `/` from `%2F`.
     """
 
-    # What has a line break is no address, but is to hear so from the route, as all others do.
+    # Also matches line breaks. No address has one, but the route should answer that, as for other invalid addresses.
     regex = "(?s:.+)"
 
 
 register_url_convertor("address", AddressConvertor())
 
 
-def known_as(email: str) -> str:
-    """The spelling under which an address is known here, however somebody writes it."""
+def normalized(email: str) -> str:
+    """Return the spelling under which the store keeps an address."""
     return usable_address(email) or email.strip().lower()

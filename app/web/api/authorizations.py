@@ -8,49 +8,51 @@ from pydantic import BaseModel, Field
 
 from app.domain.account import AccountReport
 from app.explain.codes import explain
-from app.web.dependencies import Injected, require_admin
+from app.web.auth import require_admin
+from app.web.dependencies import Injected
 from app.web.problems import declared
 
 router = APIRouter(tags=["authorizations"], dependencies=[Depends(require_admin)], responses=declared(401))
 
 
 class AuthorizationView(BaseModel):
-    """One Sailthru account, without its key and secret."""
+    """A Sailthru account, without its key and secret."""
 
     label: str
     state: Literal["running", "refused", "outage"] = Field(
-        description="`refused` while Sailthru takes no call of this account, `outage` while it does not answer."
+        description="`refused`: Sailthru refuses every call of this account. `outage`: Sailthru does not answer."
     )
-    code: str | None = Field(description="Why it is paused: Sailthru's error number, or a word of ours.")
+    code: str | None = Field(description="Why no calls are made: Sailthru's error number, or a word of this service.")
     reason: str | None = Field(description="The code in words, and what to do.")
-    paused_at: datetime | None
+    paused_at: datetime | None = Field(description="Since when no calls are made; null while the account is running.")
     base_url: str
     limits: dict[str, int] = Field(
-        description="Calls that may leave now within our share of Sailthru's limit, by call; 1 until it is known."
+        description="By endpoint: how many calls may leave now, within our share of Sailthru's rate limit. It is 1"
+        " until the limit is known."
     )
 
 
 class AuthorizationsView(BaseModel):
-    """All accounts."""
+    """All accounts, in the order of the settings."""
 
     items: list[AuthorizationView]
 
 
-@router.get("/authorizations", summary="The Sailthru accounts and how they stand")
-async def list_authorizations(doors: Injected) -> AuthorizationsView:
-    """In the order of the settings."""
-    return AuthorizationsView(items=[_view(one) for one in doors.status.authorizations()])
+@router.get("/authorizations", summary="List the Sailthru accounts and their state")
+async def list_authorizations(service: Injected) -> AuthorizationsView:
+    """Lists every account of the settings. None has its key or secret."""
+    return AuthorizationsView(items=[_view(report) for report in service.authorizations()])
 
 
 def _view(report: AccountReport) -> AuthorizationView:
-    standing = report.standing
-    said = None if standing.code is None else explain(standing.code)
+    breaker = report.standing
+    explanation = None if breaker.code is None else explain(breaker.code)
     return AuthorizationView(
         label=report.label,
-        state="running" if standing.pause is None else standing.pause.value,
-        code=standing.code,
-        reason=None if said is None else f"{said.happened} {said.next_step}",
-        paused_at=standing.paused_at,
+        state="running" if breaker.pause is None else breaker.pause.value,
+        code=breaker.code,
+        reason=None if explanation is None else f"{explanation.happened} {explanation.next_step}",
+        paused_at=breaker.paused_at,
         base_url=report.base_url,
         limits=dict(report.calls_left),
     )

@@ -1,4 +1,4 @@
-"""Backfills: everybody who is in an audience now, brought over by hand."""
+"""Backfills: export the present members of an audience, when an operator asks for it."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -10,7 +10,8 @@ from app.domain.backfill import Backfill, BackfillState
 from app.domain.errors import BadOrder, Conflict, NoLyticsToken
 from app.domain.export import ExportState
 from app.web.api.exports import ExportId
-from app.web.dependencies import Dependencies, Injected, require_admin
+from app.web.auth import require_admin
+from app.web.dependencies import Dependencies, Injected
 from app.web.problems import declared
 
 router = APIRouter(tags=["backfills"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
@@ -21,20 +22,23 @@ NAMELESS = frozenset({ExportState.NEEDS_NAME, ExportState.NAME_TAKEN})
 
 
 class BackfillOrder(BaseModel):
-    """How to bring people over."""
+    """How to run the backfill."""
 
     model_config = ConfigDict(extra="forbid")
 
     mode: Mode = Field(
         default="loud",
-        description="`loud` tells Sailthru of one person at a time, which starts flows. `quiet` is not there yet.",
+        description="`loud` adds one member at a time, which starts flows. `quiet` is not available in this version.",
     )
-    dry_run: bool = Field(default=False, description="Only count; nobody is told.")
-    prune: bool = Field(default=False, description="Not there yet: take off whoever is not in the audience any more.")
+    dry_run: bool = Field(default=False, description="Only count. No call is made to Sailthru.")
+    prune: bool = Field(
+        default=False,
+        description="Also remove members who left the audience. Not available in this version.",
+    )
 
 
 class BackfillView(BaseModel):
-    """One backfill and how it stands."""
+    """A backfill and its progress."""
 
     id: int
     export_id: int
@@ -42,17 +46,19 @@ class BackfillView(BaseModel):
     mode: Mode
     dry_run: bool
     scanned: int = Field(description="Rows read so far.")
-    total: int | None = Field(description="People in the audience, as Lytics counts them; null before the first page.")
-    queued: int = Field(description="People to be told; of a dry run, who would be.")
-    skipped: dict[str, int] = Field(
-        description="The other rows by reason: `already_there`, `changed_since`, `no_address`, `invalid`, `erased`,"
-        " `unreadable`."
+    total: int | None = Field(
+        description="Members of the audience, as counted by Lytics; null before the first page is read."
     )
-    joins_at_most: int | None = Field(description="How many joins, and so flows, it comes to at most.")
-    rate: float | None = Field(description="Rows a second, of late.")
-    eta_seconds: float | None = Field(description="How long it still takes at this rate.")
-    waiting_for: str | None = Field(description="What has to happen before it goes on.")
-    reason: str | None = Field(description="Why it ended before the end.")
+    queued: int = Field(description="Members queued for delivery. For a dry run: members that a run would queue.")
+    skipped: dict[str, int] = Field(
+        description="Rows that were not queued, by reason: `already_there`, `changed_since`, `no_address`, `invalid`,"
+        " `erased`, `unreadable`."
+    )
+    joins_at_most: int | None = Field(description="The largest number of joins, and so of started flows.")
+    rate: float | None = Field(description="Rows per second, a moving average.")
+    eta_seconds: float | None = Field(description="Remaining seconds at this rate.")
+    waiting_for: str | None = Field(description="What must happen before the backfill continues.")
+    reason: str | None = Field(description="Why the backfill ended early.")
     created_at: datetime
     ended_at: datetime | None
 
@@ -65,65 +71,72 @@ class BackfillsView(BaseModel):
 
 @router.post(
     "/exports/{export_id}/backfills",
-    summary="Bring over who is in the audience now",
+    summary="Start a backfill",
     status_code=202,
     responses=declared(400, 404, 409, 422),
 )
 async def start_backfill(
-    doors: Injected, export_id: ExportId, wanted: Annotated[BackfillOrder | None, Body()] = None
+    service: Injected, export_id: ExportId, order: Annotated[BackfillOrder | None, Body()] = None
 ) -> BackfillView:
-    """Starts a backfill, or returns the one that is under way."""
-    order = wanted or BackfillOrder()
-    if order.mode == "quiet" or order.prune:
-        what = "A quiet backfill" if order.mode == "quiet" else "To prune"
-        raise BadOrder(f"{what} is not possible in this version. Leave it out.", reason="not_yet")
-    return await begin_backfill(doors, export_id, is_dry_run=order.dry_run)
+    """Exports the present members of the audience. Returns the running backfill if the export has one."""
+    order = order or BackfillOrder()
+    if order.mode == "quiet":
+        raise BadOrder("Quiet backfills are not available in this version. Leave out `mode`.", reason="not_yet")
+    if order.prune:
+        raise BadOrder("Pruning is not available in this version. Leave out `prune`.", reason="not_yet")
+    return await begin_backfill(service, export_id, is_dry_run=order.dry_run)
 
 
-@router.get("/exports/{export_id}/backfills", summary="The newest backfills of an export", responses=declared(404, 422))
-async def list_backfills(doors: Injected, export_id: ExportId) -> BackfillsView:
-    """The newest twenty, the newest first."""
-    await doors.exports.get(export_id)
-    now = doors.status.clock()
-    return BackfillsView(items=[_view(one, now) for one in await doors.backfills.of_export(export_id)])
+@router.get(
+    "/exports/{export_id}/backfills", summary="List the newest backfills of an export", responses=declared(404, 422)
+)
+async def list_backfills(service: Injected, export_id: ExportId) -> BackfillsView:
+    """Lists the newest twenty, the newest first."""
+    await service.exports.get(export_id)
+    now = service.clock()
+    return BackfillsView(items=[_view(one, now) for one in await service.backfills.of_export(export_id)])
 
 
-@router.get("/exports/{export_id}/backfills/{backfill_id}", summary="One backfill", responses=declared(404, 422))
-async def show_backfill(doors: Injected, export_id: ExportId, backfill_id: BackfillId) -> BackfillView:
-    """How far it has come, and what it waits for."""
-    return _view(await doors.backfills.get(export_id, backfill_id), doors.status.clock())
+@router.get("/exports/{export_id}/backfills/{backfill_id}", summary="Show a backfill", responses=declared(404, 422))
+async def show_backfill(service: Injected, export_id: ExportId, backfill_id: BackfillId) -> BackfillView:
+    """Shows the progress of a backfill, and what it is waiting for."""
+    return _view(await service.backfills.get(export_id, backfill_id), service.clock())
 
 
 @router.delete(
     "/exports/{export_id}/backfills/{backfill_id}", summary="Cancel a backfill", responses=declared(404, 422)
 )
-async def cancel_backfill(doors: Injected, export_id: ExportId, backfill_id: BackfillId) -> BackfillView:
-    """No further page is read; whom it has queued is told all the same. One that has ended stays as it is."""
-    return _view(await doors.backfills.cancel(export_id, backfill_id), doors.status.clock())
+async def cancel_backfill(service: Injected, export_id: ExportId, backfill_id: BackfillId) -> BackfillView:
+    """Reads no further page. Members that are already queued are still delivered. A backfill that has ended does not
+    change.
+    """
+    return _view(await service.backfills.cancel(export_id, backfill_id), service.clock())
 
 
-async def begin_backfill(doors: Dependencies, export_id: int, *, is_dry_run: bool) -> BackfillView:
-    """The backfill of an export that is under way, or a new one.
+async def begin_backfill(service: Dependencies, export_id: int, *, is_dry_run: bool) -> BackfillView:
+    """Return the running backfill of an export, or start one.
 
     Raises:
-        Conflict: the export can't have one.
+        NoLyticsToken: LYTICS_API_TOKEN is not set.
+        Conflict: the export has no list yet, or it is stopped.
     """
-    export = await doors.exports.get(export_id)
-    if doors.lytics is None:
+    export = await service.exports.get(export_id)
+    if service.lytics is None:
         raise NoLyticsToken
     if export.state in NAMELESS:
         raise Conflict(
-            f"Export {export_id} has no list yet, so nobody can be brought over. Name it first: "
+            f"Export {export_id} has no list yet, so its members cannot be added. Name it first: "
             f'PATCH /exports/{export_id} {{"name": "..."}}.',
             reason="no_list",
         )
     if export.state is ExportState.STOPPED:
         raise Conflict(
-            f"Export {export_id} is stopped. POST /exports with its audience starts it again.", reason="stopped"
+            f"Export {export_id} is stopped. To start it again, call POST /exports with its audience.",
+            reason="stopped",
         )
-    backfill = await doors.backfills.open(export_id, is_dry_run=is_dry_run)
-    doors.status.backfill_started()
-    return _view(backfill, doors.status.clock())
+    backfill = await service.backfills.open(export_id, is_dry_run=is_dry_run)
+    service.backfill_started()
+    return _view(backfill, service.clock())
 
 
 def _view(backfill: Backfill, now: datetime) -> BackfillView:

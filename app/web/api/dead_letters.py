@@ -1,4 +1,4 @@
-"""Dead letters: who was given up, why, and what to do; redriven by hand."""
+"""Dead letters: changes that were given up, why, and what to do. An operator can redrive them."""
 
 from datetime import datetime
 from typing import Annotated
@@ -8,15 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from app.explain.codes import explain
 from app.store.members.dead_letters import DeadLetter, Filter, Place
-from app.web.dependencies import Injected, require_admin
+from app.web.auth import require_admin
+from app.web.dependencies import Injected
 from app.web.problems import declared
 
 PAGE_SIZE = 100
-LONGEST_CODE = 64
+MAX_CODE_LENGTH = 64
 
 router = APIRouter(tags=["dead letters"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
 
-Code = Annotated[str, Field(min_length=1, max_length=LONGEST_CODE)]
+Code = Annotated[str, Field(min_length=1, max_length=MAX_CODE_LENGTH)]
 Email = Annotated[str, Field(min_length=1, max_length=320)]
 ExportNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -25,25 +26,24 @@ class ExplanationView(BaseModel):
     """A code in words."""
 
     happened: str
-    to_whom: str = Field(description="Whom it concerns: this person, a list, an account, or everybody.")
+    to_whom: str = Field(description="Who is affected: one member, a list, an account, or all members.")
     next_step: str = Field(description="What to do now.")
 
     @classmethod
     def of(cls, code: str) -> "ExplanationView":
-        """The words of a code."""
-        said = explain(code)
-        return cls(happened=said.happened, to_whom=said.to_whom, next_step=said.next_step)
+        explanation = explain(code)
+        return cls(happened=explanation.happened, to_whom=explanation.to_whom, next_step=explanation.next_step)
 
 
 class DeadLetterView(ExplanationView):
-    """One person on one list, given up."""
+    """One membership whose change was given up."""
 
     export_id: int
     authorization: str
     list: str | None
     email: str
-    code: str = Field(description="Sailthru's error number, an HTTP status, or a word of ours.")
-    desired: str = Field(description="`in` or `out`: what is told if it is redriven.")
+    code: str = Field(description="Sailthru's error number, an HTTP status, or a word of this service.")
+    desired: str = Field(description="`in` or `out`: what a redrive would ask for.")
     dead_at: datetime | None
 
 
@@ -51,11 +51,11 @@ class DeadLettersView(BaseModel):
     """One page of dead letters."""
 
     items: list[DeadLetterView]
-    next: str | None = Field(description="The `cursor` of the next page; null on the last.")
+    next: str | None = Field(description="The `cursor` of the next page; null on the last page.")
 
 
 class RedriveRequest(BaseModel):
-    """Which dead letters to redrive: those to which everything given applies, or `all` alone."""
+    """Which dead letters to redrive: those that match every given filter, or `all` alone."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,53 +63,53 @@ class RedriveRequest(BaseModel):
     export: ExportNumber | None = None
     email: Email | None = None
     all: bool = False
-    preview: bool = Field(default=False, description="Only count.")
+    preview: bool = Field(default=False, description="Only count. Nothing is redriven.")
 
 
 class RedriveView(BaseModel):
-    """How many dead letters wait to be told again; a preview says how many would."""
+    """How many dead letters were redriven."""
 
     redriven: int
-    would_redrive: int | None = None
+    would_redrive: int | None = Field(default=None, description="Only in a preview: how many a redrive would put back.")
 
 
-@router.get("/dead-letters", summary="Dead letters and what to do", responses=declared(422))
+@router.get("/dead-letters", summary="List dead letters and what to do", responses=declared(422))
 async def list_dead_letters(
-    doors: Injected,
+    service: Injected,
     export: Annotated[ExportNumber | None, Query()] = None,
     code: Annotated[Code | None, Query()] = None,
     email: Annotated[Email | None, Query()] = None,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] = None,
 ) -> DeadLettersView:
-    """A hundred at a time, by export; those to which every filter given applies."""
-    found = await doors.dead_letters.page(_filter(export, code, email), after=_place(cursor), size=PAGE_SIZE + 1)
+    """Lists a hundred dead letters at a time, by export. Each must match every given filter."""
+    found = await service.dead_letters.page(_filter(export, code, email), after=_place(cursor), size=PAGE_SIZE + 1)
     items = found[:PAGE_SIZE]
-    more = f"{items[-1].place.export_id}-{items[-1].place.member_id}" if len(found) > PAGE_SIZE else None
-    return DeadLettersView(items=[_view(one) for one in items], next=more)
+    following = f"{items[-1].place.export_id}-{items[-1].place.member_id}" if len(found) > PAGE_SIZE else None
+    return DeadLettersView(items=[_view(one) for one in items], next=following)
 
 
 @router.post(
     "/dead-letters/redrive",
-    summary="Tell dead letters again",
+    summary="Redrive dead letters",
     responses=declared(400, 422),
     response_model_exclude_none=True,
 )
-async def redrive(doors: Injected, wanted: Annotated[RedriveRequest, Body()]) -> RedriveView:
-    """All that match or none; what is told is whatever is newest. A second time finds nothing more to do."""
-    filters = (wanted.export, wanted.code, wanted.email)
-    if any(given is not None for given in filters) == wanted.all:
+async def redrive_dead_letters(service: Injected, request: Annotated[RedriveRequest, Body()]) -> RedriveView:
+    """Puts back all matching dead letters, or none. Each member's newest change is delivered."""
+    filters = (request.export, request.code, request.email)
+    if any(given is not None for given in filters) == request.all:
         raise HTTPException(
             422,
-            'Say which dead letters: {"code": ...}, {"export": ...}, {"email": ...}, or several of them, or'
-            ' {"all": true} alone for every one.',
+            'Say which dead letters to redrive. Give one or more of {"code": ...}, {"export": ...}, {"email": ...}, or'
+            ' {"all": true} alone for all of them.',
         )
-    which = _filter(wanted.export, wanted.code, wanted.email)
-    if wanted.preview:
-        return RedriveView(redriven=0, would_redrive=await doors.dead_letters.count(which))
-    done = await doors.dead_letters.redrive(which)
-    for account in done.due_accounts:
-        doors.status.wake(account)
-    return RedriveView(redriven=done.count)
+    which = _filter(request.export, request.code, request.email)
+    if request.preview:
+        return RedriveView(redriven=0, would_redrive=await service.dead_letters.count(which))
+    redriven = await service.dead_letters.redrive(which)
+    for account in redriven.due_accounts:
+        service.wake(account)
+    return RedriveView(redriven=redriven.count)
 
 
 def _filter(export_id: int | None, code: str | int | None, email: str | None) -> Filter:

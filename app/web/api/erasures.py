@@ -1,47 +1,48 @@
-"""Erasing a person, and letting them in again."""
+"""Erase a member, and lift the erasure."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
-from app.web.api.addresses import Email, known_as
-from app.web.dependencies import Injected, require_admin
+from app.web.api.addresses import Email, normalized
+from app.web.auth import require_admin
+from app.web.dependencies import Injected
 from app.web.problems import declared
 
 router = APIRouter(tags=["members"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
 
 
 class ErasureView(BaseModel):
-    """How an erasure stands. The same call again tells the same, and how far the leaving has come."""
+    """The state of an erasure. The same call again shows the progress."""
 
-    erased: bool = Field(description="False if nobody of this address was known; they are kept out all the same.")
-    leaving: list[str] = Field(description="The lists that the person is still being taken off.")
+    erased: bool = Field(description="False if the address was unknown. It is blocked all the same.")
+    leaving: list[str] = Field(description="The lists that the member is still being removed from.")
 
 
 class LiftedView(BaseModel):
-    """Whether somebody was kept out until now."""
+    """The result of lifting an erasure."""
 
-    lifted: bool
+    lifted: bool = Field(description="False if the address was not erased.")
 
 
-@router.delete("/members/{email:address}", summary="Erase a person everywhere", responses=declared(409, 422))
+@router.delete("/members/{email:address}", summary="Erase a member everywhere", responses=declared(409, 422))
 async def erase_member(
-    doors: Injected,
+    service: Injected,
     email: Email,
     *,
-    leave_lists: Annotated[bool, Query(description="Take the person off the lists that are kept here first.")] = False,
+    leave_lists: Annotated[bool, Query(description="First remove the member from all exported lists.")] = False,
 ) -> ErasureView:
-    """Forget the person of an address, with all that the same Lytics users have under other addresses, and keep them
-    out until `DELETE /erasures/{email}`. Nothing is deleted in Sailthru. Needs `ERASURE_KEY`.
+    """Deletes what this service knows about an address, and about other addresses of the same Lytics user. It ignores
+    their events until `DELETE /erasures/{email}`. Nothing is deleted in Sailthru. Needs `ERASURE_KEY`.
     """
-    done = await doors.erasures.erase(known_as(email), leave_lists=leave_lists)
-    for account in done.due_accounts:
-        doors.status.wake(account)
-    return ErasureView(erased=done.was_known, leaving=list(done.leaving))
+    erased = await service.erasures.erase(normalized(email), leave_lists=leave_lists)
+    for account in erased.due_accounts:
+        service.wake(account)
+    return ErasureView(erased=erased.was_known, leaving=list(erased.leaving))
 
 
-@router.delete("/erasures/{email:address}", summary="Let an erased person in again", responses=declared(409, 422))
-async def lift_erasure(doors: Injected, email: Email) -> LiftedView:
-    """From now on the person is taken like a stranger: what was erased does not come back, new events are kept."""
-    return LiftedView(lifted=await doors.erasures.lift(known_as(email)))
+@router.delete("/erasures/{email:address}", summary="Lift an erasure", responses=declared(409, 422))
+async def lift_erasure(service: Injected, email: Email) -> LiftedView:
+    """Accepts new events of the address again. What was erased does not come back."""
+    return LiftedView(lifted=await service.erasures.lift(normalized(email)))

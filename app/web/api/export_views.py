@@ -1,24 +1,24 @@
-"""How exports are shown."""
+"""How the API shows exports."""
 
 from datetime import datetime
 
 from pydantic import BaseModel, Field
 
 from app.domain.export import ExportState
-from app.store.exports.reports import ExportReport, Freshness
+from app.domain.report import ExportReport, Freshness
 
 
 class AudienceView(BaseModel):
-    """The audience in Lytics; its name is null until it is known."""
+    """The audience in Lytics."""
 
     id: str
     slug: str
-    name: str | None
+    name: str | None = Field(description="Null until the name is known.")
 
 
 class FreshnessView(BaseModel):
-    """From a change being accepted to Sailthru being told, of the changes told in the last hour; at most a quarter too
-    long.
+    """The time from accepting a change to its confirmation by Sailthru, over the last hour. Each value may be up to a
+    quarter too high.
     """
 
     p50_seconds: float
@@ -26,11 +26,11 @@ class FreshnessView(BaseModel):
 
 
 class ExportView(BaseModel):
-    """One export and how it stands."""
+    """An export and its state."""
 
     id: int
     state: ExportState
-    reason: str | None = Field(description="Why it does not run, or has no list yet, and what to do.")
+    reason: str | None = Field(description="Why the export is not running, or has no list yet, and what to do.")
     audience: AudienceView
     authorization: str
     list: str | None = Field(description="The Sailthru list; null until the audience's name is known.")
@@ -40,16 +40,17 @@ class ExportView(BaseModel):
     counts: dict[str, int] = Field(
         description="Membership changes: accepted = delivered + superseded + pending + dead + erased + cancelled."
     )
-    members: int = Field(description="People who are wanted on the list.")
-    freshness: FreshnessView | None = Field(description="Null if nothing was told in the last hour.")
-    oldest_pending_at: datetime | None = Field(description="Since when the change waits that waits for longest.")
+    members: int = Field(description="Members whose desired state is `in`.")
+    freshness: FreshnessView | None = Field(description="Null if nothing was delivered in the last hour.")
+    oldest_pending_at: datetime | None = Field(description="When the oldest pending change was accepted.")
     last_webhook_at: datetime | None
-    is_silent: bool = Field(description="No webhook for longer than SILENT_AFTER_HOURS, although there were some.")
+    is_silent: bool = Field(
+        description="True if the export received webhooks before, but none for longer than SILENT_AFTER_HOURS."
+    )
     created_at: datetime
 
 
 def export_view(report: ExportReport, *, is_silent: bool) -> ExportView:
-    """An export as it is shown."""
     export = report.export
     counts = dict(report.counts)
     members = counts.pop("members")

@@ -1,55 +1,69 @@
-"""Health checks, and metrics."""
+"""Health checks and metrics."""
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from app.web.dependencies import Injected, require_metrics
+from app import __version__
+from app.domain.errors import StoreUnavailable
+from app.web.auth import require_metrics
+from app.web.dependencies import Dependencies, Injected
 from app.web.problems import declared
 
 router = APIRouter(tags=["health"])
 
 
 class HealthView(BaseModel):
-    """How the service stands. Neither Sailthru nor the store makes it unready: webhooks must reach it to hear 503."""
+    """The state of the service. It stays ready when Sailthru or the store fails, so that webhooks get their 503."""
 
-    status: str
+    status: str = Field(description="`ready` or `not ready`.")
     version: str
-    store: str
-    accounts: dict[str, str]
+    store: str = Field(description="`ok` or `unavailable`.")
+    accounts: dict[str, str] = Field(description="The state of each Sailthru account; see GET /authorizations.")
 
 
 @router.get("/health/live", summary="Is the process alive?")
-async def live() -> dict[str, str]:
-    """Always the same, as long as the process answers."""
+async def show_liveness() -> dict[str, str]:
+    """Always answers the same while the process runs."""
     return {"status": "alive"}
 
 
 @router.get(
     "/health/ready",
-    summary="May webhooks be sent here?",
+    summary="Can webhooks be sent to this process?",
     response_model=HealthView,
     responses={503: {"description": "Starting up or draining", "model": HealthView}},
 )
-async def ready(doors: Injected) -> Response:
-    """200 after start-up and until draining, else 503; the body tells the store's and the accounts' state."""
-    is_ready = doors.status.is_ready
+async def show_readiness(service: Injected) -> Response:
+    """Answers 200 after start-up and until the service drains, else 503. Shows the state of store and accounts."""
+    is_ready = service.is_ready()
     view = HealthView(
         status="ready" if is_ready else "not ready",
-        version=doors.version,
-        store=await doors.status.store_state(),
-        accounts=doors.status.accounts(),
+        version=__version__,
+        store=await _store_state(service),
+        accounts={
+            one.label: "running" if one.standing.pause is None else one.standing.pause.value
+            for one in service.authorizations()
+        },
     )
     return JSONResponse(view.model_dump(), 200 if is_ready else 503)
 
 
 @router.get(
     "/metrics",
-    summary="Metrics in Prometheus' text format",
+    summary="Metrics in the text format of Prometheus",
     dependencies=[Depends(require_metrics)],
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, **declared(401, 503)},
 )
-async def metrics(doors: Injected) -> Response:
-    """All metrics."""
-    return Response(await doors.status.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+async def show_metrics(service: Injected) -> Response:
+    """Needs a metrics token or, if none is set, an admin token."""
+    return Response(await service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _store_state(service: Dependencies) -> str:
+    try:
+        await service.database.ping()
+    except StoreUnavailable:
+        return "unavailable"
+    return "ok"

@@ -1,4 +1,4 @@
-"""What Lytics has to choose from when an export is started: audiences and fields, asked of Lytics at each call."""
+"""The audiences and fields that Lytics has. Each call asks Lytics."""
 
 from typing import Annotated
 
@@ -8,8 +8,11 @@ from pydantic import BaseModel, Field
 from app.domain.audience import Audience
 from app.domain.errors import NoLyticsToken
 from app.domain.field import ProfileField
-from app.domain.fields import BOOKKEEPING, is_sendable, legal_var
-from app.web.dependencies import Injected, Lytics, require_admin
+from app.domain.fields import BOOKKEEPING, is_sendable
+from app.lytics.client import LyticsClient
+from app.sailthru.vars import legal_var
+from app.web.auth import require_admin
+from app.web.dependencies import Injected
 from app.web.problems import declared
 
 router = APIRouter(
@@ -18,12 +21,12 @@ router = APIRouter(
 
 
 class LyticsAudienceView(BaseModel):
-    """One audience that can be exported."""
+    """An audience that can be exported."""
 
     id: str
     slug: str
     name: str
-    size: int | None = Field(description="How many people are in it; null where Lytics does not say.")
+    size: int | None = Field(description="The number of members; null if Lytics does not give it.")
 
 
 class LyticsAudiencesView(BaseModel):
@@ -33,57 +36,57 @@ class LyticsAudiencesView(BaseModel):
 
 
 class LyticsFieldView(BaseModel):
-    """One field of the profiles in Lytics."""
+    """A profile field in Lytics."""
 
     name: str
-    type: str = Field(description="In Lytics' words; empty where it does not say.")
+    type: str = Field(description="The type as Lytics names it; empty if Lytics does not give it.")
     title: str
     is_identifier: bool
     is_pii: bool
     var: str | None = Field(
-        description="The Sailthru var that it is sent as if none is given; null where it can't be sent for its type."
+        description="The default Sailthru var of the field; null if a field of this type cannot be exported."
     )
 
 
 class LyticsFieldsView(BaseModel):
-    """All fields."""
+    """All profile fields."""
 
     items: list[LyticsFieldView]
 
 
-async def _lytics(doors: Injected) -> Lytics:
-    if doors.lytics is None:
+async def _lytics(service: Injected) -> LyticsClient:
+    if service.lytics is None:
         raise NoLyticsToken
-    return doors.lytics
+    return service.lytics
 
 
-Asked = Annotated[Lytics, Depends(_lytics)]
+Lytics = Annotated[LyticsClient, Depends(_lytics)]
 
 
-@router.get("/audiences", summary="The audiences of Lytics")
-async def list_audiences(lytics: Asked) -> LyticsAudiencesView:
-    """Those of people that are neither deleted nor invalid, by name."""
+@router.get("/audiences", summary="List the audiences in Lytics")
+async def list_audiences(lytics: Lytics) -> LyticsAudiencesView:
+    """Lists the valid audiences of people, by name. Deleted ones are left out."""
     audiences = sorted(await lytics.audiences(), key=_by_name)
     return LyticsAudiencesView(
         items=[LyticsAudienceView(id=one.id, slug=one.slug, name=one.name, size=one.size) for one in audiences]
     )
 
 
-@router.get("/fields", summary="The fields of Lytics' profiles")
-async def list_fields(lytics: Asked) -> LyticsFieldsView:
-    """By name, those of Lytics' own bookkeeping last."""
-    return LyticsFieldsView(items=[_field(one) for one in sorted(await lytics.fields(), key=_bookkeeping_last)])
+@router.get("/fields", summary="List the profile fields in Lytics")
+async def list_fields(lytics: Lytics) -> LyticsFieldsView:
+    """Lists all fields by name, with Lytics' internal fields last."""
+    return LyticsFieldsView(items=[_view(one) for one in sorted(await lytics.fields(), key=_internal_last)])
 
 
 def _by_name(audience: Audience) -> tuple[str, str]:
     return audience.name.strip().casefold(), audience.id
 
 
-def _bookkeeping_last(field: ProfileField) -> tuple[bool, str, str]:
+def _internal_last(field: ProfileField) -> tuple[bool, str, str]:
     return field.name.startswith(BOOKKEEPING), field.name.casefold(), field.name
 
 
-def _field(field: ProfileField) -> LyticsFieldView:
+def _view(field: ProfileField) -> LyticsFieldView:
     return LyticsFieldView(
         name=field.name,
         type=field.type,

@@ -1,4 +1,4 @@
-"""Members: why is Ada (not) on the list?"""
+"""Members: why is a member (not) on a list?"""
 
 from datetime import datetime
 
@@ -6,66 +6,69 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from app.domain.membership import Confirmed
+from app.domain.report import MembershipReport
 from app.store.history.journal import Line
-from app.store.members.members import MembershipReport
-from app.web.api.addresses import Email, known_as
+from app.web.api.addresses import Email, normalized
 from app.web.api.dead_letters import ExplanationView
-from app.web.dependencies import Injected, require_admin
+from app.web.auth import require_admin
+from app.web.dependencies import Injected
 from app.web.problems import declared
 
 router = APIRouter(tags=["members"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
 
 
 class MembershipView(BaseModel):
-    """One list of a person: what is wanted there, and what Sailthru was told."""
+    """A member's place on one list: the desired and the confirmed state."""
 
     export_id: int
     authorization: str
     list: str | None
-    desired: str = Field(description="`in` or `out`, as the newest change says.")
+    desired: str = Field(description="`in` or `out`: what the newest change asks for.")
     confirmed: Confirmed = Field(
-        description="What Sailthru last confirmed; `unknown` while a call is under way or was lost."
+        description="What Sailthru last acknowledged; `unknown` during a call, or after a call without an answer."
     )
     confirmed_at: datetime | None
     state: str = Field(
-        description="`settled`, `pending`, `retrying`, `dead_letter`, `held` by its export's state, or `in_doubt` since"
-        " its list is another one."
+        description="`settled`, `pending`, `retrying`, `dead_letter`, `held` because its export is not running, or"
+        " `in_doubt` because its list was replaced."
     )
-    code: str | None = Field(description="Why it was given up: Sailthru's error number, or a word of ours.")
+    code: str | None = Field(
+        description="Why the change became a dead letter: Sailthru's error number, or a word of this service."
+    )
     explanation: ExplanationView | None = Field(description="The code in words.")
     attempts: int
     next_call_at: datetime | None
 
 
 class TimelineEntry(BaseModel):
-    """One thing that happened: `received`, `called`, `answered` or `redriven`."""
+    """One event of a member's history."""
 
     at: datetime
     authorization: str
     export_id: int | None
-    what: str
+    what: str = Field(description="`received`, `called`, `answered`, `cancelled` or `redriven`.")
     detail: dict[str, object]
-    explanation: ExplanationView | None = Field(description="The outcome in words, where something was answered.")
+    explanation: ExplanationView | None = Field(description="The outcome of a call in words; only for `answered`.")
 
 
 class MemberView(BaseModel):
-    """A person, by address. A stranger has no memberships and an empty timeline, and so has who was erased, once all
-    lists to be left were left.
+    """A member, by address. An unknown address has no memberships and an empty timeline. So does an erased one, once it
+    has left all lists it should leave.
     """
 
     email: str
-    erased_at: datetime | None = Field(description="Since when the person is kept out; see `DELETE /members/{email}`.")
+    erased_at: datetime | None = Field(description="When the address was erased; see `DELETE /members/{email}`.")
     memberships: list[MembershipView]
     timeline: list[TimelineEntry]
 
 
-@router.get("/members/{email:address}", summary="One person's memberships and timeline", responses=declared(422))
-async def show_member(doors: Injected, email: Email) -> MemberView:
-    """Everything known of an address, in any spelling of its case."""
-    address = known_as(email)
-    timeline = [_entry(account, line) for account, line in await doors.journal.timeline(address)]
-    memberships = [_view(one) for one in await doors.members.of_address(address)]
-    erased_at = await doors.erasures.erased_at(address)
+@router.get("/members/{email:address}", summary="Show a member's memberships and timeline", responses=declared(422))
+async def show_member(service: Injected, email: Email) -> MemberView:
+    """Shows all that is known about an address. Upper and lower case make no difference."""
+    address = normalized(email)
+    timeline = [_entry(account, line) for account, line in await service.journal.timeline(address)]
+    memberships = [_view(one) for one in await service.members.of_address(address)]
+    erased_at = await service.erasures.erased_at(address)
     return MemberView(email=address, erased_at=erased_at, memberships=memberships, timeline=timeline)
 
 

@@ -1,4 +1,4 @@
-"""`POST /exports`: start an export, as with the form "Start Export" in Lytics."""
+"""`POST /exports`: start an export, like the form "Start Export" in Lytics."""
 
 from typing import Annotated
 
@@ -10,49 +10,54 @@ from app.exports.start import DEFAULT_EMAIL_FIELD, Action, Order, Plan
 from app.web.api.backfills import BackfillView, begin_backfill
 from app.web.api.export_views import AudienceView, ExportView
 from app.web.api.exports import AudienceName, FieldName, Fields, State, view_of
-from app.web.dependencies import Injected, require_admin
+from app.web.auth import require_admin
+from app.web.dependencies import Injected
 from app.web.problems import declared
 
 router = APIRouter(tags=["exports"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
 
 
-Notes = Annotated[list[str], Field(description="What to know of it.")]
+Notes = Annotated[list[str], Field(description="What the operator should know about this export.")]
 
 
 class ExportOrder(BaseModel):
-    """What to export, whereto, and what goes along."""
+    """What to export, to which account, and with which fields."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     audience: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")] = Field(
-        description="Its id, slug or name in Lytics."
+        description="The id, slug or name of the audience in Lytics."
     )
     authorization: Annotated[str, Field(min_length=1, max_length=64)] = "default"
     email_field: FieldName | None = Field(
         default=None,
-        description=f"Which Lytics field holds the address, for good: `{DEFAULT_EMAIL_FIELD}` if left out.",
+        description=f"The Lytics field that holds the address; `{DEFAULT_EMAIL_FIELD}` by default. It cannot be changed"
+        " later.",
     )
     fields: Fields | None = Field(
         default=None,
-        description="Lytics fields, or Lytics field → Sailthru var. Left out: none, or those of the export there is.",
+        description="Lytics fields, or Lytics field → Sailthru var. By default none, or those of the existing export.",
     )
     existing_users: bool = Field(
-        default=False, description="Bring over who is in the audience now, too: flows start for all who join by it."
+        default=False,
+        description="Also start a backfill of the present members. Flows start for every member who joins.",
     )
     name: AudienceName | None = Field(
-        default=None, description="Names the list, where Lytics can't be asked or the audience's own name is taken."
+        default=None,
+        description="The name for the list, if Lytics cannot be asked or the audience's own name is taken.",
     )
     adopt: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(
-        default=None, description="The export that goes on with this audience, which was made again in Lytics."
+        default=None,
+        description="The id of an export that continues with this audience, after its audience was created again.",
     )
     state: State | None = Field(
-        default=None, description="`paused` makes the list, and tells nobody before it is resumed."
+        default=None, description="`paused` creates the list, and delivers nothing until the export is resumed."
     )
-    preview: bool = Field(default=False, description="Only say what it would come to.")
+    preview: bool = Field(default=False, description="Only show what the call would do.")
 
 
 class PlanView(BaseModel):
-    """What an order would come to."""
+    """What the call would do."""
 
     would: Action
     export_id: int | None
@@ -65,7 +70,7 @@ class PlanView(BaseModel):
 
 
 class StartedView(BaseModel):
-    """The export, and what to know of it."""
+    """The export, and notes about it."""
 
     export: ExportView
     backfill: BackfillView | None
@@ -74,34 +79,34 @@ class StartedView(BaseModel):
 
 @router.post(
     "/exports",
-    summary="Start an export, change or revive it",
+    summary="Start an export, or change an existing one",
     status_code=202,
     response_model=StartedView,
     responses={200: {"description": "A preview", "model": PlanView}, **declared(400, 404, 409, 422)},
 )
-async def start_export(doors: Injected, wanted: Annotated[ExportOrder, Body()]) -> Response:
-    """Makes the list at once, since a flow in Lifecycle Optimizer can only be built on a list that exists. The same
-    audience and authorization again: changes the fields, or revives it if it was stopped.
+async def start_export(service: Injected, request: Annotated[ExportOrder, Body()]) -> Response:
+    """Creates the list at once, because a flow in Lifecycle Optimizer needs an existing list. If the audience already
+    has an export in this account, the call changes its fields and starts it again if it was stopped.
     """
     order = Order(
-        audience=wanted.audience,
-        account=wanted.authorization,
-        email_field=wanted.email_field,
-        fields=wanted.fields,
-        name=wanted.name,
-        adopt=wanted.adopt,
-        is_paused=None if wanted.state is None else wanted.state == "paused",
+        audience=request.audience,
+        account=request.authorization,
+        email_field=request.email_field,
+        fields=request.fields,
+        name=request.name,
+        adopt=request.adopt,
+        is_paused=None if request.state is None else request.state == "paused",
     )
-    if wanted.existing_users and doors.lytics is None:
+    if request.existing_users and service.lytics is None:
         raise NoLyticsToken
-    plan = await doors.starting.plan(order)
-    if wanted.preview:
+    plan = await service.starter.plan(order)
+    if request.preview:
         return _answer(200, _plan_view(plan))
-    export = await doors.starting.carry_out(plan, order)
-    await doors.status.make_list(export)
-    doors.status.exports_changed()
-    backfill = await begin_backfill(doors, export.id, is_dry_run=False) if wanted.existing_users else None
-    view = StartedView(export=await view_of(doors, export.id), backfill=backfill, notes=list(plan.notes))
+    export = await service.starter.carry_out(plan, order)
+    await service.make_list(export)
+    service.exports_changed()
+    backfill = await begin_backfill(service, export.id, is_dry_run=False) if request.existing_users else None
+    view = StartedView(export=await view_of(service, export.id), backfill=backfill, notes=list(plan.notes))
     return _answer(202, view)
 
 
@@ -111,7 +116,7 @@ def _answer(status: int, view: BaseModel) -> Response:
 
 def _plan_view(plan: Plan) -> PlanView:
     return PlanView(
-        would=plan.would,
+        would=plan.action,
         export_id=None if plan.export is None else plan.export.id,
         audience=AudienceView(id=plan.audience.id, slug=plan.audience.slug, name=plan.audience.name),
         authorization=plan.account,

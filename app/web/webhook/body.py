@@ -1,4 +1,4 @@
-"""Reads a webhook's body as far as it may go: not too large, not too slow, and whole."""
+"""Reads the body of a webhook, within a limit of size and of time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from starlette.types import Receive
 from app.domain.errors import RejectedWebhook
 from app.domain.rejection import Reason
 
-LARGEST_BODY_BYTES = 16 * 1024 * 1024
-SLOWEST_BODY = timedelta(seconds=10)
+MAX_BODY_BYTES = 16 * 1024 * 1024
+BODY_TIMEOUT = timedelta(seconds=10)
 BEGINNING_BYTES = 8192
 
 
 class RefusedBody(RejectedWebhook):
-    """The body did not come whole.
+    """The body was too large, too slow or cut off.
 
     Args:
-        beginning: the first bytes of one that is too large.
-        body_bytes: how much of it was read.
+        beginning: the first bytes of a body that is too large.
+        body_bytes: how much of the body was read.
     """
 
     def __init__(self, reason: Reason, happened: str = "", *, beginning: bytes = b"", body_bytes: int = 0) -> None:
@@ -28,17 +28,16 @@ class RefusedBody(RejectedWebhook):
         self.body_bytes = body_bytes
 
 
-async def read_body(receive: Receive, *, largest_bytes: int, slowest: timedelta) -> bytes:
-    """The whole body, counted while it streams in: its announced length may be missing or wrong.
+async def read_body(receive: Receive, *, max_bytes: int, timeout: timedelta) -> bytes:  # noqa: ASYNC109 - it bounds the whole read, and its error becomes ours
+    """Return the whole body. Bytes are counted as they arrive, because Content-Length may be missing or wrong.
 
     Raises:
-        RefusedBody: `too_large` beyond `largest_bytes`, `too_slow` after longer than `slowest`, or `cut_off`. The rest
-            is not read.
+        RefusedBody: `too_large`, `too_slow` or `cut_off`. The rest of the body is not read.
     """
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(slowest.total_seconds()):
+        async with asyncio.timeout(timeout.total_seconds()):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -46,17 +45,17 @@ async def read_body(receive: Receive, *, largest_bytes: int, slowest: timedelta)
                 part = message.get("body", b"")
                 parts.append(part)
                 size += len(part)
-                if size > largest_bytes:
+                if size > max_bytes:
                     raise RefusedBody(
                         Reason.TOO_LARGE,
-                        f"The body has more than {largest_bytes:,} bytes.",
+                        f"The body has more than {max_bytes:,} bytes.",
                         beginning=_beginning(parts),
                         body_bytes=size,
                     )
                 if not message.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:
-        happened = f"The body took more than {slowest.total_seconds():g} seconds to arrive."
+        happened = f"The body took more than {timeout.total_seconds():g} seconds to arrive."
         raise RefusedBody(Reason.TOO_SLOW, happened) from None
 
 

@@ -1,16 +1,13 @@
-"""The webhook door's place in the OpenAPI: a bare endpoint can't describe itself."""
-
-from app.web.problems import declared
-from app.web.webhook.route import METHODS
+"""The body, parameters and answer of the webhook endpoint, for its OpenAPI description."""
 
 SENT = "2026-04-11T17:40:36.220144871Z"
 PROFILE: dict[str, object] = {
     "type": "object",
-    "description": "The profile as Lytics sends it: the fields that are ticked under Export Fields.",
+    "description": "The profile: the fields that are ticked under Export Fields in the Lytics job.",
     "required": ["segment_events"],
     "properties": {
         "email": {
-            "description": "The address, or several of them: the first that can be used counts.",
+            "description": "One address, or several. The first usable one counts.",
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         },
         "segment_events": {
@@ -20,7 +17,7 @@ PROFILE: dict[str, object] = {
                 "type": "object",
                 "required": ["id", "event"],
                 "properties": {
-                    "id": {"type": "string", "description": "The audience."},
+                    "id": {"type": "string", "description": "The id of the audience."},
                     "slug": {"type": "string"},
                     "event": {"enum": ["enter", "exit", "change"]},
                     "enter": {"type": "string", "format": "date-time"},
@@ -39,11 +36,11 @@ PROFILE: dict[str, object] = {
 USER: dict[str, object] = {
     "type": "string",
     "pattern": "^[0-9]{1,20}$",
-    "description": "The Lytics user, not the event.",
+    "description": "The id of the Lytics user, not of the event.",
 }
 MESSAGE: dict[str, object] = {
     "title": "Message",
-    "description": "Lytics' default format; an older one leaves out `id` and the time.",
+    "description": "Lytics' default format. Its older version has no `id` and no time.",
     "type": "object",
     "required": ["data"],
     "properties": {
@@ -54,7 +51,7 @@ MESSAGE: dict[str, object] = {
 }
 CLOUD_EVENT: dict[str, object] = {
     "title": "CloudEvent",
-    "description": "The box CloudEvents of the Lytics job.",
+    "description": "The format of a Lytics job with the box CloudEvents ticked.",
     "type": "object",
     "required": ["specversion", "data"],
     "properties": {
@@ -72,40 +69,33 @@ BODY: dict[str, object] = {
         CLOUD_EVENT,
         {
             "title": "Batch",
-            "description": "The box Batch Events of the Lytics job.",
+            "description": "The format of a Lytics job with the box Batch Events ticked.",
             "type": "array",
             "items": {"anyOf": [MESSAGE, CLOUD_EVENT]},
         },
     ]
 }
-# The body is read as JSON whatever it calls itself.
+# The body is read as JSON, whatever its Content-Type.
 MEDIA_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json", "*/*")
 RECEIPT: dict[str, object] = {
     "type": "object",
     "required": ["accepted", "ignored", "rejected"],
     "properties": {
-        "accepted": {"type": "integer"},
-        "ignored": {"type": "integer", "description": "Duplicates, older changes, audiences that nobody exports."},
-        "rejected": {"type": "integer", "description": "See GET /rejected-events."},
+        "accepted": {"type": "integer", "description": "Events that were stored."},
+        "ignored": {
+            "type": "integer",
+            "description": "Duplicates, older changes, and events of audiences without an export.",
+        },
+        "rejected": {"type": "integer", "description": "Events that cannot be stored. See GET /rejected-events."},
     },
 }
 
 
-def describe() -> dict[str, object]:
-    """The operations of the door's path."""
-    operation: dict[str, object] = {
-        "tags": ["webhooks"],
-        "summary": "Take audience events of Lytics",
-        "description": "200 once everything that can be kept is on disk; 400 if nothing can. The token stands in"
-        " Authorization, X-API-Key or ?token=.",
-        "parameters": [
-            {"name": "token", "in": "query", "required": False, "schema": {"type": "string"}},
-            {"name": "X-API-Key", "in": "header", "required": False, "schema": {"type": "string"}},
-        ],
-        "requestBody": {"required": True, "content": {name: {"schema": BODY} for name in MEDIA_TYPES}},
-        "responses": {
-            "200": {"description": "Stored", "content": {"application/json": {"schema": RECEIPT}}},
-            **{str(status): answer for status, answer in declared(400, 401, 408, 413, 503).items()},
-        },
-    }
-    return {method.lower(): {**operation, "operationId": f"{method.lower()}_webhook"} for method in METHODS}
+# Everything that FastAPI cannot derive from the path operation, which takes the bare request.
+OPERATION: dict[str, object] = {
+    "parameters": [
+        {"name": "token", "in": "query", "required": False, "schema": {"type": "string"}},
+        {"name": "X-API-Key", "in": "header", "required": False, "schema": {"type": "string"}},
+    ],
+    "requestBody": {"required": True, "content": {name: {"schema": BODY} for name in MEDIA_TYPES}},
+}

@@ -1,8 +1,7 @@
-"""Puts on record what a webhook's sender is told can't be kept; whether that works changes no answer."""
+"""Records rejected events. A record that cannot be stored never changes the answer to the webhook."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Protocol
 
 import structlog
 
@@ -14,47 +13,41 @@ from app.web.webhook.body import RefusedBody
 
 log = structlog.get_logger(__name__)
 
-# One bad batch must not push everything else out of the record.
-MOST_OF_ONE_REQUEST = 50
+# One bad batch must not displace all other rejected events.
+MAX_PER_REQUEST = 50
+
+Record = Callable[[Sequence[RejectedEvent]], Awaitable[None]]
 
 
-class Records(Protocol):
-    """Where rejected events are kept."""
+class RejectionLog:
+    """Writes rejected events through `record`."""
 
-    async def record(self, events: Sequence[RejectedEvent]) -> None:
-        """Keep those of one request."""
-        ...
+    def __init__(self, record: Record) -> None:
+        self._record = record
 
-
-class Refusals:
-    """Takes the notes."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-
-    async def note(self, body: bytes, rejected: Sequence[Rejection], at: datetime) -> None:
-        """What could not be kept of a body: each message once for each reason, the first fifty."""
+    async def write(self, body: bytes, rejections: Sequence[Rejection], at: datetime) -> None:
+        """Record the first fifty rejections of a body. A message is recorded once for each reason."""
         first: dict[tuple[int | None, Reason], Rejection] = {}
-        for one in sorted(rejected, key=lambda one: -1 if one.item is None else one.item):
+        for one in sorted(rejections, key=lambda one: -1 if one.item is None else one.item):
             first.setdefault((one.item, one.reason), one)
-        noted = list(first.values())[:MOST_OF_ONE_REQUEST]
-        sketches = sketch(body, [one.item for one in noted])
-        await self._record(
+        recorded = list(first.values())[:MAX_PER_REQUEST]
+        sketches = sketch(body, [one.item for one in recorded])
+        await self._write(
             [
                 RejectedEvent(at, one.reason, one.happened, len(body), text)
-                for one, text in zip(noted, sketches, strict=True)
+                for one, text in zip(recorded, sketches, strict=True)
             ]
         )
 
-    async def note_too_large(self, error: RefusedBody, at: datetime) -> None:
-        """A body that was not read to its end."""
+    async def write_too_large(self, error: RefusedBody, at: datetime) -> None:
+        """Record a body that was too large, with its first bytes only."""
         text = sketch_beginning(error.beginning)
-        await self._record([RejectedEvent(at, error.reason, error.happened, error.body_bytes, text)])
+        await self._write([RejectedEvent(at, error.reason, error.happened, error.body_bytes, text)])
 
-    async def _record(self, events: Sequence[RejectedEvent]) -> None:
-        # To answer 503 instead would not help: what was refused is no better for being sent again.
+    async def _write(self, events: Sequence[RejectedEvent]) -> None:
+        # A 503 would make Lytics send the same rejected events again.
         try:
-            await self._records.record(events)
+            await self._record(events)
         except StoreUnavailable as error:
             log.warning("rejected events not recorded", events=len(events), why=str(error))
         except Exception:

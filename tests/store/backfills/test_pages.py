@@ -1,4 +1,4 @@
-"""Pages of a scan: what a dry run counts is what the run then does, whoever holds what beforehand."""
+"""Pages of a scan: a dry run counts exactly what the run then does."""
 
 import asyncio
 import shutil
@@ -24,10 +24,9 @@ from app.store.schema import dry_run_people, metadata, versions
 from tests.factories import ACCOUNT, MINUTE, NOON, Clock, Effect, change, enter, exit_, ns, room, settlement
 from tests.store.conftest import Running
 
-LEASE = 7
 PEOPLE = st.integers(0, 5)
 VARS = st.sampled_from([{}, {"x": 1}, {"x": 2}])
-# Before, at and after the time that counts for whom a scan finds.
+# Before, at and after the event time of the scan.
 TIMES = st.sampled_from([-900, -300, -200, 0])
 
 
@@ -36,7 +35,7 @@ def address_of(person: int) -> str:
 
 
 def row(user: int, values: dict[str, object]) -> MembershipChange:
-    """Users 4 and 5 have one address; that of user 3 has no id."""
+    """Users 4 and 5 share an address; user 3 has no id."""
     moment, address = ns(-300), address_of(min(user, 4))
     user_id = None if user == 3 else str(user)
     return MembershipChange(1, Kind.ENTER, address, user_id, moment, moment, values, by_scan=True)
@@ -59,13 +58,13 @@ STEPS = st.lists(
 
 
 async def run(backfills: Backfills, pages: list[list[MembershipChange]], *, is_dry_run: bool) -> Backfill:
-    """The backfill of export 1 at its end."""
+    """Run a backfill of export 1 to its end."""
     backfill = await backfills.open(1, is_dry_run=is_dry_run)
-    (backfill,) = await backfills.claim(lease=LEASE, lease_for=MINUTE, most=1)
+    ((backfill, lease),) = [(c.backfill, c.lease) for c in await backfills.claim(lease_for=MINUTE, most=1)]
     for number, changes in enumerate(pages, start=1):
         following = str(number) if number < len(pages) else None
         page = Page(changes, Counter(), following, 99, NOON - timedelta(minutes=5))
-        kept = await backfills.keep(backfill, page, lease=LEASE)
+        kept = await backfills.keep(backfill, page, lease=lease)
         assert kept is not None
         backfill, _ = kept
     return backfill
@@ -93,7 +92,7 @@ async def compared(pages: list[list[MembershipChange]], steps: list[object], url
         exports, members = Exports(database, clock), Members(database, clock, digests=digests)
         await database.write(_empty)
         export = await exports.start("A", audience_slug="a", account=ACCOUNT)
-        await exports.name(export.id, "A")
+        await exports.name(export.id, "A", "Lytics A")
         await prepare(members, Erasures(database, clock, digests), steps)
         backfills = Backfills(database, clock, digests=digests)
         before = await database.read(_everything)
@@ -114,7 +113,7 @@ async def compared(pages: list[list[MembershipChange]], steps: list[object], url
 
 
 def _empty(connection: Connection) -> None:
-    """What an example before has left in a server's database; each has a file of its own."""
+    """Empty the server's database, which earlier examples have used; SQLite has a file for each example."""
     if connection.dialect.name == "postgresql":
         for table in reversed(metadata.sorted_tables):
             if table is not versions:
@@ -130,16 +129,15 @@ def _everything(connection: Connection) -> list[object]:
 @pytest.mark.usefixtures("unmeasured")
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pages=PAGES, steps=STEPS)
-# Given up, found again as they were, and then with other fields.
+# A dead letter, scanned first with the same fields and then with others.
 @example(
     pages=[[row(0, {"x": 1})], [row(0, {})]],
     steps=[enter(address_of(0), at=-900, lytics_id="0", vars={"x": 1}), "fail"],
 )
-def test_a_dry_run_counts_what_the_run_does_and_changes_nothing(
+def test_dry_run_counts_what_the_run_does_and_changes_nothing(
     migrated_file: Path, pages: list[list[MembershipChange]], steps: list[object]
 ) -> None:
-    """People held, also under another address or as another user, told, dead, erased, in a call, seen twice."""
-    # In memory where that is possible: what is looked at is not whether it is synced.
+    # In memory where possible: durability is not the subject here.
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         shutil.copyfile(migrated_file, Path(folder) / "store.db")
         asyncio.run(compared(pages, steps, f"sqlite:///{folder}/store.db"))
@@ -149,14 +147,13 @@ def test_a_dry_run_counts_what_the_run_does_and_changes_nothing(
 @pytest.mark.parametrize("kind", ["postgresql"])
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pages=PAGES, steps=STEPS)
-def test_a_dry_run_does_so_on_a_server_too(
+def test_dry_run_counts_what_the_run_does_on_postgresql(
     database_url: str, pages: list[list[MembershipChange]], steps: list[object]
 ) -> None:
-    """The same, said to PostgreSQL in other words."""
     asyncio.run(compared(pages, steps, database_url))
 
 
-async def test_what_a_dry_run_counted_is_forgotten_after_its_end(
+async def test_rows_of_an_ended_dry_run_are_deleted(
     database: Database, exports: Exports, running: Running, clock: Clock
 ) -> None:
     await running("A")

@@ -1,4 +1,4 @@
-"""What is left of somebody, wherever in the store; and a way to let a worker's calls end as wanted."""
+"""Search the whole store for traces of an address, and settle due members."""
 
 from sqlalchemy import Connection
 
@@ -14,7 +14,7 @@ LEASE = 32 * SECOND
 
 
 async def everything(database: Database) -> str:
-    """All rows of all tables, as text, in one order."""
+    """Return all rows of all tables as sorted text."""
 
     def lines(connection: Connection) -> list[str]:
         return [
@@ -27,7 +27,7 @@ async def everything(database: Database) -> str:
 
 
 async def traces(database: Database, *words: str) -> list[str]:
-    """The rows in which one of these words stands."""
+    """Return the rows that contain one of these words."""
     return [line for line in (await everything(database)).splitlines() if any(word in line for word in words)]
 
 
@@ -36,7 +36,7 @@ async def claims(members: Members, limit: int = 100) -> list[Claim]:
 
 
 async def tell(members: Members, *, on_lists: frozenset[str] = frozenset()) -> list[Claim]:
-    """Sailthru is told everything that is due now, and says that whoever it is asked for is on these lists."""
+    """Settle everything that is due now as confirmed; a read finds the member on `on_lists`."""
     confirmed = await claims(members)
     for one in confirmed:
         call = after_read(one, on_lists) if one.call.is_read else one.call

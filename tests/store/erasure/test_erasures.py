@@ -1,4 +1,4 @@
-"""Erasing a person: what goes, what waits for a last call, what is counted; nothing of them is left in the end."""
+"""Erasing an address: what is deleted, what waits for a last call, and the counts."""
 
 import asyncio
 from pathlib import Path
@@ -57,10 +57,9 @@ def bytes_in(folder: Path) -> bytes:
 
 
 class TestAtOnce:
-    async def test_nothing_of_the_person_is_left_in_any_table(
+    async def test_no_trace_is_left_in_any_table(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
-        """Whatever was told of them: settled, pending, given up, moved from one address to another; others stay."""
         for name in ("A", "B", "C"):
             await running(name)
         vars_ = {"last_name": VALUE}
@@ -78,10 +77,9 @@ class TestAtOnce:
         assert (await held(members, GRACE)).desired
 
     @pytest.mark.parametrize("kind", ["sqlite"])
-    async def test_nothing_of_the_person_is_left_in_the_files_bytes(
+    async def test_no_trace_is_left_in_the_bytes_of_the_file(
         self, members: Members, erasures: Erasures, running: Running, database: Database, tmp_path: Path
     ) -> None:
-        """Also not where rows have stood before: what is deleted is overwritten."""
         await running("A")
         people = [enter(f"p{n}@example.com", lytics_id=f"user-{n}", vars={"a": "x" * n}) for n in range(200)]
         await members.keep(people)
@@ -95,10 +93,9 @@ class TestAtOnce:
         assert b"p199@example.com" in stored
         assert [word for word in (ADA, ADA_ID, VALUE) if word.encode() in stored] == []
 
-    async def test_what_was_not_told_counts_as_erased(
+    async def test_pending_changes_and_dead_letters_count_as_erased(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
-        """Pending changes and dead letters; what was told or superseded stays so."""
         await running("A")
         await running("B")
         await members.keep([enter(at=1), enter(at=1, export_id=2)])
@@ -114,7 +111,7 @@ class TestAtOnce:
         assert before[1] == {"accepted": 1, "dead": 1, "members": 1}
         assert after == ({"accepted": 4, "superseded": 1, "erased": 3}, {"accepted": 1, "erased": 1})
 
-    async def test_a_dead_letter_can_not_be_redriven_any_more(
+    async def test_dead_letter_can_not_be_redriven_after_erasure(
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
@@ -127,7 +124,7 @@ class TestAtOnce:
         assert await dead_letters.page(Filter()) == []
         assert (await dead_letters.redrive(Filter())).count == 0
 
-    async def test_every_account_forgets_the_person(
+    async def test_address_is_erased_in_every_account(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
         await running("A")
@@ -138,10 +135,9 @@ class TestAtOnce:
         assert await traces(database, ADA, ADA_ID) == []
         assert await counts(exports, other.id) == {"accepted": 1, "erased": 1}
 
-    async def test_an_exited_users_id_is_forgotten_too(
+    async def test_id_of_a_user_that_exited_is_erased_too(
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
-        """The identity holds no address any more; the membership still says who was there."""
         await running("A")
         await members.keep([enter(at=1)])
         await members.keep([exit_(None, at=2)])
@@ -149,10 +145,9 @@ class TestAtOnce:
 
         assert await traces(database, ADA, ADA_ID) == []
 
-    async def test_a_stranger_is_kept_out_all_the_same(
+    async def test_unknown_address_is_kept_out_too(
         self, members: Members, erasures: Erasures, running: Running
     ) -> None:
-        """Nobody was known, and the answer says so, also the second time."""
         await running("A")
         first = await erasures.erase(ADA, leave_lists=True)
         second = await erasures.erase(ADA, leave_lists=True)
@@ -161,7 +156,7 @@ class TestAtOnce:
         assert first == second == Erased(was_known=False, leaving=(), due_accounts=frozenset())
         assert await members.of_address(ADA) == []
 
-    async def test_a_second_time_tells_the_same_and_changes_nothing(
+    async def test_second_erasure_reports_the_same_and_changes_nothing(
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
@@ -176,11 +171,10 @@ class TestAtOnce:
         assert await erasures.erased_at(ADA) == NOON
 
 
-class TestWhoThePersonIs:
-    async def test_other_addresses_of_the_same_user_go_too(
+class TestOtherAddressesAndUsers:
+    async def test_other_addresses_of_the_same_user_are_erased_too(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
-        """Those held on other lists and those left behind; else nothing would ever take them off again."""
         await running("A")
         await running("B")
         await members.keep([enter(ADA, at=1), enter("work@example.com", at=1, export_id=2)])
@@ -192,7 +186,7 @@ class TestWhoThePersonIs:
         assert await traces(database, ADA_ID, "@example.com") == []
         assert kept.verdicts == ("ignored",)
 
-    async def test_what_is_somebody_elses_under_a_shared_address_stays(
+    async def test_memberships_of_other_users_under_a_shared_address_stay(
         self,
         *,
         members: Members,
@@ -202,7 +196,6 @@ class TestWhoThePersonIs:
         journal: Journal,
         database: Database,
     ) -> None:
-        """The list, the counts, and the timeline of the other one; and they go on as before."""
         await running("A")
         await running("B")
         family = "family@example.com"
@@ -221,20 +214,18 @@ class TestWhoThePersonIs:
         assert claim.call == Call(("Lytics A",), covers={1: Confirmed.IN})
         assert (await claims(members))[0].call.leave == ("Lytics A",)
 
-    async def test_whoever_entered_an_address_first_and_lost_it_is_forgotten_too(
+    async def test_user_that_entered_the_address_before_another_one_is_erased_too(
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
-        """Two users came under one address: both held it."""
         await running("A")
         await members.keep([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
         await erasures.erase(ADA, leave_lists=False)
 
         assert await traces(database, ADA, ADA_ID, GRACE_ID) == []
 
-    async def test_whoever_holds_a_shared_address_as_well_may_still_leave_it(
+    async def test_other_user_of_a_shared_address_can_still_leave_the_list(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
-        """The erased one entered it last, so the membership is gone with them; the other user's exit is looked into."""
         await running("A")
         await running("B")
         family = "family@example.com"
@@ -248,10 +239,9 @@ class TestWhoThePersonIs:
         assert kept.verdicts == ("accepted",)
         assert claim.call.is_read
 
-    async def test_an_address_that_only_came_too_late_is_forgotten_too(
+    async def test_address_that_only_arrived_in_a_late_event_is_erased_too(
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
-        """Nobody ever was on a list under it, but it stands in the store."""
         await running("A")
         await members.keep([exit_(None, at=5)])
         await members.keep([enter(at=1)])
@@ -262,10 +252,9 @@ class TestWhoThePersonIs:
         assert done == Erased(was_known=True, leaving=(), due_accounts=frozenset())
         assert await traces(database, ADA) == []
 
-    async def test_an_address_of_many_users_is_erased_alone(
+    async def test_address_of_many_users_is_erased_without_the_users(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
-        """No person has so many ids: what its users have under other addresses stays, and they may come again."""
         await running("A")
         await running("B")
         shared, users = "nobody@example.com", [f"user-{n}" for n in range(erasing.MOST_USERS + 1)]
@@ -280,7 +269,7 @@ class TestWhoThePersonIs:
         assert kept.verdicts == ("accepted",)
 
     @pytest.mark.parametrize("is_known_before", [True, False])
-    async def test_a_user_who_moves_while_one_looks_is_found(
+    async def test_user_that_moves_during_the_search_is_found(
         self,
         *,
         members: Members,
@@ -290,7 +279,6 @@ class TestWhoThePersonIs:
         monkeypatch: pytest.MonkeyPatch,
         is_known_before: bool,
     ) -> None:
-        """The look goes through all memberships while others write; what changed meanwhile is looked up again."""
         await running("A")
         await running("B")
         await members.keep([enter("old@example.com", at=1, export_id=2), exit_(None, at=2, export_id=2)])
@@ -311,10 +299,9 @@ class TestWhoThePersonIs:
 
 
 class TestTheKey:
-    async def test_without_one_nobody_is_erased(
+    async def test_without_a_key_nothing_is_erased_and_the_error_says_how_to_make_one(
         self, members: Members, running: Running, database: Database, clock: Clock
     ) -> None:
-        """Nothing is changed, and the words say how to make a key."""
         await running("A")
         await members.keep([enter()])
         keyless = Erasures(database, clock, None)
@@ -328,10 +315,9 @@ class TestTheKey:
         assert await keyless.erased_at(ADA) is None
         assert await keyless.ineffective() == 0
 
-    async def test_people_erased_with_another_key_are_counted(
+    async def test_addresses_erased_with_another_key_are_counted_once_each(
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
-        """Each once, however many digests they have; without a key everybody."""
         await running("A")
         await members.keep([enter()])
         other = Erasures(database, clock, type(DIGESTS)("another key than before"))
@@ -342,10 +328,9 @@ class TestTheKey:
 
         assert counted == [2, 1, 3]
 
-    async def test_what_is_stored_names_nobody(
+    async def test_only_digests_are_stored(
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
-        """One digest of the address and one of each user, under the address."""
         await running("A")
         await members.keep([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
         await erasures.erase(ADA, leave_lists=False)
@@ -357,10 +342,9 @@ class TestTheKey:
         assert {(row.key_id, row.erased_at) for row in rows} == {(DIGESTS.key_id, NOON)}
 
 
-async def test_an_erasure_that_fails_halfway_changes_nothing(
+async def test_erasure_that_fails_at_any_statement_changes_nothing(
     members: Members, erasures: Erasures, running: Running, database: Database
 ) -> None:
-    """A crash between any two statements: all or nothing, and the next call does it."""
     await running("A")
     await running("B")
     await members.keep([enter(), enter(LOVELACE, export_id=2)])
@@ -385,17 +369,16 @@ async def test_an_erasure_that_fails_halfway_changes_nothing(
                 is_done = True
         if is_done:
             break
-        # The statement that failed is not run, nor is any after it.
+        # Neither the statement that failed nor a later one was run.
         assert await everything(database) == before
 
     assert last > 15
     assert await traces(database, ADA_ID) == []
 
 
-async def test_no_member_is_left_with_lines_of_nobody(
+async def test_timeline_is_deleted_with_its_member(
     members: Members, erasures: Erasures, running: Running, database: Database
 ) -> None:
-    """A timeline goes with its member, whatever was written into it."""
     await running("A")
     await members.keep([enter(at=1), enter(at=1)])
     await tell(members)

@@ -1,6 +1,4 @@
-"""Erasures in the middle of everything else: whatever happens in whatever order, the counts add up after each step,
-and in the end nothing is left of who was erased.
-"""
+"""Random histories with erasures: the counts add up after each step, and no trace of an erased address remains."""
 
 import random
 
@@ -31,7 +29,7 @@ def members(database: Database, clock: Clock) -> Members:
 
 
 class World:
-    """A store to which things happen at random, and a Sailthru that keeps its lists."""
+    """A store with random operations, and a Sailthru that keeps its lists."""
 
     def __init__(self, database: Database, members: Members, clock: Clock, dice: random.Random) -> None:
         self.database = database
@@ -45,7 +43,7 @@ class World:
         self.under_way: list[Claim] = []
 
     async def keep(self) -> None:
-        """Events arrive: of anybody, about any list, of any time."""
+        """Keep events of random users, lists and times."""
         made: list[MembershipChange] = []
         for _ in range(self.dice.randint(1, 4)):
             address, user = self.dice.choice(ADDRESSES), self.dice.choice(USERS)
@@ -60,14 +58,14 @@ class World:
         await self.members.keep(made)
 
     async def claim(self) -> None:
-        """Calls leave; Sailthru carries them out sooner or later, or never. One at a time for a person."""
+        """Claim due members; Sailthru may carry out each call at once, later or never."""
         busy = {one.address for one in self.under_way if one.leased_until > self.clock()}
         claimed = await claims(self.members, self.dice.randint(1, 3))
         assert busy.isdisjoint(one.address for one in claimed)
         self.under_way += claimed
 
     async def answer(self) -> None:
-        """A call that is under way ends in any way, also when its lease was lost."""
+        """End a call with a random outcome, even if its lease was lost."""
         if not self.under_way:
             return
         claim = self.under_way.pop(self.dice.randrange(len(self.under_way)))
@@ -86,23 +84,22 @@ class World:
             await self.members.settle(settlement(claim, effect, call=call, dead=dead, is_spent=True))
 
     async def erase(self) -> None:
-        """Somebody is erased, also again."""
+        """Erase an address, perhaps again."""
         address = self.dice.choice(ADDRESSES)
         await self.erasures.erase(address, leave_lists=self.dice.random() < 0.5)
         self.out.add(address)
 
     async def lift(self) -> None:
-        """Somebody may come again."""
+        """Lift an erasure."""
         address = self.dice.choice(ADDRESSES)
         await self.erasures.lift(address)
         self.out.discard(address)
 
     async def redrive(self) -> None:
-        """Dead letters are told again."""
         await self.dead_letters.redrive(Filter())
 
     async def pause(self) -> None:
-        """An export stands still, or runs again."""
+        """Pause or resume an export."""
         export_id = self.dice.randint(1, EXPORTS)
 
         def turn(connection: Connection) -> None:
@@ -118,11 +115,11 @@ class World:
             pass
 
     async def wait(self) -> None:
-        """Time goes by, sometimes longer than a lease."""
+        """Advance the clock, sometimes by a whole lease."""
         self.clock.advance(self.dice.choice([SECOND, LEASE]))
 
     async def run_dry(self) -> None:
-        """All exports run, and every call works."""
+        """Resume all exports and let every call succeed."""
         run = text("update exports set state = 'running', waking_from = 0")
         await self.database.write(lambda connection: connection.execute(run))
         for export_id in range(1, EXPORTS + 1):
@@ -133,10 +130,9 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_counts_add_up_after_every_step_and_nothing_is_left_in_the_end(
+async def test_counts_add_up_after_every_step_and_no_trace_is_left_at_the_end(
     *, members: Members, exports: Exports, running: Running, database: Database, clock: Clock, seed: int
 ) -> None:
-    """Erasures and lifts between events, calls under way, lost leases, dead letters and exports that stand still."""
     dice = random.Random(seed)
     for name in "ABC"[:EXPORTS]:
         await running(name)
@@ -153,7 +149,7 @@ async def test_counts_add_up_after_every_step_and_nothing_is_left_in_the_end(
 
     assert await members.next_due_at("default") is None
     assert await traces(database, *erased) == []
-    # With everybody erased nothing is left but ids whose address nobody knows any more.
+    # With every address erased, only ids without an address remain.
     for address in ADDRESSES:
         await world.erasures.erase(address, leave_lists=True)
     await world.run_dry()
@@ -164,7 +160,7 @@ async def test_counts_add_up_after_every_step_and_nothing_is_left_in_the_end(
 
 
 async def values_of_erased(database: Database, out: set[str]) -> list[object]:
-    """Who was erased and is still there for a last call, with anything but the address and what was told."""
+    """Return erased memberships that keep more than their last call needs."""
     rows = text(
         "select members.address, memberships.* from memberships join members on members.id = member_id"
         " where wanted or lytics_id is not null or cast(vars as text) <> '{}' or dead_code is not null"

@@ -1,6 +1,4 @@
-"""Erasing somebody for whom a call is under way, or who has lists to leave first: nobody vanishes before that has
-ended, and everybody does then.
-"""
+"""Erasing a member during a call or before it has left its lists: it is deleted after that, and not before."""
 
 import pytest
 from sqlalchemy import text
@@ -50,7 +48,7 @@ def erasures(database: Database, clock: Clock) -> Erasures:
 
 class TestWhileACallIsUnderWay:
     @pytest.mark.parametrize("effect", [*Effect, None])
-    async def test_the_member_goes_when_its_lease_has_ended(
+    async def test_member_is_deleted_when_its_lease_has_ended(
         self,
         *,
         members: Members,
@@ -61,7 +59,6 @@ class TestWhileACallIsUnderWay:
         clock: Clock,
         effect: Effect | None,
     ) -> None:
-        """However the call ends, or if its process dies: nobody else calls before, and nothing of it is recorded."""
         await running("A")
         await members.keep([enter(vars={"last_name": VALUE})])
         (claim,) = await claims(members)
@@ -72,7 +69,7 @@ class TestWhileACallIsUnderWay:
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
         early, due_at = await claims(members), await members.next_due_at(ACCOUNT)
         clock.advance(LEASE)
-        # A restart: only the database knows.
+        # After a restart.
         again = await claims(Members(database, clock, digests=DIGESTS))
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
 
@@ -84,10 +81,9 @@ class TestWhileACallIsUnderWay:
         assert await traces(database, ADA) == []
         assert await counts(exports) == {"accepted": 1, "erased": 1}
 
-    async def test_a_list_that_may_have_been_joined_meanwhile_is_left(
+    async def test_list_that_the_call_may_have_joined_is_left_without_a_read(
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
-        """The join is under way, so what was told is unknown: the leave comes after it, without a look."""
         await running("A")
         await members.keep([enter()])
         await claims(members)
@@ -101,10 +97,9 @@ class TestWhileACallIsUnderWay:
         assert leave.call == Call(leave=("Lytics A",), covers={1: Confirmed.OUT})
         assert await traces(database, ADA) == []
 
-    async def test_a_second_time_does_not_cut_the_wait_short(
+    async def test_second_erasure_does_not_shorten_the_wait_for_the_call(
         self, members: Members, erasures: Erasures, running: Running, clock: Clock
     ) -> None:
-        """Whoever is let in again meanwhile is not called for before the first call has ended."""
         await running("A")
         await members.keep([enter(at=1)])
         await claims(members)
@@ -118,10 +113,9 @@ class TestWhileACallIsUnderWay:
         assert early == []
         assert [one.address for one in await claims(members)] == [ADA]
 
-    async def test_asked_for_later_the_lists_are_left_too(
+    async def test_leaving_lists_can_be_ordered_later_and_is_not_taken_back(
         self, members: Members, erasures: Erasures, running: Running, clock: Clock
     ) -> None:
-        """As long as somebody is there; and no later call takes that back."""
         await running("A")
         await members.keep([enter()])
         await claims(members)
@@ -133,7 +127,7 @@ class TestWhileACallIsUnderWay:
         assert leave.call.leave == ("Lytics A",)
         assert await members.of_address(ADA) == []
 
-    async def test_others_under_a_shared_address_are_called_for_again(
+    async def test_other_users_of_a_shared_address_are_read_again(
         self,
         *,
         members: Members,
@@ -143,7 +137,6 @@ class TestWhileACallIsUnderWay:
         database: Database,
         clock: Clock,
     ) -> None:
-        """What the call under way told them is not known any more, so Sailthru is asked."""
         await running("A")
         await running("B")
         family = "family@example.com"
@@ -162,7 +155,7 @@ class TestWhileACallIsUnderWay:
 
 
 class TestLeavingLists:
-    async def test_the_person_is_taken_off_and_then_forgotten(
+    async def test_member_leaves_its_lists_in_one_call_and_is_then_deleted(
         self,
         *,
         members: Members,
@@ -172,7 +165,6 @@ class TestLeavingLists:
         database: Database,
         journal: Journal,
     ) -> None:
-        """One ordinary call, which carries no vars, writes no timeline and is counted nowhere."""
         await running("A")
         await running("B")
         await members.keep([enter(vars={"last_name": VALUE}), enter(export_id=2)])
@@ -193,10 +185,9 @@ class TestLeavingLists:
         assert after == await counts(exports) == {"accepted": 1, "delivered": 1}
         assert again == Erased(was_known=True, leaving=(), due_accounts=frozenset())
 
-    async def test_whoever_was_never_told_in_is_looked_up(
+    async def test_member_that_was_never_confirmed_in_is_read_first(
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
-        """A write would make a profile of a stranger."""
         await running("A")
         await members.keep([enter()])
         await erasures.erase(ADA, leave_lists=True)
@@ -206,7 +197,7 @@ class TestLeavingLists:
         assert not after_read(claim).is_write
         assert await traces(database, ADA) == []
 
-    async def test_whoever_was_told_out_is_forgotten_at_once(
+    async def test_member_that_is_confirmed_out_is_deleted_at_once(
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
@@ -219,7 +210,7 @@ class TestLeavingLists:
         assert done.leaving == ()
         assert await traces(database, ADA) == []
 
-    async def test_a_leave_that_fails_is_tried_again_and_a_restart_forgets_nothing(
+    async def test_failed_leave_is_tried_again_even_after_a_restart(
         self,
         *,
         members: Members,
@@ -229,7 +220,6 @@ class TestLeavingLists:
         database: Database,
         clock: Clock,
     ) -> None:
-        """Unanswered, unknown, or cut off by the end of the process."""
         await running("A")
         await members.keep([enter()])
         await tell(members)
@@ -250,10 +240,9 @@ class TestLeavingLists:
         assert second.call == third.call == Call(leave=("Lytics A",), covers={1: Confirmed.OUT})
         assert await traces(database, ADA) == []
 
-    async def test_to_ask_how_it_stands_does_not_disturb_the_leave(
+    async def test_second_erasure_does_not_disturb_the_leave(
         self, members: Members, erasures: Erasures, running: Running
     ) -> None:
-        """Its answer is still recorded."""
         await running("A")
         await members.keep([enter()])
         await tell(members)
@@ -266,10 +255,9 @@ class TestLeavingLists:
         assert settled.is_ours
         assert await members.of_address(ADA) == []
 
-    async def test_a_leave_that_can_not_be_told_is_given_up_and_logged_without_a_name(
+    async def test_leave_that_fails_for_good_is_given_up_and_logged_without_the_address(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
-        """Nobody is left whom somebody could redrive."""
         await running("A")
         await members.keep([enter()])
         await tell(members)
@@ -284,10 +272,9 @@ class TestLeavingLists:
         assert await traces(database, ADA) == []
         assert await counts(exports) == {"accepted": 1, "delivered": 1}
 
-    async def test_a_paused_exports_list_is_left_when_it_runs_again(
+    async def test_list_of_a_paused_export_is_left_after_it_is_resumed(
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
-        """No call leaves for it meanwhile, and the answer goes on naming it."""
         await running("A")
         await members.keep([enter()])
         await tell(members)
@@ -305,7 +292,7 @@ class TestLeavingLists:
         assert await traces(database, ADA) == []
 
     @pytest.mark.parametrize("state", ["needs_name", "name_taken", "stopped"])
-    async def test_a_list_that_is_not_kept_is_not_left(
+    async def test_list_of_a_stopped_export_is_not_left(
         self, members: Members, erasures: Erasures, running: Running, database: Database, state: str
     ) -> None:
         await running("A")
@@ -320,10 +307,9 @@ class TestLeavingLists:
 
 
 class TestLetInAgain:
-    async def test_whoever_was_lifted_is_taken_like_a_stranger(
+    async def test_lifted_address_is_treated_as_unknown(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
-        """Also the same user under another address; a second time there is nothing to lift."""
         await running("A")
         await members.keep([enter(at=1)])
         await erasures.erase(ADA, leave_lists=False)
@@ -337,7 +323,7 @@ class TestLetInAgain:
         assert await traces(database, DIGESTS.of_address(ADA), DIGESTS.of_user(ADA_ID)) == []
 
     @pytest.mark.parametrize("is_in_flight", [True, False])
-    async def test_whoever_comes_back_while_a_list_is_being_left_joins_it_again(
+    async def test_member_that_enters_during_its_leave_joins_again(
         self,
         *,
         members: Members,
@@ -348,7 +334,6 @@ class TestLetInAgain:
         clock: Clock,
         is_in_flight: bool,
     ) -> None:
-        """What is newest is told in the end, and only what came after the erasure counts."""
         await running("A")
         await members.keep([enter(at=1)])
         await tell(members)
@@ -371,7 +356,9 @@ class TestLetInAgain:
         confirmed = {"delivered": 2, "superseded": 1} if is_in_flight else {"delivered": 3}
         assert await counts(exports) == {"accepted": 3, "members": 1, **confirmed}
 
-    async def test_others_stay_erased(self, members: Members, erasures: Erasures, running: Running) -> None:
+    async def test_lifting_one_address_keeps_the_others_out(
+        self, members: Members, erasures: Erasures, running: Running
+    ) -> None:
         await running("A")
         await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID)])
         for address in (ADA, GRACE):

@@ -34,7 +34,7 @@ async def test_a_name_makes_it_run(exports: Exports) -> None:
     export_id = await start(exports)
     await exports.explain(export_id, "Lytics is away.")
     waiting = await exports.get(export_id)
-    named = await exports.name(export_id, "Spring Buyers")
+    named = await exports.name(export_id, "Spring Buyers", "Lytics Spring Buyers")
     await exports.list_is_ready("default", "Lytics Spring Buyers", "id-1")
     (ready,) = exports.of_audience("a1")
 
@@ -43,16 +43,16 @@ async def test_a_name_makes_it_run(exports: Exports) -> None:
     assert ready.list_id == "id-1"
     assert ready.list_ready_at is not None
     with pytest.raises(Conflict, match="already keeps the list"):
-        await exports.name(export_id, "Other")
+        await exports.name(export_id, "Other", "Lytics Other")
 
 
 async def test_a_taken_name_waits_for_another(exports: Exports) -> None:
     """Two audiences never share a list of one account; another account's list of the name is another list."""
     first, second, elsewhere = await start(exports), await start(exports, "a2"), await start(exports, "a2", "other")
-    await exports.name(first, "Spring Buyers")
-    taken = await exports.name(second, "Spring Buyers")
-    free = await exports.name(elsewhere, "Spring Buyers")
-    renamed = await exports.name(second, "Spring Buyers 2")
+    await exports.name(first, "Spring Buyers", "Lytics Spring Buyers")
+    taken = await exports.name(second, "Spring Buyers", "Lytics Spring Buyers")
+    free = await exports.name(elsewhere, "Spring Buyers", "Lytics Spring Buyers")
+    renamed = await exports.name(second, "Spring Buyers 2", "Lytics Spring Buyers 2")
 
     assert (taken.state, taken.list_name) == (ExportState.NAME_TAKEN, None)
     assert f"PATCH /exports/{second}" in (taken.reason or "")

@@ -1,42 +1,41 @@
-"""Whose turn it is to make a list."""
+"""Turns to make a list."""
 
 import asyncio
 from datetime import timedelta
 
 import pytest
 
+from app.domain.export import ListTurn
 from app.store.database.engine import Database
 from app.store.exports.exports import Exports
-from app.store.exports.list_turns import Turn
 from tests.factories import ACCOUNT, HOUR, LIST, NOON, SECOND, Clock
 from tests.store.conftest import Running
 
 LEASE_FOR = 45 * SECOND
-OURS, OTHERS = Turn(is_ours=True, is_ready=False), Turn(is_ours=False, is_ready=False)
-READY = Turn(is_ours=False, is_ready=True)
+OURS, OTHERS = ListTurn(is_ours=True, is_ready=False), ListTurn(is_ours=False, is_ready=False)
+READY = ListTurn(is_ours=False, is_ready=True)
 
 
 @pytest.fixture
 async def missing(exports: Exports) -> Exports:
     """An export has a name, and its list is not there yet."""
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
-    await exports.name(export.id, "Spring Buyers")
+    await exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     return exports
 
 
-async def take(exports: Exports, lease: int, *, is_again: bool = False, account: str = ACCOUNT) -> Turn:
+async def take(exports: Exports, lease: int, *, is_again: bool = False, account: str = ACCOUNT) -> ListTurn:
     return await exports.take_turn(account, LIST, lease=lease, lease_for=LEASE_FOR, is_again=is_again)
 
 
-async def test_one_of_many_has_the_turn(missing: Exports) -> None:
+async def test_one_of_many_gets_the_turn(missing: Exports) -> None:
     turns = await asyncio.gather(*(take(missing, lease) for lease in range(8)))
 
     assert [turn for turn in turns if turn.is_ours] == [OURS]
     assert [turn for turn in turns if not turn.is_ours] == [OTHERS] * 7
 
 
-async def test_the_same_one_may_take_it_again(missing: Exports, clock: Clock) -> None:
-    """For as long as before, from then on."""
+async def test_holder_can_take_its_turn_again_and_extends_it(missing: Exports, clock: Clock) -> None:
     await take(missing, 1)
     clock.advance(SECOND)
     again = await take(missing, 1)
@@ -49,8 +48,9 @@ async def test_the_same_one_may_take_it_again(missing: Exports, clock: Clock) ->
 
 
 @pytest.mark.parametrize("passed", [LEASE_FOR, -HOUR], ids=["lapsed", "taken by a wrong clock"])
-async def test_a_turn_that_lapsed_is_taken_over(missing: Exports, clock: Clock, passed: timedelta) -> None:
-    """Or that lies further ahead than a turn can."""
+async def test_ended_turn_and_turn_of_a_wrong_clock_are_taken_over(
+    missing: Exports, clock: Clock, passed: timedelta
+) -> None:
     await take(missing, 1)
     clock.advance(LEASE_FOR - SECOND)
     before = await take(missing, 2)
@@ -60,10 +60,7 @@ async def test_a_turn_that_lapsed_is_taken_over(missing: Exports, clock: Clock, 
     assert (before.is_ours, after.is_ours) == (False, True)
 
 
-async def test_who_looked_at_its_clock_a_moment_earlier_does_not_take_the_turn_over(
-    missing: Exports, clock: Clock
-) -> None:
-    """It has waited for the row since, while another one took the turn."""
+async def test_turn_from_a_clock_slightly_ahead_holds(missing: Exports, clock: Clock) -> None:
     clock.advance(SECOND)
     await take(missing, 1)
     clock.advance(-SECOND)
@@ -71,8 +68,7 @@ async def test_who_looked_at_its_clock_a_moment_earlier_does_not_take_the_turn_o
     assert not (await take(missing, 2)).is_ours
 
 
-async def test_a_turn_that_is_given_back_is_the_next_ones(missing: Exports) -> None:
-    """Only who has it gives it back: one who took too long has lost it to somebody else."""
+async def test_only_the_holder_gives_the_turn_back(missing: Exports) -> None:
     await take(missing, 1)
     await missing.give_turn_back(ACCOUNT, LIST, lease=2)
     still = await take(missing, 3)
@@ -82,8 +78,7 @@ async def test_a_turn_that_is_given_back_is_the_next_ones(missing: Exports) -> N
     assert await take(missing, 3) == OURS
 
 
-async def test_a_list_that_is_ready_needs_no_turn(missing: Exports) -> None:
-    """Unless Sailthru does not know it any more; then one at a time makes it again."""
+async def test_ready_list_needs_no_turn_unless_sailthru_no_longer_knows_it(missing: Exports) -> None:
     await take(missing, 1)
     await missing.list_is_ready(ACCOUNT, LIST, "list-id")
     ready = await take(missing, 2)
@@ -94,18 +89,17 @@ async def test_a_list_that_is_ready_needs_no_turn(missing: Exports) -> None:
     assert await take(missing, 2, is_again=True) == OURS
 
 
-async def test_nobody_makes_a_list_that_no_export_keeps(missing: Exports, running: Running) -> None:
-    """In no other account either."""
+async def test_list_without_an_export_counts_as_ready(missing: Exports, running: Running) -> None:
     await running("Autumn Buyers")
 
     assert await take(missing, 1, account="other") == READY
     assert await missing.take_turn(ACCOUNT, "Lytics Gone", lease=1, lease_for=LEASE_FOR, is_again=True) == READY
 
 
-async def test_the_turns_of_lists_are_apart(missing: Exports, database: Database, clock: Clock) -> None:
+async def test_each_list_has_its_own_turn(missing: Exports, database: Database, clock: Clock) -> None:
     other = Exports(database, clock)
     export = await other.start("B", audience_slug="b", account=ACCOUNT)
-    await other.name(export.id, "Autumn Buyers")
+    await other.name(export.id, "Autumn Buyers", "Lytics Autumn Buyers")
     await take(missing, 1)
 
     assert await other.take_turn(ACCOUNT, "Lytics Autumn Buyers", lease=2, lease_for=LEASE_FOR, is_again=False) == OURS

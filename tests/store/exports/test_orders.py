@@ -1,4 +1,4 @@
-"""What is ordered of an export: paused, resumed, stopped, revived, taken over by an audience made again."""
+"""Orders to an export: open, pause, resume, stop, revive, adopt."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -32,8 +32,8 @@ from tests.factories import (
 from tests.store.conftest import Running
 
 
-async def tell_all(members: Members) -> list[str]:
-    """Settle whoever is due; returns their addresses."""
+async def deliver_all(members: Members) -> list[str]:
+    """Settle all due members as confirmed; returns their addresses."""
     claims = await members.claim(ACCOUNT, room=room(100), lease_for=MINUTE)
     for claim in claims:
         await members.settle(settlement(claim))
@@ -58,40 +58,38 @@ def new(audience: str = "A", **different: Any) -> NewExport:
     return replace(NewExport(audience, "", ACCOUNT, "email", {}, audience, f"Lytics {audience}"), **different)
 
 
-async def test_a_paused_export_keeps_its_changes_and_tells_them_once_it_runs(
+async def test_paused_export_keeps_its_changes_and_delivers_them_after_resume(
     exports: Exports, members: Members, running: Running
 ) -> None:
-    """Pausing and resuming twice changes nothing more."""
     export = await running("A")
     await exports.pause(export.id)
     paused = await exports.pause(export.id)
     await members.keep([enter()])
-    while_paused = await tell_all(members)
+    while_paused = await deliver_all(members)
     await exports.resume(export.id)
     resumed = await exports.resume(export.id)
     await carry_out(exports, members)
 
     assert (paused.state, resumed.state) == (ExportState.PAUSED, ExportState.RUNNING)
     assert while_paused == []
-    assert await tell_all(members) == [ADA]
+    assert await deliver_all(members) == [ADA]
 
 
-async def test_what_was_due_before_the_pause_is_not_told_during_it(
+async def test_member_due_before_the_pause_is_not_delivered_during_it(
     exports: Exports, members: Members, running: Running
 ) -> None:
     export = await running("A")
     await members.keep([enter()])
     await exports.pause(export.id)
-    while_paused = await tell_all(members)
+    while_paused = await deliver_all(members)
     await exports.resume(export.id)
     await carry_out(exports, members)
 
     assert while_paused == []
-    assert await tell_all(members) == [ADA]
+    assert await deliver_all(members) == [ADA]
 
 
-async def test_opened_by_hand_it_has_its_list_at_once(exports: Exports) -> None:
-    """Running or paused; opened again it stays as it is; a list that another export keeps is refused."""
+async def test_opened_export_has_its_list_at_once_and_is_not_changed_by_a_second_call(exports: Exports) -> None:
     opened, is_new = await exports.open(new(is_paused=True, fields={"x": "y"}))
     again, is_new_again = await exports.open(new(fields={"z": "z"}))
     with pytest.raises(Conflict, match="keeps the list 'Lytics A'"):
@@ -105,8 +103,7 @@ async def test_opened_by_hand_it_has_its_list_at_once(exports: Exports) -> None:
     assert [one.id for one in exports.of_audience("A")] == [opened.id]
 
 
-async def test_only_who_has_a_list_can_be_paused(exports: Exports) -> None:
-    """And nobody revives a stopped one in passing."""
+async def test_nameless_and_stopped_exports_can_not_be_paused_or_resumed(exports: Exports) -> None:
     nameless = await exports.start("A", audience_slug="", account=ACCOUNT)
     stopped, _ = await exports.open(new("B"))
     await exports.stop(stopped.id)
@@ -120,20 +117,19 @@ async def test_only_who_has_a_list_can_be_paused(exports: Exports) -> None:
         await exports.stop(99)
 
 
-async def test_a_stopped_export_takes_nothing_and_cancels_what_is_pending(
+async def test_stopped_export_ignores_events_and_cancels_pending_changes(
     exports: Exports, members: Members, journal: Journal, running: Running
 ) -> None:
-    """Who is on the list stays on it; the timeline says what was cancelled; the counts add up."""
     export = await running("A")
     await members.keep([enter(ADA), enter(GRACE, lytics_id=GRACE_ID)])
-    await tell_all(members)
+    await deliver_all(members)
     people = [enter(f"p{n}@example.com", lytics_id=f"p{n}") for n in range(5)]
     await members.keep([*people, exit_(GRACE, lytics_id=GRACE_ID, at=5)])
     stopped = await exports.stop(export.id)
     kept = await members.keep([enter(LOVELACE, lytics_id="7", at=9)])
     await carry_out(exports, members)
     counts = await counts_of(exports, export.id)
-    confirmed = await tell_all(members)
+    confirmed = await deliver_all(members)
     (grace,) = await members.of_address(GRACE)
     (p0,) = await members.of_address("p0@example.com")
     timeline = [line.what for _, line in await journal.timeline("p0@example.com")]
@@ -147,10 +143,9 @@ async def test_a_stopped_export_takes_nothing_and_cancels_what_is_pending(
     assert await exports.unfinished() == []
 
 
-async def test_who_is_called_while_it_is_stopped_is_told_first(
+async def test_call_under_way_during_a_stop_counts_as_delivered(
     exports: Exports, members: Members, running: Running
 ) -> None:
-    """What Sailthru was told counts as told, and is not cancelled; what changed meanwhile is."""
     export = await running("A")
     await members.keep([enter()])
     (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
@@ -168,12 +163,9 @@ async def test_who_is_called_while_it_is_stopped_is_told_first(
     assert await exports.unfinished() == []
 
 
-async def test_a_revived_export_goes_on_where_the_list_stands(
+async def test_revived_export_accepts_changes_older_than_the_cancelled_ones(
     exports: Exports, members: Members, running: Running
 ) -> None:
-    """Not before all is cancelled; then whoever comes is told, also with an older time than what was cancelled, as a
-    backfill brings it.
-    """
     export = await running("A")
     await members.keep([enter(at=100)])
     await exports.stop(export.id)
@@ -185,23 +177,22 @@ async def test_a_revived_export_goes_on_where_the_list_stands(
 
     assert (revived.state, revived.fields, revived.reason) == (ExportState.RUNNING, {"x": "y"}, None)
     assert kept.verdicts == ("accepted",)
-    assert await tell_all(members) == [ADA]
+    assert await deliver_all(members) == [ADA]
 
 
-async def test_after_another_list_has_taken_its_name_nobody_is_taken_for_being_on_it(
+async def test_after_a_replaced_list_confirmed_members_become_unknown_and_are_read_first(
     exports: Exports, members: Members, running: Running
 ) -> None:
-    """Nobody is called for that; whoever changes next is read first."""
     export = await running("A")
     people = [enter(f"p{n}@example.com", lytics_id=f"p{n}") for n in range(5)]
     await members.keep(people)
-    await tell_all(members)
+    await deliver_all(members)
     changed = await exports.list_changed(export.id, ListChange.REPLACED, "Another list.")
     await exports.list_changed(export.id, ListChange.GONE, "Said again, it stays as it was.")
     resumed = await exports.resume(export.id)
     await carry_out(exports, members)
     found = [report.membership.confirmed for n in range(5) for report in await members.of_address(f"p{n}@example.com")]
-    quiet = await tell_all(members)
+    quiet = await deliver_all(members)
     await members.keep([enter("p0@example.com", lytics_id="p0", at=50)])
     (claim,) = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
 
@@ -216,12 +207,12 @@ async def test_after_another_list_has_taken_its_name_nobody_is_taken_for_being_o
     assert claim.call.is_read
 
 
-async def test_a_list_whose_count_jumped_is_taken_as_it_is(
+async def test_after_a_count_change_confirmed_members_stay_confirmed(
     exports: Exports, members: Members, running: Running
 ) -> None:
     export = await running("A")
     await members.keep([enter()])
-    await tell_all(members)
+    await deliver_all(members)
     await exports.looked(export.id, list_others=3)
     await exports.list_changed(export.id, ListChange.COUNT, "Many people.")
     resumed = await exports.resume(export.id)
@@ -232,30 +223,28 @@ async def test_a_list_whose_count_jumped_is_taken_as_it_is(
     assert ada.membership.confirmed is Confirmed.IN
 
 
-class TestAnAudienceThatWasMadeAgain:
+class TestAdoption:
     async def adopted(self, exports: Exports, running: Running) -> Export:
         export = await running("A")
         return await exports.adopt(export.id, Audience("A2", "a", "A"), chosen=FieldMapping({"x": "y"}))
 
-    async def test_its_export_goes_on_with_it(self, exports: Exports, members: Members, running: Running) -> None:
-        """Under the same list, with all who are on it."""
+    async def test_export_keeps_its_list_and_members(
+        self, exports: Exports, members: Members, running: Running
+    ) -> None:
         adopted = await self.adopted(exports, running)
 
         assert (adopted.audience_id, adopted.list_name, adopted.fields) == ("A2", "Lytics A", {"x": "y"})
         assert [one.id for one in exports.of_audience("A2")] == [adopted.id]
         assert exports.of_audience("A") == ()
 
-    async def test_what_its_own_events_had_started_is_taken_over(
+    async def test_export_that_its_events_opened_is_merged_without_a_second_join(
         self, exports: Exports, members: Members, running: Running
     ) -> None:
-        """Its first event had started an export that could have no list. Nothing of what it kept is lost, and who is on
-        the list already is not joined again.
-        """
         old = await running("A")
         await members.keep([enter(ADA), enter(GRACE, lytics_id=GRACE_ID)])
-        await tell_all(members)
+        await deliver_all(members)
         started = await exports.start("A2", audience_slug="a", account=ACCOUNT)
-        await exports.name(started.id, "A")
+        await exports.name(started.id, "A", "Lytics A")
         await members.keep(
             [
                 enter(ADA, at=10, export_id=started.id),
@@ -279,7 +268,7 @@ class TestAnAudienceThatWasMadeAgain:
         }
         assert await counts_of(exports, started.id) == {"accepted": 3, "cancelled": 3}
 
-    async def test_one_that_keeps_a_list_of_its_own_is_not_taken_over(
+    async def test_export_with_a_list_of_its_own_is_not_merged(
         self, exports: Exports, members: Members, running: Running
     ) -> None:
         old = await running("A")
@@ -290,17 +279,18 @@ class TestAnAudienceThatWasMadeAgain:
         assert (await exports.get(old.id)).audience_id == "A"
 
 
-async def test_how_fresh_a_list_is(exports: Exports, members: Members, running: Running, clock: Clock) -> None:
-    """Of what was told in the last hour; and since when the one waits who waits for longest."""
+async def test_report_has_freshness_of_the_last_hour_and_the_oldest_pending_change(
+    exports: Exports, members: Members, running: Running, clock: Clock
+) -> None:
     export = await running("A")
     (before,) = await exports.reports(export.id)
     for seconds in (1, 1, 1, 60):
         await members.keep([enter(at=clock.now.timestamp(), lytics_id=ADA_ID)])
         clock.advance(timedelta(seconds=seconds))
-        await tell_all(members)
+        await deliver_all(members)
         await members.keep([exit_(at=clock.now.timestamp(), lytics_id=ADA_ID)])
         clock.advance(timedelta(seconds=seconds))
-        await tell_all(members)
+        await deliver_all(members)
     began = clock.now
     await members.keep([enter(at=clock.now.timestamp(), lytics_id=ADA_ID)])
     clock.advance(MINUTE)

@@ -1,4 +1,4 @@
-"""The timeline of a person: complete, in order, and without any value."""
+"""The timeline of an address: complete, in order, and without any value."""
 
 from pathlib import Path
 
@@ -27,10 +27,9 @@ from tests.factories import (
 from tests.store.conftest import Running
 
 
-async def test_the_timeline_tells_what_was_received_called_and_answered(
+async def test_timeline_has_received_called_and_answered_lines_with_names_only(
     members: Members, journal: Journal, running: Running, clock: Clock
 ) -> None:
-    """With list and var names, the attempt, its end, and when it goes on."""
     await running("A")
     await members.keep([enter(at=1, vars={"first_name": "Ada"}, clock_corrected=True)])
     clock.advance(SECOND)
@@ -54,8 +53,7 @@ async def test_the_timeline_tells_what_was_received_called_and_answered(
     ]
 
 
-async def test_the_newest_lines_are_shown_oldest_first(members: Members, journal: Journal, running: Running) -> None:
-    """A long history is cut at its far end."""
+async def test_newest_lines_are_returned_oldest_first(members: Members, journal: Journal, running: Running) -> None:
     await running("A")
     for at in range(5):
         await members.keep([enter(at=at)])
@@ -64,10 +62,9 @@ async def test_the_newest_lines_are_shown_oldest_first(members: Members, journal
     assert lines == [ns(3), ns(4)]
 
 
-async def test_a_person_has_one_timeline_over_all_accounts_and_no_other_ones_lines(
+async def test_timeline_covers_all_accounts_of_the_address_and_no_other_address(
     members: Members, exports: Exports, journal: Journal, running: Running
 ) -> None:
-    """Each line says whose account it is about."""
     await running("A")
     other = await exports.start("A", audience_slug="a", account="other")
     await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID), enter(export_id=other.id)])
@@ -78,15 +75,13 @@ async def test_a_person_has_one_timeline_over_all_accounts_and_no_other_ones_lin
     ]
 
 
-async def test_a_stranger_has_no_timeline(journal: Journal) -> None:
-    """Empty, not an error."""
+async def test_unknown_address_has_an_empty_timeline(journal: Journal) -> None:
     assert await journal.timeline(ADA) == []
 
 
-async def test_no_value_is_left_anywhere_but_with_the_member(
+async def test_field_values_are_stored_with_the_membership_only_and_deleted_by_an_exit(
     members: Members, journal: Journal, running: Running, database: Database, tmp_path: Path
 ) -> None:
-    """A value that is to be told stands with its membership alone, and is gone from the tables with an exit."""
     await running("A")
     await members.keep([enter(at=1, vars={"first_name": "Wert-im-Feld"})])
     (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
@@ -99,7 +94,7 @@ async def test_no_value_is_left_anywhere_but_with_the_member(
 
 
 def tables_with(connection: Connection, value: str) -> set[str]:
-    """The tables in which some column holds a text."""
+    """Return the tables that contain a text in any column."""
     found: set[str] = set()
     for table in inspect(connection).get_table_names():
         rows = connection.exec_driver_sql(f'select * from "{table}"')

@@ -26,7 +26,7 @@ async def happened(store: RejectedEvents, **page: int) -> list[str]:
     return [event.happened for _, event in await store.page(**page)]
 
 
-async def test_what_was_recorded_is_read_again_newest_first(store: RejectedEvents) -> None:
+async def test_events_are_returned_newest_first(store: RejectedEvents) -> None:
     await store.record([rejection(1), rejection(2)])
     await store.record([rejection(3)])
     found = await store.page()
@@ -35,8 +35,7 @@ async def test_what_was_recorded_is_read_again_newest_first(store: RejectedEvent
     assert [number for number, _ in found] == sorted((number for number, _ in found), reverse=True)
 
 
-async def test_pages_follow_one_another_while_new_ones_come(store: RejectedEvents) -> None:
-    """Without gap or repetition."""
+async def test_pages_have_no_gap_or_repetition_while_events_arrive(store: RejectedEvents) -> None:
     await store.record([rejection(n) for n in range(5)])
     first = await store.page(size=2)
     await store.record([rejection(5)])
@@ -45,8 +44,9 @@ async def test_pages_follow_one_another_while_new_ones_come(store: RejectedEvent
     assert await happened(store, before=first[-1][0], size=9) == ["Number 2.", "Number 1.", "Number 0."]
 
 
-async def test_the_oldest_make_room(store: RejectedEvents, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if one transaction brings more than there is room for."""
+async def test_oldest_events_are_deleted_even_if_one_transaction_exceeds_the_limit(
+    store: RejectedEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rejected, "MOST_ROWS", 3)
     await store.record([rejection(n) for n in range(2)])
     two = await happened(store)
@@ -59,7 +59,7 @@ async def test_the_oldest_make_room(store: RejectedEvents, monkeypatch: pytest.M
     assert await happened(store) == ["Number 8.", "Number 7.", "Number 6."]
 
 
-async def test_there_are_never_more_than_ten_thousand(store: RejectedEvents, database: Database) -> None:
+async def test_at_most_ten_thousand_events_are_stored(store: RejectedEvents, database: Database) -> None:
     await store.record([rejection(n) for n in range(9_999)])
     await store.record([rejection(n) for n in range(9_999, 10_050)])
     ((count,),) = await database.rows(select(func.count()).select_from(rejected_events))
@@ -68,8 +68,7 @@ async def test_there_are_never_more_than_ten_thousand(store: RejectedEvents, dat
     assert await happened(store, size=1) == ["Number 10049."]
 
 
-async def test_making_room_reads_only_what_goes(store: RejectedEvents, database: Database) -> None:
-    """A range at the end of the key, however many rows there are."""
+async def test_deletion_reads_only_the_rows_that_it_deletes(store: RejectedEvents, database: Database) -> None:
     await store.record([rejection(n) for n in range(5000)])
     await database.write(lambda connection: connection.execute(text("analyze")))
     with watching(database) as sight:
@@ -81,8 +80,7 @@ async def test_making_room_reads_only_what_goes(store: RejectedEvents, database:
     assert sight.scanned("rejected_events") == set()
 
 
-async def test_a_flood_shares_transactions(database: Database) -> None:
-    """And each of them is short."""
+async def test_many_requests_share_short_transactions(database: Database) -> None:
     sizes: list[tuple[str, int]] = []
     store = RejectedEvents(database, on_commit=lambda what, size: sizes.append((what, size)))
     await asyncio.gather(*(store.record([rejection(n)]) for n in range(350)))
@@ -92,7 +90,7 @@ async def test_a_flood_shares_transactions(database: Database) -> None:
     assert len(await store.page(size=1000)) == 350
 
 
-async def test_nothing_to_record_is_no_transaction(database: Database) -> None:
+async def test_no_events_cause_no_transaction(database: Database) -> None:
     sizes: list[int] = []
     store = RejectedEvents(database, on_commit=lambda _, size: sizes.append(size))
     await store.record([])

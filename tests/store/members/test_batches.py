@@ -23,7 +23,7 @@ async def test_a_slice_may_take_several_statements(
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
     await members.keep([enter(f"p{n}@example.com", lytics_id=str(n), export_id=export.id) for n in range(8)])
-    await exports.name(export.id, "A")
+    await exports.name(export.id, "A", "Lytics A")
     is_more = await woken(database, export.id)
     found = await database.rows(members_table.select().order_by(members_table.c.id))
 
@@ -37,7 +37,7 @@ async def test_an_export_that_stops_running_wakes_nobody_more(
     """Halfway: whoever is due stays so, the rest waits until it runs again and is woken then."""
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
     await members.keep([enter(f"p{n}@example.com", lytics_id=str(n), export_id=export.id) for n in range(3)])
-    await exports.name(export.id, "A")
+    await exports.name(export.id, "A", "Lytics A")
     is_more = [await woken(database, export.id, size=2)]
     await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
     is_more.append(await woken(database, export.id, size=2))

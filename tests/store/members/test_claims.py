@@ -123,7 +123,7 @@ async def test_an_account_does_not_see_another_ones_members(
     """One address in two accounts is two members; a slow account holds up nobody else's."""
     await running("A")
     other = await exports.start("A", audience_slug="a", account="other")
-    await exports.name(other.id, "A")
+    await exports.name(other.id, "A", "Lytics A")
     await members.keep([enter(export_id=1), enter(export_id=other.id)])
     (mine,) = await claims(members)
     (theirs,) = await claims(members, account="other")
@@ -438,7 +438,7 @@ async def test_a_member_in_a_workers_hands_is_not_woken(members: Members, export
     other = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.keep([enter(export_id=1), enter(export_id=other.id)])
     claim = await claim_one(members)
-    await exports.name(other.id, "B")
+    await exports.name(other.id, "B", "Lytics B")
     is_more = await members.next_slice(other.id)
     meanwhile = await claims(members)
     settled = await members.settle(settlement(claim))

@@ -27,7 +27,7 @@ async def test_each_priority_has_a_first_of_its_own(
     """Of one account; a priority for which nobody waits is left out."""
     await running("A")
     other = await exports.start("A", audience_slug="a", account="other")
-    await exports.name(other.id, "A")
+    await exports.name(other.id, "A", "Lytics A")
     before = await first_due(database)
     await members.keep([enter(ADA)])
     await database.write(lambda connection: connection.execute(update(members_table).values(priority=BACKFILL)))

@@ -33,7 +33,7 @@ class Store:
         export = await self.exports.start(audience, audience_slug="slug", account="default")
         if name is None:
             return export
-        named = await self.exports.name(export.id, name)
+        named = await self.exports.name(export.id, name, f"Lytics {name}")
         if ready and named.list_name:
             await self.exports.list_is_ready("default", named.list_name, "list-id")
         while await self.members.next_slice(named.id):
@@ -186,7 +186,7 @@ async def test_nobody_is_due_for_an_export_that_does_not_run(store: Store) -> No
     await store.keep(*(enter(address, lytics_id=address) for address in people))
     before = await store.claim()
     (held,) = await store.members.of_address(people[0])
-    await store.exports.name(export.id, "Spring Buyers")
+    await store.exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     waking = await store.exports.unfinished()
     slices = [await store.members.next_slice(export.id, size=2)]
     # A restart in the middle: how far it came is in the database.

@@ -238,7 +238,7 @@ async def _some_history(url: str, clock: Clock) -> None:
     await migrate(database, url)
     exports, members = Exports(database, clock), Members(database, clock)
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
-    named = await exports.name(export.id, "A")
+    named = await exports.name(export.id, "A", "Lytics A")
     assert named.list_name is not None
     await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
     await members.next_slice(export.id)

@@ -1,4 +1,4 @@
-"""The Sailthru accounts as an operator sees them: which can be called, and what to do about the others."""
+"""GET /authorizations: the Sailthru accounts, their state, and what to do."""
 
 import json
 from pathlib import Path
@@ -20,10 +20,8 @@ def authorizations(world: World) -> list[dict[str, Any]]:
     return items
 
 
-def test_an_account_that_nothing_was_told_runs(tmp_path: Path) -> None:
-    """Every account of the settings is there, without its key and secret; until a limit is known, one call may
-    leave.
-    """
+def test_every_account_is_listed_without_its_key_and_secret(tmp_path: Path) -> None:
+    """One call may leave until the rate limit is known."""
     with World(tmp_path, different={"sailthru_authorizations": {"north": NORTH}}) as world:
         world.run(world.sleep(1))
         items = authorizations(world)
@@ -41,8 +39,7 @@ def test_an_account_that_nothing_was_told_runs(tmp_path: Path) -> None:
     assert not any(secret in json.dumps(items) for secret in ("north-key", "north-secret", API_KEY, API_SECRET))
 
 
-def test_the_calls_that_are_left_are_told(tmp_path: Path) -> None:
-    """Of our share of the limit, for each call that was made."""
+def test_limits_show_what_is_left_of_our_share(tmp_path: Path) -> None:
     with World(tmp_path, limits={("POST", "/user"): 100}) as world:
         world.run(world.send(webhooks.enter(ADA, at=NOON)))
         world.run(world.work_until_told())
@@ -51,8 +48,7 @@ def test_the_calls_that_are_left_are_told(tmp_path: Path) -> None:
     assert 0 < item["limits"]["POST user"] <= 80
 
 
-def test_an_account_whose_key_is_refused_says_what_to_do(tmp_path: Path) -> None:
-    """Until Sailthru takes its calls again."""
+def test_refused_account_says_what_to_do_until_it_is_accepted(tmp_path: Path) -> None:
     with World(tmp_path) as world:
         world.sailthru.faults.set([Rule(Error(status=401, code=3, text="quotes ada@example.com"))])
         world.run(world.send(webhooks.enter(ADA, at=NOON)))
@@ -69,7 +65,7 @@ def test_an_account_whose_key_is_refused_says_what_to_do(tmp_path: Path) -> None
     assert (running["state"], running["code"], running["reason"], running["paused_at"]) == ("running", None, None, None)
 
 
-def test_an_account_that_does_not_answer_is_in_an_outage(tmp_path: Path) -> None:
+def test_account_that_does_not_answer_is_in_an_outage(tmp_path: Path) -> None:
     with World(tmp_path) as world:
         world.run(world.export({}))
         world.sailthru.faults.set([Rule(Error(status=503, code=9))])

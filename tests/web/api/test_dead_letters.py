@@ -1,4 +1,4 @@
-"""Dead letters through the doors: found, explained, redriven, and told."""
+"""The dead-letter calls: list, explain and redrive."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 
 async def give_up(service: Running, *addresses: str, code: str = "11") -> None:
-    """People whom Sailthru did not take, as the store holds them."""
+    """Store these members as dead letters."""
     for address in addresses:
         await service.webhook(webhooks.enter(address, at=AN_HOUR_AGO))
 
@@ -40,8 +40,7 @@ async def page(service: Running, query: str = "") -> dict[str, Any]:
     return found
 
 
-async def test_a_dead_letter_is_shown_in_words(service: Running) -> None:
-    """Who, which list, what happened, to whom, and what to do; the person's own page says the same."""
+async def test_dead_letter_is_explained_in_the_list_and_at_the_member(service: Running) -> None:
     await give_up(service, ADA)
     (item,) = (await page(service))["items"]
     member = (await service.admin(f"/members/{ADA}")).json()
@@ -56,8 +55,8 @@ async def test_a_dead_letter_is_shown_in_words(service: Running) -> None:
     assert answered["explanation"]["happened"] == explain("ok").happened
 
 
-async def test_a_redriven_person_is_told_again(service: Running) -> None:
-    """A preview counts and changes nothing; the worker is woken; a second time finds nothing."""
+async def test_redriven_member_is_delivered(service: Running) -> None:
+    """A preview changes nothing. A second redrive finds nothing."""
     await give_up(service, ADA, GRACE)
     request = {"email": " ADA@example.com", "code": 11}
     preview = await service.admin("/dead-letters/redrive", method="POST", json={**request, "preview": True})
@@ -77,8 +76,7 @@ async def test_a_redriven_person_is_told_again(service: Running) -> None:
     assert rest.json() == {"redriven": 1}
 
 
-async def test_pages_lead_on_by_their_cursor(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And each filter leaves out the others."""
+async def test_pages_follow_by_cursor_and_filters_apply(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letters, "PAGE_SIZE", 1)
     await give_up(service, ADA, GRACE)
     first = await page(service)
@@ -96,8 +94,8 @@ async def test_pages_lead_on_by_their_cursor(service: Running, monkeypatch: pyte
     "request_body",
     [{}, {"preview": True}, {"all": False}, {"all": True, "code": "11"}, {"all": True, "export": 1, "preview": True}],
 )
-async def test_a_redrive_says_which_ones_it_means(service: Running, request_body: dict[str, object]) -> None:
-    """Nobody redrives everything by leaving something out, or by saying two things."""
+async def test_redrive_needs_filters_or_all_alone(service: Running, request_body: dict[str, object]) -> None:
+    """A request that leaves something out must not redrive everything."""
     answer = await service.admin("/dead-letters/redrive", method="POST", json=request_body)
 
     assert answer.status_code == 422
@@ -116,7 +114,7 @@ async def test_a_redrive_says_which_ones_it_means(service: Running, request_body
         ("GET", "/dead-letters?export=x", None),
     ],
 )
-async def test_what_is_misspelt_is_not_guessed(service: Running, method: str, path: str, body: object) -> None:
+async def test_invalid_parameter_answers_422(service: Running, method: str, path: str, body: object) -> None:
     answer = await service.admin(path, method=method, json=body)
 
     assert answer.status_code == 422

@@ -1,6 +1,4 @@
-"""Erasing a person through the doors, with the sandbox as Sailthru: what an operator sees, and what Sailthru is
-told.
-"""
+"""Erasing a member through the API: what an operator sees, and which calls Sailthru receives."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -24,7 +22,7 @@ KEY = "erasure-key-of-the-tests"
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Running]:
-    """A service that can erase people, with two of them on the list."""
+    """A service with an erasure key and two members on the list."""
     async with running(tmp_path, erasure_key=KEY) as service:
         for address in (ADA, GRACE):
             await service.webhook(webhooks.enter(address, at=AN_HOUR_AGO))
@@ -44,18 +42,16 @@ async def call(service: Running, method: str, path: str) -> dict[str, Any]:
     return found
 
 
-def confirmed(service: Running) -> list[dict[str, Any]]:
-    """What was asked of Sailthru about people, in order."""
+def user_calls(service: Running) -> list[dict[str, Any]]:
+    """Return the calls of /user that Sailthru received, in order."""
     state: Any = service.sailthru.state()
     (account,) = state["accounts"].values()
     return [one for one in account["calls_log"] if one["endpoint"] == "/user"]
 
 
-async def test_the_person_is_forgotten_and_kept_out(service: Running) -> None:
-    """In any spelling of the address; the page of the person says since when, and a webhook hears that it was
-    ignored.
-    """
-    before = len(confirmed(service))
+async def test_erased_member_is_forgotten_and_later_events_are_ignored(service: Running) -> None:
+    """In any spelling of the address."""
+    before = len(user_calls(service))
     erased = await call(service, "DELETE", "/members/ADA@Example.com")
     again = await call(service, "DELETE", f"/members/{ADA}")
     late = await service.webhook(webhooks.enter(ADA, at=datetime.now(UTC)))
@@ -68,11 +64,10 @@ async def test_the_person_is_forgotten_and_kept_out(service: Running) -> None:
     assert datetime.fromisoformat(shown["erased_at"]) > AN_HOUR_AGO
     assert export["members"] == 1
     assert export["counts"]["accepted"] == export["counts"]["delivered"] == 2
-    assert len(confirmed(service)) == before
+    assert len(user_calls(service)) == before
 
 
-async def test_by_default_nothing_happens_in_sailthru(service: Running) -> None:
-    """Lists and people are touched only if just that was asked for."""
+async def test_erasure_changes_nothing_in_sailthru_by_default(service: Running) -> None:
     before = service.sailthru.state()
     await call(service, "DELETE", f"/members/{ADA}")
 
@@ -80,9 +75,9 @@ async def test_by_default_nothing_happens_in_sailthru(service: Running) -> None:
     assert service.sailthru.state() == before
 
 
-async def test_asked_for_the_person_is_first_taken_off_the_lists(service: Running) -> None:
-    """By an ordinary leave, which deletes nobody and writes no opt-out; while it lasts the answer names the list."""
-    before = len(confirmed(service))
+async def test_leave_lists_removes_the_member_from_the_lists_first(service: Running) -> None:
+    """By an ordinary leave: no profile is deleted, and no opt-out is written. Meanwhile the answer names the list."""
+    before = len(user_calls(service))
     first = await call(service, "DELETE", f"/members/{ADA}?leave_lists=true")
 
     async def is_gone() -> bool:
@@ -90,7 +85,7 @@ async def test_asked_for_the_person_is_first_taken_off_the_lists(service: Runnin
 
     await until(is_gone)
     shown = await call(service, "GET", f"/members/{ADA}")
-    (leave,) = confirmed(service)[before:]
+    (leave,) = user_calls(service)[before:]
 
     assert first == {"erased": True, "leaving": [LIST]}
     assert service.on_list() == {GRACE}
@@ -100,8 +95,8 @@ async def test_asked_for_the_person_is_first_taken_off_the_lists(service: Runnin
     assert (shown["memberships"], shown["timeline"]) == ([], [])
 
 
-async def test_a_stranger_is_kept_out_and_the_answer_says_nobody_was_known(service: Running) -> None:
-    """An address with an international domain is the same in both its spellings."""
+async def test_unknown_address_is_blocked_too(service: Running) -> None:
+    """Both spellings of an international domain are one address."""
     answers = [
         await call(service, "DELETE", f"/members/{address}")
         for address in ("Stranger@bücher.example", "stranger@xn--bcher-kva.example")
@@ -112,8 +107,8 @@ async def test_a_stranger_is_kept_out_and_the_answer_says_nobody_was_known(servi
     assert late.json()["ignored"] == 1
 
 
-async def test_an_address_with_a_slash_is_erased_and_lifted_as_others_are(service: Running) -> None:
-    """The log names the route as for every other address."""
+async def test_address_with_a_slash_can_be_erased_and_lifted(service: Running) -> None:
+    """The access log names the route, not the address."""
     address = "ada/orders@example.com"
     await service.webhook(webhooks.enter(address, at=AN_HOUR_AGO))
     with capture_logs() as logs:
@@ -125,7 +120,7 @@ async def test_an_address_with_a_slash_is_erased_and_lifted_as_others_are(servic
     assert routes == ["/members/{email}", "/erasures/{email}"]
 
 
-async def test_a_lifted_person_comes_again_with_the_next_event(service: Running) -> None:
+async def test_lifted_member_is_added_by_the_next_event(service: Running) -> None:
     await call(service, "DELETE", f"/members/{ADA}?leave_lists=true")
     await until(lambda: service.on_list() == {GRACE})
     lifted = [await call(service, "DELETE", f"/erasures/{address}") for address in ("ADA@example.com", ADA)]
@@ -139,8 +134,8 @@ async def test_a_lifted_person_comes_again_with_the_next_event(service: Running)
 
 
 @pytest.mark.parametrize("path", [f"/members/{ADA}", f"/members/{ADA}?leave_lists=true", f"/erasures/{ADA}"])
-async def test_without_a_key_nobody_is_erased(tmp_path: Path, path: str) -> None:
-    """The problem says how to make one, and nothing is changed."""
+async def test_erasure_without_a_key_answers_409_and_changes_nothing(tmp_path: Path, path: str) -> None:
+    """The problem says how to make a key."""
     async with running(tmp_path) as service:
         await service.webhook(webhooks.enter(ADA, at=AN_HOUR_AGO))
         refused = await service.admin(path, method="DELETE")
@@ -153,8 +148,7 @@ async def test_without_a_key_nobody_is_erased(tmp_path: Path, path: str) -> None
 
 
 @pytest.mark.parametrize("path", [f"/members/{ADA}", f"/erasures/{ADA}"])
-async def test_only_operators_erase(service: Running, path: str) -> None:
-    """A webhook's token is not enough; and what was asked for wrongly is refused."""
+async def test_webhook_token_and_invalid_parameter_do_not_erase(service: Running, path: str) -> None:
     refused = await service.http.request("DELETE", path, headers=service.token)
     unclear = await service.admin(f"/members/{ADA}?leave_lists=perhaps", method="DELETE")
     shown = await call(service, "GET", f"/members/{ADA}")
@@ -163,14 +157,14 @@ async def test_only_operators_erase(service: Running, path: str) -> None:
     assert shown["erased_at"] is None
 
 
-async def test_every_answer_stands_in_the_description(service: Running) -> None:
+async def test_description_lists_every_answer(service: Running) -> None:
     described = (await call(service, "GET", "/openapi.json"))["paths"]
 
     for path in ("/members/{email}", "/erasures/{email}"):
         assert {"200", "401", "409", "422", "503"} <= set(described[path]["delete"]["responses"])
 
 
-async def test_no_log_names_who_was_erased(service: Running) -> None:
+async def test_log_contains_no_erased_address(service: Running) -> None:
     with capture_logs() as logs:
         await call(service, "DELETE", f"/members/{ADA}?leave_lists=true")
         await until(lambda: service.on_list() == {GRACE})
@@ -189,8 +183,8 @@ class TestRestart:
         async with running(folder, erasure_key=KEY) as service:
             await call(service, "DELETE", f"/members/{ADA}")
 
-    async def test_without_the_key_the_start_is_refused(self, tmp_path: Path) -> None:
-        """Else who was erased would come back unseen; with the key all is well."""
+    async def test_start_without_the_key_is_refused(self, tmp_path: Path) -> None:
+        """Erased members would come back unnoticed. With the key the service starts."""
         await self.erase(tmp_path)
         app = create_app(self.again(tmp_path))
         with pytest.raises(BadSettings, match=r"^ERASURE_KEY is not set.*\.$") as refused:
@@ -204,8 +198,8 @@ class TestRestart:
         assert app.state.service.refusal is refused.value
         assert [line for line in logs if line["log_level"] != "info"] == []
 
-    async def test_with_another_key_it_starts_and_says_who_is_not_kept_out(self, tmp_path: Path) -> None:
-        """The former key may be lost, and the work goes on."""
+    async def test_start_with_another_key_logs_how_many_erasures_have_no_effect(self, tmp_path: Path) -> None:
+        """The service starts, because the former key may be lost."""
         await self.erase(tmp_path)
         app = create_app(self.again(tmp_path, erasure_key="another-key-of-the-tests"))
         with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""What an operator can choose from in Lytics, and what is said where Lytics can't be asked."""
+"""GET /lytics/audiences and GET /lytics/fields, and their answers when Lytics fails."""
 
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ AUDIENCES = (
 )
 
 
-async def test_the_audiences_that_can_be_exported(tmp_path: Path) -> None:
-    """By name, whatever its case."""
+async def test_exportable_audiences_are_listed_by_name(tmp_path: Path) -> None:
     async with running(tmp_path, audiences=AUDIENCES) as service:
         answer = await service.admin("/lytics/audiences")
 
@@ -36,8 +35,8 @@ async def test_the_audiences_that_can_be_exported(tmp_path: Path) -> None:
     }
 
 
-async def test_the_fields_that_can_go_along(service: Running) -> None:
-    """By name, Lytics' bookkeeping last; each with the var that it becomes, if its type can be sent."""
+async def test_fields_are_listed_by_name_with_internal_ones_last(service: Running) -> None:
+    """Each has its default var, if its type can be exported."""
     service.lytics.fields = (
         Field("_created", "date"),
         Field("visitct", "int"),
@@ -67,7 +66,7 @@ async def test_the_fields_that_can_go_along(service: Running) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_without_a_token_of_lytics_it_is_said_which_setting_is_missing(tmp_path: Path, path: str) -> None:
+async def test_without_a_lytics_token_the_answer_names_the_setting(tmp_path: Path, path: str) -> None:
     async with running(tmp_path, lytics_api_token=None) as service:
         answer = await service.admin(path)
 
@@ -77,8 +76,7 @@ async def test_without_a_token_of_lytics_it_is_said_which_setting_is_missing(tmp
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/authorizations"])
-async def test_only_holders_of_an_admin_token_are_answered(service: Running, path: str) -> None:
-    """Lytics is not asked for others."""
+async def test_without_an_admin_token_lytics_is_not_asked(service: Running, path: str) -> None:
     answer = await service.http.get(path, headers={"Authorization": f"Bearer {ADMIN_TOKEN}x"})
 
     assert answer.status_code == 401
@@ -86,8 +84,7 @@ async def test_only_holders_of_an_admin_token_are_answered(service: Running, pat
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_token_that_expired_is_told_with_what_to_do(service: Running, path: str) -> None:
-    """As the other end's trouble: 503, with a word for scripts."""
+async def test_expired_lytics_token_answers_503_with_the_remedy(service: Running, path: str) -> None:
     service.lytics.availability.token_expired = True
     answer = await service.admin(path)
 
@@ -111,10 +108,10 @@ async def test_a_token_that_expired_is_told_with_what_to_do(service: Running, pa
     ],
     ids=lambda value: value if isinstance(value, str) else value.kind,
 )
-def test_what_fails_at_lytics_is_told_as_lytics_failure(
+def test_failure_of_lytics_answers_503_with_the_remedy(
     tmp_path: Path, fault: AnyFault, reason: str, advice: str
 ) -> None:
-    """After as many tries as may help, however long each takes."""
+    """After all retries, however long each takes."""
     with World(tmp_path) as world:
         world.lytics.faults.set([Rule(fault)])
         for path in PATHS:

@@ -1,4 +1,4 @@
-"""Exports and members as an operator sees them: why is Ada (not) on the list?"""
+"""GET /members/{email}: why is Ada (not) on the list?"""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,8 +22,8 @@ async def member(service: Running, address: str = ADA) -> dict[str, Any]:
     return found
 
 
-async def test_a_person_who_was_told(service: Running) -> None:
-    """What is wanted, what Sailthru was told, and each step on the way, in any spelling of the address."""
+async def test_delivered_member_has_memberships_and_timeline(service: Running) -> None:
+    """In any spelling of the address."""
 
     async def is_settled() -> bool:
         found = (await member(service))["memberships"]
@@ -43,8 +43,8 @@ async def test_a_person_who_was_told(service: Running) -> None:
 @pytest.mark.parametrize(
     "address", ["ada/orders@example.com", "/@example.com", "a//b@example.com", "a/./b@example.com"]
 )
-async def test_a_person_whose_address_has_a_slash(service: Running, address: str) -> None:
-    """That is a letter like others before the @ (RFC 5322, section 3.2.3)."""
+async def test_address_may_have_slashes(service: Running, address: str) -> None:
+    """RFC 5322, section 3.2.3, allows them before the @."""
     await service.webhook(webhooks.enter(address, at=AN_HOUR_AGO))
     found = await member(service, quote(address, safe=""))
 
@@ -53,14 +53,14 @@ async def test_a_person_whose_address_has_a_slash(service: Running, address: str
 
 
 @pytest.mark.parametrize("text", ["a\nb", "\n", "/", "a/", "%2F"])
-async def test_what_is_no_address_is_a_stranger(service: Running, text: str) -> None:
+async def test_invalid_address_is_shown_as_unknown(service: Running, text: str) -> None:
     found = await member(service, quote(text, safe=""))
 
     assert (found["memberships"], found["timeline"]) == ([], [])
 
 
-async def test_a_person_who_waits_for_a_name(tmp_path: Path) -> None:
-    """Held, and the export tells what a person has to do; with the name given by hand all goes its way."""
+async def test_member_is_held_until_its_export_is_named(tmp_path: Path) -> None:
+    """The export says how to name it."""
     async with running(tmp_path, lytics_api_token=None) as service:
         await service.webhook(webhooks.enter(ADA, at=AN_HOUR_AGO))
 
@@ -70,6 +70,7 @@ async def test_a_person_who_waits_for_a_name(tmp_path: Path) -> None:
         await until(is_explained)
         (held,) = await service.exports()
         (waiting,) = (await member(service))["memberships"]
+        unnamed = await service.admin("/exports/1", method="PATCH", json={"name": " "})
         named = await service.admin("/exports/1", method="PATCH", json={"name": " Spring Buyers "})
         await until(lambda: service.on_list() == {ADA})
         again = await service.admin("/exports/1", method="PATCH", json={"name": "Other"})
@@ -77,6 +78,8 @@ async def test_a_person_who_waits_for_a_name(tmp_path: Path) -> None:
     assert (held["state"], held["list"], held["counts"]["pending"]) == ("needs_name", None, 1)
     assert held["audience"] == {"id": SPRING_BUYERS.id, "slug": SPRING_BUYERS.slug, "name": None}
     assert "PATCH /exports/1" in held["reason"]
+    assert "LYTICS_API_TOKEN" in held["reason"]
     assert (waiting["state"], waiting["list"], waiting["confirmed"]) == ("held", None, "never")
+    assert unnamed.status_code == 422
     assert (named.status_code, named.json()["list"], named.json()["state"]) == (200, LIST, "running")
     assert again.status_code == 409

@@ -1,4 +1,4 @@
-"""What could not be kept, through the doors: recorded, explained, and without any value of a profile."""
+"""GET /rejected-events: each rejected event is recorded and explained, without any value of a profile."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,13 @@ from app.explain.codes import explain
 from app.sandbox import webhooks
 from app.web.api import rejected_events
 from tests.service import HOOK, Running, running
-from tests.web.webhook.test_webhooks import ADA, NOW, counts, enter, with_event, without
+from tests.web.webhook.messages import ADA, NOW, counts, enter, with_event, without
 
 VALUE = "Zyzzyva-of-Sampleton"
 
 
 async def recorded(service: Running, query: str = "") -> list[dict[str, Any]]:
-    """The rejected events as the API shows them, newest first."""
+    """Return the rejected events, the newest first."""
     answer = await service.admin(f"/rejected-events{query}")
     assert answer.status_code == 200
     items: list[dict[str, Any]] = answer.json()["items"]
@@ -27,8 +27,8 @@ def everything_in(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
-async def test_a_refused_body_is_shown_with_the_box_to_tick(service: Running) -> None:
-    """In the words of the answer: what is wrong with it, whom it concerns, what to do; and a sketch of the body."""
+async def test_rejected_body_is_shown_with_the_words_of_the_answer(service: Running) -> None:
+    """And with a sketch of the body."""
     body = json.dumps(without(enter(fields={"city": VALUE}), "data", "segment_events")).encode()
     answer = await service.webhook(body)
     (item,) = await recorded(service)
@@ -65,8 +65,8 @@ async def test_every_400_is_recorded(service: Running, body: object, reason: str
     assert [item["reason"] for item in await recorded(service)] == [reason]
 
 
-async def test_bad_messages_of_a_good_array_are_recorded_one_by_one(service: Running) -> None:
-    """Each with its place, in their order, each reason once; the good ones are kept."""
+async def test_bad_messages_of_an_array_are_recorded_one_by_one(service: Running) -> None:
+    """In their order, each reason once for each message. The good messages are stored."""
     twice_bad = with_event(event="left")
     twice_bad["data"]["segment_events"] *= 2
     answer = await service.webhook([enter(None), 7, enter(), twice_bad])
@@ -81,15 +81,14 @@ async def test_bad_messages_of_a_good_array_are_recorded_one_by_one(service: Run
     assert items[-1]["happened"] == "[0].data.email holds no usable e-mail address."
 
 
-async def test_an_array_without_anything_good_is_refused(service: Running) -> None:
+async def test_array_without_a_good_message_answers_400(service: Running) -> None:
     answer = await service.webhook([7, enter(None)])
 
     assert (answer.status_code, answer.json()["reason"]) == (400, "unknown_shape")
     assert len(await recorded(service)) == 2
 
 
-async def test_one_bad_batch_does_not_push_the_others_out(service: Running) -> None:
-    """The first fifty of a request are recorded, all of them are counted."""
+async def test_first_fifty_rejections_of_a_request_are_recorded_and_all_are_counted(service: Running) -> None:
     await service.webhook([enter(), *[enter(None)] * 999])
     metrics = (await service.admin("/metrics")).text
 
@@ -98,7 +97,7 @@ async def test_one_bad_batch_does_not_push_the_others_out(service: Running) -> N
     assert 'lytics_sailthru_group_commit_size_count{what="reject"} 1.0' in metrics
 
 
-async def test_a_body_of_too_many_events_is_answered_413(service: Running) -> None:
+async def test_body_with_too_many_events_answers_413(service: Running) -> None:
     answer = await service.webhook([enter(None)] * 10_001)
     (item,) = await recorded(service)
 
@@ -106,15 +105,14 @@ async def test_a_body_of_too_many_events_is_answered_413(service: Running) -> No
     assert (item["reason"], item["body"]) == ("too_large", '"(list of 10001)"')
 
 
-async def test_what_comes_without_a_token_is_not_recorded(service: Running) -> None:
+async def test_request_without_a_valid_token_is_not_recorded(service: Running) -> None:
     await service.webhook(b"{", {"Authorization": "wrong-token-of-the-tests"})
     await service.http.get(HOOK)
 
     assert await recorded(service) == []
 
 
-async def test_pages_lead_on_by_their_cursor(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Newest first."""
+async def test_pages_follow_by_cursor_newest_first(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rejected_events, "PAGE_SIZE", 2)
     for body in (b"{", b"7", b"[[]]"):
         await service.webhook(body)
@@ -127,20 +125,20 @@ async def test_pages_lead_on_by_their_cursor(service: Running, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("cursor", ["x", "", "-1", "9" * 19])
-async def test_a_cursor_that_is_none_is_refused(service: Running, cursor: str) -> None:
+async def test_invalid_cursor_answers_422(service: Running, cursor: str) -> None:
     answer = await service.admin(f"/rejected-events?cursor={cursor}")
 
     assert answer.status_code == 422
 
 
-async def test_only_an_admin_sees_them(service: Running) -> None:
+async def test_list_needs_an_admin_token(service: Running) -> None:
     answer = await service.http.get("/rejected-events")
 
     assert answer.status_code == 401
 
 
-async def test_no_value_of_a_profile_is_stored(tmp_path: Path) -> None:
-    """Whatever is wrong with a message, and whichever way it is broken; neither the address."""
+async def test_no_address_or_value_of_a_profile_is_stored(tmp_path: Path) -> None:
+    """Whatever is wrong with the message."""
     whole = json.dumps(webhooks.enter(ADA, at=NOW, fields={"city": VALUE, "tags": [VALUE], "by": {VALUE: VALUE}}))
     event = '"event": "enter"'
     bodies = [
@@ -165,7 +163,7 @@ async def test_no_value_of_a_profile_is_stored(tmp_path: Path) -> None:
     assert ADA.encode() not in stored
 
 
-async def test_the_description_tells_every_form_of_a_webhook(service: Running) -> None:
+async def test_description_has_every_format_of_a_webhook(service: Running) -> None:
     described = (await service.admin("/openapi.json")).json()["paths"]
     body = described[HOOK]["post"]["requestBody"]["content"]
     forms = body["application/json"]["schema"]["anyOf"]

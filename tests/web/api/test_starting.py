@@ -1,4 +1,4 @@
-"""Starting exports by hand: `POST /exports`, what it refuses, and what comes after."""
+"""POST /exports: starting, changing and reviving exports, and what is refused."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -32,9 +32,9 @@ async def order(service: Running, status: int = 202, **wanted: object) -> dict[s
     return body
 
 
-class TestAnExportThatIsStarted:
-    async def test_has_its_list_at_once(self, service: Running) -> None:
-        """Before anybody has entered: a flow can only be built on a list that exists."""
+class TestStart:
+    async def test_list_is_created_at_once(self, service: Running) -> None:
+        """A flow can only be built on an existing list."""
         started = await order(service, fields=["first_name", "visitct"])
         export = started["export"]
 
@@ -45,13 +45,12 @@ class TestAnExportThatIsStarted:
         assert service.sailthru.account(API_KEY).list_names() == {LIST}
 
     @pytest.mark.parametrize("audience", [SPRING_BUYERS.id, SPRING_BUYERS.slug, SPRING_BUYERS.name, "spring buyers"])
-    async def test_names_its_audience_by_id_slug_or_name(self, service: Running, audience: str) -> None:
+    async def test_audience_is_found_by_id_slug_or_name(self, service: Running, audience: str) -> None:
         started = await order(service, audience=audience)
 
         assert started["export"]["audience"]["id"] == SPRING_BUYERS.id
 
-    async def test_takes_the_changes_from_then_on(self, service: Running) -> None:
-        """With the chosen fields under their Sailthru names."""
+    async def test_later_events_are_delivered_with_the_chosen_fields(self, service: Running) -> None:
         await order(service, fields={"first_name": "given_name"})
         body = webhooks.enter("ada@example.com", at=datetime.now(UTC), fields={"first_name": "Ada", "city": "Paris"})
         await service.webhook(body)
@@ -61,8 +60,8 @@ class TestAnExportThatIsStarted:
         assert profile is not None
         assert profile.vars == {"given_name": "Ada"}
 
-    async def test_in_pause_tells_nobody_before_it_is_resumed(self, service: Running) -> None:
-        """Its list is there all the same; changes are kept."""
+    async def test_paused_export_stores_changes_and_delivers_them_when_resumed(self, service: Running) -> None:
+        """Its list is created at once."""
         started = await order(service, state="paused")
         await service.webhook(webhooks.enter("ada@example.com", at=datetime.now(UTC)))
         (paused,) = await service.exports()
@@ -73,8 +72,8 @@ class TestAnExportThatIsStarted:
         assert (started["export"]["state"], started["export"]["list_ready"]) == ("paused", True)
         assert (paused["counts"]["pending"], before) == (1, set())
 
-    async def test_can_be_looked_at_before(self, service: Running) -> None:
-        """A preview changes nothing, here or in Sailthru, and says what was made legal."""
+    async def test_preview_changes_nothing(self, service: Running) -> None:
+        """It says what was changed in the name of the list."""
         plan = await order(service, 200, audience="five_club", fields=["first_name"], preview=True)
 
         assert (plan["would"], plan["export_id"], plan["list"]) == ("start", None, "Lytics -5 Club")
@@ -83,7 +82,7 @@ class TestAnExportThatIsStarted:
         assert await service.exports() == []
         assert service.sailthru.account(API_KEY).list_names() == set()
 
-    async def test_waits_for_its_list_and_says_why(self, service: Running) -> None:
+    async def test_export_without_its_list_says_why(self, service: Running) -> None:
         service.sailthru.faults.set([Rule(Html(status=503), endpoints=frozenset({"/list"}), times=2)])
         started = await order(service)
         await until(lambda: service.sailthru.account(API_KEY).list_names() == {LIST})
@@ -92,8 +91,8 @@ class TestAnExportThatIsStarted:
         assert "is tried again" in started["export"]["reason"]
 
 
-class TestTheSameAudienceAgain:
-    async def test_changes_the_fields(self, service: Running) -> None:
+class TestExistingExport:
+    async def test_fields_are_changed_only_if_given(self, service: Running) -> None:
         await order(service, fields=["first_name"])
         again = await order(service, fields=["city"])
         kept = await order(service)
@@ -102,14 +101,14 @@ class TestTheSameAudienceAgain:
         assert again["export"]["fields"] == {"city": "city"} == kept["export"]["fields"]
         assert export["id"] == again["export"]["id"]
 
-    async def test_pauses_only_if_that_is_asked(self, service: Running) -> None:
+    async def test_state_is_changed_only_if_given(self, service: Running) -> None:
         await order(service, state="paused")
         kept = await order(service)
         resumed = await order(service, state="running")
 
         assert [one["export"]["state"] for one in (kept, resumed)] == ["paused", "running"]
 
-    async def test_keeps_the_field_of_the_address(self, service: Running) -> None:
+    async def test_email_field_cannot_be_changed(self, service: Running) -> None:
         await order(service)
         refused = await order(service, 409, email_field="city")
         same = await order(service, email_field="email")
@@ -117,8 +116,8 @@ class TestTheSameAudienceAgain:
         assert refused["reason"] == "email_field_fixed"
         assert same["export"]["email_field"] == "email"
 
-    async def test_gives_a_name_to_what_its_first_event_had_started(self, tmp_path: Path) -> None:
-        """While Lytics could not be asked."""
+    async def test_export_of_a_first_event_gets_the_given_name(self, tmp_path: Path) -> None:
+        """It had no name, because Lytics could not be asked."""
         async with running(tmp_path) as service:
             service.lytics.availability.unreachable = True
             await service.webhook(webhooks.enter("ada@example.com", at=datetime.now(UTC)))
@@ -128,9 +127,8 @@ class TestTheSameAudienceAgain:
         assert named["export"]["state"] == "running"
 
 
-class TestAStoppedExport:
-    async def test_ignores_its_events_until_it_is_started_again(self, service: Running) -> None:
-        """The list is untouched."""
+class TestStop:
+    async def test_stopped_export_ignores_events_until_it_is_started_again(self, service: Running) -> None:
         await order(service)
         await service.webhook(webhooks.enter("ada@example.com", at=datetime.now(UTC)))
         await until(lambda: service.on_list() == {"ada@example.com"})
@@ -149,7 +147,7 @@ class TestAStoppedExport:
         assert (plan["would"], plan["export_id"]) == ("revive", 1)
         assert (revived["export"]["id"], revived["export"]["state"]) == (1, "running")
 
-    async def test_cancels_what_was_pending(self, service: Running) -> None:
+    async def test_stop_cancels_pending_changes(self, service: Running) -> None:
         await order(service, state="paused")
         await service.webhook([webhooks.enter(f"p{n}@example.com", at=datetime.now(UTC)) for n in range(20)])
         await service.admin("/exports/1", method="DELETE")
@@ -165,26 +163,24 @@ class TestAStoppedExport:
         assert service.on_list() == set()
 
 
-class TestWhatIsRefused:
-    async def test_an_audience_that_nobody_knows(self, service: Running) -> None:
-        """With those that are called nearly so."""
+class TestRefusals:
+    async def test_unknown_audience_answers_404_with_similar_ones(self, service: Running) -> None:
         problem = await order(service, 404, audience="Sprint Buyers")
 
         assert problem["candidates"][0] == {"id": SPRING_BUYERS.id, "slug": "spring_buyers", "name": "Spring Buyers"}
 
-    async def test_a_name_that_two_audiences_have(self, service: Running) -> None:
+    async def test_name_of_two_audiences_answers_409_with_both(self, service: Running) -> None:
         problem = await order(service, 409, audience="Twins")
 
         assert {one["id"] for one in problem["candidates"]} == {"2222", "3333"}
 
-    async def test_an_authorization_that_is_not_set(self, service: Running) -> None:
+    async def test_unknown_authorization_answers_422(self, service: Running) -> None:
         problem = await order(service, 422, authorization="other")
 
         assert problem["reason"] == "unknown_authorization"
         assert "There are: default." in problem["detail"]
 
-    async def test_fields_that_can_not_be(self, service: Running) -> None:
-        """Unknown to Lytics, or two that would fill one var."""
+    async def test_unknown_fields_and_two_fields_for_one_var_answer_422(self, service: Running) -> None:
         unknown = await order(service, 422, fields=["frist_name"])
         twice = await order(service, 422, fields={"first_name": "name", "last_name": "name"})
         patched = await order(service)
@@ -196,13 +192,13 @@ class TestWhatIsRefused:
         assert "name" in twice["detail"]
         assert answer.status_code == 422
 
-    async def test_an_address_from_a_field_that_lytics_does_not_have(self, service: Running) -> None:
+    async def test_unknown_email_field_answers_422(self, service: Running) -> None:
         problem = await order(service, 422, email_field="e_mail", fields=[])
 
         assert problem["reason"] == "unknown_email_field"
 
-    async def test_two_audiences_with_one_list(self, service: Running) -> None:
-        """Each would take off the other's people; another name is the way out."""
+    async def test_two_audiences_never_share_a_list(self, service: Running) -> None:
+        """Each would remove the other's members. Another name solves it."""
         await order(service, audience="2222")
         taken = await order(service, 409, audience="3333")
         named = await order(service, audience="3333", name="Twins 2")
@@ -210,8 +206,7 @@ class TestWhatIsRefused:
         assert (taken["reason"], taken["choices"]) == ("list_taken", {"name": None})
         assert named["export"]["list"] == "Lytics Twins 2"
 
-    async def test_what_has_another_form(self, service: Running) -> None:
-        """Each says what is wrong; a misspelled word is no order."""
+    async def test_invalid_or_misspelled_parameters_answer_422(self, service: Running) -> None:
         for wrong in ({"existing_user": True}, {"fields": "first_name"}, {"name": ""}, {"state": "stopped"}):
             await order(service, 422, **wrong)
         for patch in ({}, {"states": "paused"}, {"state": "stopped"}):
@@ -219,20 +214,20 @@ class TestWhatIsRefused:
             assert answer.status_code == 422
 
 
-class TestAnAudienceThatWasMadeAgain:
-    """Deleted in Lytics and created again under its old name: another id, the same list."""
+class TestRecreatedAudience:
+    """Deleted in Lytics and created again with its old name: another id, the same list."""
 
     AGAIN = replace(SPRING_BUYERS, id="5555")
 
-    async def made_again(self, service: Running) -> None:
+    async def recreate(self, service: Running) -> None:
         await order(service)
         await service.webhook(webhooks.enter("ada@example.com", at=datetime.now(UTC)))
         await until(lambda: service.on_list() == {"ada@example.com"})
         del service.lytics.audiences[SPRING_BUYERS.id]
         service.lytics.put(self.AGAIN)
 
-    async def test_asks_whether_its_export_goes_on_or_another_begins(self, service: Running) -> None:
-        await self.made_again(service)
+    async def test_operator_must_choose_between_the_old_export_and_a_new_one(self, service: Running) -> None:
+        await self.recreate(service)
         asked = await order(service, 409, audience="5555")
         adopted = await order(service, audience="5555", adopt=asked["choices"]["adopt"])
         await service.webhook(webhooks.exit_("ada@example.com", self.AGAIN, at=datetime.now(UTC)))
@@ -241,15 +236,15 @@ class TestAnAudienceThatWasMadeAgain:
         assert (asked["reason"], asked["choices"]) == ("audience_recreated", {"adopt": 1, "name": None})
         assert (adopted["export"]["id"], adopted["export"]["audience"]["id"]) == (1, "5555")
 
-    async def test_may_have_a_list_of_its_own(self, service: Running) -> None:
-        await self.made_again(service)
+    async def test_new_export_with_another_name_gets_its_own_list(self, service: Running) -> None:
+        await self.recreate(service)
         named = await order(service, audience="5555", name="Spring Buyers II")
 
         assert (named["export"]["id"], named["export"]["list"]) == (2, "Lytics Spring Buyers II")
 
-    async def test_whose_events_came_first_loses_none_of_them(self, service: Running) -> None:
-        """They had started an export that could have no list; what it kept goes over."""
-        await self.made_again(service)
+    async def test_adopting_export_takes_over_the_events_that_came_first(self, service: Running) -> None:
+        """They had started an export that could not have a list."""
+        await self.recreate(service)
         await service.webhook(webhooks.enter("grace@example.com", self.AGAIN, at=datetime.now(UTC)))
 
         async def is_taken() -> bool:
@@ -263,7 +258,7 @@ class TestAnAudienceThatWasMadeAgain:
         assert (first["state"], first["audience"]["id"]) == ("running", "5555")
         assert (second["state"], second["reason"]) == ("stopped", "Export 1 took its audience over.")
 
-    async def test_is_not_taken_over_while_the_old_one_lives(self, service: Running) -> None:
+    async def test_audience_is_not_adopted_while_the_old_one_exists(self, service: Running) -> None:
         await order(service)
         problem = await order(service, 409, audience="1111", adopt=1)
 
@@ -271,8 +266,8 @@ class TestAnAudienceThatWasMadeAgain:
 
 
 class TestWithoutLytics:
-    async def test_without_a_token_the_id_and_the_name_are_given(self, tmp_path: Path) -> None:
-        """What could not be checked is said."""
+    async def test_without_a_token_id_and_name_must_be_given(self, tmp_path: Path) -> None:
+        """The notes say what could not be checked."""
         async with running(tmp_path, lytics_api_token=None) as service:
             refused = await order(service, 422)
             started = await order(service, name="Spring Buyers", fields=["first_name"])
@@ -283,8 +278,7 @@ class TestWithoutLytics:
         assert any("LYTICS_API_TOKEN" in note for note in started["notes"])
         assert updated["export"]["fields"] == {"city": "city"}
 
-    async def test_that_does_not_answer_is_named_as_the_reason(self, service: Running) -> None:
-        """Tried again later; with a name it goes on without."""
+    async def test_failing_lytics_answers_503_unless_a_name_is_given(self, service: Running) -> None:
         service.lytics.availability.token_expired = True
         refused = await service.admin("/exports", method="POST", json={"audience": SPRING_BUYERS.id})
         started = await order(service, name="Spring Buyers", fields=["first_name"])

@@ -1,4 +1,4 @@
-"""Bodies as nobody means to send them, made from good ones: the same again for the same seed."""
+"""Broken webhook bodies, made from good ones. The same seed gives the same bodies."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "lytics" / "composed"
-# What is written as it is, since no JSON writer would do it.
+# Written as they are, because no JSON writer produces them.
 RAW = (
     "1e999",
     "-1e999",
@@ -64,15 +64,13 @@ MARK = "\ue000raw\ue000"
 
 
 class Mutator:
-    """Spoils bodies."""
-
     def __init__(self, seed: str) -> None:
         self._dice = random.Random(seed)
         self._good = [json.loads(path.read_bytes()) for path in sorted(FIXTURES.glob("webhook_*.json"))]
         self._other = [path.read_bytes() for path in sorted(FIXTURES.glob("*.json"))]
 
     def bodies(self, count: int) -> Iterator[bytes]:
-        """So many bodies, each spoilt in one to four ways."""
+        """Yield `count` bodies, each changed in several ways."""
         for _ in range(count):
             yield self._body()
 
@@ -84,7 +82,7 @@ class Mutator:
         return body
 
     def _tree(self) -> Any:
-        """A message, or an array of several, in which some values are others."""
+        """Return a message, or an array of messages, with some values changed."""
         tree = deepcopy(self._dice.choice(self._good))
         if self._dice.random() < 0.3:
             tree = [deepcopy(self._dice.choice(self._good)) for _ in range(self._dice.randint(0, 12))]
@@ -115,16 +113,16 @@ class Mutator:
             while form in text:
                 text = text.replace(form, self._dice.choice(RAW), 1)
         if self._dice.random() < 0.1:
-            # A name that comes twice.
+            # A name that occurs twice.
             text = text.replace("{", f'{{"id": {json.dumps(self._dice.choice(VALUES))}, ', 1)
         return text.encode("utf-8", "surrogatepass")
 
     def _flip(self, body: bytes) -> bytes:
-        spoilt = bytearray(body)
+        changed = bytearray(body)
         for _ in range(self._dice.randint(1, 8)):
-            if spoilt:
-                spoilt[self._dice.randrange(len(spoilt))] ^= 1 << self._dice.randrange(8)
-        return bytes(spoilt)
+            if changed:
+                changed[self._dice.randrange(len(changed))] ^= 1 << self._dice.randrange(8)
+        return bytes(changed)
 
     def _cut(self, body: bytes) -> bytes:
         begin, end = sorted(self._dice.randrange(len(body) + 1) for _ in range(2))
@@ -142,13 +140,13 @@ class Mutator:
         return body[:place] + what * self._dice.choice((1, 1, 50)) + body[place:]
 
     def _swap(self, body: bytes) -> bytes:
-        """Brackets and other signs that stand for one another."""
+        """Replace one bracket or other sign by another."""
         one, another = self._dice.sample((b"{", b"}", b"[", b"]", b":", b",", b'"'), 2)
         return body.replace(one, another, self._dice.choice((1, 1, -1)))
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place of a value, as what holds it and the name or index there."""
+    """Yield the place of every value, as its container and the key or index in it."""
     keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
     for key in keys:
         yield tree, key

@@ -1,6 +1,4 @@
-"""Every form of a webhook through the door and on to the list: CloudEvents, arrays, and values that nothing can
-hold.
-"""
+"""Every format of a webhook, from the endpoint to the list: messages, CloudEvents, arrays, and unusual values."""
 
 import asyncio
 import json
@@ -12,12 +10,12 @@ import pytest
 
 from app.sandbox.audiences import SPRING_BUYERS, Audience
 from tests.service import API_KEY, LIST, Running, running, until
-from tests.web.webhook.test_webhooks import ADA, counts, enter
+from tests.web.webhook.messages import ADA, counts, enter
 
 COMPOSED = Path(__file__).parents[2] / "fixtures" / "lytics" / "composed"
 LAPSED = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Lapsed Buyers", "lapsed_buyers")
 SAMPLE, BOB = "ada.sample@example.com", "bob.sample@example.com"
-# What is answered, and who is on a list afterwards.
+# The answer to each fixture, and the members of the lists afterwards.
 FIXTURES: Mapping[str, tuple[dict[str, int] | str, set[tuple[str, str]]]] = {
     "enter_full": (counts(accepted=1), {(LIST, SAMPLE)}),
     "enter_selected_fields": (counts(accepted=1), {(LIST, SAMPLE)}),
@@ -39,8 +37,7 @@ def cloud_event(email: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in COMPOSED.glob("webhook_*.json")))
-async def test_every_fixture_has_its_answer(tmp_path: Path, name: str) -> None:
-    """Whoever enters is on the list soon; nobody else is."""
+async def test_every_fixture_has_its_answer_and_members(tmp_path: Path, name: str) -> None:
     expected, joined = FIXTURES[name.removeprefix("webhook_")]
     lists = (LIST, "Lytics Lapsed Buyers")
     async with running(tmp_path, audiences=(SPRING_BUYERS, LAPSED)) as service:
@@ -54,7 +51,7 @@ async def test_every_fixture_has_its_answer(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/cloudevents+json; charset=utf-8"])
-async def test_a_cloud_event_puts_on_the_list(service: Running, content_type: str) -> None:
+async def test_cloud_event_is_delivered(service: Running, content_type: str) -> None:
     body = json.dumps(cloud_event(ADA)).encode()
     answer = await service.webhook(body, {**service.token, "Content-Type": content_type})
     await until(lambda: service.on_list() == {ADA})
@@ -62,8 +59,8 @@ async def test_a_cloud_event_puts_on_the_list(service: Running, content_type: st
     assert (answer.status_code, answer.json()) == (200, counts(accepted=1))
 
 
-async def test_an_array_puts_all_its_people_on_the_list(service: Running) -> None:
-    """Of both formats, the good ones beside the bad ones; the address is the first of several that can be used."""
+async def test_good_messages_of_an_array_are_delivered(service: Running) -> None:
+    """An array may mix both formats. Of several addresses the first usable one counts."""
     several = enter()
     several["data"]["email"] = [None, "nobody", f" {ADA.upper()} ", "other@example.com"]
     answer = await service.webhook([several, 7, cloud_event(BOB), enter(None), []])
@@ -72,8 +69,7 @@ async def test_an_array_puts_all_its_people_on_the_list(service: Running) -> Non
     assert (answer.status_code, answer.json()) == (200, counts(accepted=2, rejected=3))
 
 
-async def test_an_array_of_lytics_largest_size_and_one_beyond(service: Running) -> None:
-    """Each event is kept; the same again is ignored."""
+async def test_array_larger_than_lytics_batches_is_stored(service: Running) -> None:
     people = [f"p{number}@example.com" for number in range(1500)]
     first = await service.webhook([enter(person) for person in people[:1000]])
     both = await service.webhook([enter(person) for person in people])
@@ -82,14 +78,14 @@ async def test_an_array_of_lytics_largest_size_and_one_beyond(service: Running) 
     assert both.json() == counts(accepted=500, ignored=1000)
 
 
-async def test_an_empty_array_is_nothing_and_no_error(service: Running) -> None:
+async def test_empty_array_is_accepted(service: Running) -> None:
     answer = await service.webhook([])
 
     assert (answer.status_code, answer.json()) == (200, counts())
     assert await service.exports() == []
 
 
-async def test_an_array_for_an_unexported_audience_is_counted_in_one_go(tmp_path: Path) -> None:
+async def test_array_for_an_unexported_audience_is_counted(tmp_path: Path) -> None:
     async with running(tmp_path, auto_export=False) as service:
         answer = await service.webhook([enter(f"p{number}@example.com") for number in range(1000)])
         (unexported,) = (await service.admin("/exports")).json()["unexported"]
@@ -119,10 +115,10 @@ for _ in range(150):
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else "",
 )
-async def test_a_chosen_field_that_nothing_can_hold_harms_nobody(
+async def test_value_that_cannot_be_stored_affects_only_its_own_field(
     service: Running, value: str, confirmed: object
 ) -> None:
-    """The person is told with the rest of it; others in the same array and transaction are as if it were not there."""
+    """The rest of the value is delivered, and so are other members in the same array and transaction."""
     await service.service.exports.start(
         SPRING_BUYERS.id, audience_slug="", account="default", fields={"first_name": "first_name"}
     )
@@ -138,8 +134,8 @@ async def test_a_chosen_field_that_nothing_can_hold_harms_nobody(
     assert profile.vars.get("first_name") == confirmed
 
 
-async def test_a_deep_value_of_a_chosen_field_is_cut_off(service: Running) -> None:
-    """Else reading or writing it could take more stack than there is."""
+async def test_deeply_nested_value_is_cut_off(service: Running) -> None:
+    """Reading or writing it could overflow the stack."""
     await service.service.exports.start(SPRING_BUYERS.id, audience_slug="", account="default", fields={"tree": "tree"})
     service.service.exports_changed()
     answer = await service.webhook(enter(fields={"tree": DEEP}))

@@ -1,0 +1,29 @@
+"""What backfills need of the store and of Lytics. `main` passes the implementations in."""
+
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+from typing import Protocol
+
+from app.domain.backfill import Backfill, BackfillClaim, Page
+from app.domain.export import Export
+from app.domain.scan import ScanPage
+
+
+class Backfills(Protocol):
+    """The stored backfills; `app.store.backfills.backfills` documents each method."""
+
+    async def claim(self, *, lease_for: timedelta, most: int, besides: Collection[int]) -> list[BackfillClaim]: ...
+    async def renew(self, backfill_id: int, *, lease: int, lease_for: timedelta) -> bool: ...
+    async def release(self, backfill_id: int, *, lease: int) -> None: ...
+    async def save(self, backfill: Backfill, *, lease: int) -> bool: ...
+    async def keep(self, backfill: Backfill, page: Page, *, lease: int) -> tuple[Backfill, frozenset[str]] | None: ...
+    async def forget_dry_runs(self) -> bool: ...
+
+
+class Exports(Protocol):
+    async def get(self, export_id: int) -> Export: ...
+    async def pending(self, export_id: int) -> int: ...
+
+
+class Lytics(Protocol):
+    async def scan(self, audience_id: str, *, fields: Iterable[str], start: str | None) -> ScanPage: ...

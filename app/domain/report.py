@@ -1,0 +1,77 @@
+"""What the store reports of exports and memberships, as data for the API, metrics and alarms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.domain.export import Export, ExportState
+from app.domain.membership import Confirmed, Membership
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How long changes took from acceptance to confirmation, over those confirmed in the last hour."""
+
+    p50: timedelta
+    p95: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """An export with its counts.
+
+    Args:
+        counts: accepted = delivered + superseded + pending + dead + erased + cancelled.
+        last_event_at: arrival of the newest webhook event.
+        freshness: None if nothing was confirmed in the last hour, or if it was not asked for.
+        oldest_pending_at: acceptance of the oldest pending change, if it was asked for.
+    """
+
+    export: Export
+    counts: Mapping[str, int]
+    last_event_at: datetime | None
+    freshness: Freshness | None = None
+    oldest_pending_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unexported:
+    """An audience without an export whose events arrive and are ignored."""
+
+    audience_id: str
+    audience_slug: str
+    events: int
+    last_event_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipReport:
+    """One membership with what is needed to explain it.
+
+    Args:
+        due_at: when the member is called next, or when its lease ends.
+        attempts: number of attempts for what is pending.
+    """
+
+    account: str
+    export_id: int
+    list_name: str | None
+    export_state: ExportState
+    membership: Membership
+    due_at: datetime | None
+    attempts: int
+
+    @property
+    def state(self) -> str:
+        """Return `settled`, `pending`, `retrying`, `dead_letter`, `held` or `in_doubt`.
+
+        `held`: the export does not run. `in_doubt`: nothing is pending, but the confirmed state is unknown, for
+        example because the list was replaced.
+        """
+        if self.membership.dead_code is not None:
+            return "dead_letter"
+        if not self.membership.is_pending:
+            return "in_doubt" if self.membership.confirmed is Confirmed.UNKNOWN else "settled"
+        if self.export_state is not ExportState.RUNNING:
+            return "held"
+        return "retrying" if self.membership.first_failed_at is not None else "pending"
