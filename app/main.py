@@ -25,6 +25,7 @@ from app.domain.erasure import Digests
 from app.domain.errors import BadSettings, StoreUnavailable
 from app.domain.export import Export
 from app.domain.rate_limit.limiter import RateLimiter
+from app.domain.resolve import Resolver
 from app.domain.retry import LONGEST_WINDOW, RetryPolicy
 from app.exports.lists import ListMaker
 from app.exports.monitor import ListMonitor
@@ -129,7 +130,8 @@ class Service:
         key = settings.erasure_key
         digests = Digests(key.get_secret_value()) if key is not None else None
         self.erasures = Erasures(self.database, clock, digests)
-        self.members = Members(self.database, clock, digests=digests, on_commit=self.meter.committed)
+        resolver = Resolver(usable_address, auto_export=DEFAULT_ACCOUNT if settings.auto_export else None)
+        self.members = Members(self.database, clock, resolver=resolver, digests=digests, on_commit=self.meter.committed)
         self.journal = Journal(self.database)
         self.dead_letters = DeadLetters(self.database, clock)
         self.rejected_events = RejectedEvents(self.database, on_commit=self.meter.committed)
@@ -245,14 +247,7 @@ class Service:
             backfills=self.backfill_loop if has_worker else None,
             looks_every=LOOK_FOR_ORDERS if is_shared else None,
         )
-        self.receiver = Receiver(
-            self.exports,
-            self.members,
-            usable_address=usable_address,
-            auto_export=DEFAULT_ACCOUNT if settings.auto_export else None,
-            wake=self.wake,
-            on_new_export=self.exports_changed,
-        )
+        self.receiver = Receiver(self.members.receive, wake=self.wake, on_new_export=self.exports_changed)
 
     @property
     def is_ready(self) -> bool:
@@ -344,7 +339,6 @@ class Service:
         if steps:
             log.info("database migrated", steps=steps)
         await self._check_erasure_key()
-        await self.exports.refresh()
         if self._notifications is not None:
             self._listening = asyncio.create_task(self._notifications.run())
         self.worker.start()
@@ -384,7 +378,7 @@ class Service:
         """Make due whoever waits for a time that only a wrong clock can have set; returns when to look again."""
         lease_for = max(each.lease_for for each in self.deliverers.values())
         longest_wait = max(self._policy.longest_wait, LONGEST_WINDOW) + lease_for
-        brought = await self.members.bring_back(self.deliverers, longest_wait=longest_wait, lease_for=lease_for)
+        brought = await self.members.correct_due_times(self.deliverers, longest_wait=longest_wait, lease_for=lease_for)
         if brought:
             log.warning("the clock was wrong: members were due too far ahead", members=brought)
         return timedelta(hours=1)

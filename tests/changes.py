@@ -1,4 +1,4 @@
-"""Membership changes at bare numbers of nanoseconds, for tables where only the order of times counts."""
+"""Membership changes at small numbers of nanoseconds, for tables where only the order of times counts."""
 
 from collections.abc import Mapping
 
@@ -14,14 +14,14 @@ def enter(
     lytics_id: str | None = ADA_ID,
     vars: Mapping[str, object] | None = None,  # noqa: A002 - Sailthru's own word
 ) -> MembershipChange:
-    """An enter; its message is made at the same moment unless said otherwise."""
+    """Return an enter; its message is made at the same moment unless `sent` is given."""
     return MembershipChange(1, Kind.ENTER, address, lytics_id, at, at if sent is None else sent, vars or {})
 
 
 def exit_(
     address: str | None = ADA, *, at: int = 100, sent: int | None = None, lytics_id: str | None = ADA_ID
 ) -> MembershipChange:
-    """An exit; its message is made at the same moment unless said otherwise."""
+    """Return an exit; its message is made at the same moment unless `sent` is given."""
     return MembershipChange(1, Kind.EXIT, address, lytics_id, at, at if sent is None else sent, {})
 
 
@@ -32,5 +32,5 @@ def change(
     lytics_id: str | None = ADA_ID,
     vars: Mapping[str, object] | None = None,  # noqa: A002 - Sailthru's own word
 ) -> MembershipChange:
-    """A change of fields, told in a message made `at` that moment."""
+    """Return a change of fields whose message is made `at` that moment."""
     return MembershipChange(1, Kind.CHANGE, address, lytics_id, None, at, vars or {})

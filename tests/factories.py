@@ -1,6 +1,6 @@
-"""One valid object each; say in keywords what shall differ.
+"""Factories of valid objects; keywords say what differs.
 
-Times of changes are given in seconds after noon. A message is made one second after what it tells of.
+Times of changes are given in seconds after noon. A message is made one second after its event.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 from app.domain.account import Capacity
 from app.domain.call import Call, Claim, Pending, plan
-from app.domain.change import Kind, MembershipChange, Move
+from app.domain.change import AudienceEvent, Kind, MembershipChange, Move
 from app.domain.export import Export, ExportState
 from app.domain.membership import Membership
 from app.domain.settlement import Settlement
@@ -29,19 +29,20 @@ GRACE_ID = "15000000000000000002"
 
 EXPORT = 1
 ACCOUNT = "default"
+AUDIENCE = "0a1b2c3d"
 LIST = "Lytics Spring Buyers"
 
 
 class Effect(StrEnum):
-    """What a request did at Sailthru, as far as can be known."""
+    """What is known of the effect of a request at Sailthru."""
 
-    TOLD = "confirmed"
+    CONFIRMED = "confirmed"
     NONE = "none"
     UNKNOWN = "unknown"
 
 
 class Clock:
-    """Stands still until told otherwise."""
+    """A clock that stands still until it is advanced."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now
@@ -54,7 +55,7 @@ class Clock:
 
 
 def ns(seconds: float) -> int:
-    """Seconds after noon as nanoseconds since 1970."""
+    """Return seconds after noon as nanoseconds since 1970."""
     return (int(NOON.timestamp()) * 1_000_000 + round(seconds * 1_000_000)) * 1000
 
 
@@ -125,10 +126,24 @@ def change(
     )
 
 
+def event(kind: Kind = Kind.ENTER, **different: Any) -> AudienceEvent:
+    """An event of Ada at noon, with an address that needs cleaning."""
+    values: dict[str, Any] = {
+        "kind": kind,
+        "audience_id": AUDIENCE,
+        "audience_slug": "spring_buyers",
+        "lytics_id": ADA_ID,
+        "moved_at_ns": None if kind is Kind.CHANGE else ns(0),
+        "message_at_ns": ns(1),
+        "profile": {"email": " Ada@Example.com ", "city": "Turin", "age": None},
+    }
+    return AudienceEvent(**values | different)
+
+
 def export(**different: Any) -> Export:
     values: dict[str, Any] = {
         "id": EXPORT,
-        "audience_id": "0a1b2c3d",
+        "audience_id": AUDIENCE,
         "audience_slug": "spring_buyers",
         "audience_name": "Spring Buyers",
         "account": ACCOUNT,
@@ -145,7 +160,7 @@ def export(**different: Any) -> Export:
 
 
 def membership(**different: Any) -> Membership:
-    """Entered, and not told yet."""
+    """Return a membership that has entered and is not confirmed."""
     values: dict[str, Any] = {
         "export_id": EXPORT,
         "address": ADA,
@@ -164,7 +179,7 @@ def pending(list_name: str = LIST, *, list_ready: bool = True, **different: Any)
 
 
 def claim(*ones: Pending, **different: Any) -> Claim:
-    """A claim of what is pending, with the request that is planned for it."""
+    """Return a claim of what is pending."""
     held = ones or (pending(),)
     values: dict[str, Any] = {
         "member_id": 1,
@@ -174,19 +189,23 @@ def claim(*ones: Pending, **different: Any) -> Claim:
         "leased_until": NOON + MINUTE,
         "attempts": 1,
         "pending": tuple(replace(one, membership=replace(one.membership)) for one in held),
-        "call": plan(held),
     }
     return Claim(**values | different)
 
 
 def settlement(
-    held: Claim, effect: Effect = Effect.TOLD, *, call: Call | None = None, is_spent: bool = False, **different: Any
+    held: Claim,
+    effect: Effect = Effect.CONFIRMED,
+    *,
+    call: Call | None = None,
+    is_spent: bool = False,
+    **different: Any,
 ) -> Settlement:
-    """How the first request of a claim ended, or the one given."""
+    """Return how the first request of a claim, or the one given, ended."""
     covers = (call or held.call).covers
     values: dict[str, Any] = {
-        "outcome": "ok" if effect is Effect.TOLD else "503",
-        "confirmed": dict(covers) if effect is Effect.TOLD else {},
+        "outcome": "ok" if effect is Effect.CONFIRMED else "503",
+        "confirmed": dict(covers) if effect is Effect.CONFIRMED else {},
         "unknown": frozenset(covers) if effect is Effect.UNKNOWN else frozenset(),
         "spent_at": NOON if is_spent else None,
     }
@@ -200,5 +219,5 @@ def room(
 
 
 def after_read(held: Claim, lists: frozenset[str] | None = None) -> Call:
-    """What is written once Sailthru has said which lists the person is on; None for a stranger."""
+    """Return the write that follows a read with this result; None for no profile."""
     return plan(held.pending, lists, was_read=True)

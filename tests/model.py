@@ -1,21 +1,19 @@
-"""What a list must hold in the end, in other words than the service's own: one Lytics user in one audience."""
+"""What a list must hold in the end: the rule for one Lytics user in one audience, written a second time."""
 
 from dataclasses import dataclass, field
 
+# An enter or exit: event time, message time, whether it was an enter; the greater one is the newer.
 Moment = tuple[int, int, bool]
-"""
-When a user entered or left: event time, message time, whether it was an enter; the greater one is the newer.
-"""
 
 
 @dataclass
 class Stay:
-    """What was told so far of one user in one audience, each message once or several times, in any order.
+    """One user in one audience, after all messages so far, each once or several times, in any order.
 
     Args:
         last: the newest move, None before the first.
-        address: that is on the list; None while out.
-        fields_at, fields: the newest fields told of this stay at this address.
+        address: the address on the list; None while out.
+        fields_at, fields: the newest fields of this stay at this address.
     """
 
     last: Moment | None = None
@@ -24,7 +22,6 @@ class Stay:
     fields: dict[str, object] = field(default_factory=dict)
 
     def enter(self, address: str, *, at: int, message: int, fields: dict[str, object]) -> None:
-        """The user entered."""
         is_newer = self.last is None or (at, message, True) > self.last
         if is_newer:
             self.last = (at, message, True)
@@ -34,13 +31,13 @@ class Stay:
             self.fields_at, self.fields = message, fields
 
     def exit(self, *, at: int, message: int) -> None:
-        """The user left, under whichever address."""
+        """Apply an exit, under any address."""
         if self.last is None or (at, message, False) > self.last:
             self.last = (at, message, False)
             self.address, self.fields_at, self.fields = None, 0, {}
 
     def change(self, address: str, *, message: int, fields: dict[str, object]) -> None:
-        """A field changed, maybe the address, of a user who is in the audience; else it means nothing."""
+        """Apply a change of fields, maybe of the address; without effect while the user is out."""
         if self.address is None or self.last is None or message <= self.fields_at:
             return
         if address != self.address:

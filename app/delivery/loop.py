@@ -41,7 +41,7 @@ class Members(Protocol):
         """When the next one is due."""
         ...
 
-    async def next_slice(self, export_id: int) -> bool:
+    async def next_batch(self, export_id: int) -> bool:
         """Do the next slice of what was ordered of an export for each of its members; true while there is more."""
         ...
 

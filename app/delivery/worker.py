@@ -175,7 +175,7 @@ class Worker:
     async def _carry_out_orders(self) -> bool:
         """Do for each member what was ordered of its export. True if something waits for calls that are under way."""
         for export_id in await self._exports.unfinished():
-            while await self._members.next_slice(export_id) and not self._stopping:
+            while await self._members.next_batch(export_id) and not self._stopping:
                 self.wake_all()
         self.wake_all()
         return bool(await self._exports.unfinished())

@@ -1,15 +1,16 @@
-"""TODO."""
+"""The request that brings a claimed member up to date."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from app.domain.membership import Confirmed, Membership, Need
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A membership as it stood when its member was claimed: what has to be told, and at which revision."""
+    """A pending membership as it was when its member was claimed, and the list it is about."""
 
     list_name: str
     list_ready: bool
@@ -17,7 +18,6 @@ class Pending:
 
     @property
     def export_id(self) -> int:
-        """The export it belongs to."""
         return self.membership.export_id
 
 
@@ -27,9 +27,9 @@ class Call:
 
     Args:
         join, leave: list names.
-        vars: the fields to write, of all memberships told.
-        covers: the exports whose memberships this call tells, with what they are told if it works.
-        is_read: ask Sailthru which lists the person is on before anything is written.
+        vars: the fields to write, of all memberships that are covered.
+        covers: the exports whose memberships this call settles, with what is confirmed if it works.
+        is_read: ask Sailthru which lists the address is on before anything is written.
     """
 
     join: tuple[str, ...] = ()
@@ -44,11 +44,47 @@ class Call:
         return bool(self.join or self.leave or self.vars)
 
 
-def plan(pending: Iterable[Pending], lists: frozenset[str] | None = None, *, was_read: bool = False) -> Call:
-    """The next request for a member, from all that is pending for it.
+@dataclass(frozen=True)
+class Claim:
+    """A member that one worker holds: no other worker calls for it until `leased_until`.
 
     Args:
-        lists: the lists that Sailthru says the person is on, None for a stranger; looked at only if `was_read`.
+        lease: a random token that no earlier claim of this member had; only its holder can settle.
+        attempts: made so far for what is pending, this one included.
+        is_backfill: only a backfill asks for it, so it leaves room for live changes.
+    """
+
+    member_id: int
+    account: str
+    address: str = field(repr=False)
+    lease: int
+    leased_until: datetime
+    attempts: int
+    pending: tuple[Pending, ...] = field(repr=False)
+    is_backfill: bool = False
+
+    @cached_property
+    def call(self) -> Call:
+        """The first request to make; planned once, since it is recorded before it leaves."""
+        return plan(self.pending)
+
+    @property
+    def leaves_at_once(self) -> bool:
+        """True if no list has to be ensured before the first request."""
+        lists = {*self.call.join, *self.call.leave}
+        return self.call.is_read or all(p.list_ready for p in self.pending if p.list_name in lists)
+
+    @property
+    def is_of_erased(self) -> bool:
+        """True if the claim only ends an erasure: its calls leave no line in the timeline."""
+        return all(one.membership.erasure is not None for one in self.pending)
+
+
+def plan(pending: Iterable[Pending], lists: frozenset[str] | None = None, *, was_read: bool = False) -> Call:
+    """Return the next request for a member, from all that is pending for it.
+
+    Args:
+        lists: the lists that Sailthru says the address is on, None without a profile; used only if `was_read`.
         was_read: Sailthru was just asked, so no second read is planned.
     """
     join: list[str] = []
@@ -73,42 +109,9 @@ def plan(pending: Iterable[Pending], lists: frozenset[str] | None = None, *, was
 
 
 def _need_after_read(one: Pending, lists: frozenset[str] | None) -> Need:
-    is_on = lists is not None and one.list_name in lists
+    is_on_list = lists is not None and one.list_name in lists
     if one.membership.desired:
-        if not is_on:
+        if not is_on_list:
             return Need.JOIN
         return Need.VARS if one.membership.has_new_vars else Need.NOTHING
-    return Need.LEAVE if is_on else Need.NOTHING
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A member that one worker holds: nobody else calls for it until `leased_until`.
-
-    Args:
-        lease: a number drawn for this claim; whoever does not know it can't settle.
-        attempts: made so far for what is pending, this one included.
-        call: the first request to make, already on record.
-        is_backfill: only a backfill asks for it, so it leaves room for live changes.
-    """
-
-    member_id: int
-    account: str
-    address: str = field(repr=False)
-    lease: int
-    leased_until: datetime
-    attempts: int
-    pending: tuple[Pending, ...] = field(repr=False)
-    call: Call = field(repr=False)
-    is_backfill: bool = False
-
-    @property
-    def leaves_at_once(self) -> bool:
-        """True if the first request needs nothing before it: no list has to be ensured."""
-        lists = {*self.call.join, *self.call.leave}
-        return self.call.is_read or all(p.list_ready for p in self.pending if p.list_name in lists)
-
-    @property
-    def is_of_erased(self) -> bool:
-        """True if it only ends an erasure: of such a call nothing is written into a timeline."""
-        return all(one.membership.erasure is not None for one in self.pending)
+    return Need.LEAVE if is_on_list else Need.NOTHING

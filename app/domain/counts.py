@@ -1,4 +1,4 @@
-"""TODO."""
+"""Counts of an export, as a batch changes them."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Tally:
-    """How one batch moves an export's counts. `pending` may be negative; `members` counts who is wanted on the list;
-    `told_after` counts what was told by how long that took, see `app.domain.freshness`.
+    """What one batch adds to the counts of an export; `pending`, `dead` and `members` may be negative.
+
+    Args:
+        members: memberships that are desired on the list.
+        confirmed_after: confirmed changes by how long they took, see `app.domain.freshness`.
     """
 
     accepted: int = 0

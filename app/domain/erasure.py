@@ -77,7 +77,7 @@ def erase(membership: Membership, erasure: str, tally: Tally, *, leaves: bool) -
         membership.revision += 1
 
 
-def take_back(membership: Membership) -> None:
-    """Let changes in again where a membership still waits for the end of its erasure: they count from here on."""
+def cancel_erasure(membership: Membership) -> None:
+    """Take changes again for a membership whose erasure has not ended; they count from here on."""
     if membership.erasure is not None:
         membership.erasure, membership.confirmed_revision = None, membership.revision

@@ -1,7 +1,22 @@
-"""The newest wins: how a membership change alters what is held.
+"""Newest wins: how a membership change alters what is held. It needs no database and no clock.
 
-A ledger holds what is known of the people that a batch of changes speaks of; `Ledger.apply` decides one change after
-the other. It needs no database and no clock, so the whole rule can be tested in memory.
+A `Ledger` holds the users and memberships that a batch of changes may touch. `Ledger.apply` decides one change:
+
+| change | what is held | result |
+|---|---|---|
+| enter or exit, not newer than the user's last move | any | stale; a late enter may still bring newer fields |
+| enter, newer | the user is out | the address joins |
+| enter, newer | the user is in under another address | the address joins, the old address leaves |
+| exit, newer | the user is in | the held address leaves, whatever address the exit names |
+| enter or exit, newer | another user moved this address later | the user's move is kept, the membership stays |
+| change, newer | the user is in under this address | the fields are taken |
+| change, newer | the user is in under another address | the address joins, the old address leaves |
+| change, not newer | the user is in | stale |
+| change | the user is out or unknown | ignored |
+| seen by a scan | the address is in | newer fields are taken; else ignored if Sailthru has confirmed all |
+| seen by a scan | the address is out | as an enter at the time of the scan |
+
+Moves are ordered by event time, then message time, then exit before enter. Fields are ordered by message time.
 """
 
 from dataclasses import dataclass, field
@@ -16,17 +31,15 @@ from app.domain.settlement import settle
 
 
 class Verdict(StrEnum):
-    """What became of a change: `stale` is a duplicate or older than what is held; `ignored` moves nobody we know."""
+    """What became of a change: `stale` is a duplicate or older than what is held; `ignored` concerns no held member."""
 
     ACCEPTED = "accepted"
     STALE = "stale"
     IGNORED = "ignored"
 
 
-class Kept(NamedTuple):
-    """What became of the changes of one webhook, in their order, and the accounts that now have somebody to call
-    for.
-    """
+class BatchResult(NamedTuple):
+    """What became of a batch of changes: a verdict for each, in their order, and the accounts with due members."""
 
     verdicts: tuple[Verdict, ...]
     due_accounts: frozenset[str]
@@ -48,7 +61,7 @@ class Identity:
 
 
 class Entry(NamedTuple):
-    """One line of a person's timeline: what became of a change for one address. It holds no field value."""
+    """One line of a member's timeline: what became of a change for one address. It holds no field value."""
 
     export_id: int
     address: str
@@ -66,16 +79,16 @@ class Ledger:
     Args:
         at: when the batch was accepted.
         identities, memberships: what was loaded, by (export id, Lytics id) and (export id, address).
-        called: the memberships whose member a worker holds.
+        in_flight: the memberships whose member a worker has claimed.
         moved, changed: the keys of the identities and memberships that differ from what was loaded.
-        tallies: how the counts of each export move.
-        entries: what the timelines will say.
+        tallies: how the counts of each export change.
+        entries: the new lines of the timelines.
     """
 
     at: datetime
     identities: dict[tuple[int, str], Identity] = field(default_factory=dict)
     memberships: dict[tuple[int, str], Membership] = field(default_factory=dict)
-    called: set[tuple[int, str]] = field(default_factory=set)
+    in_flight: set[tuple[int, str]] = field(default_factory=set)
     moved: set[tuple[int, str]] = field(default_factory=set)
     changed: set[tuple[int, str]] = field(default_factory=set)
     tallies: dict[int, Tally] = field(default_factory=dict)
@@ -84,20 +97,22 @@ class Ledger:
     def apply(self, change: MembershipChange) -> Verdict:
         """Decide one change, in any order of arrival."""
         identity = self._identity(change)
-        change = self._in_order_of_arrival(change, identity)
+        change = self._after_earlier_arrivals(change, identity)
         if change.by_scan:
-            # Who is there already leaves no trace: a backfill finds most people so.
-            return self._see(change, identity)
-        verdict = self._restate(change, identity) if change.kind is Kind.CHANGE else self._move(change, identity)
+            # A scan finds most members as they are held: that leaves no line in their timelines.
+            return self._apply_scan(change, identity)
+        is_change = change.kind is Kind.CHANGE
+        verdict = self._apply_change(change, identity) if is_change else self._apply_move(change, identity)
         if verdict is Verdict.STALE:
             self._tally(change.export_id).stale += 1
         if verdict is not Verdict.ACCEPTED and change.address is not None:
-            self._note(change, change.address, verdict)
+            self._record(change, change.address, verdict)
         return verdict
 
-    def _in_order_of_arrival(self, change: MembershipChange, identity: Identity | None) -> MembershipChange:
-        """A time that is only that of the arrival is later than all that arrived before: our clock may have been set
-        back since then, and would else let an old change win over this one.
+    def _after_earlier_arrivals(self, change: MembershipChange, identity: Identity | None) -> MembershipChange:
+        """Return the change with its arrival times later than all that is held.
+
+        Our clock may have been set back between two arrivals. An old change would then win over this one.
         """
         if not (change.moved_on_arrival or change.message_on_arrival):
             return change
@@ -110,11 +125,11 @@ class Ledger:
         if change.moved_on_arrival and moved_at_ns is not None:
             moved_at_ns = max([moved_at_ns, *(move.moved_at_ns + 1 for move in moves)])
         if change.message_on_arrival:
-            confirmed = [*(move.message_at_ns for move in moves), *(m.fields_at_ns or 0 for m in held)]
-            message_at_ns = max([message_at_ns, *(at + 1 for at in confirmed)])
+            messages = [*(move.message_at_ns for move in moves), *(m.fields_at_ns or 0 for m in held)]
+            message_at_ns = max([message_at_ns, *(at + 1 for at in messages)])
         return change._replace(moved_at_ns=moved_at_ns, message_at_ns=message_at_ns)
 
-    def _move(self, change: MembershipChange, identity: Identity | None) -> Verdict:
+    def _apply_move(self, change: MembershipChange, identity: Identity | None) -> Verdict:
         if change.moved_at_ns is None:
             raise ValueError("An enter or exit needs the time it happened.")
         is_enter = change.kind is Kind.ENTER
@@ -122,16 +137,16 @@ class Ledger:
         held: str | None = None
         if identity is not None:
             if identity.last is not None and move <= identity.last:
-                return self._fields_of_stale_enter(change) if is_enter else Verdict.STALE
+                return self._take_fields_of_late_enter(change) if is_enter else Verdict.STALE
             held = identity.address
-            self._take_move(identity, move, change.address)
+            self._set_last_move(identity, move, change.address)
         if held is not None and held != change.address:
             self._leave_old_address(change, held, move)
         if change.address is None:
             return Verdict.ACCEPTED
         membership = self._membership(change.export_id, change.address)
         if membership.moved is not None and move <= membership.moved:
-            # Somebody else moved this address later. The user's own newest move is kept all the same.
+            # Another user moved this address later. The newest move of this user is kept all the same.
             return Verdict.STALE if identity is None else Verdict.ACCEPTED
         if is_enter:
             self._join(membership, change, move)
@@ -139,51 +154,51 @@ class Ledger:
             self._leave(membership, change, move)
         return Verdict.ACCEPTED
 
-    def _see(self, change: MembershipChange, identity: Identity | None) -> Verdict:
-        """A scan found somebody in the audience: an enter of whoever is not held as *in*; of others only the fields,
-        and what Sailthru may not have. `ignored` if there is nothing to be told.
-        """
-        known = self.memberships.get((change.export_id, change.address or ""))
-        before = 0 if known is None else known.revision
-        if known is not None and known.desired and _is_of(known, change, identity):
-            self._bind(known, identity)
-            is_newer = known.fields_at_ns is None or change.message_at_ns > known.fields_at_ns
-            if is_newer and digest(change.vars) != digest(known.vars):
-                known.fields_at_ns, known.vars = change.message_at_ns, change.vars
-                self._accept(known, change)
+    def _apply_scan(self, change: MembershipChange, identity: Identity | None) -> Verdict:
+        """Return `ignored` if Sailthru has confirmed all of it, `stale` if a newer change keeps the member out."""
+        held = self.memberships.get((change.export_id, change.address or ""))
+        revision_before = 0 if held is None else held.revision
+        if held is not None and held.desired and _is_same_user(held, change, identity):
+            self._assign_user(held, identity)
+            self._take_fields_of_scan(held, change)
         else:
-            self._move(change, identity)
-            known = self.memberships.get((change.export_id, change.address or ""))
-        if known is None or not known.desired:
-            is_held = identity is not None and identity.address is not None
-            return Verdict.IGNORED if is_held else Verdict.STALE
-        is_right = known.is_pending or (known.dead_code is None and known.need is Need.NOTHING)
-        if known.revision == before and not is_right:
-            self._accept(known, change)
-        return Verdict.ACCEPTED if known.revision > before else Verdict.IGNORED
+            self._apply_move(change, identity)
+            held = self.memberships.get((change.export_id, change.address or ""))
+        if held is None or not held.desired:
+            is_in_elsewhere = identity is not None and identity.address is not None
+            return Verdict.IGNORED if is_in_elsewhere else Verdict.STALE
+        is_confirmed = held.is_pending or (held.dead_code is None and held.need is Need.NOTHING)
+        if held.revision == revision_before and not is_confirmed:
+            self._accept(held, change)
+        return Verdict.ACCEPTED if held.revision > revision_before else Verdict.IGNORED
 
-    def _bind(self, known: Membership, identity: Identity | None) -> None:
-        """Whoever was found by a scan that named no Lytics id belongs to the first one that names the address."""
-        if identity is None or identity.last is not None or known.moved is None:
+    def _take_fields_of_scan(self, held: Membership, change: MembershipChange) -> None:
+        is_newer = held.fields_at_ns is None or change.message_at_ns > held.fields_at_ns
+        if is_newer and digest(change.vars) != digest(held.vars):
+            held.fields_at_ns, held.vars = change.message_at_ns, change.vars
+            self._accept(held, change)
+
+    def _assign_user(self, held: Membership, identity: Identity | None) -> None:
+        """Give a membership that came without a Lytics id to the first user who is seen with its address."""
+        if identity is None or identity.last is not None or held.moved is None:
             return
-        known.lytics_id = identity.lytics_id
-        self._take_move(identity, known.moved, known.address)
-        self.changed.add((known.export_id, known.address))
+        held.lytics_id = identity.lytics_id
+        self._set_last_move(identity, held.moved, held.address)
+        self.changed.add((held.export_id, held.address))
 
-    def _restate(self, change: MembershipChange, identity: Identity | None) -> Verdict:
-        """A `change` moves nobody in or out: it brings fields, or a new address, for somebody who is held as *in*."""
+    def _apply_change(self, change: MembershipChange, identity: Identity | None) -> Verdict:
         if identity is not None and identity.last is not None:
-            return self._restate_known(change, identity, identity.last)
+            return self._apply_change_of_user(change, identity, identity.last)
         if change.address is None:
             return Verdict.IGNORED
-        known = self.memberships.get((change.export_id, change.address))
-        if known is None or not known.desired:
+        held = self.memberships.get((change.export_id, change.address))
+        if held is None or not held.desired:
             return Verdict.IGNORED
-        if known.lytics_id is None:
-            self._bind(known, identity)
-        return self._take_fields(known, change)
+        if held.lytics_id is None:
+            self._assign_user(held, identity)
+        return self._take_fields(held, change)
 
-    def _restate_known(self, change: MembershipChange, identity: Identity, last: Move) -> Verdict:
+    def _apply_change_of_user(self, change: MembershipChange, identity: Identity, last: Move) -> Verdict:
         if identity.address is None:
             return Verdict.IGNORED
         held = self._membership(change.export_id, identity.address)
@@ -191,21 +206,21 @@ class Ledger:
             return self._take_fields(held, change)
         if change.message_at_ns <= max(held.fields_at_ns or 0, last.message_at_ns):
             return Verdict.STALE
-        # The same stay in the audience, told again under another address: the event time stays, so that an exit that
+        # The stay in the audience goes on under another address. It keeps its event time, so that an exit that
         # happened after the enter still wins, whenever this message was made.
         move = Move(last.moved_at_ns, change.message_at_ns, is_enter=True)
         self._leave_old_address(change, identity.address, move)
-        self._take_move(identity, move, change.address)
+        self._set_last_move(identity, move, change.address)
         membership = self._membership(change.export_id, change.address)
         if membership.moved is None or move > membership.moved:
             self._join(membership, change, move)
         return Verdict.ACCEPTED
 
-    def _fields_of_stale_enter(self, change: MembershipChange) -> Verdict:
-        known = self.memberships.get((change.export_id, change.address or ""))
-        if known is None or not known.desired or known.lytics_id != change.lytics_id:
+    def _take_fields_of_late_enter(self, change: MembershipChange) -> Verdict:
+        held = self.memberships.get((change.export_id, change.address or ""))
+        if held is None or not held.desired or held.lytics_id != change.lytics_id:
             return Verdict.STALE
-        return self._take_fields(known, change)
+        return self._take_fields(held, change)
 
     def _take_fields(self, membership: Membership, change: MembershipChange) -> Verdict:
         if not membership.desired:
@@ -217,13 +232,13 @@ class Ledger:
         return Verdict.ACCEPTED
 
     def _leave_old_address(self, change: MembershipChange, address: str, move: Move) -> None:
-        """Take off the address that this Lytics user held, unless somebody else has entered it since."""
+        """Take the address that this user held off the list, unless another user has entered it since."""
         old = self._membership(change.export_id, address)
         is_ours = old.lytics_id in (None, change.lytics_id)
         if old.desired and is_ours and (old.moved is None or move > old.moved):
             self._leave(old, change, move)
 
-    def _take_move(self, identity: Identity, move: Move, address: str | None) -> None:
+    def _set_last_move(self, identity: Identity, move: Move, address: str | None) -> None:
         identity.last, identity.address = move, address if move.is_enter else None
         self.moved.add((identity.export_id, identity.lytics_id))
 
@@ -238,13 +253,14 @@ class Ledger:
     def _leave(self, membership: Membership, change: MembershipChange, move: Move) -> None:
         self._tally(membership.export_id).members -= membership.desired
         membership.desired, membership.moved = False, move._replace(is_enter=False)
-        # Nobody needs the fields of somebody who left: an exit carries no vars, and an enter brings its own.
+        # The fields of a leaver are of no use: an exit carries no vars, and the next enter brings its own.
         membership.fields_at_ns, membership.vars = None, {}
         self._accept(membership, change)
 
     def _accept(self, membership: Membership, change: MembershipChange) -> None:
-        """Raise the revision; where that leaves nothing to say, all that was pending is settled at once. But not
-        while a worker holds the member: it may still tell what it was claimed with.
+        """Raise the revision. If Sailthru then needs no call, settle everything that was pending.
+
+        A membership in flight is not settled here: its worker may still send what it claimed.
         """
         key = membership.export_id, membership.address
         tally = self._tally(membership.export_id)
@@ -255,15 +271,15 @@ class Ledger:
             membership.dead_code = membership.dead_at = None
         membership.revision += 1
         membership.first_failed_at = None
-        # How fresh a list is says nothing of backfills, which wait for live changes.
+        # Freshness is measured for live changes only: a backfill waits behind them.
         membership.accepted_at = None if change.by_scan else self.at
         tally.pending += 1
-        if membership.need is Need.NOTHING and key not in self.called:
+        if membership.need is Need.NOTHING and key not in self.in_flight:
             settle(membership, membership.revision, tally)
         self.changed.add(key)
-        self._note(change, membership.address, Verdict.ACCEPTED)
+        self._record(change, membership.address, Verdict.ACCEPTED)
 
-    def _note(self, change: MembershipChange, address: str, verdict: Verdict) -> None:
+    def _record(self, change: MembershipChange, address: str, verdict: Verdict) -> None:
         self.entries.append(
             Entry(
                 change.export_id,
@@ -299,8 +315,8 @@ class Ledger:
         return tally
 
 
-def _is_of(known: Membership, change: MembershipChange, identity: Identity | None) -> bool:
-    """Whether a membership is that of the Lytics user who was seen, as far as either is known."""
+def _is_same_user(held: Membership, change: MembershipChange, identity: Identity | None) -> bool:
+    """Return whether the user that a scan saw may hold this membership; without Lytics ids the address decides."""
     if identity is not None and identity.last is not None:
-        return identity.address == known.address
-    return known.lytics_id is None or change.lytics_id is None or known.lytics_id == change.lytics_id
+        return identity.address == held.address
+    return held.lytics_id is None or change.lytics_id is None or held.lytics_id == change.lytics_id

@@ -1,5 +1,6 @@
-"""Member: one address at one Sailthru account, the unit of work. Its memberships, one for each export, hold what is
-wanted (what the newest change says) and what was told (what Sailthru last confirmed); the difference is the work.
+"""Membership: one address in one export, with its desired and its confirmed state; the difference is the work.
+
+A member is one address in one Sailthru account. It has one membership for each export.
 """
 
 import hashlib
@@ -13,9 +14,9 @@ from app.domain.change import Move
 
 
 class Confirmed(StrEnum):
-    """What Sailthru was last told of a membership.
+    """What Sailthru last acknowledged of a membership.
 
-    `unknown` from the moment a call leaves until its answer is settled: a leave is then always sent, a join only
+    It is `unknown` from the moment a call leaves until its answer is settled. A leave is then always sent, a join only
     after a read.
     """
 
@@ -26,7 +27,7 @@ class Confirmed(StrEnum):
 
 
 class Need(StrEnum):
-    """What has to be said to Sailthru about one membership."""
+    """What a membership needs of Sailthru."""
 
     NOTHING = "nothing"
     JOIN = "join"
@@ -35,17 +36,27 @@ class Need(StrEnum):
     READ = "read"
 
 
+# What a membership needs that is not desired on the list. Where no join was ever confirmed Sailthru is read first: a
+# write would create a profile that can receive mail.
+_NEED_OUTSIDE = {
+    Confirmed.NEVER: Need.READ,
+    Confirmed.IN: Need.LEAVE,
+    Confirmed.OUT: Need.NOTHING,
+    Confirmed.UNKNOWN: Need.LEAVE,
+}
+
+
 @dataclass(slots=True, kw_only=True)
 class Confirmation:
-    """How far a membership has been told: what the end of an attempt is decided by, and changes.
+    """How far a membership is confirmed: what the end of an attempt reads and changes.
 
     Args:
         revision: raised by one with each accepted change.
-        told_revision: the revision up to which everything is settled; pending means revision > told_revision.
-        told_vars: digest of the vars that Sailthru was last told; None for none, or not known.
-        dead_code: why this membership was given up, as long as no newer change or redrive comes; `dead_at` is when.
+        confirmed_revision: everything up to it is settled; pending means revision > confirmed_revision.
+        confirmed_vars: digest of the vars that Sailthru last acknowledged; None for none, or not known.
+        dead_code: why this membership was given up, until a newer change or a redrive comes; `dead_at` is when.
         first_failed_at: when the newest change failed for the first time, by the account's running clock.
-        erasure: the person was erased, and this goes too once it is not pending; see `app.domain.erasure`.
+        erasure: set if the address was erased; the row is removed once it is not pending, see `app.domain.erasure`.
     """
 
     export_id: int
@@ -61,7 +72,7 @@ class Confirmation:
 
     @property
     def is_pending(self) -> bool:
-        """True while a change waits to be told."""
+        """True while a change is not settled."""
         return self.revision > self.confirmed_revision
 
 
@@ -70,11 +81,11 @@ class Membership(Confirmation):
     """One address in one export: a working copy of its row.
 
     Args:
-        moved: the newest enter or exit; its `is_enter` is `wanted`. None before the first.
+        moved: the newest enter or exit; its `is_enter` equals `desired`. None before the first.
         fields_at_ns: message time of the newest fields; None while out.
         lytics_id: the Lytics user who entered this address, as far as known.
-        vars: what to tell with the join; empty while out.
-        accepted_at: when the newest change was accepted.
+        vars: what to write with the join; empty while out.
+        accepted_at: when the newest change was accepted; None if it came from a scan.
     """
 
     address: str
@@ -87,28 +98,20 @@ class Membership(Confirmation):
 
     @property
     def has_new_vars(self) -> bool:
-        """True if there are vars, and Sailthru is not known to have just these."""
+        """True if there are vars, and Sailthru is not known to have exactly these."""
         return bool(self.vars) and digest(self.vars) != self.confirmed_vars
 
     @property
     def need(self) -> Need:
-        """What Sailthru must hear for this membership to be as wanted.
-
-        An exit of somebody who was never told *in* asks first: a write would create a profile that can be mailed.
-        """
+        """The request that Sailthru must get so that the confirmed state becomes the desired one."""
         if not self.desired:
-            return {
-                Confirmed.NEVER: Need.READ,
-                Confirmed.IN: Need.LEAVE,
-                Confirmed.OUT: Need.NOTHING,
-                Confirmed.UNKNOWN: Need.LEAVE,
-            }[self.confirmed]
+            return _NEED_OUTSIDE[self.confirmed]
         if self.confirmed is Confirmed.IN:
             return Need.VARS if self.has_new_vars else Need.NOTHING
         return Need.READ if self.confirmed is Confirmed.UNKNOWN else Need.JOIN
 
 
 def digest(values: Mapping[str, object]) -> str:
-    """A fingerprint of vars that does not depend on their order."""
+    """Return a fingerprint of vars that does not depend on their order."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

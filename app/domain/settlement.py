@@ -1,4 +1,4 @@
-"""TODO."""
+"""Settling: how the end of an attempt changes what Sailthru has confirmed of the claimed memberships."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,13 @@ from app.domain.membership import Confirmation, Confirmed, Membership, digest
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How an attempt ended, to be written back against the revisions that were claimed.
+    """How an attempt ended, to be recorded against the claimed revisions.
 
-    An export of the claim that is in none of the three keeps what it was told before: nothing was done for it.
+    An export of the claim that is in none of `confirmed`, `unknown` and `dead` was not called for: it keeps what was
+    confirmed before.
 
     Args:
-        told: the exports that are settled, with what they were told.
+        confirmed: the exports that are settled, with what Sailthru acknowledged.
         unknown: the exports whose call may or may not have been carried out.
         dead: the exports whose change is given up, with the code that says why.
         outcome: one fixed word for the timeline and the metrics: `ok`, an error number, or a word of ours.
@@ -35,7 +36,7 @@ class Settlement:
 
     @property
     def is_whole(self) -> bool:
-        """True if nothing that was claimed waits any more."""
+        """True if all that was claimed is confirmed or given up."""
         return all(one.export_id in self.confirmed or one.export_id in self.dead for one in self.claim.pending)
 
 
@@ -52,62 +53,64 @@ class Settled:
     due_at: datetime | None = None
 
 
-def settle(telling: Confirmation, revision: int, tally: Tally) -> None:
-    """Count everything up to `revision` as told: the newest is delivered, what it made pointless is superseded."""
-    settled = revision - telling.confirmed_revision
+def settle(confirmation: Confirmation, revision: int, tally: Tally) -> None:
+    """Count the revisions up to this one as settled: the newest as delivered, the ones before it as superseded."""
+    settled = revision - confirmation.confirmed_revision
     if settled <= 0:
         return
-    telling.confirmed_revision = revision
+    confirmation.confirmed_revision = revision
     tally.pending -= settled
     tally.delivered += 1
     tally.superseded += settled - 1
 
 
-def settle_attempt(settlement: Settlement, telling: Confirmation, at: datetime, tally: Tally) -> None:
-    """Write back how an attempt ended for one of the memberships that it was claimed with.
+def settle_attempt(settlement: Settlement, confirmation: Confirmation, at: datetime, tally: Tally) -> None:
+    """Apply the end of an attempt to one of the memberships that were claimed for it.
 
-    `telling` is that of the row as it is now: a change that came during the call has raised its revision, and stays
-    pending. What was claimed is in the settlement.
+    `confirmation` is that of the row as it is now. A change that came during the call has raised its revision, and
+    stays pending. What was claimed is in the settlement.
     """
-    export_id = telling.export_id
+    export_id = confirmation.export_id
     claimed = next(p.membership for p in settlement.claim.pending if p.export_id == export_id)
     confirmed = settlement.confirmed.get(export_id)
     if confirmed is not None:
-        telling.confirmed, telling.confirmed_at, telling.first_failed_at = confirmed, at, None
-        telling.confirmed_vars = digest(claimed.vars) if claimed.vars else None
-        if claimed.accepted_at is not None and claimed.revision > telling.confirmed_revision:
-            tally.confirmed_after[bucket_of(at - claimed.accepted_at)] += 1
-        settle(telling, claimed.revision, tally)
+        _confirm(confirmation, confirmed, claimed, at, tally)
         return
     if export_id not in settlement.unknown:
-        telling.confirmed, telling.confirmed_vars = claimed.confirmed, claimed.confirmed_vars
-    is_newest = telling.revision == claimed.revision
+        confirmation.confirmed, confirmation.confirmed_vars = claimed.confirmed, claimed.confirmed_vars
+    is_newest = confirmation.revision == claimed.revision
     if is_newest and settlement.spent_at is not None:
-        telling.first_failed_at = telling.first_failed_at or settlement.spent_at
+        confirmation.first_failed_at = confirmation.first_failed_at or settlement.spent_at
     code = settlement.dead.get(export_id)
     if code is not None:
-        _give_up(telling, claimed.revision, tally, code if is_newest else None, at)
+        _give_up(confirmation, claimed.revision, tally, code if is_newest else None, at)
 
 
-def _give_up(telling: Confirmation, revision: int, tally: Tally, code: str | None, at: datetime) -> None:
-    """End what was claimed without having told it: a dead letter, or only superseded where a newer change came
-    meanwhile.
-    """
-    ended = revision - telling.confirmed_revision
+def _confirm(confirmation: Confirmation, confirmed: Confirmed, claimed: Membership, at: datetime, tally: Tally) -> None:
+    confirmation.confirmed, confirmation.confirmed_at, confirmation.first_failed_at = confirmed, at, None
+    confirmation.confirmed_vars = digest(claimed.vars) if claimed.vars else None
+    if claimed.accepted_at is not None and claimed.revision > confirmation.confirmed_revision:
+        tally.confirmed_after[bucket_of(at - claimed.accepted_at)] += 1
+    settle(confirmation, claimed.revision, tally)
+
+
+def _give_up(confirmation: Confirmation, revision: int, tally: Tally, code: str | None, at: datetime) -> None:
+    """Make a dead letter of the claimed revision; without a code it is superseded by a newer change."""
+    ended = revision - confirmation.confirmed_revision
     if ended <= 0:
         return
-    telling.confirmed_revision, telling.dead_code = revision, code
-    telling.dead_at = None if code is None else at
+    confirmation.confirmed_revision, confirmation.dead_code = revision, code
+    confirmation.dead_at = None if code is None else at
     tally.pending -= ended
     tally.dead += code is not None
     tally.superseded += ended - (code is not None)
 
 
 def cancel(membership: Membership, tally: Tally) -> None:
-    """Drop what is pending, since its export was stopped: what Sailthru was last told counts from now on.
+    """Drop what is pending, since the export was stopped: from now on desired is what Sailthru last confirmed.
 
-    Where that differs from what was wanted, the newest move is forgotten too, so that a later backfill brings over
-    whoever is still in the audience, however close the two times are.
+    If that differs from what was desired, the newest move is forgotten too. A later backfill then brings over every
+    member that is still in the audience, however close the two times are.
     """
     cancelled = membership.revision - membership.confirmed_revision
     membership.confirmed_revision, membership.first_failed_at = membership.revision, None

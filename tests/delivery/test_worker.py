@@ -78,7 +78,7 @@ class World:
     async def next_due_at(self, account: str) -> datetime | None:
         return self.due_at
 
-    async def next_slice(self, export_id: int) -> bool:
+    async def next_batch(self, export_id: int) -> bool:
         self.woken.append(export_id)
         return self.slices.pop(0) if self.slices else False
 

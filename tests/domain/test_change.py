@@ -1,4 +1,4 @@
-"""Which of two moves is the newer one."""
+"""Order of moves."""
 
 from itertools import pairwise
 
@@ -18,8 +18,7 @@ IN_ORDER = [
 
 
 @pytest.mark.parametrize(("older", "newer"), list(pairwise(IN_ORDER)))
-def test_event_time_then_message_time_then_exit_before_enter(older: Move, newer: Move) -> None:
-    """The event's own time decides first, however late its message was made."""
+def test_moves_are_ordered_by_event_time_message_time_then_exit_before_enter(older: Move, newer: Move) -> None:
     assert older < newer
 
 
@@ -27,6 +26,6 @@ MOVES = st.builds(Move, st.integers(0, 3), st.integers(0, 3), st.booleans())
 
 
 @given(MOVES, MOVES)
-def test_of_two_moves_one_is_newer_or_they_are_the_same(one: Move, other: Move) -> None:
-    """So that the newest is the same whatever the order of arrival."""
+def test_any_two_moves_are_ordered_or_equal(one: Move, other: Move) -> None:
+    """So that the newest is the same in any order of arrival."""
     assert [one < other, one == other, one > other].count(True) == 1

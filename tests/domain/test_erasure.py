@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app.domain.counts import Tally
-from app.domain.erasure import Digests, erase, take_back
+from app.domain.erasure import Digests, cancel_erasure, erase
 from app.domain.membership import Confirmed, Membership
 from tests.factories import ADA, ADA_ID, EXPORT, GRACE, NOON, membership
 
@@ -97,7 +97,7 @@ def test_changes_after_a_lifted_erasure_count_again() -> None:
     held, other = membership(confirmed=Confirmed.IN, lytics_id=ADA_ID), membership()
     erase(held, ERASURE, Tally(), leaves=True)
     for one in (held, other):
-        take_back(one)
+        cancel_erasure(one)
 
     assert (held.erasure, held.is_pending, held.desired, held.confirmed) == (None, False, False, Confirmed.IN)
     assert other == membership()

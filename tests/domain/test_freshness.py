@@ -1,4 +1,4 @@
-"""Durations in buckets: exact to a quarter, whatever their size."""
+"""Durations in buckets: exact to a quarter at any size."""
 
 import random
 from collections import Counter
@@ -11,8 +11,8 @@ from app.domain.freshness import LAST_BUCKET, bucket_of, quantile
 
 
 @pytest.mark.parametrize("seconds", [-5, 0, 0.001, 0.01, 0.0101, 0.3, 1, 59.9, 3600, 86400 * 30])
-def test_a_duration_lies_in_its_bucket(seconds: float) -> None:
-    """Between its upper end and that of the bucket before; a clock that was set back counts as no time at all."""
+def test_duration_lies_in_its_bucket(seconds: float) -> None:
+    """Between the upper ends of the bucket before and its own. A negative duration counts as none."""
     bucket = bucket_of(timedelta(seconds=seconds))
     upper = quantile({bucket: 1}, 1)
 
@@ -21,12 +21,11 @@ def test_a_duration_lies_in_its_bucket(seconds: float) -> None:
     assert bucket == 0 or upper.total_seconds() <= seconds * 1.25
 
 
-def test_nothing_takes_longer_than_the_last_bucket() -> None:
+def test_longer_durations_count_in_the_last_bucket() -> None:
     assert bucket_of(timedelta(days=100_000)) == LAST_BUCKET
 
 
-def test_quantiles_are_close_to_the_true_ones() -> None:
-    """A quarter too long at most."""
+def test_quantiles_are_at_most_a_quarter_too_long() -> None:
     dice = random.Random(7)
     seconds = [dice.lognormvariate(0, 2) for _ in range(5000)]
     counts = Counter(bucket_of(timedelta(seconds=one)) for one in seconds)
@@ -38,5 +37,5 @@ def test_quantiles_are_close_to_the_true_ones() -> None:
         assert true * 0.98 <= found.total_seconds() <= true * 1.27
 
 
-def test_of_nothing_there_is_no_quantile() -> None:
+def test_no_durations_have_no_quantile() -> None:
     assert quantile({}, 0.5) is None

@@ -1,6 +1,4 @@
-"""Whole histories: whatever the order, the repetition and the calls in between, the newest wins and the counts add
-up.
-"""
+"""Whole histories: in any order, with duplicates and calls in between, the newest wins and the counts add up."""
 
 import random
 from dataclasses import dataclass, field, replace
@@ -10,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.call import Claim, Pending
+from app.domain.call import Call, Claim, Pending
 from app.domain.change import Kind, MembershipChange
 from app.domain.counts import Tally
 from app.domain.ledger import Entry, Ledger, Verdict
@@ -43,13 +41,13 @@ def ledger_of(*changes: MembershipChange) -> Ledger:
     return ledger
 
 
-def wanted(ledger: Ledger) -> set[str]:
+def on_list(ledger: Ledger) -> set[str]:
     return {address for (_, address), held in ledger.memberships.items() if held.desired}
 
 
 def address_at_the_end(history: list[MembershipChange]) -> set[str]:
-    """The rule once more, in other words: the newest move says in or out; who is in holds the address of the newest
-    message since that enter.
+    """Return the result by the rule in other words: the newest move says in or out, the newest message since then says
+    the address.
     """
     last = max((one for one in history if one.kind is not Kind.CHANGE), key=lambda one: one.moved_at_ns or 0)
     if last.kind is Kind.EXIT:
@@ -61,7 +59,7 @@ def address_at_the_end(history: list[MembershipChange]) -> set[str]:
 
 @st.composite
 def moves(draw: st.DrawFn) -> list[MembershipChange]:
-    """Enters and exits of one user at distinct times, told after any time; exits with or without an address."""
+    """Draw enters and exits of one user at distinct times, sent after any time; exits with or without an address."""
     made: list[MembershipChange] = []
     for at in range(draw(st.integers(1, 6))):
         message = at + draw(st.floats(0.1, 5))
@@ -74,7 +72,7 @@ def moves(draw: st.DrawFn) -> list[MembershipChange]:
 
 @st.composite
 def stays(draw: st.DrawFn) -> list[MembershipChange]:
-    """Stays of one user in an audience, in order: an enter, changes of fields and address, an exit at the end."""
+    """Draw stays of one user in an audience, in order: an enter, changes of fields and address, an exit at the end."""
     made: list[MembershipChange] = []
     for _ in range(draw(st.integers(1, 3))):
         made.append(enter(draw(st.sampled_from(ADDRESSES)), at=len(made) * 10))
@@ -86,25 +84,23 @@ def stays(draw: st.DrawFn) -> list[MembershipChange]:
 
 @settings(deadline=None)
 @given(moves(), st.randoms(use_true_random=False))
-def test_in_any_order_and_however_often_the_newest_move_wins(
-    history: list[MembershipChange], dice: random.Random
-) -> None:
-    """Also with messages that were made in another order than what they tell of."""
+def test_newest_move_wins_in_any_order_with_duplicates(history: list[MembershipChange], dice: random.Random) -> None:
+    """Also if messages were made in another order than the moves."""
     arrived = [*history, *dice.sample(history, dice.randint(0, len(history)))]
     dice.shuffle(arrived)
     ledger = ledger_of(*arrived)
     address = next(iter(address_at_the_end(history)), None)
 
-    assert wanted(ledger) == wanted(ledger_of(*history)) == address_at_the_end(history)
+    assert on_list(ledger) == on_list(ledger_of(*history)) == address_at_the_end(history)
     assert ledger.identities[1, ADA_ID].address == address
 
 
 @settings(deadline=None)
 @given(stays(), st.randoms(use_true_random=False))
-def test_changes_of_address_end_alike_once_their_enter_is_known(
+def test_change_of_address_holds_wherever_it_arrives_after_its_enter(
     history: list[MembershipChange], dice: random.Random
 ) -> None:
-    """A change may come late, and twice, and between other stays, but not before the enter of its own."""
+    """A change may come late, twice, and between other stays, but not before its own enter."""
     arrived = [*history, *dice.sample(history, dice.randint(0, len(history)))]
     dice.shuffle(arrived)
     waiting: list[MembershipChange] = []
@@ -124,15 +120,15 @@ def test_changes_of_address_end_alike_once_their_enter_is_known(
                 waiting.remove(late)
     ledger = ledger_of(*in_order)
 
-    assert wanted(ledger) == wanted(ledger_of(*history)) == address_at_the_end(history)
+    assert on_list(ledger) == on_list(ledger_of(*history)) == address_at_the_end(history)
 
 
 @dataclass
 class World:
-    """Users who share addresses, and a worker who calls for them, with every write put on record before it leaves."""
+    """Users who share addresses, and a worker that calls for them and records every write before it leaves."""
 
     ledger: Ledger = field(default_factory=lambda: Ledger(NOON))
-    in_flight: dict[str, Claim] = field(default_factory=dict)
+    in_flight: dict[str, tuple[Claim, Call]] = field(default_factory=dict)
 
     @property
     def tally(self) -> Tally:
@@ -143,19 +139,18 @@ class World:
         if membership is None or not membership.is_pending or address in self.in_flight:
             return
         held = claim(Pending(LIST, list_ready=True, membership=membership))
-        if held.call.is_read:
-            held = replace(held, call=after_read(held))
-        if held.call.join or held.call.leave:
+        call = after_read(held) if held.call.is_read else held.call
+        if call.join or call.leave:
             membership.confirmed = Confirmed.UNKNOWN
-        if held.call.is_write:
+        if call.is_write:
             membership.confirmed_vars = None
-        self.in_flight[address] = held
+        self.in_flight[address] = held, call
 
     def end(self, address: str, effect: Effect, *, is_given_up: bool) -> None:
-        held = self.in_flight.pop(address, None)
-        if held is not None:
-            dead = {1: "11"} if is_given_up and effect is not Effect.TOLD else {}
-            ended = settlement(held, effect, dead=dead, is_spent=effect is not Effect.TOLD)
+        if address in self.in_flight:
+            held, call = self.in_flight.pop(address)
+            dead = {1: "11"} if is_given_up and effect is not Effect.CONFIRMED else {}
+            ended = settlement(held, effect, call=call, dead=dead, is_spent=effect is not Effect.CONFIRMED)
             settle_attempt(ended, self.ledger.memberships[1, address], NOON, self.tally)
 
     def check(self) -> None:
@@ -188,8 +183,8 @@ happenings = st.one_of(
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(happenings, max_size=40))
-def test_the_counts_add_up_after_each_step(steps: list[MembershipChange | str | tuple[str, Effect, bool]]) -> None:
-    """Whatever arrives in whatever order, and however calls end meanwhile; and whoever is not pending needs nothing."""
+def test_counts_add_up_after_each_step(steps: list[MembershipChange | str | tuple[str, Effect, bool]]) -> None:
+    """Changes arrive in any order, and calls end in every way. A membership that is not pending needs nothing."""
     world = World()
     for step in steps:
         if isinstance(step, MembershipChange):
@@ -202,17 +197,17 @@ def test_the_counts_add_up_after_each_step(steps: list[MembershipChange | str | 
 
 
 @given(st.lists(happenings, max_size=20))
-def test_no_user_holds_two_addresses(steps: list[object]) -> None:
-    """Whatever is told of one Lytics user: the list has the address held last, or none."""
+def test_user_never_holds_two_addresses(steps: list[object]) -> None:
+    """The list has the address that the user held last, or none."""
     ledger = Ledger(NOON)
     for step in steps:
         if isinstance(step, MembershipChange):
             ledger.apply(step._replace(lytics_id=ADA_ID))
 
-    assert wanted(ledger) == {one.address for one in ledger.identities.values() if one.address is not None}
+    assert on_list(ledger) == {one.address for one in ledger.identities.values() if one.address is not None}
 
 
-def test_a_move_counts_on_each_address() -> None:
+def test_change_of_address_counts_for_both_addresses() -> None:
     """One leaves and one joins: two changes, one member."""
     ledger = ledger_of(enter(ADA, at=1), enter(LOVELACE, at=2))
 
@@ -221,16 +216,16 @@ def test_a_move_counts_on_each_address() -> None:
     assert ledger.memberships[1, LOVELACE].revision == 1
 
 
-def test_a_late_stay_does_not_bring_back_its_address() -> None:
-    """A whole older stay that arrives after a newer exit changes nothing and is counted as stale."""
+def test_late_stay_does_not_override_a_newer_exit() -> None:
+    """Both its moves are counted as stale."""
     ledger = ledger_of(exit_(None, at=9), enter(LOVELACE, at=1), exit_(LOVELACE, at=2))
 
-    assert wanted(ledger) == set()
+    assert on_list(ledger) == set()
     assert ledger.tallies[1] == Tally(stale=2)
 
 
-def test_the_timeline_tells_of_stale_and_ignored_changes_too() -> None:
-    """Whoever asks why somebody is not on the list sees what arrived and did not count."""
+def test_timeline_shows_stale_and_ignored_changes() -> None:
+    """They explain why an address is not on the list."""
     ledger = ledger_of(enter(ADA, at=5), exit_(ADA, at=1), change(GRACE, message=6, lytics_id=None), exit_(None, at=2))
 
     assert ledger.entries == [
@@ -240,34 +235,32 @@ def test_the_timeline_tells_of_stale_and_ignored_changes_too() -> None:
     ]
 
 
-def test_a_corrected_clock_is_told() -> None:
-    """A time that was replaced must be seen by whoever explains the order."""
+def test_timeline_shows_a_corrected_clock() -> None:
+    """It explains the order of changes."""
     ledger = ledger_of(enter(clock_corrected=True))
 
     assert [entry.clock_corrected for entry in ledger.entries] == [True]
 
 
-def test_an_exit_for_a_stranger_is_kept_until_sailthru_was_asked() -> None:
-    """Somebody may have put the person on the list by hand, or before this service knew of it."""
+def test_exit_of_an_unknown_address_needs_a_read() -> None:
+    """The address may be on the list by hand, or from before this service ran."""
     ledger = ledger_of(exit_(at=1))
 
     assert ledger.memberships[1, ADA].need is Need.READ
     assert ledger.tallies[1] == Tally(accepted=1, pending=1)
 
 
-def test_each_export_has_counts_of_its_own() -> None:
-    """The same person in two exports is two memberships and two identities."""
+def test_each_export_has_its_own_counts() -> None:
+    """One address in two exports is two memberships and two identities."""
     ledger = ledger_of(enter(at=1, export_id=1), enter(at=1, export_id=2), exit_(at=2, export_id=2))
 
     assert {key: held.desired for key, held in ledger.memberships.items()} == {(1, ADA): True, (2, ADA): False}
     assert (ledger.tallies[1].members, ledger.tallies[2].members) == (1, 0)
 
 
-@pytest.mark.parametrize("end", [{"effect": Effect.TOLD}, {"effect": Effect.NONE, "dead": {1: "11"}}])
-def test_what_was_settled_during_the_call_is_not_counted_again(end: dict[str, Any]) -> None:
-    """The vars vanished while they were being told, so nothing was left to say; the end of the call counts for
-    nothing.
-    """
+@pytest.mark.parametrize("end", [{"effect": Effect.CONFIRMED}, {"effect": Effect.NONE, "dead": {1: "11"}}])
+def test_change_settled_during_the_call_is_not_counted_again(end: dict[str, Any]) -> None:
+    """The vars were removed while the call was under way, so nothing was pending when it ended."""
     ledger = ledger_of(enter(at=1))
     held = ledger.memberships[1, ADA]
     held.confirmed = Confirmed.IN
@@ -282,8 +275,8 @@ def test_what_was_settled_during_the_call_is_not_counted_again(end: dict[str, An
     assert ledger.tallies[1] == counted
 
 
-def test_a_change_does_not_enter_an_address_that_somebody_moved_later() -> None:
-    """The old address is left all the same: the user no longer holds it."""
+def test_change_does_not_join_an_address_that_another_user_moved_later() -> None:
+    """The old address leaves all the same: the user no longer holds it."""
     ledger = ledger_of(
         enter(LOVELACE, at=8, lytics_id=GRACE_ID),
         exit_(LOVELACE, at=9, lytics_id=GRACE_ID),
@@ -291,5 +284,5 @@ def test_a_change_does_not_enter_an_address_that_somebody_moved_later() -> None:
         change(LOVELACE, message=20),
     )
 
-    assert wanted(ledger) == set()
+    assert on_list(ledger) == set()
     assert ledger.identities[1, ADA_ID].address == LOVELACE

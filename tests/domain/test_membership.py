@@ -1,4 +1,4 @@
-"""What has to be said to Sailthru about a person, and how it fits into one request."""
+"""What a membership needs of Sailthru, and how all needs of a member fit into one request."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ NONE: dict[str, object] = {}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "confirmed", "vars_", "confirmed_vars", "need"),
+    ("desired", "confirmed", "vars_", "confirmed_vars", "need"),
     [
         (True, Confirmed.NEVER, NONE, None, Need.JOIN),
         (True, Confirmed.NEVER, ADA_VARS, None, Need.JOIN),
@@ -37,30 +37,30 @@ NONE: dict[str, object] = {}
         (False, Confirmed.UNKNOWN, NONE, None, Need.LEAVE),
     ],
 )
-def test_what_has_to_be_said(
-    wanted: bool, confirmed: Confirmed, vars_: dict[str, object], confirmed_vars: str | None, need: Need
+def test_need_follows_from_desired_and_confirmed(
+    desired: bool, confirmed: Confirmed, vars_: dict[str, object], confirmed_vars: str | None, need: Need
 ) -> None:
-    """A join goes out only if it is news; a leave of somebody unknown to us only after a look; an unknown outcome is
-    read before a join is repeated, and simply left again.
+    """A join leaves only if it is not confirmed, and an exit without a confirmed join needs a read. After an unknown
+    outcome a join needs a read, and a leave is sent again.
     """
-    assert membership(desired=wanted, confirmed=confirmed, vars=vars_, confirmed_vars=confirmed_vars).need is need
+    assert membership(desired=desired, confirmed=confirmed, vars=vars_, confirmed_vars=confirmed_vars).need is need
 
 
 @pytest.mark.parametrize(("revision", "confirmed_revision", "is_pending"), [(1, 0, True), (1, 1, False), (0, 0, False)])
-def test_pending_means_that_a_revision_was_not_told(revision: int, confirmed_revision: int, is_pending: bool) -> None:
-    """The queue is this difference and nothing else."""
+def test_membership_is_pending_until_its_revision_is_confirmed(
+    revision: int, confirmed_revision: int, is_pending: bool
+) -> None:
     assert membership(revision=revision, confirmed_revision=confirmed_revision).is_pending is is_pending
 
 
-def test_a_digest_does_not_depend_on_the_order_of_vars() -> None:
+def test_digest_does_not_depend_on_the_order_of_vars() -> None:
     """Lytics sends the fields of a profile in any order."""
     assert digest({"a": 1, "b": "ü"}) == digest({"b": "ü", "a": 1})
     assert digest({"a": 1}) != digest({"a": "1"})
     assert len(digest({})) == 32
 
 
-def test_several_lists_of_one_person_travel_in_one_call_with_the_vars() -> None:
-    """Joins, leaves and new vars of all that is pending."""
+def test_lists_and_vars_of_a_member_travel_in_one_call() -> None:
     call = plan(
         [
             pending("a", export_id=1, vars={"first_name": "Ada"}),
@@ -85,8 +85,7 @@ def test_changed_fields_cause_a_call_without_lists() -> None:
     assert call == Call(vars=ADA_VARS, covers={1: Confirmed.IN})
 
 
-def test_what_is_told_already_is_settled_without_a_request() -> None:
-    """It is covered, but nothing is written for it."""
+def test_confirmed_state_is_settled_without_a_request() -> None:
     call = plan([pending(confirmed=Confirmed.OUT, desired=False)])
 
     assert call == Call(covers={1: Confirmed.OUT})
@@ -94,7 +93,7 @@ def test_what_is_told_already_is_settled_without_a_request() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_values_for_one_var_the_newer_stays(order: int) -> None:
+def test_newer_value_for_one_var_wins(order: int) -> None:
     """Two exports may fill the same var; the message time decides, not the order of the exports."""
     older = pending("a", export_id=2, fields_at_ns=ns(1), vars={"first_name": "Augusta", "city": "London"})
     newer = pending("b", export_id=1, fields_at_ns=ns(2), vars={"first_name": "Ada"})
@@ -102,15 +101,15 @@ def test_of_two_values_for_one_var_the_newer_stays(order: int) -> None:
     assert plan([older, newer][::order]).vars == {"first_name": "Ada", "city": "London"}
 
 
-def test_one_doubt_puts_a_read_before_everything() -> None:
-    """Nothing is written, and so nothing covered, before Sailthru was asked."""
+def test_one_unknown_membership_makes_the_call_a_read() -> None:
+    """Nothing is written, and so nothing covered, before the read."""
     call = plan([pending("a", export_id=1), pending("b", export_id=2, confirmed=Confirmed.UNKNOWN)])
 
     assert call == Call(is_read=True)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "confirmed", "vars_", "lists", "expected"),
+    ("desired", "confirmed", "vars_", "lists", "expected"),
     [
         (True, Confirmed.UNKNOWN, NONE, frozenset({LIST}), Call(covers={1: Confirmed.IN})),
         (True, Confirmed.UNKNOWN, ADA_VARS, frozenset({LIST}), Call(vars=ADA_VARS, covers={1: Confirmed.IN})),
@@ -122,17 +121,16 @@ def test_one_doubt_puts_a_read_before_everything() -> None:
         (False, Confirmed.NEVER, NONE, None, Call(covers={1: Confirmed.OUT})),
     ],
 )
-def test_after_a_read(
-    wanted: bool, confirmed: Confirmed, vars_: dict[str, object], lists: frozenset[str] | None, expected: Call
+def test_write_after_a_read(
+    desired: bool, confirmed: Confirmed, vars_: dict[str, object], lists: frozenset[str] | None, expected: Call
 ) -> None:
-    """On the list counts as told; who is a stranger there is not written, since that would create a profile."""
-    call = plan([pending(desired=wanted, confirmed=confirmed, vars=vars_)], lists, was_read=True)
+    """An address on the list counts as confirmed. An exit of an unknown address is not written."""
+    call = plan([pending(desired=desired, confirmed=confirmed, vars=vars_)], lists, was_read=True)
 
     assert call == expected
 
 
-def test_a_read_does_not_hold_up_what_was_clear_before() -> None:
-    """After it everything pending goes out in one write."""
+def test_write_after_a_read_carries_everything_pending() -> None:
     ones = [
         pending("a", export_id=1, confirmed=Confirmed.UNKNOWN),
         pending("b", export_id=2, desired=False, confirmed=Confirmed.UNKNOWN),
@@ -153,13 +151,12 @@ def test_a_read_does_not_hold_up_what_was_clear_before() -> None:
         (pending(list_ready=False, confirmed=Confirmed.IN, vars=ADA_VARS), True),
     ],
 )
-def test_a_call_waits_only_for_the_lists_that_it_names(one: Pending, leaves_at_once: bool) -> None:
-    """A list has to be ensured before somebody joins it; a read and vars need none."""
+def test_call_waits_only_for_the_lists_it_names(one: Pending, leaves_at_once: bool) -> None:
+    """A list has to be ensured before a join; a read and vars need none."""
     assert claim(one).leaves_at_once is leaves_at_once
 
 
-def test_a_claim_shows_no_address_and_no_value() -> None:
-    """What is printed by mistake tells nobody who it is."""
+def test_repr_of_a_claim_shows_no_address_and_no_value() -> None:
     shown = repr(claim(pending(vars=ADA_VARS), leased_until=NOON + timedelta(minutes=1)))
 
     assert "@" not in shown

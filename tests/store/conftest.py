@@ -38,7 +38,7 @@ def running(exports: Exports, members: Members) -> Running:
         named = await exports.name(export.id, audience, f"Lytics {audience}")
         assert named.list_name is not None
         await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
-        await members.next_slice(export.id)
+        await members.next_batch(export.id)
         return await exports.get(export.id)
 
     return start

@@ -108,7 +108,7 @@ async def test_a_backlog_that_came_since_costs_a_claim_no_more(
     assert "_pending" not in sight.plans
 
 
-@pytest.mark.parametrize("what", ["keep", "claim", "begin", "settle", "next_due_at", "next_slice", "of_address"])
+@pytest.mark.parametrize("what", ["keep", "claim", "begin", "settle", "next_due_at", "next_batch", "of_address"])
 async def test_nothing_in_the_daily_round_reads_a_whole_table(
     database: Database, members: Members, exports: Exports, running: Running, what: str
 ) -> None:
@@ -126,7 +126,7 @@ async def test_nothing_in_the_daily_round_reads_a_whole_table(
         "begin": lambda: members.begin(claimed, claimed.call, until=claimed.leased_until),
         "settle": lambda: members.settle(settlement(claimed)),
         "next_due_at": lambda: members.next_due_at(ACCOUNT),
-        "next_slice": lambda: members.next_slice(nameless.id),
+        "next_batch": lambda: members.next_batch(nameless.id),
         "of_address": lambda: members.of_address("ada@example.com"),
     }
     with watching(database) as sight:

@@ -100,7 +100,6 @@ async def test_nothing_is_lost_on_the_way_from(step: str, empty_url: str, clock:
         after = await database.read(lambda connection: rows(connection, tables))
         found = await database.read(differences)
         exports, members = Exports(database, clock), Members(database, clock)
-        await exports.refresh()
         export = await exports.start("new", audience_slug="new", account=ACCOUNT)
         await exports.name(export.id, "New", "Lytics New")
         await members.keep([enter(export_id=export.id)])

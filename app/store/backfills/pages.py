@@ -10,11 +10,13 @@ from sqlalchemy import Connection, select
 
 from app.domain.backfill import Backfill, Page, PageCount, Skip, advanced
 from app.domain.change import MembershipChange, nanoseconds
+from app.domain.dry_run import Effect, assume, effects
 from app.domain.erasure import Digests
 from app.domain.ledger import Verdict
 from app.store.database.dialect import lock_table
 from app.store.database.statements import upsert
-from app.store.members.changes import Batch, Effect
+from app.store.members.loading import Loaded, load
+from app.store.members.saving import save
 from app.store.schema import dry_run_people, exports
 
 _SKIPPED = {Verdict.IGNORED: Skip.ALREADY_THERE, Verdict.STALE: Skip.CHANGED_SINCE}
@@ -25,13 +27,13 @@ def keep_page(
 ) -> tuple[Backfill, frozenset[str]]:
     """Return the backfill after this page and the accounts that have due members."""
     lock_table(connection, exports, is_exclusive=False)
-    batch = Batch(connection, now, is_backfill=True)
     due_accounts: frozenset[str] = frozenset()
     if backfill.is_dry_run:
-        skips = _count(connection, batch, backfill.id, page, digests)
+        skips = _count(connection, backfill.id, page, now, digests)
     else:
-        skips = _decide(batch, batch.load(page.changes, digests))
-        due_accounts = batch.save()
+        loaded, changes = load(connection, page.changes, now, digests, is_backfill=True)
+        skips = _decide(loaded, changes)
+        due_accounts = save(connection, loaded)
     skipped = page.skipped + Counter(skip for skip in skips if skip is not None)
     count = PageCount(
         scanned=len(page.changes) + page.skipped.total(),
@@ -42,27 +44,27 @@ def keep_page(
     return replace(moved, seen_at=page.seen_at), due_accounts
 
 
-def _decide(batch: Batch, changes: Sequence[MembershipChange | None]) -> list[Skip | None]:
-    """Apply the changes. Returns for each why it was skipped, or None if it counts. An erased one is given as None."""
-    return [Skip.ERASED if change is None else _SKIPPED.get(batch.apply(change)) for change in changes]
+def _decide(loaded: Loaded, changes: Sequence[MembershipChange | None]) -> list[Skip | None]:
+    """Why each change brings nobody over; None for those who are told."""
+    return [Skip.ERASED if change is None else _SKIPPED.get(loaded.ledger.apply(change)) for change in changes]
 
 
 def _count(
-    connection: Connection, batch: Batch, backfill_id: int, page: Page, digests: Digests | None
+    connection: Connection, backfill_id: int, page: Page, now: datetime, digests: Digests | None
 ) -> list[Skip | None]:
     """Decide a page as a real run would after the earlier pages, and roll everything back.
 
     Only the effect on each address is stored, as a digest, for the decisions about later pages.
     """
     attempt = connection.begin_nested()
-    changes = batch.load(page.changes, digests)
-    earlier = _load_effects(connection, backfill_id, batch.addresses())
+    loaded, changes = load(connection, page.changes, now, digests, is_backfill=True)
+    earlier = _load_effects(connection, backfill_id, loaded.places())
     moment_ns = nanoseconds(page.seen_at)
     for (export_id, address), effect in earlier.items():
-        batch.suppose(export_id, address, effect, moment_ns)
-    skips = _decide(batch, changes)
+        assume(loaded.ledger, export_id, address, effect, moment_ns)
+    skips = _decide(loaded, changes)
     attempt.rollback()
-    _save_effects(connection, backfill_id, batch.effects(moment_ns))
+    _save_effects(connection, backfill_id, effects(loaded.ledger, moment_ns))
     return skips
 
 
@@ -78,10 +80,10 @@ def _load_effects(
     return {by_digest[row.digest]: Effect(row.effect) for row in found}
 
 
-def _save_effects(connection: Connection, backfill_id: int, effects: Mapping[str, Effect]) -> None:
+def _save_effects(connection: Connection, backfill_id: int, found: Mapping[str, Effect]) -> None:
     rows = [
         {"backfill_id": backfill_id, "digest": _digest(address), "effect": effect}
-        for address, effect in sorted(effects.items())
+        for address, effect in sorted(found.items())
     ]
     if rows:
         connection.execute(upsert(connection, dry_run_people), rows)

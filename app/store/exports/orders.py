@@ -103,7 +103,7 @@ def resume(connection: Connection, export_id: int) -> Export:
     """Deliver the export's pending changes and all later ones.
 
     After a list change, the list is accepted as it is now. If it was deleted or replaced, every confirmed *in* becomes
-    unknown: see `app.store.members.batches`.
+    unknown: see `app.store.members.batches.mark_unconfirmed`.
 
     Raises:
         Conflict: it has no name yet, or is stopped.

@@ -1,5 +1,6 @@
-"""Rows of exports to the objects that decide."""
+"""Rows of exports as objects."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -8,11 +9,16 @@ from app.domain.errors import NotFound
 from app.domain.export import Export, ExportState
 from app.domain.list_check import ListChange
 from app.store.database.dialect import lock_table
+from app.store.database.prepared import Prepared
+from app.store.database.statements import among
 from app.store.schema import exports
+
+_OF_AUDIENCES = Prepared(
+    select(exports).where(among(exports.c.audience_id, "audience_ids")).order_by(exports.c.id), "audience_ids"
+)
 
 
 def export_of(row: Row[Any]) -> Export:
-    """The export of a row."""
     return Export(
         id=row.id,
         audience_id=row.audience_id,
@@ -35,12 +41,20 @@ def export_of(row: Row[Any]) -> Export:
 
 
 def all_exports(connection: Connection) -> list[Export]:
-    """Every export, oldest first."""
+    """Return every export, oldest first."""
     return [export_of(row) for row in connection.execute(select(exports).order_by(exports.c.id))]
 
 
+def exports_of(connection: Connection, audience_ids: Collection[str]) -> list[Export]:
+    """Return the exports of these audiences, oldest first."""
+    return [export_of(row) for row in _OF_AUDIENCES.fetch(connection, sorted(audience_ids))] if audience_ids else []
+
+
 def one_export(connection: Connection, export_id: int, *, is_locked: bool = False) -> Export:
-    """One export; locked, nobody else gives orders to exports, or keeps changes for any, until the transaction ends.
+    """Return one export.
+
+    Args:
+        is_locked: until the transaction ends no other one changes an export, or keeps changes for any.
 
     Raises:
         NotFound: there is none of this id.

@@ -1,22 +1,16 @@
-"""Whether what a process remembers of the exports is still what is stored."""
+"""The version of the exports.
 
-from sqlalchemy import Connection, literal_column, select, update
+Replicas of version 0.1 remember the exports, and read them again when this number goes up. They may run beside this
+version during an upgrade.
+"""
 
-from app.store.database.prepared import Prepared
+from sqlalchemy import Connection, literal_column, update
+
 from app.store.schema import versions
 
-_IS_OF_EXPORTS = versions.c.name == literal_column("'exports'")
-_VERSION = Prepared(select(versions.c.version).where(_IS_OF_EXPORTS))
-_NEXT = update(versions).where(_IS_OF_EXPORTS).values(version=versions.c.version + 1)
-
-
-def version_of_exports(connection: Connection) -> int:
-    """Goes up with every change of an export."""
-    (row,) = _VERSION.fetch(connection)
-    version: int = row.version
-    return version
+_NEXT = update(versions).where(versions.c.name == literal_column("'exports'")).values(version=versions.c.version + 1)
 
 
 def exports_change(connection: Connection) -> None:
-    """In the transaction that changes one: whoever remembers exports has to read them again."""
+    """Note in the transaction that changes an export that older replicas must read the exports again."""
     connection.execute(_NEXT)

@@ -1,4 +1,4 @@
-"""Keeps out who was erased, in the transaction that keeps changes and before it touches anybody."""
+"""Keep out erased addresses and users, in the transaction that keeps changes."""
 
 from collections.abc import Collection, Sequence
 
@@ -12,37 +12,39 @@ from app.store.schema import erasures, identities
 
 User = tuple[int, str]
 
-_ANYBODY = select(erasures.c.digest).limit(1)
+_ANY_ERASURE = select(erasures.c.digest).limit(1)
 
 
 def admit(
     connection: Connection, digests: Digests, changes: Sequence[MembershipChange]
 ) -> list[MembershipChange | None]:
-    """The changes that may be kept, each in its place; None for those of erased people.
+    """Return the changes that may be kept, each in its place; None for those of erased addresses and users.
 
-    Where an exit names an erased address, and its user is known and not erased, it is kept without the address: the
-    user may have another one on the list.
+    An exit that names an erased address is kept without it if its user is known and not erased: the user may hold
+    another address on the list.
 
-    The erasures are shared with other writers of changes, but not with whoever erases somebody meanwhile: one of the
-    two sees what the other did. Where nobody was erased this is one look.
+    The table of erasures is locked shared, so that an erasure at the same time either sees these changes or is seen
+    here. Without erasures this is one read.
     """
     lock_table(connection, erasures, is_exclusive=False)
-    if connection.scalar(_ANYBODY) is None:
+    if connection.scalar(_ANY_ERASURE) is None:
         return list(changes)
     addresses = {digests.of_address(c.address): c.address for c in changes if c.address is not None}
     users = {digests.of_user(c.lytics_id): c.lytics_id for c in changes if c.lytics_id is not None}
     erased = _erased_among(connection, [*addresses, *users])
-    no_address = {address for digest, address in addresses.items() if digest in erased}
-    no_user = {user for digest, user in users.items() if digest in erased}
+    erased_addresses = {address for digest, address in addresses.items() if digest in erased}
+    erased_users = {user for digest, user in users.items() if digest in erased}
 
-    others = [None if change.lytics_id in no_user else change for change in changes]
-    nameless_exits = [c for c in others if c is not None and c.address in no_address and c.kind is Kind.EXIT]
-    known = _known_among(connection, nameless_exits) if nameless_exits else set()
-    # And who is made known by this very batch.
-    known |= {_user(c) for c in others if c is not None and c.address not in no_address and c.kind is not Kind.CHANGE}
+    others = [None if change.lytics_id in erased_users else change for change in changes]
+    exits = [c for c in others if c is not None and c.address in erased_addresses and c.kind is Kind.EXIT]
+    known = _known_among(connection, exits) if exits else set()
+    # Users that this very batch makes known.
+    known |= {
+        _user(c) for c in others if c is not None and c.address not in erased_addresses and c.kind is not Kind.CHANGE
+    }
 
     def admitted(change: MembershipChange | None) -> MembershipChange | None:
-        if change is None or change.address not in no_address:
+        if change is None or change.address not in erased_addresses:
             return change
         is_kept = change.kind is Kind.EXIT and change.lytics_id is not None and _user(change) in known
         return change._replace(address=None) if is_kept else None

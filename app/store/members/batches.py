@@ -1,7 +1,7 @@
-"""Orders that concern every member of an export, carried out in slices, so that neither claims nor writers stall:
-call for those who wait, cancel what is pending, doubt who is on a list.
+"""Orders that concern every member of an export, carried out in batches so that claims and writers never wait long.
 
-How far a slice came is stored with it, so that a restart goes on from there.
+Three orders leave a mark on the export: make pending members due, mark memberships as unconfirmed, and cancel what is
+pending. How far a batch came is stored with it, so that a restart goes on from there.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ from app.store.members.removal import Place, remove
 from app.store.members.rows import membership_of, parts, save_memberships, save_tallies
 from app.store.schema import exports, identities, members, memberships
 
-_WAKE = (
+_MAKE_DUE = (
     update(members)
     .where(members.c.id.in_(bindparam("b_ids", expanding=True)), members.c.due_at.is_(None))
     .values(due_at=bindparam("b_due"))
@@ -31,43 +31,43 @@ _IS_PENDING = memberships.c.revision > memberships.c.confirmed_revision
 
 
 def unfinished() -> Select[tuple[int]]:
-    """The exports that have something left to be done in slices."""
+    """Select the exports that have work left to be done in batches."""
     pending = exists().where(memberships.c.export_id == exports.c.id, _IS_PENDING)
     is_stopping = and_(exports.c.state == ExportState.STOPPED, pending)
     is_marked = or_(exports.c.waking_from.is_not(None), exports.c.doubting_from.is_not(None))
     return select(exports.c.id).where(or_(is_marked, is_stopping)).order_by(exports.c.id)
 
 
-def next_slice(connection: Connection, export_id: int, *, size: int, now: datetime, digests: Digests | None) -> bool:
-    """The next slice of each order that is not carried out yet. True while there is more that can be done now."""
-    # Orders wait until it is done, so that a mark set meanwhile is not taken for the one that was read. Two replicas at
-    # the same slice do no harm.
+def next_batch(connection: Connection, export_id: int, *, size: int, now: datetime, digests: Digests | None) -> bool:
+    """Do the next batch of each order that is not finished; return whether more can be done now."""
+    # A mark that is set meanwhile must not be mistaken for the one that was read, so orders wait for the end of this
+    # transaction. Two replicas at the same batch do no harm.
     lock_table(connection, exports, is_exclusive=False)
     more = [
-        wake(connection, export_id, size=size, now=now),
-        doubt(connection, export_id, size=size),
+        make_pending_due(connection, export_id, size=size, now=now),
+        mark_unconfirmed(connection, export_id, size=size),
         cancel_pending(connection, export_id, size=size, now=now, digests=digests),
     ]
     return any(more)
 
 
-def wake(connection: Connection, export_id: int, *, size: int, now: datetime) -> bool:
-    """Make the next slice of an export's waiting members due, after it began to run. True while there is more."""
+def make_pending_due(connection: Connection, export_id: int, *, size: int, now: datetime) -> bool:
+    """Make the next batch of pending members due, since their export runs now; return whether there is more."""
     export = connection.execute(
         select(exports.c.waking_from, exports.c.state).where(exports.c.id == export_id)
     ).one_or_none()
     if export is None or export.waking_from is None:
         return False
-    waiting = (
+    pending = (
         select(memberships.c.member_id)
         .where(memberships.c.export_id == export_id, _IS_PENDING, memberships.c.member_id > export.waking_from)
         .order_by(memberships.c.member_id)
         .limit(size)
     )
-    ids = list(connection.scalars(waiting)) if export.state == ExportState.RUNNING else []
+    ids = list(connection.scalars(pending)) if export.state == ExportState.RUNNING else []
     for part in parts(ids):
         _lock_members(connection, part)
-        connection.execute(_WAKE, {"b_ids": part, "b_due": now})
+        connection.execute(_MAKE_DUE, {"b_ids": part, "b_due": now})
     is_more = len(ids) == size
     connection.execute(
         update(exports).where(exports.c.id == export_id).values(waking_from=ids[-1] if is_more else None)
@@ -75,11 +75,11 @@ def wake(connection: Connection, export_id: int, *, size: int, now: datetime) ->
     return is_more
 
 
-def doubt(connection: Connection, export_id: int, *, size: int) -> bool:
-    """Take the next slice of members for not known to be on the list, since it is another one or was made anew. True
-    while there is more.
+def mark_unconfirmed(connection: Connection, export_id: int, *, size: int) -> bool:
+    """Mark the next batch of members as unconfirmed, since the list was replaced; return whether there is more.
 
-    Nobody is called for it. But who changes next, or is found by a backfill, is asked for before being put on it.
+    No member is called for it. But Sailthru is read before a member joins again, after its next change or in a
+    backfill.
     """
     marker = select(exports.c.doubting_from).where(exports.c.id == export_id)
     doubting_from = connection.scalar(marker)
@@ -113,10 +113,10 @@ def doubt(connection: Connection, export_id: int, *, size: int) -> bool:
 def cancel_pending(
     connection: Connection, export_id: int, *, size: int, now: datetime, digests: Digests | None
 ) -> bool:
-    """Cancel the next slice of a stopped export's pending changes. True while there is more that can be cancelled now.
+    """Cancel the next batch of a stopped export's pending changes; return whether more can be cancelled now.
 
-    Where the export was merged into another one, that one takes them over first. Whom a worker holds is left to it:
-    what it tells is told, and what is pending then is cancelled the next time.
+    An export that this one was merged into takes the changes over first. A member that a worker has claimed is left to
+    it: what it confirms counts, and what is pending then is cancelled with the next batch.
     """
     export = connection.execute(
         select(exports.c.state, exports.c.merged_into).where(exports.c.id == export_id)
@@ -124,7 +124,7 @@ def cancel_pending(
     if export is None or export.state != ExportState.STOPPED:
         return False
     found = _lock_pending(connection, export_id, size)
-    gone = [(member_id, m) for member_id, m in found if m.erasure is not None]
+    erased = [(member_id, m) for member_id, m in found if m.erasure is not None]
     kept = [(member_id, m) for member_id, m in found if m.erasure is None]
     if export.merged_into is not None and kept:
         keep(connection, [[c for _, m in kept for c in _changes(m, export.merged_into)]], now, digests)
@@ -135,7 +135,7 @@ def cancel_pending(
     _forget_users(connection, export_id, kept)
     write_lines(connection, [Line(now, member_id, export_id, "cancelled", {}) for member_id, _ in kept])
     save_tallies(connection, {export_id: tally}, now)
-    remove(connection, [Place(member_id, export_id) for member_id, _ in gone])
+    remove(connection, [Place(member_id, export_id) for member_id, _ in erased])
     return len(found) == size
 
 
@@ -145,7 +145,7 @@ def _lock_members(connection: Connection, ids: Collection[int]) -> None:
 
 
 def _lock_pending(connection: Connection, export_id: int, size: int) -> list[tuple[int, Membership]]:
-    """Pending memberships whose members no worker holds, locked in the order of all writers."""
+    """Return pending memberships whose members no worker has claimed, locked in the order of all writers."""
     waiting = (
         select(memberships.c.member_id, memberships.c.lytics_id)
         .join(members, members.c.id == memberships.c.member_id)
@@ -162,8 +162,9 @@ def _lock_pending(connection: Connection, export_id: int, size: int) -> list[tup
         connection.execute(locked.order_by(identities.c.lytics_id).with_for_update()).all()
     found: list[tuple[int, Membership]] = []
     for part in parts([row.member_id for row in rows]):
-        held = select(members.c.id, members.c.address).where(members.c.id.in_(part), members.c.lease.is_(None))
-        addresses = {row.id: row.address for row in connection.execute(held.order_by(members.c.id).with_for_update())}
+        unclaimed = select(members.c.id, members.c.address).where(members.c.id.in_(part), members.c.lease.is_(None))
+        locked_rows = connection.execute(unclaimed.order_by(members.c.id).with_for_update())
+        addresses = {row.id: row.address for row in locked_rows}
         pending = (
             select(memberships)
             .where(memberships.c.member_id.in_(sorted(addresses)), memberships.c.export_id == export_id, _IS_PENDING)
@@ -174,7 +175,7 @@ def _lock_pending(connection: Connection, export_id: int, size: int) -> list[tup
 
 
 def _changes(membership: Membership, export_id: int) -> list[MembershipChange]:
-    """What a membership holds, as if it came from Lytics for another export."""
+    """Return what a membership holds as a change for another export."""
     moved, address = membership.moved, membership.address
     if moved is None:
         return []

@@ -1,31 +1,25 @@
-"""The queue, which is the state itself: lease who is due, put requests on record, write back how they ended."""
+"""Claim members: lease those that are due, and record each request before it leaves."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
-import structlog
 from sqlalchemy import Connection, Integer, Row, Select, and_, bindparam, literal_column, null, select, update
 
 from app.domain.account import Capacity
-from app.domain.call import Call, Claim, Pending, plan
-from app.domain.counts import Tally
+from app.domain.call import Call, Claim, Pending
 from app.domain.export import ExportState
-from app.domain.membership import Confirmation, Confirmed
-from app.domain.settlement import Settled, Settlement, settle_attempt
+from app.domain.membership import Confirmed
 from app.store.database.dialect import lock_table
 from app.store.database.prepared import Prepared
 from app.store.database.statements import among
 from app.store.history.journal import APPEND, Line
 from app.store.members.due import next_due_at
-from app.store.members.removal import Place, remove, remove_ended
-from app.store.members.rows import membership_of, save_tallies
+from app.store.members.removal import remove_erased
+from app.store.members.rows import membership_of
 from app.store.schema import BACKFILL, LIVE, exports, members, memberships
-
-log = structlog.get_logger(__name__)
 
 _DUE = (
     select(members.c.id)
@@ -39,8 +33,8 @@ _DUE = (
 
 
 def _lease(due: Select[tuple[int]], *names: str) -> Prepared:
-    # By itself, so that it is looked for once: within the UPDATE a planner may do so again for each row, and lease more
-    # than the limit. What other replicas hold is left out.
+    # Materialized, so that it runs once: within the UPDATE a planner may run it again for each row, and so lease more
+    # than the limit. Members that other replicas have locked are skipped.
     free = due.limit(bindparam("b_limit", type_=Integer)).with_for_update(skip_locked=True).cte("due")
     leased = (
         update(members)
@@ -55,15 +49,15 @@ def _lease(due: Select[tuple[int]], *names: str) -> Prepared:
     return Prepared(leased, *names, "b_limit", "b_until", "b_lease")
 
 
-_LEASE = _lease(_DUE, "b_account", "b_priority", "b_now")
-_LEASE_NEWCOMER = _lease(
+_LEASE_OLDEST = _lease(_DUE, "b_account", "b_priority", "b_now")
+_LEASE_NEWEST = _lease(
     _DUE.where(~among(members.c.id, "b_failing")).order_by(None).order_by(members.c.due_at.desc()),
     "b_account",
     "b_priority",
     "b_now",
     "b_failing",
 )
-_LET_GO = Prepared(
+_RELEASE_IDLE = Prepared(
     update(members)
     .where(members.c.id == bindparam("b_id"))
     .values(due_at=null(), lease=null(), attempts=literal_column("0")),
@@ -71,14 +65,6 @@ _LET_GO = Prepared(
 )
 _RENEW = Prepared(
     update(members).where(members.c.id == bindparam("b_id")).values(due_at=bindparam("b_until")), "b_until", "b_id"
-)
-_GIVE_BACK = Prepared(
-    update(members)
-    .where(members.c.id == bindparam("b_id"))
-    .values(due_at=bindparam("b_due"), attempts=bindparam("b_attempts"), lease=null()),
-    "b_due",
-    "b_attempts",
-    "b_id",
 )
 _LEASES = Prepared(
     select(members.c.id, members.c.lease).where(among(members.c.id, "ids")).order_by(members.c.id).with_for_update(),
@@ -89,46 +75,21 @@ _PENDING = Prepared(
     .join(exports, exports.c.id == memberships.c.export_id)
     .where(
         among(memberships.c.member_id, "ids"),
-        # Not as the index of who is pending has it: PostgreSQL, for which that was empty when it looked last, would
-        # look through all of it for each member, whatever has come since.
+        # Not in the form of the index on pending memberships. PostgreSQL may believe that index to be empty, and then
+        # reads all of it for each member.
         memberships.c.revision - memberships.c.confirmed_revision > literal_column("0"),
         exports.c.state == literal_column(f"'{ExportState.RUNNING}'"),
     )
     .order_by(memberships.c.member_id, memberships.c.export_id),
     "ids",
 )
-# All that the end of an attempt changes of a membership, and what it reads of it.
-_TELLING = (
-    "confirmed",
-    "confirmed_revision",
-    "confirmed_vars",
-    "confirmed_at",
-    "dead_code",
-    "dead_at",
-    "first_failed_at",
-)
-_READ = ("export_id", "revision", "erasure", *_TELLING)
-_changed = attrgetter(*_TELLING)
-_TELLINGS = Prepared(
-    select(memberships.c.member_id, exports.c.state, *(memberships.c[name] for name in _READ))
-    .join(exports, exports.c.id == memberships.c.export_id)
-    .where(among(memberships.c.member_id, "ids"))
-    .order_by(memberships.c.member_id, memberships.c.export_id),
-    "ids",
-)
 _ONE = and_(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == bindparam("b_export"))
-_LISTS_IN_DOUBT = Prepared(
+_LIST_UNKNOWN = Prepared(
     update(memberships).where(_ONE).values(confirmed=literal_column(f"'{Confirmed.UNKNOWN}'"), confirmed_vars=null()),
     "b_member",
     "b_export",
 )
-_VARS_IN_DOUBT = Prepared(update(memberships).where(_ONE).values(confirmed_vars=null()), "b_member", "b_export")
-_SETTLE = Prepared(
-    update(memberships).where(_ONE).values({name: bindparam(f"b_{name}") for name in _TELLING}),
-    *(f"b_{name}" for name in _TELLING),
-    "b_member",
-    "b_export",
-)
+_VARS_UNKNOWN = Prepared(update(memberships).where(_ONE).values(confirmed_vars=null()), "b_member", "b_export")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,27 +104,15 @@ class Begun:
 def take(
     connection: Connection, account: str, *, room: Capacity, now: datetime, lease: int, until: datetime
 ) -> list[Claim]:
-    """Lease members of an account that are due, as many as there is room for, and record their first requests.
+    """Claim members of an account that are due, as many as there is room for, and record their first requests.
 
-    A member with nothing to tell is given back at once; what is being erased of it then goes.
+    A member with nothing pending is given back at once, and what is erased of it is removed.
+
+    Args:
+        lease: a random token, new with each call of this function.
     """
-    rows: list[Row[Any]] = []
-    for statement, priority, most in _order(connection, account, room, now):
-        limit = min(room.calls - len(rows), most)
-        if limit > 0:
-            only = [sorted(room.failing)] if statement is _LEASE_NEWCOMER else []
-            # While leased, `due_at` is when the lease ends: a dead worker's members become due by themselves.
-            leased = statement.fetch(connection, account, priority, now, *only, limit, until, lease)
-            rows += sorted(leased, key=lambda row: row.id)
-    addresses = {row.id: row.address for row in rows}
-    pending = _pending_of(connection, addresses)
-    if idle := [row.id for row in rows if row.id not in pending]:
-        # Only now that nobody can set an export running meanwhile: who then waits is not let go.
-        lock_table(connection, exports, is_exclusive=False)
-        pending |= _pending_of(connection, {member_id: addresses[member_id] for member_id in idle})
-        idle = [member_id for member_id in idle if member_id not in pending]
-        _LET_GO.run(connection, [(member_id,) for member_id in idle])
-        remove_ended(connection, idle)
+    rows = _lease_rows(connection, account, room=room, now=now, lease=lease, until=until)
+    pending = _pending_or_release(connection, {row.id: row.address for row in rows})
     claims = [
         Claim(
             member_id=row.id,
@@ -173,7 +122,6 @@ def take(
             leased_until=until,
             attempts=row.attempts,
             pending=pending[row.id],
-            call=plan(pending[row.id]),
             is_backfill=row.priority == BACKFILL,
         )
         for row in rows
@@ -185,62 +133,61 @@ def take(
 
 def begin(connection: Connection, begun: list[Begun], now: datetime) -> list[bool]:
     """Renew leases and record the requests that are about to leave; false for those whose lease was lost."""
-    held = _still_held(connection, [one.claim for one in begun])
+    held = still_held(connection, [one.claim for one in begun])
     ours = sorted((one for one in begun if one.claim.member_id in held), key=lambda one: one.claim.member_id)
     _RENEW.run(connection, [(one.until, one.claim.member_id) for one in ours])
     _record(connection, ours, now)
     return [one.claim.member_id in held for one in begun]
 
 
-def settle(connection: Connection, settlements: list[Settlement], now: datetime) -> list[Settled]:
-    """Write back how attempts ended, against the revisions that were claimed, and end their leases.
+def still_held(connection: Connection, claims: Iterable[Claim]) -> set[int]:
+    """Lock the members of claims; return the ids of those whose lease was not lost."""
+    leases = {claim.member_id: claim.lease for claim in claims}
+    return {row.id for row in _LEASES.fetch(connection, sorted(leases)) if row.lease == leases[row.id]}
 
-    What is being erased goes once it is told or given up, and is counted nowhere.
-    """
-    tallies: dict[int, Tally] = defaultdict(Tally)
-    # Not while somebody sets an export running: else a member could stay without a due time.
-    lock_table(connection, exports, is_exclusive=False)
-    held = _still_held(connection, [one.claim for one in settlements])
-    ours = {one.claim.member_id: one for one in settlements if one.claim.member_id in held}
-    changed: list[tuple[int, Confirmation]] = []
-    ended: list[Place] = []
-    waits: set[int] = set()
-    for member_id, telling, state in _tellings(connection, held):
-        settlement = ours[member_id]
-        if any(p.export_id == telling.export_id for p in settlement.claim.pending):
-            tally = tallies[telling.export_id] if telling.erasure is None else Tally()
-            settle_attempt(settlement, telling, now, tally)
-            changed.append((member_id, telling))
-        if telling.erasure is not None and not telling.is_pending:
-            ended.append(Place(member_id, telling.export_id))
-            _tell_if_given_up(settlement, telling)
-        if telling.is_pending and state == ExportState.RUNNING:
-            waits.add(member_id)
-    due = {member_id: ours[member_id].retry_at or now for member_id in waits}
-    lines = [_answered(one, now) for one in ours.values() if not one.claim.is_of_erased]
-    _GIVE_BACK.run(connection, _given_back(ours, due))
-    _SETTLE.run(connection, _rows_of(changed))
-    APPEND.run(connection, lines)
-    remove(connection, ended)
-    save_tallies(connection, tallies, now)
-    return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
+
+def _lease_rows(
+    connection: Connection, account: str, *, room: Capacity, now: datetime, lease: int, until: datetime
+) -> list[Row[Any]]:
+    rows: list[Row[Any]] = []
+    for statement, priority, most in _order(connection, account, room, now):
+        limit = min(room.calls - len(rows), most)
+        if limit > 0:
+            failing = [sorted(room.failing)] if statement is _LEASE_NEWEST else []
+            # While leased, `due_at` is the end of the lease: the members of a dead worker become due by themselves.
+            leased = statement.fetch(connection, account, priority, now, *failing, limit, until, lease)
+            rows += sorted(leased, key=lambda row: row.id)
+    return rows
 
 
 def _order(connection: Connection, account: str, room: Capacity, now: datetime) -> list[tuple[Prepared, int, int]]:
-    """Who is served first: of which priority, and how many at most.
+    """Return what is leased first: the statement, the priority, and the largest number of members.
 
-    A probe is the newest of those who did not just fail, so that a newcomer need not wait behind all whose own calls
-    can't work. Where there is none it is whoever has been due for longest: who failed as a probe goes behind them.
+    A probe leases the newest due member that did not just fail, so that it need not wait behind members whose own
+    calls always fail. If there is none, it leases the oldest: a member that failed as a probe is due after that.
     """
     if not room.is_probe:
-        return [(_LEASE, LIVE, room.calls), (_LEASE, BACKFILL, room.backfill_calls)]
+        return [(_LEASE_OLDEST, LIVE, room.calls), (_LEASE_OLDEST, BACKFILL, room.backfill_calls)]
     due_at = {priority: at for priority, at in next_due_at(connection, account).items() if at <= now}
-    newcomers = [(_LEASE_NEWCOMER, priority, 1) for priority in (LIVE, BACKFILL) if priority in due_at]
-    return newcomers + [(_LEASE, priority, 1) for priority in sorted(due_at, key=lambda p: due_at[p])]
+    newest = [(_LEASE_NEWEST, priority, 1) for priority in (LIVE, BACKFILL) if priority in due_at]
+    return newest + [(_LEASE_OLDEST, priority, 1) for priority in sorted(due_at, key=lambda p: due_at[p])]
+
+
+def _pending_or_release(connection: Connection, addresses: Mapping[int, str]) -> dict[int, tuple[Pending, ...]]:
+    """Return what is pending for members, given with their addresses; give back those with nothing pending."""
+    pending = _pending_of(connection, addresses)
+    idle = [member_id for member_id in addresses if member_id not in pending]
+    if idle:
+        # Under the lock no export begins to run, which would make more pending. So look once more.
+        lock_table(connection, exports, is_exclusive=False)
+        pending |= _pending_of(connection, {member_id: addresses[member_id] for member_id in idle})
+        idle = [member_id for member_id in idle if member_id not in pending]
+        _RELEASE_IDLE.run(connection, [(member_id,) for member_id in idle])
+        remove_erased(connection, idle)
+    return pending
 
 
 def _pending_of(connection: Connection, addresses: Mapping[int, str]) -> dict[int, tuple[Pending, ...]]:
-    """What is pending for members that are given with their addresses."""
     pending: dict[int, list[Pending]] = defaultdict(list)
     for row in _PENDING.fetch(connection, list(addresses)) if addresses else ():
         membership = membership_of(row, addresses[row.member_id])
@@ -248,80 +195,33 @@ def _pending_of(connection: Connection, addresses: Mapping[int, str]) -> dict[in
     return {member_id: tuple(ones) for member_id, ones in pending.items()}
 
 
-def _still_held(connection: Connection, claims: Iterable[Claim]) -> set[int]:
-    leases = {claim.member_id: claim.lease for claim in claims}
-    return {row.id for row in _LEASES.fetch(connection, sorted(leases)) if row.lease == leases[row.id]}
-
-
-def _tellings(connection: Connection, member_ids: set[int]) -> list[tuple[int, Confirmation, str]]:
-    """Of all memberships that members have, with their members and the states of their exports."""
-    found = []
-    for row in _TELLINGS.fetch(connection, sorted(member_ids)):
-        member_id, state, *values = tuple(row)
-        telling = Confirmation(**dict(zip(_READ, values, strict=True)))
-        telling.confirmed = Confirmed(telling.confirmed)
-        found.append((member_id, telling, state))
-    return found
-
-
 def _record(connection: Connection, begun: list[Begun], now: datetime) -> None:
-    """The attempt is on record before the call: from here on, what Sailthru was told of its lists is unknown."""
+    """Record attempts before their calls leave: from here on it is unknown what Sailthru holds of their lists."""
     lists: list[tuple[int, int]] = []
     values: list[tuple[int, int]] = []
     lines: list[Line] = []
     for one in begun:
         call = one.call
         for pending in one.claim.pending:
-            # Never among both: they are written together.
+            # In one of the two only: they are written one after the other.
             key = (one.claim.member_id, pending.export_id)
             if pending.list_name in (*call.join, *call.leave):
                 lists.append(key)
             elif call.covers.get(pending.export_id) is Confirmed.IN and pending.membership.has_new_vars:
                 values.append(key)
         if (call.is_read or call.is_write) and not one.claim.is_of_erased:
-            detail = {
-                "attempt": one.claim.attempts,
-                "read": call.is_read,
-                "join": list(call.join),
-                "leave": list(call.leave),
-                "vars": sorted(call.vars),
-            }
-            lines.append(Line(now, one.claim.member_id, None, "called", detail))
-    _LISTS_IN_DOUBT.run(connection, lists)
-    _VARS_IN_DOUBT.run(connection, values)
+            lines.append(Line(now, one.claim.member_id, None, "called", _detail(one)))
+    _LIST_UNKNOWN.run(connection, lists)
+    _VARS_UNKNOWN.run(connection, values)
     APPEND.run(connection, lines)
 
 
-def _given_back(settlements: Mapping[int, Settlement], due: Mapping[int, datetime]) -> list[tuple[object, ...]]:
-    """What ends the leases of members, of whom some are due again."""
-    rows: list[tuple[object, ...]] = []
-    for member_id, one in sorted(settlements.items()):
-        is_retry = member_id in due and not one.is_whole
-        attempts = one.claim.attempts - (one.spent_at is None) if is_retry else 0
-        rows.append((due.get(member_id), attempts, member_id))
-    return rows
-
-
-def _rows_of(changed: Iterable[tuple[int, Confirmation]]) -> list[tuple[object, ...]]:
-    return [(*_changed(telling), member_id, telling.export_id) for member_id, telling in changed]
-
-
-def _tell_if_given_up(settlement: Settlement, telling: Confirmation) -> None:
-    code = settlement.dead.get(telling.export_id)
-    if code is not None:
-        # Nobody is left whom somebody could redrive.
-        log.warning(
-            "an erased person could not be taken off a list and is erased all the same",
-            member=settlement.claim.member_id,
-            export=telling.export_id,
-            code=code,
-        )
-
-
-def _answered(settlement: Settlement, now: datetime) -> Line:
-    detail: dict[str, object] = {"outcome": settlement.outcome}
-    if settlement.retry_at is not None:
-        detail["retry_at"] = settlement.retry_at.isoformat()
-    if settlement.dead:
-        detail["dead_exports"] = sorted(settlement.dead)
-    return Line(now, settlement.claim.member_id, None, "answered", detail)
+def _detail(begun: Begun) -> dict[str, object]:
+    call = begun.call
+    return {
+        "attempt": begun.claim.attempts,
+        "read": call.is_read,
+        "join": list(call.join),
+        "leave": list(call.leave),
+        "vars": sorted(call.vars),
+    }

@@ -1,4 +1,4 @@
-"""Dead letters: memberships that were given up, kept until a newer change replaces them or somebody redrives them."""
+"""Dead letters: memberships that were given up, kept until a newer change or a redrive."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from app.store.schema import LIVE, exports, members, memberships
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters are meant: those to which all that is given applies; all of them if nothing is.
+    """Selects the dead letters that match all given values; every one if none is given.
 
     Args:
         address: as it is stored, trimmed and in lower case.
@@ -30,15 +30,15 @@ class Filter:
     address: str | None = field(default=None, repr=False)
 
     def where(self) -> ColumnElement[bool]:
-        """The condition on memberships."""
+        """Return the condition on memberships."""
         conditions: list[ColumnElement[bool]] = [memberships.c.dead_code.is_not(None)]
         if self.export_id is not None:
             conditions.append(memberships.c.export_id == self.export_id)
         if self.code is not None:
             conditions.append(memberships.c.dead_code == self.code)
         if self.address is not None:
-            people = select(members.c.id).where(members.c.address == self.address)
-            conditions.append(memberships.c.member_id.in_(people))
+            of_address = select(members.c.id).where(members.c.address == self.address)
+            conditions.append(memberships.c.member_id.in_(of_address))
         return and_(*conditions)
 
 
@@ -54,7 +54,7 @@ class DeadLetter:
     """One membership that was given up.
 
     Args:
-        wanted: what is told if it is redriven: on the list, or off it.
+        desired: whether a redrive puts the address on the list or takes it off.
         code: Sailthru's error number, or a word of ours.
     """
 
@@ -69,21 +69,21 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """How many dead letters wait to be told again, and the accounts that now have somebody to call for."""
+    """How many dead letters are pending again, and the accounts that now have due members."""
 
     count: int
     due_accounts: frozenset[str]
 
 
 class DeadLetters:
-    """Reads dead letters and puts them back."""
+    """All dead letters."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
 
     async def page(self, which: Filter, *, after: Place | None = None, size: int = 100) -> list[DeadLetter]:
-        """The next dead letters, ordered by export and member; fewer than `size` where they end."""
+        """Return the next dead letters, ordered by export and member; fewer than `size` at the end."""
         where = which.where()
         if after is not None:
             where = and_(where, tuple_(memberships.c.export_id, memberships.c.member_id) > tuple_(*after))
@@ -118,7 +118,7 @@ class DeadLetters:
         ]
 
     async def count(self, which: Filter) -> int:
-        """How many dead letters a redrive would put back now; those of stopped exports stay."""
+        """Return how many dead letters a redrive would put back now; those of stopped exports stay."""
         statement = (
             select(func.count())
             .select_from(memberships)
@@ -128,16 +128,16 @@ class DeadLetters:
         return await self._database.read(lambda connection: connection.scalar(statement)) or 0
 
     async def redrive(self, which: Filter) -> Redriven:
-        """Let dead letters be told again: all of them or, if that fails, none. What is told is whatever is newest.
+        """Put dead letters back, with the newest desired state: all of them or, if that fails, none.
 
-        Whom a worker holds, or who waits for a retry, stays where it is; the next call carries the rest along.
+        A member that is claimed, or that waits for a retry, keeps its due time. Its next call carries the rest along.
         """
         now = self._clock()
         return await self._database.write(lambda connection: _Redrive(connection, which, now).run())
 
 
 class _Redrive:
-    """One transaction, which locks in the order of all writers: exports, members, memberships."""
+    """One transaction, which takes locks in the order of all writers: exports, members, memberships."""
 
     def __init__(self, connection: Connection, which: Filter, now: datetime) -> None:
         self._connection = connection
@@ -147,7 +147,6 @@ class _Redrive:
         self._due_accounts: set[str] = set()
 
     def run(self) -> Redriven:
-        """In portions, of which none is seen before all are done."""
         states = self._lock_exports()
         where = and_(self._which.where(), memberships.c.export_id.in_(sorted(states)))
         found = self._connection.execute(select(memberships.c.member_id).where(where).distinct())
@@ -158,8 +157,7 @@ class _Redrive:
         return Redriven(self._redriven.total(), frozenset(self._due_accounts))
 
     def _lock_exports(self) -> dict[int, str]:
-        # Shared with writers of changes, but not with whoever sets an export running meanwhile: else a member could
-        # stay without a due time.
+        # No export may begin to run meanwhile: a member could stay without a due time.
         lock_table(self._connection, exports, is_exclusive=False)
         statement = select(exports.c.id, exports.c.state).where(exports.c.state != ExportState.STOPPED)
         if self._which.export_id is not None:

@@ -1,4 +1,4 @@
-"""When somebody is due, as claims and the worker's clock ask; mended where our clock was wrong."""
+"""Due times: when a member is called next, and their correction after our clock was wrong."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,7 +13,7 @@ _FIRST_DUE = select(func.min(members.c.due_at)).where(
     members.c.due_at.is_not(None),
 )
 
-_BRING_BACK = (
+_CORRECT = (
     update(members)
     .where(
         members.c.account == bindparam("b_account"),
@@ -24,19 +24,19 @@ _BRING_BACK = (
 )
 
 
-def bring_back(connection: Connection, accounts: Iterable[str], *, latest: datetime, due_at: datetime) -> int:
-    """Make due at `due_at` whoever is due later than `latest`, which nobody should be; returns how many were.
+def correct_due_times(connection: Connection, accounts: Iterable[str], *, latest: datetime, due_at: datetime) -> int:
+    """Make members due at `due_at` whose due time is impossibly late, after `latest`; return their number.
 
-    They were called, or failed, while our clock was wrong; else they would wait until it is as late as it seemed then,
-    and with them every newer change of theirs.
+    Such a time was set while our clock was wrong. Without the correction the member, and every newer change of it,
+    would wait until that time has come.
     """
     keys = [{"b_account": account, "b_priority": priority} for account in accounts for priority in (LIVE, BACKFILL)]
     values = {"b_latest": latest, "b_due": due_at}
-    return sum(connection.execute(_BRING_BACK, {**key, **values}).rowcount for key in keys)
+    return sum(connection.execute(_CORRECT, {**key, **values}).rowcount for key in keys)
 
 
 def next_due_at(connection: Connection, account: str) -> dict[int, datetime]:
-    """When the next member of an account is due, or its lease ends, by priority; nothing where nobody waits."""
+    """Return by priority when the next member of an account is due, or its lease ends; no key where none is due."""
     found = {
         priority: connection.scalar(_FIRST_DUE, {"b_account": account, "b_priority": priority})
         for priority in (LIVE, BACKFILL)

@@ -1,4 +1,4 @@
-"""Takes memberships out of the database, and with its last one the member and all that is kept of it."""
+"""Remove memberships, and members that have none left."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Place(NamedTuple):
 
 
 def remove(connection: Connection, places: Collection[Place]) -> None:
-    """Delete memberships; of members that have none left, and that no Lytics user holds, also the rest."""
+    """Delete memberships, and the members that are then empty."""
     if not places:
         return
     connection.execute(
@@ -30,7 +30,7 @@ def remove(connection: Connection, places: Collection[Place]) -> None:
 
 
 def remove_empty(connection: Connection, member_ids: Collection[int]) -> None:
-    """Delete those members that have no membership, and that no Lytics user holds."""
+    """Delete those members, and their timelines, that have no membership and that no Lytics user holds."""
     for part in parts(sorted(member_ids)):
         found = connection.scalars(
             select(members.c.id).where(
@@ -44,8 +44,8 @@ def remove_empty(connection: Connection, member_ids: Collection[int]) -> None:
         connection.execute(delete(members).where(members.c.id.in_(empty)))
 
 
-def remove_ended(connection: Connection, member_ids: Collection[int]) -> None:
-    """Delete what is being erased of these members and has nothing left to tell."""
+def remove_erased(connection: Connection, member_ids: Collection[int]) -> None:
+    """Delete those memberships of these members whose erasure has ended: they are erased and not pending."""
     ended: list[Place] = []
     for part in parts(sorted(member_ids)):
         found = connection.execute(

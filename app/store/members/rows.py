@@ -1,4 +1,4 @@
-"""Rows of memberships and totals to and from the objects that decide."""
+"""Rows of memberships and counts as objects, and back."""
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -16,7 +16,7 @@ from app.store.schema import Moment, memberships, minute_counts, minute_latencie
 
 Key = TypeVar("Key", int, str)
 
-# Both databases take some 32,000 parameters a statement.
+# Both databases take about 32,000 parameters a statement.
 KEYS_PER_STATEMENT = 10_000
 MEMBERSHIP_COLUMNS = len(memberships.columns)
 _NOTHING = Tally()
@@ -42,18 +42,18 @@ _ADD_TO_LATENCIES = Prepared(
 
 
 def parts(keys: list[Key]) -> Iterator[list[Key]]:
-    """Keys in portions that fit into one statement."""
+    """Yield keys in parts that fit into one statement."""
     for start in range(0, len(keys), KEYS_PER_STATEMENT):
         yield keys[start : start + KEYS_PER_STATEMENT]
 
 
 def membership_of(row: Row[Any], address: str) -> Membership:
-    """A working copy of a row, which begins with all columns of a membership."""
-    # By their places, since this runs for every call: looking each up by its name takes longer than all the rest.
+    """Return a working copy of a row, which begins with all columns of a membership."""
+    # Unpacked by position, since this runs for every call: looking up each name takes longer than all the rest.
     (
         _,
         export_id,
-        wanted,
+        desired,
         confirmed,
         moved_at_ns,
         moved_message_at_ns,
@@ -73,9 +73,9 @@ def membership_of(row: Row[Any], address: str) -> Membership:
     return Membership(
         export_id=export_id,
         address=address,
-        desired=wanted,
+        desired=desired,
         confirmed=Confirmed(confirmed),
-        moved=move_of(moved_at_ns, moved_message_at_ns, is_enter=wanted),
+        moved=move_of(moved_at_ns, moved_message_at_ns, is_enter=desired),
         fields_at_ns=fields_at_ns,
         lytics_id=lytics_id,
         vars=vars_,
@@ -92,19 +92,19 @@ def membership_of(row: Row[Any], address: str) -> Membership:
 
 
 def move_of(moved_at_ns: int | None, message_at_ns: int | None, *, is_enter: bool) -> Move | None:
-    """The move that two columns hold, or None before the first."""
+    """Return the move that two columns hold, or None before the first."""
     if moved_at_ns is None or message_at_ns is None:
         return None
     return Move(moved_at_ns, message_at_ns, is_enter)
 
 
 def save_memberships(connection: Connection, changed: list[tuple[int, Membership]]) -> None:
-    """Write memberships back, given with their member ids, in the order of their keys."""
+    """Write back memberships, given with their member ids, in the order of their keys."""
     SAVE_MEMBERSHIPS.run(connection, rows_of(changed))
 
 
 def rows_of(changed: list[tuple[int, Membership]]) -> list[tuple[object, ...]]:
-    """Memberships with their member ids, as `SAVE_MEMBERSHIPS` takes them."""
+    """Return the values of `SAVE_MEMBERSHIPS` for memberships, given with their member ids."""
     return [
         (
             member_id,
@@ -133,14 +133,14 @@ def rows_of(changed: list[tuple[int, Membership]]) -> list[tuple[object, ...]]:
 def save_tallies(
     connection: Connection, tallies: Mapping[int, Tally], at: datetime, *, seen: AbstractSet[int] = frozenset()
 ) -> None:
-    """Move the counts of each export, and those of the minute, in the transaction of the work that they count.
+    """Add to the counts of each export, and to those of the minute, in the transaction of the work they count.
 
-    A transaction either gives up or takes back, never both: what it adds to `dead` is what died in this minute.
+    A transaction never both makes dead letters and ends others, so that what it adds to `dead` died in this minute.
 
     Args:
         seen: the exports that an event came for.
     """
-    # All that is locked here is locked in the order of exports, as by every other writer.
+    # Rows are locked in the order of exports, as every other transaction does.
     rows = [
         (
             *(getattr(tallies.get(export_id, _NOTHING), name) for name in TALLIED),

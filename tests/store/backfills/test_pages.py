@@ -80,7 +80,7 @@ async def prepare(members: Members, erasures: Erasures, steps: list[object]) -> 
             for claim in await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE):
                 if step == "lose":
                     continue
-                effect = {"tell": Effect.TOLD, "fail": Effect.NONE}[str(step)]
+                effect = {"tell": Effect.CONFIRMED, "fail": Effect.NONE}[str(step)]
                 dead = {1: "11"} if step == "fail" else {}
                 await members.settle(settlement(claim, effect, dead=dead))
 

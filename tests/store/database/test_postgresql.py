@@ -15,6 +15,7 @@ from sqlalchemy.pool import QueuePool
 from app.domain.change import MembershipChange
 from app.domain.counts import Tally
 from app.domain.errors import StoreUnavailable
+from app.domain.resolve import Resolver
 from app.store.database import clock as clock_module
 from app.store.database import postgresql as pool
 from app.store.database.clock import wall_clock
@@ -24,9 +25,9 @@ from app.store.database.postgresql import CONNECTIONS
 from app.store.database.timeouts import WAIT_SECONDS
 from app.store.exports.exports import Exports
 from app.store.members import claims as queue
-from app.store.members.changes import Webhook, keep_current
 from app.store.members.members import Members
 from app.store.members.rows import save_tallies
+from app.store.members.webhooks import Webhook, receive
 from app.store.schema import exports as exports_table
 from app.store.schema import minute_counts, minute_latencies, totals, unexported
 from tests import postgresql
@@ -583,7 +584,7 @@ class TestReplicas:
         held = Held()
 
         def keep_and_hold(connection: Connection) -> None:
-            keep_current(connection, [Webhook([enter(ADA, at=2)])], clock(), None)
+            receive(connection, [Webhook(changes=[enter(ADA, at=2)])], clock(), Resolver(), None)
             held(connection)
 
         first = asyncio.create_task(replica.write(keep_and_hold))

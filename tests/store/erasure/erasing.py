@@ -40,5 +40,5 @@ async def tell(members: Members, *, on_lists: frozenset[str] = frozenset()) -> l
     confirmed = await claims(members)
     for one in confirmed:
         call = after_read(one, on_lists) if one.call.is_read else one.call
-        await members.settle(settlement(one, Effect.TOLD, call=call))
+        await members.settle(settlement(one, Effect.CONFIRMED, call=call))
     return confirmed

@@ -75,7 +75,7 @@ class World:
             if not await self.members.begin(claim, call, until=self.clock() + LEASE):
                 return
         effect = self.dice.choice([*Effect, None])
-        if effect is Effect.TOLD or (effect is not Effect.NONE and self.dice.random() < 0.5):
+        if effect is Effect.CONFIRMED or (effect is not Effect.NONE and self.dice.random() < 0.5):
             self.on_list |= {(claim.address, name) for name in call.join}
             self.on_list -= {(claim.address, name) for name in call.leave}
         if effect is not None:
@@ -111,7 +111,7 @@ class World:
             )
 
         await self.database.write(turn)
-        while await self.members.next_slice(export_id, size=2):
+        while await self.members.next_batch(export_id, size=2):
             pass
 
     async def wait(self) -> None:
@@ -123,7 +123,7 @@ class World:
         run = text("update exports set state = 'running', waking_from = 0")
         await self.database.write(lambda connection: connection.execute(run))
         for export_id in range(1, EXPORTS + 1):
-            await self.members.next_slice(export_id)
+            await self.members.next_batch(export_id)
         for _ in range(4):
             self.clock.advance(LEASE)
             await tell(self.members)

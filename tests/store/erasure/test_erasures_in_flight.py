@@ -283,7 +283,7 @@ class TestLeavingLists:
         paused = await claims(members)
         runs_again = text("update exports set state = 'running', waking_from = 0")
         await database.write(lambda connection: connection.execute(runs_again))
-        await members.next_slice(1)
+        await members.next_batch(1)
         (leave,) = await tell(members)
 
         assert done == Erased(was_known=True, leaving=("Lytics A",), due_accounts=frozenset())

@@ -1,42 +1,41 @@
+"""Exports: started once, named once, and one list each."""
+
 import asyncio
+from functools import partial
 
 import pytest
 
 from app.domain.errors import Conflict, NotFound
 from app.domain.export import ExportState
 from app.store.database.engine import Database
-from app.store.exports import exports as module
+from app.store.exports import unexported as module
 from app.store.exports.exports import Exports
-from tests.factories import Clock
-
-
-@pytest.fixture
-def exports(database: Database, clock: Clock) -> Exports:
-    return Exports(database, clock)
+from app.store.exports.unexported import count_unexported
+from tests.factories import NOON
 
 
 async def start(exports: Exports, audience: str = "a1", account: str = "default") -> int:
     return (await exports.start(audience, audience_slug="slug", account=account, fields={"x": "y"})).id
 
 
-async def test_an_export_is_started_once(exports: Exports) -> None:
-    """However often and however many at once; it is known from memory at once."""
+async def test_export_is_started_once(exports: Exports) -> None:
+    """However often, and however many at once."""
     ids = set(await asyncio.gather(*(start(exports) for _ in range(5))))
-    (export,) = exports.of_audience("a1")
+    (export,) = await exports.of_audience("a1")
 
     assert ids == {export.id}
     assert (export.state, export.fields, export.list_name) == (ExportState.NEEDS_NAME, {"x": "y"}, None)
     assert await exports.get(export.id) == export
-    assert exports.of_audience("unknown") == ()
+    assert await exports.of_audience("unknown") == ()
 
 
-async def test_a_name_makes_it_run(exports: Exports) -> None:
+async def test_named_export_runs(exports: Exports) -> None:
     export_id = await start(exports)
     await exports.explain(export_id, "Lytics is away.")
     waiting = await exports.get(export_id)
     named = await exports.name(export_id, "Spring Buyers", "Lytics Spring Buyers")
     await exports.list_is_ready("default", "Lytics Spring Buyers", "id-1")
-    (ready,) = exports.of_audience("a1")
+    (ready,) = await exports.of_audience("a1")
 
     assert waiting.reason == "Lytics is away."
     assert (named.state, named.list_name, named.reason) == (ExportState.RUNNING, "Lytics Spring Buyers", None)
@@ -46,7 +45,7 @@ async def test_a_name_makes_it_run(exports: Exports) -> None:
         await exports.name(export_id, "Other", "Lytics Other")
 
 
-async def test_a_taken_name_waits_for_another(exports: Exports) -> None:
+async def test_export_with_a_taken_name_waits_for_another(exports: Exports) -> None:
     """Two audiences never share a list of one account; another account's list of the name is another list."""
     first, second, elsewhere = await start(exports), await start(exports, "a2"), await start(exports, "a2", "other")
     await exports.name(first, "Spring Buyers", "Lytics Spring Buyers")
@@ -60,17 +59,22 @@ async def test_a_taken_name_waits_for_another(exports: Exports) -> None:
     assert renamed.list_name == "Lytics Spring Buyers 2"
 
 
-async def test_an_unknown_export_is_not_found(exports: Exports) -> None:
+async def test_unknown_export_is_not_found(exports: Exports) -> None:
     with pytest.raises(NotFound, match="GET /exports"):
         await exports.get(7)
     assert await exports.reports(7) == []
 
 
-async def test_unexported_audiences_are_counted_and_bounded(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever can send webhooks can name any audience; past the limit they are counted together."""
+@pytest.mark.parametrize("is_batch", [True, False])
+async def test_unexported_audiences_are_counted_and_bounded(
+    database: Database, exports: Exports, monkeypatch: pytest.MonkeyPatch, is_batch: bool
+) -> None:
+    """The holder of a webhook token can name any audience; audiences beyond the limit share one row."""
     monkeypatch.setattr(module, "MOST_UNEXPORTED", 2)
-    for audience in ("a", "b", "a", "c", "d"):
-        await exports.count_unexported(audience, "slug", exports.version)
+    audiences = ["a", "b", "a", "c", "d"]
+    for part in [audiences] if is_batch else [[one] for one in audiences]:
+        events = [(audience, "slug") for audience in part]
+        await database.write(partial(count_unexported, events=events, now=NOON))
     counted = {one.audience_id: one.events for one in await exports.unexported()}
 
     assert counted == {"a": 2, "b": 1, "": 2}

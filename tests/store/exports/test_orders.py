@@ -50,7 +50,7 @@ async def counts_of(exports: Exports, export_id: int) -> dict[str, int]:
 
 async def carry_out(exports: Exports, members: Members, *, size: int = 2) -> None:
     for export_id in await exports.unfinished():
-        while await members.next_slice(export_id, size=size):
+        while await members.next_batch(export_id, size=size):
             pass
 
 
@@ -100,7 +100,7 @@ async def test_opened_export_has_its_list_at_once_and_is_not_changed_by_a_second
     assert (is_new, is_new_again) == (True, False)
     assert again == opened
     assert runs.state is ExportState.RUNNING
-    assert [one.id for one in exports.of_audience("A")] == [opened.id]
+    assert [one.id for one in await exports.of_audience("A")] == [opened.id]
 
 
 async def test_nameless_and_stopped_exports_can_not_be_paused_or_resumed(exports: Exports) -> None:
@@ -234,8 +234,8 @@ class TestAdoption:
         adopted = await self.adopted(exports, running)
 
         assert (adopted.audience_id, adopted.list_name, adopted.fields) == ("A2", "Lytics A", {"x": "y"})
-        assert [one.id for one in exports.of_audience("A2")] == [adopted.id]
-        assert exports.of_audience("A") == ()
+        assert [one.id for one in await exports.of_audience("A2")] == [adopted.id]
+        assert await exports.of_audience("A") == ()
 
     async def test_export_that_its_events_opened_is_merged_without_a_second_join(
         self, exports: Exports, members: Members, running: Running

@@ -1,4 +1,4 @@
-"""Who was erased is kept out, whatever comes for them, and leaves no trace by coming; everybody else is taken."""
+"""Erased addresses and users are kept out and leave no trace; all others are kept."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection
 
 from app.domain.change import MembershipChange
-from app.domain.ledger import Kept, Verdict
+from app.domain.ledger import BatchResult, Verdict
 from app.store.database.engine import Database
 from app.store.erasure.erasures import Erasures
 from app.store.exports.exports import Exports
@@ -52,7 +52,7 @@ def erasures(database: Database, clock: Clock) -> Erasures:
     ],
     ids=repr,
 )
-async def test_whatever_comes_for_an_erased_person_is_ignored_and_leaves_no_trace(
+async def test_change_for_an_erased_member_is_ignored_and_leaves_no_trace(
     *,
     members: Members,
     erasures: Erasures,
@@ -77,10 +77,10 @@ async def test_whatever_comes_for_an_erased_person_is_ignored_and_leaves_no_trac
     assert await counts(exports, 2) == {}
 
 
-async def test_whoever_is_erased_while_others_come_is_left_out_alone(
+async def test_only_the_erased_members_of_a_batch_are_left_out(
     members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
 ) -> None:
-    """Each webhook hears of its own changes, in their order."""
+    """Each webhook gets the verdicts of its own changes, in their order."""
     await running("A")
     await erasures.erase(ADA, leave_lists=False)
     first, second = await asyncio.gather(
@@ -93,12 +93,10 @@ async def test_whoever_is_erased_while_others_come_is_left_out_alone(
     assert second.verdicts == (Verdict.IGNORED,)
 
 
-async def test_a_user_who_takes_an_erased_address_is_taken_off_under_the_other_one(
+async def test_exit_under_an_erased_address_removes_the_other_address_of_its_user(
     members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
 ) -> None:
-    """The exit names the address that nobody may keep, but its user is known: the list ends as the newest change
-    says.
-    """
+    """The exit names an erased address, but its user is known: the list ends as the newest change says."""
     await running("A")
     await erasures.erase(ADA, leave_lists=False)
     await members.keep([enter(GRACE, at=1, lytics_id=GRACE_ID)])
@@ -119,7 +117,7 @@ async def test_a_user_who_takes_an_erased_address_is_taken_off_under_the_other_o
 
 
 @pytest.mark.parametrize("is_exit_first", [True, False])
-async def test_so_it_is_when_all_comes_in_one_webhook(
+async def test_exit_under_an_erased_address_may_share_a_batch_with_the_enter(
     *,
     members: Members,
     erasures: Erasures,
@@ -128,7 +126,6 @@ async def test_so_it_is_when_all_comes_in_one_webhook(
     database: Database,
     is_exit_first: bool,
 ) -> None:
-    """In any order."""
     await running("A")
     await erasures.erase(ADA, leave_lists=False)
     changes = [enter(GRACE, at=1, lytics_id=GRACE_ID), exit_(ADA, at=9, lytics_id=GRACE_ID)]
@@ -139,16 +136,16 @@ async def test_so_it_is_when_all_comes_in_one_webhook(
     assert await traces(database, ADA) == []
 
 
-async def test_an_enter_and_an_erasure_at_one_moment_do_not_slip_past_each_other(
+async def test_enter_during_an_erasure_does_not_survive_it(
     members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
 ) -> None:
-    """Whichever statement of the erasure it comes at: the person is gone in the end, and the counts add up."""
+    """At whichever statement of the erasure it arrives, the member is gone in the end and the counts add up."""
     await running("A")
     loop = asyncio.get_running_loop()
-    coming: list[asyncio.Task[list[Kept]]] = []
+    coming: list[asyncio.Task[list[BatchResult]]] = []
     address, statements_left = "", 0
 
-    async def come() -> list[Kept]:
+    async def come() -> list[BatchResult]:
         return await asyncio.gather(*(members.keep([enter(address, at=at, lytics_id=address)]) for at in range(3)))
 
     async def begin_to_come(*, is_waited_for: bool) -> None:
@@ -160,7 +157,7 @@ async def test_an_enter_and_an_erasure_at_one_moment_do_not_slip_past_each_other
         nonlocal statements_left
         statements_left -= 1
         if statements_left == 0:
-            # While the erasure looks around others may write; what comes while it writes itself has to wait.
+            # While the erasure only reads, other transactions may write; while it writes they have to wait.
             meanwhile(loop, begin_to_come(is_waited_for=only_reads(connection)))
 
     verdicts: list[Verdict] = []
@@ -181,7 +178,7 @@ async def test_an_enter_and_an_erasure_at_one_moment_do_not_slip_past_each_other
     assert set(verdicts) == {Verdict.ACCEPTED, Verdict.IGNORED}
 
 
-async def test_that_lytics_still_sends_is_seen_all_the_same(
+async def test_event_of_an_erased_member_still_counts_as_the_last_event(
     members: Members, erasures: Erasures, exports: Exports, running: Running, clock: Clock
 ) -> None:
     await running("A")
@@ -193,25 +190,25 @@ async def test_that_lytics_still_sends_is_seen_all_the_same(
     assert report.last_event_at == NOON + MINUTE
 
 
-async def test_where_nobody_was_erased_it_is_one_look(
+async def test_without_erasures_the_check_is_one_statement(
     members: Members, erasures: Erasures, running: Running, database: Database
 ) -> None:
-    """And else two for a whole batch, by index."""
+    """With erasures it is two for a whole batch, by index."""
     await running("A")
-    people = [enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(50)]
+    changes = [enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(50)]
     with watching(database) as sight:
-        await members.keep(people)
+        await members.keep(changes)
     before = [statement for statement in sight.statements if "FROM erasures" in statement]
     await erasures.erase(ADA, leave_lists=False)
     with watching(database) as sight:
-        await members.keep(people)
+        await members.keep(changes)
     after = [statement for statement in sight.statements if "FROM erasures" in statement]
 
     assert (len(before), len(after)) == (1, 2)
     assert all("LIMIT" in statement or "digest IN" in statement for statement in (*before, *after))
 
 
-async def test_many_people_take_several_statements(
+async def test_large_batch_takes_several_statements(
     members: Members, erasures: Erasures, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Databases limit how many keys a statement names."""
@@ -224,7 +221,7 @@ async def test_many_people_take_several_statements(
     assert kept.verdicts == (Verdict.IGNORED,) * 4 + (Verdict.ACCEPTED,) * 6
 
 
-async def test_people_who_share_nothing_with_the_erased_are_told_as_always(
+async def test_members_unrelated_to_an_erased_one_are_delivered(
     members: Members, erasures: Erasures, running: Running
 ) -> None:
     await running("A")

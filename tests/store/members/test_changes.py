@@ -1,4 +1,4 @@
-"""Keeping changes: what is held afterwards, for whom somebody has to be called, and what many webhooks at once do."""
+"""Keeping changes: what is stored, which members become due, and many webhooks at once."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
 
 
-async def test_what_is_kept_comes_back_as_it_was(members: Members, running: Running) -> None:
+async def test_kept_change_is_read_back_unchanged(members: Members, running: Running) -> None:
     """Nanoseconds, vars and moments survive the database."""
     await running("A")
     await members.keep([enter(at=0.000_001, message=2, vars={"name": "Ä", "n": [1, None], "ok": True})])
@@ -48,7 +48,7 @@ async def test_what_is_kept_comes_back_as_it_was(members: Members, running: Runn
     )
 
 
-async def test_each_webhook_hears_of_its_own_changes(members: Members, running: Running) -> None:
+async def test_each_webhook_gets_the_verdicts_of_its_own_changes(members: Members, running: Running) -> None:
     """Also where they share a transaction, and a later one makes an earlier one stale."""
     await running("A")
     first, second, third = await asyncio.gather(
@@ -62,8 +62,8 @@ async def test_each_webhook_hears_of_its_own_changes(members: Members, running: 
     assert third.verdicts == (Verdict.STALE, Verdict.IGNORED, Verdict.ACCEPTED)
 
 
-async def test_who_is_new_and_has_nothing_to_be_told_is_let_go(members: Members, running: Running) -> None:
-    """An old enter brings an address that nobody has heard of, but its user has entered under another one since."""
+async def test_new_member_without_pending_change_is_given_back(members: Members, running: Running) -> None:
+    """A late enter brings an unknown address, but its user has entered under another one since."""
     await running("A")
     await members.keep([enter(ADA, at=2)])
     (claim,) = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
@@ -76,11 +76,11 @@ async def test_who_is_new_and_has_nothing_to_be_told_is_let_go(members: Members,
     assert await members.next_due_at(ACCOUNT) is None
 
 
-async def test_what_comes_later_for_the_same_person_is_kept_later(
+async def test_changes_of_one_user_are_kept_in_order_of_arrival(
     members: Members, running: Running, exports: Exports, database: Database
 ) -> None:
-    """Although transactions go side by side: what has no time but that of its arrival, and fields of somebody who has
-    entered just now, need what came before.
+    """Although transactions run side by side. A change that has only its arrival time, and new fields of a user who has
+    just entered, depend on what came before.
     """
     await running("A")
     people = [f"p{n}@example.com" for n in range(120)]
@@ -99,7 +99,7 @@ async def test_what_comes_later_for_the_same_person_is_kept_later(
 
 
 async def test_webhooks_at_one_moment_share_a_commit(database: Database, clock: Clock, running: Running) -> None:
-    """One sync to disk for many; whoever measures is told how many."""
+    """The metrics get their number."""
     await running("A")
     commits: list[tuple[str, int]] = []
     members = Members(database, clock, on_commit=lambda what, size: commits.append((what, size)))
@@ -108,10 +108,10 @@ async def test_webhooks_at_one_moment_share_a_commit(database: Database, clock: 
     assert commits == [("keep", 20)]
 
 
-async def test_a_change_that_can_not_be_kept_harms_no_other_webhook(
+async def test_change_that_cannot_be_stored_fails_only_its_own_webhook(
     members: Members, exports: Exports, running: Running, database: Database
 ) -> None:
-    """A time that no column can hold: its own sender alone hears of it."""
+    """Its time does not fit into the column."""
     await running("A")
     too_far = [enter(GRACE, lytics_id=GRACE_ID, at=10**10)]
     results = await asyncio.gather(
@@ -127,10 +127,8 @@ async def test_a_change_that_can_not_be_kept_harms_no_other_webhook(
     assert await members.of_address(GRACE) == []
 
 
-async def test_an_account_is_named_as_due_only_if_somebody_has_to_be_called(
-    members: Members, exports: Exports, running: Running
-) -> None:
-    """Not for what is stale, not for what needs no call, not for an export that does not run."""
+async def test_account_is_due_only_if_a_call_is_needed(members: Members, exports: Exports, running: Running) -> None:
+    """Not for a stale change, and not for an export that does not run."""
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account="other")
     due = [
@@ -141,8 +139,10 @@ async def test_an_account_is_named_as_due_only_if_somebody_has_to_be_called(
     assert due == [{ACCOUNT}, frozenset(), frozenset()]
 
 
-async def test_what_needs_no_call_makes_nobody_due(members: Members, exports: Exports, running: Running) -> None:
-    """Whoever was told out and leaves again is settled in the transaction that keeps it."""
+async def test_change_that_needs_no_call_makes_no_member_due(
+    members: Members, exports: Exports, running: Running
+) -> None:
+    """An exit of a member that is confirmed `out` is settled in the transaction that keeps it."""
     await running("A")
     await members.keep([enter(at=1)])
     await settle_as(members, exports, "out")
@@ -153,7 +153,7 @@ async def test_what_needs_no_call_makes_nobody_due(members: Members, exports: Ex
 
 
 async def settle_as(members: Members, exports: Exports, confirmed: str) -> None:
-    """Put down that everything was told, the person being in or out."""
+    """Store everything as confirmed in this state."""
 
     def settle(connection: Connection) -> None:
         connection.execute(text("update memberships set told = :told, told_revision = revision"), {"told": confirmed})
@@ -163,10 +163,9 @@ async def settle_as(members: Members, exports: Exports, confirmed: str) -> None:
     await exports._database.write(settle)
 
 
-async def test_who_waits_for_a_retry_stays_where_it_is(
+async def test_newer_change_leaves_the_due_time_of_a_retry(
     members: Members, running: Running, database: Database, clock: Clock
 ) -> None:
-    """A newer change does not pull it forward."""
     await running("A")
     await members.keep([enter(at=1)])
     later = members_table.update().values(due_at=NOON + MINUTE, attempts=3)
@@ -177,10 +176,10 @@ async def test_who_waits_for_a_retry_stays_where_it_is(
     assert [report.attempts for report in await members.of_address(ADA)] == [3]
 
 
-async def test_a_user_keeps_one_address_whatever_comes_between(
+async def test_user_holds_one_address_across_transactions(
     members: Members, exports: Exports, running: Running, database: Database
 ) -> None:
-    """The address held is found again from the Lytics id, in another transaction, by an exit that names none."""
+    """An exit without an address finds the held one by the Lytics id."""
     await running("A")
     for one in (enter(ADA, at=1), change(LOVELACE, message=5), exit_(None, at=7), enter(GRACE, at=6)):
         await members.keep([one])
@@ -193,8 +192,8 @@ async def test_a_user_keeps_one_address_whatever_comes_between(
     assert (row.lytics_id, row.moved_at_ns, row.is_enter, row.member_id) == (ADA_ID, ns(7), False, None)
 
 
-async def test_two_users_of_one_address_are_told_apart_by_time(members: Members, running: Running) -> None:
-    """The newest move of the address wins; whoever moves on takes only an own address along."""
+async def test_newest_move_decides_which_user_holds_a_shared_address(members: Members, running: Running) -> None:
+    """A user who changes address leaves the old one on the list if another user holds it."""
     await running("A")
     await members.keep([enter(ADA, at=1), enter(ADA, at=2, lytics_id=GRACE_ID)])
     await members.keep([enter(LOVELACE, at=3)])
@@ -204,8 +203,8 @@ async def test_two_users_of_one_address_are_told_apart_by_time(members: Members,
     assert (moved.desired, moved.lytics_id) == (True, ADA_ID)
 
 
-async def test_a_person_no_export_knows_is_not_stored(members: Members, running: Running, database: Database) -> None:
-    """Neither a change of a stranger nor a change for an export that is not there leaves an address behind."""
+async def test_change_without_effect_stores_no_member(members: Members, running: Running, database: Database) -> None:
+    """A `change` of an unknown user, and an enter for an export that does not exist."""
     await running("A")
     kept = await members.keep([change(ADA, message=1), enter(GRACE, lytics_id=GRACE_ID, export_id=99)])
     ((known,),) = await database.rows(select(func.count()).select_from(members_table))
@@ -214,8 +213,10 @@ async def test_a_person_no_export_knows_is_not_stored(members: Members, running:
     assert known == 0
 
 
-async def test_the_last_event_is_remembered(members: Members, exports: Exports, running: Running, clock: Clock) -> None:
-    """Also of one that changed nothing: it shows that Lytics still sends."""
+async def test_last_event_of_an_export_is_remembered(
+    members: Members, exports: Exports, running: Running, clock: Clock
+) -> None:
+    """Also if the event changed nothing: it shows that Lytics still sends."""
     await running("A")
     await members.keep([enter(at=1)])
     clock.advance(MINUTE)
@@ -226,10 +227,10 @@ async def test_the_last_event_is_remembered(members: Members, exports: Exports, 
     assert report.counts["stale"] == 1
 
 
-async def test_a_webhook_of_many_people_takes_several_statements(
+async def test_large_webhook_takes_several_statements(
     members: Members, exports: Exports, running: Running, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Databases limit how many keys a statement names, and the transaction is one all the same."""
+    """Databases limit how many keys a statement names."""
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     await running("A")
     kept = await members.keep([enter(f"p{n}@example.com", at=1, lytics_id=str(n)) for n in range(10)])
@@ -242,10 +243,10 @@ async def test_a_webhook_of_many_people_takes_several_statements(
 
 
 @pytest.mark.parametrize("confirmed", ["never", "in", "out", "unknown"])
-async def test_a_change_leaves_what_was_told_as_it_is(
+async def test_change_leaves_the_confirmed_state(
     members: Members, exports: Exports, running: Running, confirmed: str
 ) -> None:
-    """Only an answer of Sailthru says what was told."""
+    """Only an answer of Sailthru alters it."""
     await running("A")
     await members.keep([enter(at=1)])
     await settle_as(members, exports, confirmed)

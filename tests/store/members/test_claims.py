@@ -1,8 +1,7 @@
-"""The queue, which is the state itself: who is claimed when, what is on record, what an end leaves behind."""
+"""Claims: which members are claimed when, what is recorded before a call, and what its end leaves behind."""
 
 import asyncio
 import random
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, text, update
@@ -48,13 +47,13 @@ async def claim_one(members: Members) -> Claim:
     return one
 
 
-async def tell(members: Members) -> None:
-    """Sailthru was told everything that is pending now."""
+async def confirm_all(members: Members) -> None:
+    """Let Sailthru confirm everything that is pending."""
     for one in await claims(members):
         await members.settle(settlement(one))
 
 
-async def test_who_waits_longest_is_claimed_first(members: Members, running: Running, clock: Clock) -> None:
+async def test_member_due_longest_is_claimed_first(members: Members, running: Running, clock: Clock) -> None:
     """Whatever the address and the number of the row."""
     await running("A")
     people = ["z@example.com", "a@example.com", "m@example.com"]
@@ -69,7 +68,7 @@ async def test_who_waits_longest_is_claimed_first(members: Members, running: Run
 async def test_live_changes_are_claimed_before_a_backfill_that_waits_longer(
     members: Members, running: Running, clock: Clock, database: Database
 ) -> None:
-    """A claim takes from the backfill only what live changes leave free."""
+    """A claim takes from the backfill only as many as live changes leave room for."""
     await running("A")
     backfill = [f"backfill{n}@example.com" for n in range(3)]
     await members.keep([enter(address, lytics_id=address) for address in backfill])
@@ -84,10 +83,10 @@ async def test_live_changes_are_claimed_before_a_backfill_that_waits_longer(
     assert {claim.address for claim in (*first[2:], *second)} == set(backfill)
 
 
-async def test_a_probe_is_the_newest_of_those_who_did_not_fail_last(
+async def test_probe_is_the_newest_member_that_did_not_just_fail(
     members: Members, running: Running, clock: Clock, database: Database
 ) -> None:
-    """A backfill's people after all others; and where everybody failed, whoever has been due for longest."""
+    """Members of a backfill come last. If all failed, the member due longest is the probe."""
     await running("A")
     await members.keep([enter("backfill@example.com", lytics_id="backfill@example.com")])
     await database.write(lambda connection: connection.execute(update(members_table).values(priority=1)))
@@ -106,8 +105,7 @@ async def test_a_probe_is_the_newest_of_those_who_did_not_fail_last(
     assert names == ["third", "second", "first", "backfill", "third"]
 
 
-async def test_nobody_is_claimed_twice_however_many_claim(members: Members, running: Running) -> None:
-    """One call in flight for a person."""
+async def test_no_member_is_claimed_twice_at_once(members: Members, running: Running) -> None:
     await running("A")
     people = [f"person{n}@example.com" for n in range(50)]
     await members.keep([enter(address, lytics_id=address) for address in people])
@@ -117,10 +115,8 @@ async def test_nobody_is_claimed_twice_however_many_claim(members: Members, runn
     assert sorted(addresses) == sorted(people)
 
 
-async def test_an_account_does_not_see_another_ones_members(
-    members: Members, exports: Exports, running: Running
-) -> None:
-    """One address in two accounts is two members; a slow account holds up nobody else's."""
+async def test_claim_takes_only_members_of_its_account(members: Members, exports: Exports, running: Running) -> None:
+    """One address in two accounts is two members."""
     await running("A")
     other = await exports.start("A", audience_slug="a", account="other")
     await exports.name(other.id, "A", "Lytics A")
@@ -133,13 +129,13 @@ async def test_an_account_does_not_see_another_ones_members(
     assert [one.export_id for one in theirs.pending] == [other.id]
 
 
-async def test_all_lists_of_a_person_travel_in_one_call(members: Members, running: Running) -> None:
+async def test_all_lists_of_a_member_travel_in_one_call(members: Members, running: Running) -> None:
     """Joins, leaves and vars of every running export of the account."""
     await running("A")
     await running("B")
     await running("C")
     await members.keep([enter(at=1, export_id=2)])
-    await tell(members)
+    await confirm_all(members)
     await members.keep(
         [
             enter(at=2, export_id=1, vars={"a": 1}),
@@ -154,22 +150,22 @@ async def test_all_lists_of_a_person_travel_in_one_call(members: Members, runnin
     assert claim.call.vars == {"a": 1, "c": 3}
 
 
-async def test_what_is_told_is_unknown_before_the_call_leaves(members: Members, running: Running) -> None:
-    """Only of the lists that the call names: of the rest nothing is in doubt."""
+async def test_confirmed_state_is_unknown_before_the_call_leaves(members: Members, running: Running) -> None:
+    """Only for the lists that the call names."""
     await running("A")
     await running("B")
     await members.keep([enter(at=1, export_id=1, vars={"a": 1})])
-    await tell(members)
+    await confirm_all(members)
     await members.keep([change(message=5, export_id=1, vars={"a": 2}), enter(at=1, export_id=2)])
     claim = await claim_one(members)
-    told_a, told_b = await held(members, ADA, 1), await held(members, ADA, 2)
+    first, second = await held(members, ADA, 1), await held(members, ADA, 2)
 
     assert claim.call.join == ("Lytics B",)
-    assert (told_a.confirmed, told_a.confirmed_vars) == (Confirmed.IN, None)
-    assert told_b.confirmed is Confirmed.UNKNOWN
+    assert (first.confirmed, first.confirmed_vars) == (Confirmed.IN, None)
+    assert second.confirmed is Confirmed.UNKNOWN
 
 
-async def test_a_read_puts_nothing_in_doubt(members: Members, running: Running) -> None:
+async def test_read_leaves_the_confirmed_state(members: Members, running: Running) -> None:
     """The write that follows is recorded by itself, before it leaves."""
     await running("A")
     await members.keep([exit_()])
@@ -185,10 +181,10 @@ async def test_a_read_puts_nothing_in_doubt(members: Members, running: Running) 
     assert await members.next_due_at(ACCOUNT) == NOON + 2 * LEASE
 
 
-async def test_an_exit_of_a_stranger_is_settled_without_a_write(
+async def test_exit_of_an_unknown_address_is_settled_without_a_write(
     members: Members, exports: Exports, running: Running
 ) -> None:
-    """A write would create a profile that can be mailed; a later exit needs no second look."""
+    """A write would create a profile that can receive mail. A later exit needs no second read."""
     await running("A")
     await members.keep([exit_(at=1)])
     claim = await claim_one(members)
@@ -202,8 +198,8 @@ async def test_an_exit_of_a_stranger_is_settled_without_a_write(
     assert await counts(exports) == {"accepted": 2, "delivered": 2}
 
 
-async def test_a_crash_in_flight_leads_to_a_read(members: Members, running: Running, clock: Clock) -> None:
-    """Nobody settled; once the lease has ended, a join is repeated only after a look."""
+async def test_crash_in_flight_leads_to_a_read(members: Members, running: Running, clock: Clock) -> None:
+    """Once the lease has ended without a settlement, a join is repeated only after a read."""
     await running("A")
     await members.keep([enter()])
     await claim_one(members)
@@ -215,10 +211,10 @@ async def test_a_crash_in_flight_leads_to_a_read(members: Members, running: Runn
     assert after_read(again, frozenset({"Lytics A"})).is_write is False
 
 
-async def test_a_settlement_without_the_lease_records_nothing(
+async def test_settlement_without_the_lease_records_nothing(
     members: Members, exports: Exports, running: Running, clock: Clock
 ) -> None:
-    """Somebody else calls for this member by now."""
+    """Another worker has claimed this member."""
     await running("A")
     await members.keep([enter()])
     lost = await claim_one(members)
@@ -233,8 +229,20 @@ async def test_a_settlement_without_the_lease_records_nothing(
     assert await counts(exports) == {"accepted": 1, "pending": 1, "members": 1}
 
 
-async def test_a_settled_claim_can_not_be_settled_again(members: Members, exports: Exports, running: Running) -> None:
-    """Its lease has ended with it."""
+async def test_every_claim_has_a_token_of_its_own(members: Members, running: Running, clock: Clock) -> None:
+    """So that the holder of a lost lease can never settle a later claim."""
+    await running("A")
+    await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID)])
+    tokens: dict[str, set[int]] = {ADA: set(), GRACE: set()}
+    for _ in range(5):
+        for claim in await claims(members):
+            tokens[claim.address].add(claim.lease)
+        clock.advance(LEASE)
+
+    assert [len(each) for each in tokens.values()] == [5, 5]
+
+
+async def test_settled_claim_cannot_be_settled_again(members: Members, exports: Exports, running: Running) -> None:
     await running("A")
     await members.keep([enter()])
     claim = await claim_one(members)
@@ -246,38 +254,37 @@ async def test_a_settled_claim_can_not_be_settled_again(members: Members, export
 
 
 @pytest.mark.parametrize("effect", list(Effect))
-async def test_a_change_during_the_call_stays_pending(
+async def test_change_during_the_call_stays_pending(
     members: Members, exports: Exports, running: Running, database: Database, effect: Effect
 ) -> None:
-    """However the call ends: it was about what was claimed."""
+    """However the call ends, since it carried only what was claimed."""
     await running("A")
     await members.keep([enter(at=1)])
     claim = await claim_one(members)
     await members.keep([exit_(at=2)])
     settled = await members.settle(settlement(claim, effect))
     following = await claim_one(members)
-    if following.call.is_read:
-        following = await claim_read(members, following)
-    await members.settle(settlement(following))
+    call = await begin_write_after_read(members, following) if following.call.is_read else following.call
+    await members.settle(settlement(following, call=call))
     await assert_all_adds_up(database, exports)
 
     assert settled.due_at == NOON
     assert (await held(members, ADA)).confirmed is Confirmed.OUT
-    assert (await counts(exports))["delivered"] == (2 if effect is Effect.TOLD else 1)
+    assert (await counts(exports))["delivered"] == (2 if effect is Effect.CONFIRMED else 1)
 
 
-async def claim_read(members: Members, claim: Claim) -> Claim:
-    """The claim with the write that follows its read, which found a stranger."""
+async def begin_write_after_read(members: Members, claim: Claim) -> Call:
+    """Return the write that follows the read of a claim, which found no profile."""
     call = after_read(claim)
     assert await members.begin(claim, call, until=claim.leased_until)
-    return replace(claim, call=call)
+    return call
 
 
-async def test_a_failed_call_puts_back_what_was_told(members: Members, running: Running) -> None:
-    """If it was surely not carried out, the next join needs no look."""
+async def test_failed_call_restores_the_confirmed_state(members: Members, running: Running) -> None:
+    """The call was surely not carried out, so the next join needs no read."""
     await running("A")
     await members.keep([enter(at=1, vars={"a": 1})])
-    await tell(members)
+    await confirm_all(members)
     await members.keep([change(message=5, vars={"a": 2})])
     before = await held(members, ADA)
     claim = await claim_one(members)
@@ -286,10 +293,10 @@ async def test_a_failed_call_puts_back_what_was_told(members: Members, running: 
     assert await held(members, ADA) == before
 
 
-async def test_an_end_that_changes_nothing_leaves_each_column_as_it_was(
+async def test_settlement_that_changes_nothing_keeps_every_column(
     database: Database, members: Members, running: Running
 ) -> None:
-    """Of all that an end may change no two columns hold the same, so that none can be written into another."""
+    """No two of the columns hold the same value, so that a swap would be seen."""
     await running("A")
     await members.keep([enter(at=1, vars={"a": 1})])
     different = {
@@ -311,10 +318,10 @@ async def test_an_end_that_changes_nothing_leaves_each_column_as_it_was(
     assert await database.rows(select(memberships)) == before
 
 
-async def test_the_first_failure_is_remembered_until_the_change_is_told(
+async def test_first_failure_is_remembered_until_the_change_is_confirmed(
     members: Members, running: Running, clock: Clock
 ) -> None:
-    """The retry window of a change begins there, and a newer change has a window of its own."""
+    """The retry window of a change begins with it. A newer change has a window of its own."""
     await running("A")
     await members.keep([enter(at=1)])
     failed: list[object] = []
@@ -326,7 +333,7 @@ async def test_the_first_failure_is_remembered_until_the_change_is_told(
     newer = (await held(members, ADA)).first_failed_at
     await members.settle(settlement(await claim_one(members), Effect.NONE, spent_at=clock()))
     again = (await held(members, ADA)).first_failed_at
-    await tell(members)
+    await confirm_all(members)
 
     assert failed == [NOON, NOON]
     assert newer is None
@@ -334,8 +341,8 @@ async def test_the_first_failure_is_remembered_until_the_change_is_told(
     assert (await held(members, ADA)).first_failed_at is None
 
 
-async def test_attempts_count_what_was_spent_and_begin_anew(members: Members, running: Running) -> None:
-    """A used-up limit spends none; what was told leaves none behind."""
+async def test_attempts_count_spent_calls_and_start_over_after_success(members: Members, running: Running) -> None:
+    """A used-up rate limit spends no attempt."""
     await running("A")
     await members.keep([enter(at=1)])
     seen: list[int] = []
@@ -352,8 +359,8 @@ async def test_attempts_count_what_was_spent_and_begin_anew(members: Members, ru
     assert seen == [1, 2, 2, 3, 1]
 
 
-async def test_a_retry_waits_also_for_a_newer_change(members: Members, running: Running, clock: Clock) -> None:
-    """A call that was lost may still be carried out, so nobody calls before."""
+async def test_newer_change_waits_for_the_retry(members: Members, running: Running, clock: Clock) -> None:
+    """A lost call may still be carried out, so no call leaves before."""
     await running("A")
     await members.keep([enter(at=1)])
     claim = await claim_one(members)
@@ -368,10 +375,10 @@ async def test_a_retry_waits_also_for_a_newer_change(members: Members, running: 
     assert [one.address for one in await claims(members)] == [ADA]
 
 
-async def test_a_newer_change_during_the_call_outlives_the_dead_letter(
+async def test_newer_change_during_the_call_prevents_a_dead_letter(
     members: Members, exports: Exports, running: Running
 ) -> None:
-    """Given up is what was claimed; it becomes superseded, and the newer change is called for."""
+    """The claimed change becomes superseded, and the newer one stays pending."""
     await running("A")
     await members.keep([enter(at=1)])
     claim = await claim_one(members)
@@ -383,8 +390,9 @@ async def test_a_newer_change_during_the_call_outlives_the_dead_letter(
     assert await counts(exports) == {"accepted": 2, "superseded": 1, "pending": 1, "members": 1}
 
 
-async def test_only_what_was_given_up_is_dead(members: Members, exports: Exports, running: Running) -> None:
-    """Of several lists of a call one may be the culprit."""
+async def test_only_the_refused_list_becomes_a_dead_letter(
+    members: Members, exports: Exports, running: Running
+) -> None:
     await running("A")
     await running("B")
     await members.keep([enter(export_id=1), enter(export_id=2)])
@@ -399,10 +407,10 @@ async def test_only_what_was_given_up_is_dead(members: Members, exports: Exports
     assert await counts(exports, 2) == {"accepted": 1, "dead": 1, "members": 1}
 
 
-async def test_a_pause_during_the_call_holds_what_is_left(
+async def test_pause_during_the_call_holds_newer_changes(
     members: Members, running: Running, database: Database
 ) -> None:
-    """Nothing is due for an export that does not run, and what came back is still recorded."""
+    """The outcome of the call is still recorded."""
     await running("A")
     await members.keep([enter(at=1)])
     claim = await claim_one(members)
@@ -416,10 +424,8 @@ async def test_a_pause_during_the_call_holds_what_is_left(
     assert await members.next_due_at(ACCOUNT) is None
 
 
-async def test_of_several_exports_only_the_running_ones_are_told(
-    members: Members, exports: Exports, running: Running
-) -> None:
-    """A nameless export neither holds up the others nor is lost with them."""
+async def test_only_running_exports_are_delivered(members: Members, exports: Exports, running: Running) -> None:
+    """A nameless export neither delays the others nor loses its changes."""
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.keep([enter(export_id=1), enter(export_id=nameless.id)])
@@ -432,14 +438,15 @@ async def test_of_several_exports_only_the_running_ones_are_told(
     assert states == ["settled", "held"]
 
 
-async def test_a_member_in_a_workers_hands_is_not_woken(members: Members, exports: Exports, running: Running) -> None:
-    """An export that begins to run makes due only who is not due already."""
+async def test_export_that_begins_to_run_leaves_claimed_members_alone(
+    members: Members, exports: Exports, running: Running
+) -> None:
     await running("A")
     other = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.keep([enter(export_id=1), enter(export_id=other.id)])
     claim = await claim_one(members)
     await exports.name(other.id, "B", "Lytics B")
-    is_more = await members.next_slice(other.id)
+    is_more = await members.next_batch(other.id)
     meanwhile = await claims(members)
     settled = await members.settle(settlement(claim))
 
@@ -450,7 +457,7 @@ async def test_a_member_in_a_workers_hands_is_not_woken(members: Members, export
 
 
 class Account:
-    """A Sailthru account that answers in every way, and the worker who calls it."""
+    """A Sailthru account whose calls end in every way, and its worker."""
 
     def __init__(self, members: Members, clock: Clock, dice: random.Random) -> None:
         self._members = members
@@ -463,7 +470,7 @@ class Account:
         for claim in await claims(self._members, limit=2):
             call = claim.call
             if call.is_read:
-                call = after_read(claim, frozenset(name for who, name in self.on_list if who == claim.address))
+                call = after_read(claim, frozenset(name for address, name in self.on_list if address == claim.address))
                 await self._members.begin(claim, call, until=self._clock() + LEASE)
             await self._end(claim, call, self._dice.choice(ends))
 
@@ -483,15 +490,15 @@ class Account:
 async def test_everything_adds_up_at_every_moment(
     database: Database, clock: Clock, running: Running, seed: int
 ) -> None:
-    """Two people, two exports, calls that end in every way, leases that run out; and in the end the lists are right."""
+    """Two members, two exports, calls that end in every way, expired leases. In the end the lists are right."""
     dice = random.Random(seed)
     exports, members = Exports(database, clock), Members(database, clock)
     account = Account(members, clock, dice)
     for name in ("A", "B"):
         await running(name)
-    everybody = [(export_id, person) for export_id in (1, 2) for person in ((ADA, ADA_ID), (GRACE, GRACE_ID))]
+    users = [(export_id, person) for export_id in (1, 2) for person in ((ADA, ADA_ID), (GRACE, GRACE_ID))]
     for at in range(25):
-        export_id, (address, lytics_id) = dice.choice(everybody)
+        export_id, (address, lytics_id) = dice.choice(users)
         is_enter = dice.random() < 0.6
         left = exit_(address, at=at, lytics_id=lytics_id, export_id=export_id)
         newest = enter(address, at=at, lytics_id=lytics_id, export_id=export_id) if is_enter else left
@@ -500,8 +507,8 @@ async def test_everything_adds_up_at_every_moment(
         await account.work("confirmed", "none", "unknown", "crash", "dead")
         await assert_all_adds_up(database, exports)
         clock.advance(dice.choice([SECOND, LEASE]))
-    # A dead letter waits for a newer change, so everybody gets one.
-    await members.keep([exit_(who, at=90, lytics_id=id_, export_id=export_id) for export_id, (who, id_) in everybody])
+    # A dead letter waits for a newer change, so every membership gets one.
+    await members.keep([exit_(who, at=90, lytics_id=id_, export_id=export_id) for export_id, (who, id_) in users])
     await members.keep([enter(at=91, export_id=2)])
     for _ in range(4):
         clock.advance(LEASE)
@@ -512,15 +519,15 @@ async def test_everything_adds_up_at_every_moment(
     assert await members.next_due_at(ACCOUNT) is None
 
 
-async def test_what_changes_back_while_a_worker_reads_is_told_afterwards(members: Members, running: Running) -> None:
-    """The enter that was claimed is still told, so the exit that came during the read has something to say, although
-    Sailthru was last told just that when it came.
-    """
+async def test_exit_while_a_worker_reads_is_delivered_after_the_claimed_enter(
+    members: Members, running: Running
+) -> None:
+    """The claimed enter still leaves. So the exit needs a call, although Sailthru had confirmed `out` when it came."""
     await running("A")
     await running("B")
     await members.keep([exit_(at=1, export_id=2)])
-    stranger = await claim_one(members)
-    await members.settle(settlement(stranger, call=after_read(stranger)))
+    unknown = await claim_one(members)
+    await members.settle(settlement(unknown, call=after_read(unknown)))
     await members.keep([exit_(at=2), enter(at=2, export_id=2)])
     claimed = await claim_one(members)
     assert claimed.call.is_read

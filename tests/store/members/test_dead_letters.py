@@ -1,4 +1,4 @@
-"""Dead letters: paged through, replaced by what is newer, put back by hand; and every count adds up all along."""
+"""Dead letters: pages, newer changes, redrives, and counts that add up after each step."""
 
 import random
 
@@ -37,7 +37,7 @@ from tests.store.counting import assert_all_adds_up, counts, held
 from tests.store.watching import listening
 
 LOVELACE_ID = "15000000000000000003"
-PEOPLE = ((ADA, ADA_ID), (GRACE, GRACE_ID), (LOVELACE, LOVELACE_ID))
+USERS = ((ADA, ADA_ID), (GRACE, GRACE_ID), (LOVELACE, LOVELACE_ID))
 
 
 @pytest.fixture
@@ -55,13 +55,13 @@ async def set_state(database: Database, export_id: int, state: str) -> None:
 
 
 async def give_up(members: Members, code: str = "11") -> None:
-    """Everything that is pending now is given up."""
+    """Give up everything that is pending."""
     for one in await claims(members):
         dead = {pending.export_id: code for pending in one.pending}
         await members.settle(settlement(one, Effect.NONE, outcome=code, dead=dead, is_spent=True))
 
 
-async def test_a_dead_letter_says_who_where_why_and_since_when(
+async def test_dead_letter_shows_address_list_code_and_time(
     members: Members, dead_letters: DeadLetters, running: Running
 ) -> None:
     await running("A")
@@ -73,7 +73,7 @@ async def test_a_dead_letter_says_who_where_why_and_since_when(
     assert (letter.address, letter.code, letter.desired, letter.dead_at) == (ADA, "11", True, NOON)
 
 
-async def test_pages_follow_one_another_without_gap_or_repetition(
+async def test_pages_have_no_gap_and_no_repetition(
     members: Members, dead_letters: DeadLetters, running: Running
 ) -> None:
     await running("A")
@@ -88,10 +88,10 @@ async def test_pages_follow_one_another_without_gap_or_repetition(
     assert seen == sorted(set(seen))
 
 
-async def test_a_newer_change_replaces_a_dead_letter(
+async def test_newer_change_replaces_a_dead_letter(
     members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """What was given up is superseded then, and there is nothing left to redrive."""
+    """The dead letter is superseded, and nothing is left to redrive."""
     await running("A")
     await members.keep([enter(at=1)])
     await give_up(members)
@@ -106,7 +106,7 @@ async def test_a_newer_change_replaces_a_dead_letter(
     assert (await dead_letters.redrive(Filter())).count == 0
 
 
-async def test_a_redrive_begins_anew_and_twice_is_harmless(
+async def test_redrive_starts_over_and_twice_is_harmless(
     *,
     members: Members,
     exports: Exports,
@@ -116,7 +116,7 @@ async def test_a_redrive_begins_anew_and_twice_is_harmless(
     clock: Clock,
     database: Database,
 ) -> None:
-    """Due at once, with no attempt and no failure behind it, and told like any other change; the timeline says so."""
+    """The member is due at once, without earlier attempts or failures. The timeline shows the redrive."""
     await running("A")
     await members.keep([enter()])
     await give_up(members)
@@ -154,7 +154,7 @@ async def test_a_redrive_begins_anew_and_twice_is_harmless(
         (Filter(export_id=3), 0),
     ],
 )
-async def test_only_what_the_filter_names_is_redriven(
+async def test_only_matching_dead_letters_are_redriven(
     *,
     members: Members,
     exports: Exports,
@@ -164,7 +164,7 @@ async def test_only_what_the_filter_names_is_redriven(
     which: Filter,
     redriven: int,
 ) -> None:
-    """The count beforehand, the page and the run are of one mind."""
+    """Count, page and redrive agree."""
     await running("A")
     await running("B")
     await members.keep([enter(), enter(export_id=2)])
@@ -179,10 +179,10 @@ async def test_only_what_the_filter_names_is_redriven(
     assert await dead_letters.count(Filter()) == 4 - redriven
 
 
-async def test_an_export_that_does_not_run_wakes_the_redriven_later(
+async def test_redrive_of_a_paused_export_makes_no_member_due(
     members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """A paused one makes nobody due; a stopped one keeps its dead letters."""
+    """A stopped export keeps its dead letters."""
     await running("A")
     await running("B")
     await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID, export_id=2)])
@@ -197,10 +197,10 @@ async def test_an_export_that_does_not_run_wakes_the_redriven_later(
     assert [letter.address for letter in await dead_letters.page(Filter())] == [GRACE]
 
 
-async def test_whom_a_worker_holds_is_called_again_after_it(
+async def test_redriven_member_in_flight_is_called_again_afterwards(
     members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """The lease and its attempts stay; the settlement finds something left to tell."""
+    """The lease and its attempts stay; the settlement finds something pending."""
     await running("A")
     await running("B")
     await members.keep([enter()])
@@ -208,17 +208,17 @@ async def test_whom_a_worker_holds_is_called_again_after_it(
     await members.keep([enter(export_id=2)])
     (held_one,) = await claims(members)
     await dead_letters.redrive(Filter())
-    nobody = await claims(members)
+    meanwhile = await claims(members)
     settled = await members.settle(settlement(held_one))
     (again,) = await claims(members)
     await assert_all_adds_up(database, exports)
 
-    assert nobody == []
+    assert meanwhile == []
     assert settled.due_at == NOON
     assert [one.export_id for one in again.pending] == [1]
 
 
-async def test_a_redrive_that_fails_halfway_changes_nothing(
+async def test_redrive_that_fails_halfway_changes_nothing(
     *,
     members: Members,
     exports: Exports,
@@ -227,7 +227,7 @@ async def test_a_redrive_that_fails_halfway_changes_nothing(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It goes in portions, and all of them are one transaction."""
+    """All its parts are one transaction."""
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     await running("A")
     await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(8)])
@@ -239,7 +239,7 @@ async def test_a_redrive_that_fails_halfway_changes_nothing(
         if str(call[2]).startswith("UPDATE memberships"):
             updates.append("")
             if len(updates) == 3:
-                raise RuntimeError("the third portion")
+                raise RuntimeError("the third part")
 
     with listening(database, fail), pytest.raises(RuntimeError):
         await dead_letters.redrive(Filter())
@@ -263,20 +263,20 @@ async def test_counts_add_up_after_every_step_of_any_history(
     clock: Clock,
     seed: int,
 ) -> None:
-    """Totals are what the rows say, and the minutes sum up to the totals."""
+    """Totals equal the rows, and the minutes sum up to the totals."""
     dice = random.Random(seed)
     await running("A")
     await running("B")
     died = 0
     for _ in range(60):
-        address, lytics_id = dice.choice(PEOPLE)
+        address, lytics_id = dice.choice(USERS)
         export_id, at = dice.randint(1, 2), dice.randint(0, 60)
-        match dice.choice(["keep", "keep", "tell", "give up", "retry", "redrive"]):
+        match dice.choice(["keep", "keep", "confirm", "give up", "retry", "redrive"]):
             case "keep":
                 move = enter(address, at=at, lytics_id=lytics_id, export_id=export_id)
                 leave = exit_(address, at=at, lytics_id=lytics_id, export_id=export_id)
                 await members.keep([dice.choice([move, leave])])
-            case "tell":
+            case "confirm":
                 for one in await claims(members):
                     await members.settle(settlement(one))
             case "give up":
@@ -304,10 +304,10 @@ async def test_counts_add_up_after_every_step_of_any_history(
     assert all(moment.second == 0 for (moment,) in moments)
 
 
-async def test_a_redrive_keeps_the_place_of_who_waits_for_a_retry(
+async def test_redrive_leaves_the_due_time_of_a_retry(
     members: Members, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """Somebody who is due later for another list takes the redriven one along then, its attempts begun anew."""
+    """A member that is due later for another list then takes the redriven one along."""
     await running("A")
     await running("B")
     await members.keep([enter()])

@@ -1,4 +1,4 @@
-"""Who is due, and when: by account and priority."""
+"""Due times by account and priority, and their correction."""
 
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,10 +21,10 @@ async def first_due(database: Database, account: str = ACCOUNT) -> dict[int, dat
     return await database.read(lambda connection: next_due_at(connection, account))
 
 
-async def test_each_priority_has_a_first_of_its_own(
+async def test_each_priority_has_its_own_first_due_time(
     members: Members, exports: Exports, running: Running, database: Database, clock: Clock
 ) -> None:
-    """Of one account; a priority for which nobody waits is left out."""
+    """A priority without due members is left out."""
     await running("A")
     other = await exports.start("A", audience_slug="a", account="other")
     await exports.name(other.id, "A", "Lytics A")
@@ -41,13 +41,13 @@ async def test_each_priority_has_a_first_of_its_own(
     assert backfill == {BACKFILL: NOON}
     assert await first_due(database) == {LIVE: NOON + SECOND, BACKFILL: NOON}
     assert await first_due(database, "other") == {LIVE: NOON + SECOND}
-    assert await first_due(database, "nobody") == {}
+    assert await first_due(database, "unknown") == {}
 
 
-async def test_whoever_is_called_is_due_when_the_lease_ends(
+async def test_claimed_member_is_due_when_the_lease_ends(
     members: Members, running: Running, database: Database
 ) -> None:
-    """And once told not any more."""
+    """Once settled it is not due any more."""
     await running("A")
     await members.keep([enter()])
     (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
@@ -58,24 +58,24 @@ async def test_whoever_is_called_is_due_when_the_lease_ends(
     assert await first_due(database) == {}
 
 
-async def test_who_is_due_too_far_ahead_is_brought_back(
+async def test_impossibly_late_due_times_are_corrected(
     members: Members, running: Running, database: Database, clock: Clock
 ) -> None:
-    """Of these accounts and of both priorities; who waits no longer than anybody may, or not at all, stays as it is."""
+    """For these accounts and both priorities. A possible due time, and none at all, stay as they are."""
     await running("A")
-    people = ["late@example.com", "backfill@example.com", "retry@example.com", "settled@example.com"]
+    addresses = ["late@example.com", "backfill@example.com", "retry@example.com", "settled@example.com"]
     due_at = [NOON + 30 * DAY, NOON + 30 * DAY, NOON + HOUR, None]
-    await members.keep([enter(address, lytics_id=address) for address in people])
-    for address, at in zip(people, due_at, strict=True):
+    await members.keep([enter(address, lytics_id=address) for address in addresses])
+    for address, at in zip(addresses, due_at, strict=True):
         priority = BACKFILL if address.startswith("backfill") else LIVE
         change = update(members_table).where(members_table.c.address == address).values(due_at=at, priority=priority)
         await database.write(partial(_execute, statement=change))
-    others = await members.bring_back(["other"], longest_wait=HOUR, lease_for=MINUTE)
-    brought = await members.bring_back([ACCOUNT], longest_wait=HOUR, lease_for=MINUTE)
+    others = await members.correct_due_times(["other"], longest_wait=HOUR, lease_for=MINUTE)
+    corrected = await members.correct_due_times([ACCOUNT], longest_wait=HOUR, lease_for=MINUTE)
     rows = await database.rows(select(members_table.c.address, members_table.c.due_at))
 
-    assert (others, brought) == (0, 2)
-    assert dict(rows) == dict(zip(people, [NOON + MINUTE, NOON + MINUTE, NOON + HOUR, None], strict=True))
+    assert (others, corrected) == (0, 2)
+    assert dict(rows) == dict(zip(addresses, [NOON + MINUTE, NOON + MINUTE, NOON + HOUR, None], strict=True))
 
 
 def _execute(connection: Connection, statement: Update) -> None:

@@ -21,7 +21,7 @@ LEASE = timedelta(seconds=30)
 
 
 class Store:
-    """Everything of the store, with one running export."""
+    """The parts of the store, and an export."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self.database, self.clock = database, clock
@@ -36,7 +36,7 @@ class Store:
         named = await self.exports.name(export.id, name, f"Lytics {name}")
         if ready and named.list_name:
             await self.exports.list_is_ready("default", named.list_name, "list-id")
-        while await self.members.next_slice(named.id):
+        while await self.members.next_batch(named.id):
             pass
         return named
 
@@ -59,20 +59,20 @@ def store(database: Database, clock: Clock) -> Store:
     return Store(database, clock)
 
 
-async def test_a_change_is_kept_claimed_and_settled(store: Store) -> None:
-    """The way of one person; the counts add up at each step, and the timeline tells it."""
+async def test_change_is_kept_claimed_and_settled(store: Store) -> None:
+    """The counts add up at each step, and the timeline shows all three."""
     await store.export()
     kept = await store.members.keep([enter(vars={"first_name": "Ada"})])
     pending = await store.counts()
     (claim,) = await store.claim()
-    told_in_flight = await store.confirmed()
+    confirmed_in_flight = await store.confirmed()
     result = await store.members.settle(settlement(claim))
     timeline = await store.journal.timeline(ADA)
 
     assert (kept.verdicts, kept.due_accounts) == ((Verdict.ACCEPTED,), frozenset({"default"}))
     assert pending == {"accepted": 1, "pending": 1, "members": 1}
     assert claim.call == Call(join=("Lytics Spring Buyers",), vars={"first_name": "Ada"}, covers={1: Confirmed.IN})
-    assert told_in_flight == ["unknown"]
+    assert confirmed_in_flight == ["unknown"]
     assert (result.is_ours, result.due_at) == (True, None)
     assert await store.counts() == {"accepted": 1, "delivered": 1, "members": 1}
     assert [line.what for _, line in timeline] == ["received", "called", "answered"]
@@ -81,8 +81,8 @@ async def test_a_change_is_kept_claimed_and_settled(store: Store) -> None:
     assert (report.state, report.membership.confirmed) == ("settled", Confirmed.IN)
 
 
-async def test_a_member_is_claimed_by_one_until_the_lease_ends(store: Store) -> None:
-    """A crashed worker's member comes back by itself, and then what was told is read first."""
+async def test_member_is_claimed_by_one_worker_until_the_lease_ends(store: Store) -> None:
+    """The member of a crashed worker becomes due by itself. Sailthru is then read first."""
     await store.export()
     await store.keep(enter())
     (lost,) = await store.claim()
@@ -101,7 +101,7 @@ async def test_a_member_is_claimed_by_one_until_the_lease_ends(store: Store) -> 
     assert await store.counts() == {"accepted": 1, "pending": 1, "members": 1}
 
 
-async def test_a_change_during_the_call_is_called_for_next(store: Store) -> None:
+async def test_change_during_the_call_is_delivered_next(store: Store) -> None:
     """The settlement goes against the claimed revision."""
     await store.export()
     await store.keep(enter(at=1))
@@ -116,8 +116,8 @@ async def test_a_change_during_the_call_is_called_for_next(store: Store) -> None
     assert following.call.leave == ("Lytics Spring Buyers",)
 
 
-async def test_a_retry_is_not_pulled_forward_by_a_newer_change(store: Store) -> None:
-    """A lost call may still be carried out, so nobody may call before its rest is over."""
+async def test_newer_change_does_not_hasten_a_retry(store: Store) -> None:
+    """A lost call may still be carried out, so no call leaves before its rest is over."""
     await store.export()
     await store.keep(enter(at=1))
     (claim,) = await store.claim()
@@ -136,7 +136,7 @@ async def test_a_retry_is_not_pulled_forward_by_a_newer_change(store: Store) -> 
     assert claim.attempts == 2
 
 
-async def test_an_unspent_attempt_does_not_count(store: Store) -> None:
+async def test_unspent_attempt_does_not_count(store: Store) -> None:
     await store.export()
     await store.keep(enter(at=1))
     (claim,) = await store.claim()
@@ -147,25 +147,25 @@ async def test_an_unspent_attempt_does_not_count(store: Store) -> None:
     assert again.call == claim.call
 
 
-async def test_a_dead_letter_waits_for_a_newer_change(store: Store) -> None:
-    """Given up is not lost: it is counted, shown, and replaced by what comes next."""
+async def test_dead_letter_waits_for_a_newer_change(store: Store) -> None:
+    """It is counted and shown until then."""
     await store.export()
     await store.keep(enter(at=1))
     (claim,) = await store.claim()
     await store.members.settle(settlement(claim, Effect.NONE, dead={1: "11"}, is_spent=True))
     dead = await store.counts()
     (report,) = await store.members.of_address(ADA)
-    nobody = await store.claim()
+    claims = await store.claim()
     await store.keep(enter(at=2))
 
     assert dead == {"accepted": 1, "dead": 1, "members": 1}
     assert (report.state, report.membership.dead_code) == ("dead_letter", "11")
-    assert nobody == []
+    assert claims == []
     assert await store.counts() == {"accepted": 2, "superseded": 1, "pending": 1, "members": 1}
 
 
-async def test_a_list_that_is_not_ready_is_recorded_only_when_the_call_leaves(store: Store) -> None:
-    """The list has to be ensured first, so nothing is unknown yet."""
+async def test_call_that_waits_for_its_list_is_recorded_when_it_leaves(store: Store) -> None:
+    """Until then the confirmed state is known."""
     await store.export(ready=False)
     await store.keep(enter(vars={"a": 1}))
     (claim,) = await store.claim()
@@ -179,33 +179,32 @@ async def test_a_list_that_is_not_ready_is_recorded_only_when_the_call_leaves(st
     assert await store.members.next_due_at("default") == NOON + 2 * LEASE
 
 
-async def test_nobody_is_due_for_an_export_that_does_not_run(store: Store) -> None:
-    """Changes of a nameless export pile up safely, and all are called for, slice by slice, once it runs."""
+async def test_members_of_a_nameless_export_become_due_in_batches_once_it_runs(store: Store) -> None:
     export = await store.export(None)
     people = [f"person{n}@example.com" for n in range(5)]
     await store.keep(*(enter(address, lytics_id=address) for address in people))
     before = await store.claim()
     (held,) = await store.members.of_address(people[0])
     await store.exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
-    waking = await store.exports.unfinished()
-    slices = [await store.members.next_slice(export.id, size=2)]
+    unfinished = await store.exports.unfinished()
+    batches = [await store.members.next_batch(export.id, size=2)]
     # A restart in the middle: how far it came is in the database.
     members = Members(store.database, store.clock)
-    while slices[-1]:
-        slices.append(await members.next_slice(export.id, size=2))
+    while batches[-1]:
+        batches.append(await members.next_batch(export.id, size=2))
     claims = await store.claim()
 
     assert before == []
     assert held.state == "held"
-    assert waking == [export.id]
-    assert slices == [True, True, False]
+    assert unfinished == [export.id]
+    assert batches == [True, True, False]
     assert {claim.address for claim in claims} == set(people)
     assert await store.exports.unfinished() == []
-    assert not await store.members.next_slice(99)
+    assert not await store.members.next_batch(99)
 
 
-async def test_members_that_have_nothing_to_tell_are_given_back(store: Store, database: Database) -> None:
-    """An export that was paused after its members became due costs them nothing."""
+async def test_member_with_nothing_pending_is_given_back(store: Store, database: Database) -> None:
+    """Its export was paused after it became due."""
     await store.export()
     await store.keep(enter())
     await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
@@ -215,15 +214,14 @@ async def test_members_that_have_nothing_to_tell_are_given_back(store: Store, da
     assert await store.members.next_due_at("default") is None
 
 
-async def test_a_stopped_export_takes_no_changes(store: Store, database: Database) -> None:
+async def test_stopped_export_takes_no_changes(store: Store, database: Database) -> None:
     await store.export()
     await database.write(lambda connection: connection.execute(text("update exports set state = 'stopped'")))
 
     assert await store.keep(enter()) == (Verdict.IGNORED,)
 
 
-async def test_live_changes_go_before_backfills(store: Store, database: Database) -> None:
-    """Whoever waits for a backfill waits until no live change does."""
+async def test_live_changes_are_claimed_before_backfills(store: Store, database: Database) -> None:
     await store.export()
     await store.keep(enter("slow@example.com", lytics_id="1"), enter("live@example.com", lytics_id="2"))
     backfilled = text("update members set priority = 1 where address = 'slow@example.com'")
@@ -244,24 +242,24 @@ async def test_live_changes_go_before_backfills(store: Store, database: Database
     ],
 )
 @pytest.mark.parametrize("is_batch", [True, False])
-async def test_one_user_holds_one_address(store: Store, changes: Sequence[MembershipChange], is_batch: bool) -> None:
+async def test_user_holds_one_address(store: Store, changes: Sequence[MembershipChange], is_batch: bool) -> None:
     """In one transaction or in several."""
     await store.export()
     for part in [changes] if is_batch else [[one] for one in changes]:
         await store.keep(*part)
-    wanted = [
+    on_list = [
         report.membership.address
         for address in ("old@example.com", "new@example.com")
         for report in await store.members.of_address(address)
         if report.membership.desired
     ]
 
-    assert wanted == ["new@example.com"]
+    assert on_list == ["new@example.com"]
     assert (await store.counts())["members"] == 1
 
 
-async def test_a_failed_vars_call_is_told_again(store: Store) -> None:
-    """Changed fields of a person on the list go out without its lists; until told, they are not known."""
+async def test_failed_vars_call_is_repeated(store: Store) -> None:
+    """Changed fields of a member on the list leave without its lists."""
     await store.export()
     await store.keep(enter(at=1, vars={"a": 1}))
     (claim,) = await store.claim()

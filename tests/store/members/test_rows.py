@@ -1,4 +1,4 @@
-"""What is read of a membership is what was written of it."""
+"""Rows of memberships as objects, and back."""
 
 from sqlalchemy import select
 
@@ -9,10 +9,8 @@ from app.store.schema import members, memberships
 from tests.factories import ACCOUNT, ADA, ADA_ID, MINUTE, NOON, membership
 
 
-async def test_each_column_comes_back_in_its_own_place(database: Database, exports: Exports) -> None:
-    """No two of them hold the same, so that none can stand in another's place; and each is written back to where it
-    was.
-    """
+async def test_each_column_is_read_and_written_in_its_own_place(database: Database, exports: Exports) -> None:
+    """No two of them hold the same value, so that a swap would be seen."""
     for audience in ("A", "B"):
         export = await exports.start(audience, audience_slug="", account=ACCOUNT)
     written = membership(

@@ -241,7 +241,7 @@ async def _some_history(url: str, clock: Clock) -> None:
     named = await exports.name(export.id, "A", "Lytics A")
     assert named.list_name is not None
     await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
-    await members.next_slice(export.id)
+    await members.next_batch(export.id)
     await members.keep([enter()])
     await database.close()
 

@@ -1,0 +1,47 @@
+"""Dry run of a backfill: pages are decided as in a run, and only their effects are remembered for the next pages."""
+
+from enum import StrEnum
+
+from app.domain.change import Move
+from app.domain.ledger import Ledger
+from app.domain.membership import Membership
+
+
+class Effect(StrEnum):
+    """What a scan does at an address.
+
+    `renewed` brings other fields; `confirmed` only repeats what Sailthru may not have. The words are stored.
+    """
+
+    ENTERED = "entered"
+    LEFT = "left"
+    RENEWED = "renewed"
+    # The stored word of earlier versions; the column holds at most 8 characters.
+    CONFIRMED = "told"
+
+
+def assume(ledger: Ledger, export_id: int, address: str, effect: Effect, seen_at_ns: int) -> None:
+    """Let a ledger decide as if a scan had had this effect at an address, not yet confirmed by Sailthru."""
+    membership = ledger.memberships.setdefault((export_id, address), Membership(export_id=export_id, address=address))
+    membership.revision += 1
+    if effect is not Effect.CONFIRMED:
+        membership.fields_at_ns = seen_at_ns if effect is not Effect.LEFT else None
+    if effect in {Effect.ENTERED, Effect.LEFT}:
+        membership.desired = effect is Effect.ENTERED
+        membership.moved = Move(seen_at_ns, seen_at_ns, membership.desired)
+        membership.lytics_id, membership.vars = None, {}
+
+
+def effects(ledger: Ledger, seen_at_ns: int) -> dict[str, Effect]:
+    """Return the effects that a scan of this time had, by address."""
+    found: dict[str, Effect] = {}
+    for key in ledger.changed:
+        membership = ledger.memberships[key]
+        if not membership.desired:
+            effect = Effect.LEFT
+        elif membership.moved == Move(seen_at_ns, seen_at_ns, is_enter=True):
+            effect = Effect.ENTERED
+        else:
+            effect = Effect.RENEWED if membership.fields_at_ns == seen_at_ns else Effect.CONFIRMED
+        found[membership.address] = effect
+    return found

@@ -1,0 +1,141 @@
+"""Resolve events against the exports: which membership changes an event means, and which exports it starts."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from app.domain.change import AudienceEvent, Kind, MembershipChange
+from app.domain.export import Export, NewExport
+from app.domain.ledger import BatchResult, Verdict
+from app.domain.rejection import Reason, Rejection
+
+NAME_PENDING = "Its name is being asked of Lytics."
+
+# The exports of an audience, by audience id; an audience without exports has no key.
+ExportsByAudience = Mapping[str, Sequence[Export]]
+
+
+class Received(NamedTuple):
+    """What became of the events of one webhook.
+
+    Args:
+        changes: what became of the membership changes that the events mean.
+        has_new_exports: true if exports were started, which now need a name.
+    """
+
+    accepted: int
+    ignored: int
+    rejected: tuple[Rejection, ...]
+    changes: BatchResult
+    has_new_exports: bool = False
+
+
+class Resolution(NamedTuple):
+    """What the events of one webhook mean.
+
+    Args:
+        changes: the membership changes; an event has one for each export of its audience.
+        sources: for each change the number of its event, from 0.
+        rejected: one for each event that no export can use.
+        unexported: the events of audiences without an export.
+    """
+
+    changes: tuple[MembershipChange, ...]
+    sources: tuple[int, ...]
+    rejected: tuple[Rejection, ...]
+    unexported: tuple[AudienceEvent, ...]
+
+    def accepted(self, verdicts: Iterable[Verdict]) -> int:
+        """Return the number of events of which at least one change was accepted.
+
+        Args:
+            verdicts: one for each change, in order.
+        """
+        decided = zip(self.sources, verdicts, strict=True)
+        return len({source for source, verdict in decided if verdict is Verdict.ACCEPTED})
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """Resolves events.
+
+    Args:
+        usable_address: returns the address in a profile field, or None; by default any text as it is.
+        auto_export: the account to which an unknown audience is exported by its first event; None to ignore it.
+    """
+
+    usable_address: Callable[[object], str | None] = _text
+    auto_export: str | None = None
+
+    def exports_to_start(self, events: Iterable[AudienceEvent], exports: ExportsByAudience) -> list[NewExport]:
+        """Return the exports that unknown audiences get, ordered by audience id."""
+        if self.auto_export is None:
+            return []
+        slugs: dict[str, str] = {}
+        for event in events:
+            if event.audience_id not in exports:
+                slugs.setdefault(event.audience_id, event.audience_slug)
+        return [
+            NewExport(audience_id, slug, self.auto_export, "email", {}, reason=NAME_PENDING)
+            for audience_id, slug in sorted(slugs.items())
+        ]
+
+    def resolve(self, events: Sequence[AudienceEvent], exports: ExportsByAudience) -> Resolution:
+        """Return what events mean; each export reads the address from its own field."""
+        changes: list[MembershipChange] = []
+        sources: list[int] = []
+        rejected: list[Rejection] = []
+        unexported: list[AudienceEvent] = []
+        for number, event in enumerate(events):
+            targets = exports.get(event.audience_id, ())
+            meant = [change for export in targets if (change := self._change(event, export)) is not None]
+            if not targets:
+                unexported.append(event)
+            elif not meant:
+                rejected.append(_no_address(event, targets[0].email_field))
+            changes += meant
+            sources += [number] * len(meant)
+        return Resolution(tuple(changes), tuple(sources), tuple(rejected), tuple(unexported))
+
+    def keys_of(self, event: AudienceEvent) -> set[tuple[str, str, bool]]:
+        """Return keys of the user and of every address that the event may concern, whatever field an export reads."""
+        keys = {
+            (event.audience_id, address, False)
+            for value in event.profile.values()
+            if _may_hold_address(value) and (address := self.usable_address(value)) is not None
+        }
+        if event.lytics_id is not None:
+            keys.add((event.audience_id, event.lytics_id, True))
+        return keys
+
+    def _change(self, event: AudienceEvent, export: Export) -> MembershipChange | None:
+        address = self.usable_address(event.profile.get(export.email_field))
+        # A known Lytics user is found by its id, so only an enter needs an address.
+        if address is None and (event.lytics_id is None or event.kind is Kind.ENTER):
+            return None
+        values: Mapping[str, object] = {} if event.kind is Kind.EXIT else export.vars_of(event.profile)
+        return MembershipChange(
+            export_id=export.id,
+            kind=event.kind,
+            address=address,
+            lytics_id=event.lytics_id,
+            moved_at_ns=event.moved_at_ns,
+            message_at_ns=event.message_at_ns,
+            vars=values,
+            moved_on_arrival=event.moved_on_arrival,
+            message_on_arrival=event.message_on_arrival,
+            clock_corrected=event.clock_corrected,
+        )
+
+
+def _may_hold_address(value: object) -> bool:
+    return "@" in value if isinstance(value, str) else isinstance(value, list | tuple)
+
+
+def _no_address(event: AudienceEvent, email_field: str) -> Rejection:
+    place = "" if event.item is None else f"[{event.item}]."
+    return Rejection(Reason.NO_USABLE_ADDRESS, f"{place}data.{email_field} holds no usable e-mail address.", event.item)

@@ -1,0 +1,108 @@
+"""Receive webhooks in one transaction: read the exports, resolve the events, keep the changes, count the rest."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from app.domain.change import AudienceEvent, MembershipChange
+from app.domain.erasure import Digests
+from app.domain.export import Export
+from app.domain.ledger import BatchResult
+from app.domain.resolve import Received, Resolution, Resolver
+from app.store.database.dialect import lock_table
+from app.store.exports.orders import open_export
+from app.store.exports.rows import exports_of
+from app.store.exports.unexported import count_unexported
+from app.store.exports.versions import exports_change
+from app.store.members.changes import keep
+from app.store.schema import exports
+
+
+class Webhook(NamedTuple):
+    """What one webhook brings.
+
+    Args:
+        events: to be resolved.
+        changes: membership changes that are resolved already.
+    """
+
+    events: Sequence[AudienceEvent] = ()
+    changes: Sequence[MembershipChange] = ()
+
+
+def receive(
+    connection: Connection,
+    webhooks: Sequence[Webhook],
+    now: datetime,
+    resolver: Resolver,
+    digests: Digests | None,
+) -> list[Received]:
+    """Keep the events and changes of several webhooks; return what became of each.
+
+    Args:
+        digests: keep out erased addresses and users; None where none can be.
+    """
+    # No export is changed until this transaction ends.
+    lock_table(connection, exports, is_exclusive=False)
+    events = [event for webhook in webhooks for event in webhook.events]
+    found = _exports_of(connection, events)
+    started = _start_missing(connection, events, found, now, resolver)
+    resolutions = [resolver.resolve(webhook.events, found) for webhook in webhooks]
+    results = keep(
+        connection,
+        [(*one.changes, *webhook.changes) for one, webhook in zip(resolutions, webhooks, strict=True)],
+        now,
+        digests,
+        known=(export for of_audience in found.values() for export in of_audience),
+    )
+    unexported = [(e.audience_id, e.audience_slug) for one in resolutions for e in one.unexported]
+    count_unexported(connection, unexported, now)
+    return [
+        _received(webhook, one, result, has_new_exports=not started.isdisjoint(e.audience_id for e in webhook.events))
+        for webhook, one, result in zip(webhooks, resolutions, results, strict=True)
+    ]
+
+
+def _exports_of(connection: Connection, events: Sequence[AudienceEvent]) -> dict[str, list[Export]]:
+    found: dict[str, list[Export]] = defaultdict(list)
+    for export in exports_of(connection, {event.audience_id for event in events}):
+        found[export.audience_id].append(export)
+    return dict(found)
+
+
+def _start_missing(
+    connection: Connection,
+    events: Sequence[AudienceEvent],
+    found: dict[str, list[Export]],
+    now: datetime,
+    resolver: Resolver,
+) -> set[str]:
+    """Start exports for unknown audiences and add them to those found; return the audiences of new ones.
+
+    Another replica may start the same export: the insert waits for its transaction, and then finds its row. All
+    replicas insert in the order of audience ids, so that none waits in a circle.
+    """
+    started: set[str] = set()
+    for new in resolver.exports_to_start(events, found):
+        export, is_new = open_export(connection, new, now)
+        found[export.audience_id] = [export]
+        if is_new:
+            started.add(export.audience_id)
+    if started:
+        exports_change(connection)
+    return started
+
+
+def _received(webhook: Webhook, resolution: Resolution, result: BatchResult, *, has_new_exports: bool) -> Received:
+    verdicts = result.verdicts[: len(resolution.changes)]
+    accepted = resolution.accepted(verdicts)
+    return Received(
+        accepted,
+        ignored=len(webhook.events) - accepted - len(resolution.rejected),
+        rejected=resolution.rejected,
+        changes=result,
+        has_new_exports=has_new_exports,
+    )

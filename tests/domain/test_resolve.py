@@ -1,0 +1,121 @@
+"""Resolver: which membership changes, rejections and new exports events come to."""
+
+import pytest
+
+from app.domain.change import AudienceEvent, Kind
+from app.domain.export import Export, NewExport
+from app.domain.ledger import Verdict
+from app.domain.rejection import Reason, Rejection
+from app.domain.resolve import NAME_PENDING, Resolution, Resolver
+from app.lytics.address import usable_address
+from tests.factories import ACCOUNT, ADA, ADA_ID, AUDIENCE, event, export
+
+NO_ADDRESS = Rejection(Reason.NO_USABLE_ADDRESS, "data.email holds no usable e-mail address.")
+RESOLVER = Resolver(usable_address)
+
+
+def resolve(events: list[AudienceEvent], *exports: Export) -> Resolution:
+    return RESOLVER.resolve(events, {AUDIENCE: exports} if exports else {})
+
+
+def test_event_becomes_a_change_for_each_export() -> None:
+    """The address is cleaned, and the chosen fields get their names in Sailthru."""
+    found = resolve([event()], export(fields={"city": "town", "age": "age"}), export(id=2, account="shop"))
+
+    assert [(one.export_id, one.address, one.vars) for one in found.changes] == [
+        (1, ADA, {"town": "Turin"}),
+        (2, ADA, {}),
+    ]
+    assert found.sources == (0, 0)
+    assert (found.rejected, found.unexported) == ((), ())
+
+
+def test_exit_carries_no_vars() -> None:
+    found = resolve([event(Kind.EXIT)], export(fields={"city": "town"}))
+
+    assert [one.vars for one in found.changes] == [{}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lytics_id", "is_kept"),
+    [
+        (Kind.ENTER, ADA_ID, False),
+        (Kind.EXIT, ADA_ID, True),
+        (Kind.CHANGE, ADA_ID, True),
+        (Kind.EXIT, None, False),
+        (Kind.CHANGE, None, False),
+    ],
+)
+def test_only_an_enter_needs_an_address_if_the_user_has_an_id(kind: Kind, lytics_id: str | None, is_kept: bool) -> None:
+    found = resolve([event(kind, lytics_id=lytics_id, profile={"email": "nobody"})], export())
+
+    assert [one.address for one in found.changes] == ([None] if is_kept else [])
+    assert found.rejected == (() if is_kept else (NO_ADDRESS,))
+
+
+def test_address_for_one_export_is_enough() -> None:
+    """Each export reads its own field."""
+    found = resolve([event()], export(email_field="work_email"), export(id=2))
+
+    assert [one.export_id for one in found.changes] == [2]
+    assert found.rejected == ()
+
+
+def test_rejection_says_where_the_address_is_missing() -> None:
+    """In which message of an array, and in which field."""
+    found = resolve([event(item=3)], export(email_field="work_email"))
+
+    assert found.rejected == (
+        Rejection(Reason.NO_USABLE_ADDRESS, "[3].data.work_email holds no usable e-mail address.", 3),
+    )
+
+
+def test_text_that_no_database_can_hold_is_removed_from_a_field() -> None:
+    found = resolve(
+        [event(profile={"email": ADA, "city": "Tu\x00rin\ud83d", "score": float("inf")})],
+        export(fields={"city": "town", "score": "score"}),
+    )
+
+    assert [one.vars for one in found.changes] == [{"town": "Turin"}]
+
+
+def test_event_of_unknown_audience_is_unexported_with_or_without_address() -> None:
+    events = [event(), event(profile={})]
+
+    assert resolve(events) == Resolution((), (), (), tuple(events))
+
+
+def test_event_is_accepted_if_one_of_its_changes_is() -> None:
+    """Two events for two exports each."""
+    found = resolve([event(), event(Kind.EXIT)], export(), export(id=2))
+
+    assert found.accepted([Verdict.STALE, Verdict.ACCEPTED, Verdict.STALE, Verdict.IGNORED]) == 1
+
+
+def test_unknown_audiences_are_started_once_in_order() -> None:
+    """In the order of their ids, whatever the order of the events; an audience with an export is left alone."""
+    events = [event(audience_id=one, audience_slug=f"slug-{one}") for one in ("b", "a", AUDIENCE, "b")]
+    started = Resolver(auto_export=ACCOUNT).exports_to_start(events, {AUDIENCE: (export(),)})
+
+    assert started == [NewExport(one, f"slug-{one}", ACCOUNT, "email", {}, reason=NAME_PENDING) for one in ("a", "b")]
+
+
+def test_without_auto_export_no_audience_is_started() -> None:
+    assert Resolver().exports_to_start([event()], {}) == []
+
+
+def test_keys_name_the_user_and_every_possible_address() -> None:
+    """The keys are needed before the exports are read, so every field may be the address field."""
+    keys = RESOLVER.keys_of(
+        event(profile={"email": " Ada@Example.com ", "others": ["lovelace@example.com"], "city": "Turin", "at": "@"})
+    )
+
+    assert keys == {
+        (AUDIENCE, ADA, False),
+        (AUDIENCE, "lovelace@example.com", False),
+        (AUDIENCE, ADA_ID, True),
+    }
+
+
+def test_keys_of_an_event_without_id_and_address_are_empty() -> None:
+    assert RESOLVER.keys_of(event(lytics_id=None, profile={})) == set()
