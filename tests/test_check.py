@@ -460,7 +460,7 @@ def test_a_database_that_can_not_be_reached_is_told(scene: Scene) -> None:
     found = scene.check(DATABASE_URL=f"postgresql://me:{WRONG}@127.0.0.1:{port}/store")
 
     assert (found.code, found.marks()["store"]) == (1, "✗")
-    assert f"Nothing takes connections at 127.0.0.1:{port}. Start PostgreSQL, or" in found.lines["store"]
+    assert f"Nothing listens at 127.0.0.1:{port}. Start PostgreSQL, or" in found.lines["store"]
 
 
 def test_the_store_of_another_key_is_told(scene: Scene, migrated_file: Path) -> None:

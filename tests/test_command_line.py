@@ -137,8 +137,8 @@ def test_a_copy_that_can_not_be_made_ends_with_one_sentence(tmp_path: Path, migr
     away = run(tmp_path, "copy", "--from", f"sqlite:///{path}", "--to", "postgresql://me:sesame@127.0.0.1:1/store")
 
     assert (wrong.returncode, away.returncode) == (2, 1)
-    assert wrong.stderr.startswith("lytics-sailthru: A copy goes from an SQLite file to PostgreSQL")
-    assert away.stderr.startswith("lytics-sailthru: Nothing takes connections at 127.0.0.1:1.")
+    assert wrong.stderr.startswith("lytics-sailthru: Copy from an SQLite file to PostgreSQL")
+    assert away.stderr.startswith("lytics-sailthru: Nothing listens at 127.0.0.1:1.")
     assert [each.stderr.count("\n") for each in (wrong, away)] == [1, 1]
     assert "sesame" not in wrong.stderr + away.stderr
 

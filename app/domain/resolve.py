@@ -101,17 +101,6 @@ class Resolver:
             sources += [number] * len(meant)
         return Resolution(tuple(changes), tuple(sources), tuple(rejected), tuple(unexported))
 
-    def keys_of(self, event: AudienceEvent) -> set[tuple[str, str, bool]]:
-        """Return keys of the user and of every address that the event may concern, whatever field an export reads."""
-        keys = {
-            (event.audience_id, address, False)
-            for value in event.profile.values()
-            if _may_hold_address(value) and (address := self.usable_address(value)) is not None
-        }
-        if event.lytics_id is not None:
-            keys.add((event.audience_id, event.lytics_id, True))
-        return keys
-
     def _change(self, event: AudienceEvent, export: Export) -> MembershipChange | None:
         address = self.usable_address(event.profile.get(export.email_field))
         # A known Lytics user is found by its id, so only an enter needs an address.
@@ -130,10 +119,6 @@ class Resolver:
             message_on_arrival=event.message_on_arrival,
             clock_corrected=event.clock_corrected,
         )
-
-
-def _may_hold_address(value: object) -> bool:
-    return "@" in value if isinstance(value, str) else isinstance(value, list | tuple)
 
 
 def _no_address(event: AudienceEvent, email_field: str) -> Rejection:

@@ -1,1 +1,1 @@
-"""All we know of databases: one set of statements for SQLite and PostgreSQL."""
+"""The database: one set of statements for SQLite and PostgreSQL."""

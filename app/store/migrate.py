@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version, before anything else uses it."""
+"""Migrates a database to the schema of this version, before anything else uses it."""
 
 import asyncio
 from pathlib import Path
@@ -22,19 +22,19 @@ from app.store.schema import metadata, versions
 
 
 async def migrate(database: Database, url: str) -> list[str]:
-    """Apply the steps that are missing; returns their numbers, empty if the database was up to date.
+    """Apply the missing migrations. Returns their numbers, or an empty list if the database was up to date.
 
-    An SQLite file that holds data is first copied beside itself, as FILE.before-STEP.
+    An SQLite file with data is first backed up beside itself, as FILE.before-STEP.
 
     Raises:
-        BadSettings: a newer version of this program has used the database, or a copy into it is not finished.
+        BadSettings: an incompatible newer version has used the database, or a copy into it is not finished.
     """
     await database.read(require_no_copy)
     return await apply_steps(database, url)
 
 
 async def apply_steps(database: Database, url: str) -> list[str]:
-    """The same, also where a copy is about to begin."""
+    """Apply the missing migrations, even if a copy into the database is not finished."""
     parsed = parse_url(url)
     missing = await database.write(_missing)
     is_used = await database.write(_is_used)
@@ -47,18 +47,21 @@ async def apply_steps(database: Database, url: str) -> list[str]:
 
 
 def revision_of(connection: Connection) -> str | None:
-    """The number of the last step that was applied to a database; None if there was none."""
+    """Return the number of the last applied migration, or None."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def steps_after(revision: str | None, works_since: int | None = None) -> list[str]:
-    """The numbers of the steps that lead from a revision to the schema of this version, in their order.
+    """Return the migrations from a revision to the schema of this version, in order.
 
-    A step of a newer version that only adds to the tables leaves this version able to work with them, so that old and
-    new replicas run side by side while they are replaced; one that takes away says so, see `works_since`.
+    Old and new replicas run side by side during an upgrade, so a newer revision is accepted as long as this version
+    is compatible with it.
+
+    Args:
+        works_since: the oldest compatible version, see `works_since`.
 
     Raises:
-        BadSettings: a newer version made tables that this one can't work with.
+        BadSettings: a newer, incompatible version has migrated the database.
     """
     script = ScriptDirectory.from_config(_config())
     if revision is not None and revision not in {step.revision for step in script.walk_revisions()}:
@@ -66,14 +69,14 @@ def steps_after(revision: str | None, works_since: int | None = None) -> list[st
         if works_since is not None and head is not None and works_since <= int(head):
             return []
         raise BadSettings(
-            f"The database was used by a newer version of this program (its step {revision} is not known here): "
+            f"The database was used by a newer version of this program (its migration {revision} is unknown here): "
             "install that version, or name another database in DATABASE_URL."
         )
     return [step.revision for step in script.iterate_revisions("head", revision or "base")][::-1]
 
 
 def works_since(connection: Connection) -> int | None:
-    """The oldest step whose program still works with a database; None before that was put down."""
+    """Return the oldest migration whose program still works with a database, or None if that is not recorded."""
     if not inspect(connection).has_table(versions.name):
         return None
     found: int | None = connection.scalar(select(versions.c.version).where(versions.c.name == "schema"))
@@ -81,33 +84,31 @@ def works_since(connection: Connection) -> int | None:
 
 
 def differences(connection: Connection) -> list[object]:
-    """What sets the database apart from the schema of this version; empty after `migrate`."""
+    """Return the differences between the database and the schema of this version; none after `migrate`."""
 
-    def is_wanted(item: SchemaItem, *_: object) -> bool:
+    def is_expected(item: SchemaItem, *_: object) -> bool:
         return not isinstance(item, ForeignKeyConstraint) or is_checked(connection, item)
 
-    opts = {"compare_type": True, "compare_server_default": _is_other_default, "include_object": is_wanted}
+    opts = {"compare_type": True, "compare_server_default": _is_other_default, "include_object": is_expected}
     return list(compare_metadata(MigrationContext.configure(connection, opts=opts), metadata))
 
 
 def _is_other_default(
     _context: MigrationContext,
     found: Column[Any],
-    _wanted: Column[Any],
+    _expected: Column[Any],
     found_default: str | None,
-    _wanted_default: DefaultClause | None,
+    _expected_default: DefaultClause | None,
     rendered: str | None,
 ) -> bool | None:
-    """Whether two defaults differ; None where the ordinary way finds out. For JSON it can't: PostgreSQL compares
-    none.
-    """
+    # None lets Alembic compare. It can't for JSON, since PostgreSQL has no equality of JSON.
     if not isinstance(found.type, JSON) or found_default is None or rendered is None:
         return None
     return found_default.removesuffix("::json").strip("'") != rendered.strip("'")
 
 
 def filled_tables() -> frozenset[str]:
-    """The names of the tables into which the steps themselves put rows, as they are on a new database."""
+    """Return the tables into which the migrations themselves insert rows."""
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
         _upgrade(connection)
@@ -133,7 +134,7 @@ def _is_used(connection: Connection) -> bool:
 
 
 def _upgrade(connection: Connection) -> list[str]:
-    # Replicas that start together: the first does it, and the others find it done.
+    # When replicas start together, the first one migrates and the others find nothing missing.
     lock_table(connection, metadata.tables["exports"], is_exclusive=True)
     missing = _missing(connection)
     if missing:

@@ -1,7 +1,7 @@
-"""Tables, constraints and indexes, the same on every database but for some references, see `is_checked`.
+"""Tables, constraints and indexes. They are the same on both databases, except for the references in `is_checked`.
 
-The database holds the invariants: who may be claimed, which numbers add up, that no list is kept by two exports. The
-numbered steps in `migrations/` lead here; a test compares the two.
+The database enforces invariants: counts add up, a lease has an end, and no two exports share a list. The migrations in
+`migrations/` lead to this schema; a test compares the two.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-# Which waiting members are called for first.
+# Priorities of due members: live changes go before backfills.
 LIVE, BACKFILL = 0, 1
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,17 +34,15 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware UTC time, kept as whole microseconds since 1970, so that both databases order and index it alike."""
+    """An aware UTC time, stored as microseconds since 1970, so that both databases order and index it alike."""
 
     impl = BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - its interface
-        """Microseconds since 1970."""
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's interface
         return None if value is None else (value - EPOCH) // MICROSECOND
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its interface
-        """The time, aware and in UTC."""
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's interface
         return None if value is None else EPOCH + value * MICROSECOND
 
 
@@ -58,11 +56,11 @@ metadata = MetaData(
     }
 )
 
-# Of references to an export, in tables that get a row with each webhook: see `is_checked`. That the export stays its
-# totals see to, which refer to it too.
+# Marks references to an export in tables that get a row with each webhook, see `is_checked`. The export can't be
+# deleted anyway, since its row in `totals` refers to it too.
 UNCHECKED_ON_POSTGRESQL = {"is_unchecked_on_postgresql": True}
 
-# SQLite numbers rows by itself only where the key is declared INTEGER.
+# SQLite assigns ids only if the key is declared INTEGER.
 Key = BigInteger().with_variant(Integer, "sqlite")
 
 exports = Table(
@@ -79,20 +77,20 @@ exports = Table(
     Column("list_name", String(128)),
     Column("list_id", String(64)),
     Column("list_ready_at", Moment),
-    # Who makes the list, and until when nobody else may.
+    # The lease of the worker that creates the list, and when it ends.
     Column("list_lease", BigInteger),
     Column("list_leased_until", Moment),
     Column("state", String(16), nullable=False),
     Column("reason", Text),
-    # Members up to this id have been made due since the export began to run; null once all have been.
+    # Members after this id are not yet due since the export began to run; null once all are.
     Column("waking_from", BigInteger),
-    # What somebody did to the list, while the state says so; and who else was on it at the last look.
+    # What happened to the list while the state is `list_changed`; how many others were on it at the last look.
     Column("list_change", String(16)),
     Column("list_others", BigInteger),
     Column("list_others_in_doubt", BigInteger, nullable=False, server_default="0"),
-    # The list is another one: members up to this id are not taken for being on it any more; null once all are not.
+    # The list was replaced: members after this id are not yet marked as unconfirmed; null once all are.
     Column("doubting_from", BigInteger),
-    # It was stopped in favour of this export, which takes over all that was kept for it and not told.
+    # It was stopped in favour of this export, which takes over its pending changes.
     Column("merged_into", BigInteger),
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("audience_id", "account"),
@@ -101,7 +99,7 @@ exports = Table(
     ),
     CheckConstraint("state <> 'running' or list_name is not null", name="running_has_list"),
 )
-# Two audiences must never share a list: each would take off the other's people.
+# Two audiences must never share a list: each would remove the members of the other.
 Index("uq_exports_account_list_name", exports.c.account, exports.c.list_name, unique=True)
 
 totals = Table(
@@ -133,16 +131,16 @@ members = Table(
     Column("id", Key, primary_key=True),
     Column("account", String(64), nullable=False),
     Column("address", String(320), nullable=False),
-    # Set while something may wait to be told for a running export: when to call. While leased: when the lease ends.
+    # When to call, while a change may be pending for a running export. While leased: when the lease ends.
     Column("due_at", Moment),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("lease", BigInteger),
-    # The address first, so that a person is found in all accounts at once.
+    # The address comes first, so that one look-up finds it in all accounts.
     UniqueConstraint("address", "account"),
     CheckConstraint("lease is null or due_at is not null", name="leased_is_due"),
 )
-# What a claim reads. It holds only who is due, so that its cost does not grow with who is settled.
+# A claim reads this index. It holds only due members, so the cost of a claim does not grow with settled members.
 Index(
     "ix_members_due",
     members.c.account,
@@ -175,17 +173,17 @@ memberships = Table(
     Column("told_at", Moment, key="confirmed_at"),
     Column("dead_code", String(64)),
     Column("dead_at", Moment),
-    # By the account's running clock, which stands still while the account is paused; see `accounts`.
+    # By the account's own clock, which stops while the circuit breaker is open; see `accounts`.
     Column("first_failed_at", Moment),
     Column("accepted_at", Moment),
-    # The digest of the address that was erased: all that is left is its last call. It is counted nowhere any more.
+    # The digest of the erased address. The row waits for its last call only, and no count includes it.
     Column("erasure", String(64)),
     CheckConstraint("told in ('never', 'in', 'out', 'unknown')", name="told"),
     CheckConstraint("told_revision <= revision", name="told_revision"),
     CheckConstraint("dead_code is null or told_revision = revision", name="dead_is_not_pending"),
     CheckConstraint("(moved_at_ns is null) = (moved_message_at_ns is null)", name="move_is_whole"),
 )
-# Who waits, by export: read when a paused or nameless export begins to run.
+# Pending members of an export, read when a paused or nameless export begins to run.
 Index(
     "ix_memberships_pending",
     memberships.c.export_id,
@@ -193,7 +191,7 @@ Index(
     sqlite_where=text("revision > told_revision"),
     postgresql_where=text("revision > told_revision"),
 )
-# The one who waits for longest, for the metrics.
+# The oldest pending change of an export, for the metrics.
 Index(
     "ix_memberships_oldest_pending",
     memberships.c.export_id,
@@ -202,7 +200,7 @@ Index(
     postgresql_where=text("revision > told_revision"),
 )
 
-# The dead letters, which people page through and redrive.
+# Dead letters, for pages and redrives.
 Index(
     "ix_memberships_dead",
     memberships.c.export_id,
@@ -211,7 +209,7 @@ Index(
     postgresql_where=text("dead_code is not null"),
 )
 
-# Who was erased and waits for the end of a call, or for a list to be left.
+# Erased memberships that wait for the end of a call or for the removal from their list.
 Index(
     "ix_memberships_erasure",
     memberships.c.erasure,
@@ -229,14 +227,14 @@ identities = Table(
         autoincrement=False,
     ),
     Column("lytics_id", String(256), primary_key=True),
-    # The newest move of this Lytics user, and the member it holds while in. Null only until an older version decides.
+    # The newest move of this Lytics user, and its member while the user is in. Null only in rows of an older version.
     Column("moved_at_ns", BigInteger),
     Column("moved_message_at_ns", BigInteger),
     Column("is_enter", Boolean),
     Column("member_id", ForeignKey("members.id")),
     CheckConstraint("member_id is null or is_enter", name="holds_while_in"),
 )
-# Whom a member belongs to: read when somebody is erased, and by the database itself when a member goes.
+# The Lytics users of a member: read by an erasure, and by the database itself when a member is deleted.
 Index(
     "ix_identities_member_id",
     identities.c.member_id,
@@ -269,15 +267,15 @@ accounts = Table(
     "accounts",
     metadata,
     Column("account", String(64), primary_key=True),
-    # Why no call leaves but probes: credentials refused, or nobody gets an answer; null while it runs.
+    # Why the circuit breaker is open: credentials refused, or an outage; null while it is closed.
     Column("pause", String(16)),
     Column("code", String(64)),
     Column("reason", Text),
     Column("paused_at", Moment),
-    # Failed so far in this pause, and when the next one is due.
+    # Failed probes since the circuit breaker opened, and when the next probe is due.
     Column("probes", Integer, nullable=False, server_default="0"),
     Column("probe_at", Moment),
-    # How long all earlier pauses were, in microseconds: what the running clock lags behind.
+    # The total time that it was open before, in microseconds: the account's own clock lags by it.
     Column("paused_for_us", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("pause is null or pause in ('refused', 'outage')", name="pause"),
     CheckConstraint("(pause is null) = (paused_at is null)", name="pause_is_whole"),
@@ -290,20 +288,20 @@ rejected_events = Table(
     Column("at", Moment, nullable=False),
     Column("reason", String(64), nullable=False),
     Column("happened", Text, nullable=False),
-    # Of the whole request as far as it was read.
+    # The bytes of the request that were read.
     Column("body_bytes", BigInteger, nullable=False),
-    # A sketch, without any value of a profile.
+    # A sketch without any value of a profile.
     Column("body", Text, nullable=False),
 )
 
-# Who is kept out, by digests that only the holder of ERASURE_KEY can make: of the address, and of each Lytics user.
+# Erased members, as digests that only the holder of ERASURE_KEY can make: of the address and of each Lytics user.
 erasures = Table(
     "erasures",
     metadata,
     Column("digest", String(64), primary_key=True),
-    # The address that was erased, and for which all its digests are lifted.
+    # The digest of the erased address; lifting it lifts all digests of the erasure.
     Column("address_digest", String(64), nullable=False),
-    # Tells with which key it was made.
+    # Identifies the key.
     Column("key_id", String(16), nullable=False),
     Column("was_known", Boolean, nullable=False),
     Column("erased_at", Moment, nullable=False),
@@ -323,7 +321,7 @@ minute_counts = Table(
 )
 Index("ix_minute_counts_minute", minute_counts.c.minute)
 
-# How many changes were told in a minute, by how long that took: see `app.domain.freshness`.
+# How many changes were confirmed in a minute, by how long they took: see `app.domain.freshness`.
 minute_latencies = Table(
     "minute_latencies",
     metadata,
@@ -355,7 +353,7 @@ backfills = Table(
     Column("waiting_for", Text),
     Column("paged_at", Moment),
     Column("rate_then", Float),
-    # Who runs it, and until when nobody else may.
+    # The lease of the worker that runs it, and when it ends.
     Column("lease", BigInteger),
     Column("leased_until", Moment),
     Column("created_at", Moment, nullable=False),
@@ -365,7 +363,7 @@ backfills = Table(
         name="state",
     ),
 )
-# One at a time for an export.
+# At most one open backfill for each export.
 Index(
     "uq_backfills_export_id",
     backfills.c.export_id,
@@ -374,7 +372,7 @@ Index(
     postgresql_where=text("ended_at is null"),
 )
 
-# What a run would have done for an address by now: what a dry run remembers of its former pages.
+# What a dry run has counted for each address, so that an address on two pages counts once.
 dry_run_people = Table(
     "dry_run_people",
     metadata,
@@ -383,8 +381,8 @@ dry_run_people = Table(
     Column("effect", String(8), nullable=False),
 )
 
-# How many calls of an account's endpoint the replicas have taken in the window of Sailthru that ends then (a minute, in
-# seconds since 1970 by Sailthru's clock), and in the one before.
+# How many calls to an endpoint of an account the replicas have taken: in Sailthru's current minute, and in the one
+# before. `window_ends` is in seconds since 1970 by Sailthru's clock.
 budgets = Table(
     "budgets",
     metadata,
@@ -396,7 +394,7 @@ budgets = Table(
     ),
 )
 
-# What one replica does for all, and when it is due again.
+# Work that one replica does for all, and when it is due again.
 chores = Table(
     "chores",
     metadata,
@@ -404,8 +402,8 @@ chores = Table(
     Column("next_at", Moment, nullable=False),
 )
 
-# `exports` goes up with every change of an export, so that a replica knows whether it remembers the newest. `schema` is
-# the oldest step whose program still works with these tables: older replicas go on beside newer ones.
+# `exports` increases with every change of an export, so that a replica detects an outdated cache. `schema` is the
+# oldest migration whose program still works with these tables, so that older replicas can run beside newer ones.
 versions = Table(
     "versions",
     metadata,

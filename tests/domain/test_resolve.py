@@ -102,20 +102,3 @@ def test_unknown_audiences_are_started_once_in_order() -> None:
 
 def test_without_auto_export_no_audience_is_started() -> None:
     assert Resolver().exports_to_start([event()], {}) == []
-
-
-def test_keys_name_the_user_and_every_possible_address() -> None:
-    """The keys are needed before the exports are read, so every field may be the address field."""
-    keys = RESOLVER.keys_of(
-        event(profile={"email": " Ada@Example.com ", "others": ["lovelace@example.com"], "city": "Turin", "at": "@"})
-    )
-
-    assert keys == {
-        (AUDIENCE, ADA, False),
-        (AUDIENCE, "lovelace@example.com", False),
-        (AUDIENCE, ADA_ID, True),
-    }
-
-
-def test_keys_of_an_event_without_id_and_address_are_empty() -> None:
-    assert RESOLVER.keys_of(event(lytics_id=None, profile={})) == set()

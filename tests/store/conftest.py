@@ -1,4 +1,4 @@
-"""The parts of the store on a fresh database, and an account with something to do."""
+"""Fixtures: the parts of the store on a new database, and a running export."""
 
 from collections.abc import Awaitable, Callable
 
@@ -31,7 +31,7 @@ def journal(database: Database) -> Journal:
 
 @pytest.fixture
 def running(exports: Exports, members: Members) -> Running:
-    """Starts an export that runs, with a list that is known to exist."""
+    """Return a function that starts an export whose list exists."""
 
     async def start(audience: str) -> Export:
         export = await exports.start(audience, audience_slug=audience.lower(), account=ACCOUNT)

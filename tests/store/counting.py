@@ -1,4 +1,4 @@
-"""Counts again, row by row, what the store says it has counted."""
+"""Compares the counts of the store with its rows."""
 
 from sqlalchemy import case, func, select
 
@@ -12,21 +12,21 @@ from app.store.schema import members, memberships
 
 
 async def counts(exports: Exports, export_id: int = 1) -> dict[str, int]:
-    """The counts of an export that are not zero."""
+    """Return the counts of an export that are not zero."""
     (report,) = await exports.reports(export_id)
     return {name: count for name, count in report.counts.items() if count}
 
 
 async def held(store: Members, address: str, export_id: int = 1) -> Membership:
-    """One membership as it stands."""
+    """Return one membership."""
     return next(one.membership for one in await store.of_address(address) if one.export_id == export_id)
 
 
 async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_erased: bool = False) -> None:
-    """The totals are what their rows sum up to, and whoever waits for a running export is due.
+    """Assert that totals equal the sums of rows, and that pending members of running exports are due.
 
-    What is being erased is counted nowhere any more; and once somebody was erased, nobody can tell from the rows how
-    many changes there were.
+    Args:
+        is_anyone_erased: no count includes erased rows, so `accepted` can't be compared.
     """
     rows = select(
         memberships.c.export_id,
@@ -46,7 +46,7 @@ async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_
             exports_table.c.state == ExportState.RUNNING,
         )
     )
-    found, nobody = await database.read(
+    found, not_due = await database.read(
         lambda connection: (
             {row.export_id: row for row in connection.execute(counted)},
             list(connection.scalars(late)),
@@ -59,4 +59,4 @@ async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_
         assert said["accepted"] == sum(said[name] for name in ends)
         for name in ("pending", "dead", "members") if is_anyone_erased else ("accepted", "pending", "dead", "members"):
             assert said[name] == (0 if row is None else getattr(row, name))
-    assert nobody == []
+    assert not_due == []

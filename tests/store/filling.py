@@ -1,5 +1,6 @@
-"""Fills every table of an SQLite file, whatever tables there are: by the types of its columns, with values that are
-hard to bring over, and with nothing in the last row wherever that may be.
+"""Fills every table of an SQLite file with values that are hard to copy, by the types of the columns.
+
+The last row of each table is NULL wherever the schema allows it.
 """
 
 import json
@@ -17,7 +18,7 @@ from app.store.schema import Moment, metadata
 HARD = "é🙂\t\n\\N\\.\"'"
 DEEP = json.dumps({"long": 12345678901234567890, "text": HARD, "list": [None, 1.5, True]}, ensure_ascii=False)
 
-# What the rules of the tables ask for, where the type alone does not say it.
+# Values that constraints require, where the type alone is not enough.
 FITTING: Mapping[str, Callable[[int], object]] = MappingProxyType(
     {
         "exports.state": lambda _: "paused",
@@ -32,7 +33,7 @@ FITTING: Mapping[str, Callable[[int], object]] = MappingProxyType(
 
 
 def fill(path: Path, rows: int = 3) -> None:
-    """So many rows for each table of a file with the schema of this version; those that are there are overwritten."""
+    """Replace the rows of each table of a file with the schema of this version."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA foreign_keys=ON")
         for table in metadata.sorted_tables:
@@ -45,7 +46,7 @@ def fill(path: Path, rows: int = 3) -> None:
 
 
 def value(table: Table, column: Column[Any], n: int, *, is_last: bool) -> object:
-    """Of the row of this number, as SQLite has it."""
+    """Return the value of a column in row `n`, as SQLite stores it."""
     if is_last and column.nullable:
         return None
     fitting = FITTING.get(f"{table.name}.{column.name}")
@@ -57,7 +58,6 @@ def value(table: Table, column: Column[Any], n: int, *, is_last: bool) -> object
 
 
 def of_type(column: Column[Any], n: int) -> object:
-    """A value that is hard to bring over."""
     match column.type:
         case Boolean():
             found: object = n % 2
@@ -73,5 +73,5 @@ def of_type(column: Column[Any], n: int) -> object:
         case String(length=length):
             found = f"{n}{HARD}"[:length]
         case other:
-            raise AssertionError(f"{column} is of a type that nobody has filled yet: {other!r}")
+            raise AssertionError(f"{column} is of an unknown type: {other!r}")
     return found

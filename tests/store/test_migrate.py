@@ -1,4 +1,4 @@
-"""From one version to the next without losing anything."""
+"""Migrations: new, older and newer databases, simultaneous starts, failures and backups."""
 
 import asyncio
 import sqlite3
@@ -21,8 +21,8 @@ def copies_in(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("*.before-*")]
 
 
-async def test_a_fresh_database_is_brought_to_the_newest_schema_once(empty_url: str, tmp_path: Path) -> None:
-    """Nothing was there, so nothing is copied; a second run finds nothing to do."""
+async def test_new_database_is_migrated_once(empty_url: str, tmp_path: Path) -> None:
+    """It is not backed up; a second run does nothing."""
     database = Database.open(empty_url)
     first, second = await migrate(database, empty_url), await migrate(database, empty_url)
     found = await database.read(differences)
@@ -34,11 +34,11 @@ async def test_a_fresh_database_is_brought_to_the_newest_schema_once(empty_url: 
     assert copies_in(tmp_path) == []
 
 
-async def test_a_database_of_a_newer_version_is_left_alone(
+async def test_incompatible_newer_database_is_refused_unchanged(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
-    """If that takes away what this version needs, in one sentence that says what to do; nothing is copied."""
-    await as_of_step_9999(database, works_since=9999)
+    """The message says what to do; nothing is backed up."""
+    await migrated_to_9999(database, works_since=9999)
     with pytest.raises(BadSettings, match=r"newer version of this program .* install that version"):
         await migrate(database, database_url)
     revision = await database.read(lambda connection: connection.scalar(text("select * from alembic_version")))
@@ -48,28 +48,23 @@ async def test_a_database_of_a_newer_version_is_left_alone(
 
 
 @pytest.mark.parametrize("works_since", [6, int(NEWEST)])
-async def test_a_database_that_a_newer_version_only_added_to_is_used(
-    database: Database, database_url: str, works_since: int
-) -> None:
-    """Replicas of the old version go on while new ones come; they apply nothing."""
-    await as_of_step_9999(database, works_since=works_since)
+async def test_compatible_newer_database_is_used(database: Database, database_url: str, works_since: int) -> None:
+    """Old replicas run beside new ones, and migrate nothing."""
+    await migrated_to_9999(database, works_since=works_since)
 
     assert await migrate(database, database_url) == []
 
 
-async def test_a_database_of_before_that_was_put_down_needs_the_newer_version(
-    database: Database, database_url: str
-) -> None:
-    """As an empty one, it does not say with which step it works."""
-    await as_of_step_9999(database, works_since=None)
+async def test_newer_database_without_recorded_compatibility_is_refused(database: Database, database_url: str) -> None:
+    await migrated_to_9999(database, works_since=None)
 
     assert await database.read(works_since) is None
     with pytest.raises(BadSettings, match="newer version of this program"):
         await migrate(database, database_url)
 
 
-async def as_of_step_9999(database: Database, *, works_since: int | None) -> None:
-    """As a newer version left it, with which programs work that know this step."""
+async def migrated_to_9999(database: Database, *, works_since: int | None) -> None:
+    """Change a database as a newer version does that is compatible since a migration."""
 
     def leave(connection: Connection) -> None:
         connection.execute(text("update alembic_version set version_num = '9999'"))
@@ -81,8 +76,7 @@ async def as_of_step_9999(database: Database, *, works_since: int | None) -> Non
     await database.write(leave)
 
 
-async def test_a_missing_column_is_seen(database: Database) -> None:
-    """What compares the two would notice."""
+async def test_missing_column_is_a_difference(database: Database) -> None:
 
     def drop(connection: Connection) -> list[object]:
         connection.execute(text("alter table totals drop column last_event_at"))
@@ -95,8 +89,8 @@ async def test_a_missing_column_is_seen(database: Database) -> None:
 
 @pytest.mark.parametrize(("column", "default"), [("field_types", "'[]'"), ("waking_from", "7")])
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_another_default_is_seen(database: Database, column: str, default: str) -> None:
-    """Also one of JSON, which PostgreSQL does not compare."""
+async def test_other_default_is_a_difference(database: Database, column: str, default: str) -> None:
+    """Also of JSON, which PostgreSQL can't compare."""
 
     def change(connection: Connection) -> list[object]:
         connection.execute(text(f"alter table exports alter column {column} set default {default}"))
@@ -107,8 +101,8 @@ async def test_another_default_is_seen(database: Database, column: str, default:
     assert column in str(found)
 
 
-async def test_who_starts_at_the_same_time_finds_it_done(empty_url: str, kind: str) -> None:
-    """Replicas that start together: one takes the steps, the others wait for it. An SQLite file has one process."""
+async def test_one_of_simultaneous_starts_migrates(empty_url: str, kind: str) -> None:
+    """The others wait for it. An SQLite file has one process."""
     databases = [Database.open(empty_url, is_exclusive=False) for _ in range(1 if kind == "sqlite" else 4)]
     try:
         done = await asyncio.gather(*(migrate(one, empty_url) for one in databases))
@@ -121,10 +115,10 @@ async def test_who_starts_at_the_same_time_finds_it_done(empty_url: str, kind: s
     assert sum(map(bool, done)) == 1
 
 
-async def test_a_step_that_fails_leaves_the_database_as_it_was(
+async def test_failed_migration_changes_nothing(
     database: Database, database_url: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tables and data, and a copy of an SQLite file beside it all the same."""
+    """Neither tables nor data; an SQLite file has a backup anyway."""
     add = text("insert into unexported values ('a', 'slug', 7, 0)")
     await database.write(lambda connection: connection.execute(add))
 
@@ -143,10 +137,10 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-async def test_the_copy_is_a_whole_database_of_its_own(
+async def test_backup_is_a_complete_database(
     database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every table, sound, and also what has been written last."""
+    """With every table and the last commit."""
     monkeypatch.setattr(module, "_missing", lambda _: ["9999"])
     monkeypatch.setattr(module, "_upgrade", lambda _: None)
     add = text("insert into unexported values ('last', 'slug', 1, 0)")

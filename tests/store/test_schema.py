@@ -1,4 +1,4 @@
-"""The database holds the invariants, and answers what is asked all the time from an index."""
+"""The database enforces invariants, and frequent statements use an index."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -37,10 +37,8 @@ from tests.store.watching import many_told, watching
         ("delete from exports", "(?i)foreign key"),
     ],
 )
-async def test_the_database_itself_refuses(
-    database: Database, members: Members, running: Running, statement: str, rule: str
-) -> None:
-    """Two exports of one list, counts that don't add up, a settlement of what never was, a lease without an end."""
+async def test_constraints(database: Database, members: Members, running: Running, statement: str, rule: str) -> None:
+    """Exports share no list, counts add up, confirmed revisions exist, leases have an end."""
     await running("A")
     await running("B")
     await members.keep([enter()])
@@ -51,10 +49,10 @@ async def test_the_database_itself_refuses(
 
 
 @pytest.mark.parametrize("name", ["memberships", "identities", "journal"])
-async def test_an_export_is_locked_by_none_of_the_rows_that_many_write_for_it(
+async def test_frequent_rows_do_not_lock_their_export(
     database: Database, running: Running, kind: str, name: str
 ) -> None:
-    """PostgreSQL would do so to see whether it is there; SQLite, which locks no rows, looks."""
+    """PostgreSQL would lock it to check the reference; SQLite has no row locks and enforces the reference."""
     await running("A")
 
     def checked(connection: Connection) -> bool:
@@ -64,10 +62,10 @@ async def test_an_export_is_locked_by_none_of_the_rows_that_many_write_for_it(
     assert await database.read(checked) is (kind == "sqlite")
 
 
-async def test_a_refused_statement_shows_no_value_in_its_error(
+async def test_error_of_a_refused_statement_contains_no_value(
     database: Database, members: Members, running: Running
 ) -> None:
-    """What is logged by mistake tells nobody who it is."""
+    """So a log can't contain an address."""
     await running("A")
     await members.keep([enter()])
     with pytest.raises(IntegrityError) as refused:
@@ -78,8 +76,8 @@ async def test_a_refused_statement_shows_no_value_in_its_error(
     assert "ada@example.com" not in str(refused.value)
 
 
-async def test_a_claim_reads_only_who_is_due(database: Database, members: Members, running: Running) -> None:
-    """In the order of a partial index: its cost does not grow with who is settled, and nothing is sorted."""
+async def test_claim_reads_only_due_members(database: Database, members: Members, running: Running) -> None:
+    """In the order of a partial index: its cost does not grow with settled members, and nothing is sorted."""
     await running("A")
     await members.keep([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
     await many_told(database)
@@ -92,11 +90,11 @@ async def test_a_claim_reads_only_who_is_due(database: Database, members: Member
     assert sight.scanned("members", "memberships") == set()
 
 
-async def test_a_backlog_that_came_since_costs_a_claim_no_more(
+async def test_claim_does_not_use_the_pending_index_after_a_backlog_has_grown(
     database: Database, members: Members, running: Running
 ) -> None:
-    """PostgreSQL looked at the tables while nobody waited, as it mostly does: what it then takes for empty, an index of
-    all who wait, is not read for each of those who were claimed.
+    """PostgreSQL collected statistics while nothing was pending, so it takes that index for empty. Reading it for each
+    claimed member would cost more with every pending change.
     """
     await running("A")
     await many_told(database)
@@ -109,10 +107,10 @@ async def test_a_backlog_that_came_since_costs_a_claim_no_more(
 
 
 @pytest.mark.parametrize("what", ["keep", "claim", "begin", "settle", "next_due_at", "next_batch", "of_address"])
-async def test_nothing_in_the_daily_round_reads_a_whole_table(
+async def test_frequent_work_scans_no_table(
     database: Database, members: Members, exports: Exports, running: Running, what: str
 ) -> None:
-    """However many members have been settled long ago."""
+    """With many settled members."""
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.keep([enter(), enter(export_id=nameless.id)])

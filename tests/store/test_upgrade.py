@@ -1,6 +1,4 @@
-"""From every version that there was to this one, with data in all tables: nothing is lost, and the store works on
-it.
-"""
+"""Upgrades from every earlier migration, with data in all tables."""
 
 import asyncio
 import json
@@ -10,7 +8,20 @@ from typing import Any
 import asyncpg
 import pytest
 from alembic import command
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Connection, TableClause, column, inspect, select, table, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Table,
+    TableClause,
+    column,
+    inspect,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 from sqlalchemy.util import await_only
@@ -20,7 +31,7 @@ from app.store.database.unavailable import cause_of
 from app.store.exports.exports import Exports
 from app.store.members.members import Members
 from app.store.migrate import _config, differences, migrate, revision_of, steps_after
-from app.store.moving.target import number_on
+from app.store.moving.target import continue_numbering
 from app.store.schema import Moment, metadata
 from tests.factories import ACCOUNT, MINUTE, Clock, enter, room
 from tests.places import opened
@@ -28,7 +39,7 @@ from tests.store.filling import value
 
 STEPS = steps_after(None)
 ROWS = 3
-# What a step puts there by itself.
+# Tables into which migrations insert rows.
 FILLED = {"versions"}
 
 
@@ -39,19 +50,22 @@ def to_step(connection: Connection, step: str) -> None:
 
 
 def bare(connection: Connection) -> dict[str, TableClause]:
-    """The tables and columns that there are, of those that this version knows, in the order in which rows can be put
-    in.
-    """
+    """Return the existing tables and columns that this version knows, in the order of their references."""
     found = inspect(connection)
     there = set(found.get_table_names()) - FILLED
     return {
         each.name: table(
             each.name,
-            *(column(c["name"], _type(each.columns[c["name"]])) for c in found.get_columns(each.name)),
+            *(column(c["name"], _type(_named(each)[c["name"]])) for c in found.get_columns(each.name)),
         )
         for each in metadata.sorted_tables
         if each.name in there
     }
+
+
+def _named(of: Table) -> dict[str, Column[Any]]:
+    """Return the columns by the names that the database knows."""
+    return {each.name: each for each in of.columns}
 
 
 def _type(of: Column[Any]) -> TypeEngine[Any]:
@@ -61,13 +75,11 @@ def _type(of: Column[Any]) -> TypeEngine[Any]:
 def fill(connection: Connection, tables: Mapping[str, TableClause]) -> None:
     for name, each in tables.items():
         known = metadata.tables[name]
-        rows = [
-            {c.name: _value(known.columns[c.name], n) for c in each.columns}  # the last one holds nothing where it may
-            for n in range(ROWS)
-        ]
+        columns = _named(known)
+        rows = [{c.name: _value(columns[c.name], n) for c in each.columns} for n in range(ROWS)]
         connection.execute(each.insert(), rows)
         if connection.dialect.name == "postgresql":
-            number_on(connection, known)
+            continue_numbering(connection, known)
 
 
 def _value(of: Column[Any], n: int) -> object:
@@ -85,8 +97,8 @@ def rows(connection: Connection, tables: Mapping[str, TableClause]) -> dict[str,
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_nothing_is_lost_on_the_way_from(step: str, empty_url: str, clock: Clock) -> None:
-    """Every row is as it was, the tables are those of this version, and somebody new is kept and called for."""
+async def test_upgrade_keeps_all_rows(step: str, empty_url: str, clock: Clock) -> None:
+    """The schema is that of this version, and a new member is kept and claimed."""
     async with opened(empty_url) as database:
 
         def make(connection: Connection) -> tuple[dict[str, TableClause], dict[str, list[tuple[object, ...]]]]:
@@ -114,8 +126,8 @@ async def test_nothing_is_lost_on_the_way_from(step: str, empty_url: str, clock:
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_a_step_that_is_kept_waiting_gives_up_before_others_have_to_wait_long(empty_url: str) -> None:
-    """As by a dump, which looks at all tables for as long as it runs; it is done once nobody uses them."""
+async def test_blocked_migration_gives_up_quickly(empty_url: str) -> None:
+    """A dump reads all tables for a long time. The migration works once the dump has ended."""
     async with opened(empty_url) as database, opened(empty_url) as other:
         await database.change(lambda connection: to_step(connection, "0007"))
 

@@ -1,8 +1,7 @@
-"""Looks over a database's shoulder: which statements it ran, and how; and lets other things happen in the middle of a
-transaction.
+"""Records the statements of a database with their plans, and runs coroutines in the middle of a transaction.
 
-What is seen is what the database says, so also the statements that are given to the driver as they are: on SQLite by
-its trace callback, on PostgreSQL by its module auto_explain, which needs a superuser.
+The statements come from the database itself: from the trace callback of SQLite, and from the module auto_explain of
+PostgreSQL, which needs a superuser.
 """
 
 import asyncio
@@ -18,8 +17,8 @@ from sqlalchemy import Connection, Engine, event, insert, text
 from sqlalchemy.util.concurrency import await_, in_greenlet
 
 from app.store.database.engine import Database
-from app.store.database.postgresql import Pool
-from app.store.database.sqlite import OneWriter
+from app.store.database.postgresql import PostgresqlTransactions
+from app.store.database.sqlite import SqliteTransactions
 from app.store.schema import identities, members, memberships
 from tests.factories import ACCOUNT, NOON
 
@@ -28,10 +27,10 @@ PATIENCE_SECONDS = 60
 
 
 def meanwhile(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine returns, for which the work of a transaction waits halfway.
+    """Return the result of a coroutine, for which the work of a transaction waits.
 
     Args:
-        loop: where the test runs; on SQLite the work has a thread of its own.
+        loop: of the test; on SQLite the work runs in another thread.
     """
     if in_greenlet():
         return await_(coroutine)
@@ -39,17 +38,17 @@ def meanwhile(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
 
 
 def engines(database: Database) -> list[Engine]:
-    """What an event has to be listened for on, to hear of all statements that SQLAlchemy executes."""
+    """Return the engines that run the statements of a database."""
     match database._transactions:
-        case OneWriter() as one:
+        case SqliteTransactions() as one:
             return [one._read, one._write]
-        case Pool() as pool:
+        case PostgresqlTransactions() as pool:
             return [pool._engine.sync_engine]
     raise TypeError(type(database._transactions))
 
 
 def only_reads(connection: Connection) -> bool:
-    """Whether a transaction can't write."""
+    """True if the transaction can't write."""
     if connection.dialect.name == "postgresql":
         return bool(connection.get_execution_options().get("postgresql_readonly"))
     cursor = connection.connection.cursor()
@@ -59,16 +58,14 @@ def only_reads(connection: Connection) -> bool:
 
 @contextmanager
 def listening(database: Database, hear: Callable[..., None]) -> Iterator[None]:
-    """Tells of each statement right before it is run, with its connection, its cursor and itself; of those that are
-    given to the driver as they are it does not know.
-    """
-    with _told_of(database, before_cursor_execute=hear):
+    """Call `hear` before each statement that SQLAlchemy executes, as for its event `before_cursor_execute`."""
+    with _subscribed(database, before_cursor_execute=hear):
         yield
 
 
 @contextmanager
-def _told_of(database: Database, **hears: Callable[..., None]) -> Iterator[None]:
-    """Events of a database's connections, by their names."""
+def _subscribed(database: Database, **hears: Callable[..., None]) -> Iterator[None]:
+    """Subscribe to events of a database's engines, by their names."""
     for engine in engines(database):
         for name, hear in hears.items():
             event.listen(engine, name, hear)
@@ -82,12 +79,12 @@ def _told_of(database: Database, **hears: Callable[..., None]) -> Iterator[None]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One statement that was run.
+    """One executed statement.
 
     Args:
         plan: its steps as text, each about one table.
-        scanned: the tables that it read from one end to the other, be it by an index.
-        is_sorted: it put rows in order, which it did not find in that order.
+        scanned: tables that it read completely, even if by an index.
+        is_sorted: True if it sorted rows.
     """
 
     statement: str
@@ -97,45 +94,45 @@ class Seen:
 
 
 class Sight:
-    """What was seen, in the order of its beginning or, on PostgreSQL, of its end."""
+    """Executed statements, in the order of their start or, on PostgreSQL, of their end."""
 
     def __init__(self) -> None:
         self.all: list[Seen] = []
 
     @property
     def statements(self) -> list[str]:
-        """Without those that only begin and end transactions, and without looks at the database's clock."""
+        """All but those that begin or end transactions or read the server's clock."""
         return [seen.statement for seen in self.all]
 
     @property
     def plans(self) -> str:
-        """All steps of all of them."""
+        """The steps of all plans."""
         return "\n".join(step for seen in self.all for step in seen.plan)
 
     def scanned(self, *tables: str) -> set[str]:
-        """Which of these tables some statement read from one end to the other."""
+        """Return those of the tables that a statement read completely."""
         return {table for seen in self.all for table in seen.scanned}.intersection(tables)
 
     @property
     def is_any_sorted(self) -> bool:
-        """Some statement sorted."""
+        """True if a statement sorted rows."""
         return any(seen.is_sorted for seen in self.all)
 
 
 @contextmanager
 def watching(database: Database) -> Iterator[Sight]:
-    """Collects what is run until its end."""
+    """Record the statements that run inside the block."""
     sight = Sight()
-    if isinstance(database._transactions, Pool):
+    if isinstance(database._transactions, PostgresqlTransactions):
         with _explained(database._transactions, sight):
             yield sight
     else:
         traced: list[str] = []
         with _traced(database, traced):
             yield sight
-        assert isinstance(database._transactions, OneWriter)
+        assert isinstance(database._transactions, SqliteTransactions)
         with database._transactions._read.begin() as connection:
-            # A plan alone does not look whether the schema it remembers is still the schema.
+            # EXPLAIN alone does not notice that another connection changed the schema.
             connection.exec_driver_sql("select count(*) from sqlite_master").scalar()
             sight.all += [_seen_by_sqlite(connection, one) for one in traced if _is_about_rows(one)]
 
@@ -152,19 +149,19 @@ def _traced(database: Database, traced: list[str]) -> Iterator[None]:
     def look_away(connection: sqlite3.Connection, _record: object) -> None:
         connection.set_trace_callback(None)
 
-    with _told_of(database, checkout=watch, checkin=look_away):
+    with _subscribed(database, checkout=watch, checkin=look_away):
         yield
 
 
 def _seen_by_sqlite(connection: Connection, statement: str) -> Seen:
-    # The trace has the values in it.
+    # The traced statement contains its values.
     plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
     scanned = {found[1] for step in plan if (found := re.match(r"SCAN (\w+)", step))}
     return Seen(statement, tuple(plan), frozenset(scanned), any("TEMP B-TREE" in step for step in plan))
 
 
 @contextmanager
-def _explained(pool: Pool, sight: Sight) -> Iterator[None]:
+def _explained(pool: PostgresqlTransactions, sight: Sight) -> Iterator[None]:
     listened: set[Any] = set()
 
     def hear(_: object, message: Any) -> None:
@@ -201,13 +198,13 @@ def _seen_by_postgresql(found: dict[str, Any]) -> Seen:
     nodes = list(_nodes(found["Plan"]))
     return Seen(
         found["Query Text"],
-        tuple(" ".join(str(node[key]) for key in _TELLING if key in node) for node in nodes),
+        tuple(" ".join(str(node[key]) for key in _SHOWN if key in node) for node in nodes),
         frozenset(node["Relation Name"] for node in nodes if _is_scan(node)),
         any("Sort" in node["Node Type"] for node in nodes),
     )
 
 
-_TELLING = ("Node Type", "Relation Name", "Index Name", "Index Cond", "Filter")
+_SHOWN = ("Node Type", "Relation Name", "Index Name", "Index Cond", "Filter")
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -217,15 +214,15 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _is_scan(node: dict[str, Any]) -> bool:
-    # An index without a condition is read from one end to the other as well.
+    # An index scan without a condition reads the whole index.
     is_some_of_it = any(name in node for name in ("Index Cond", "Recheck Cond", "TID Cond"))
     return "Relation Name" in node and node["Node Type"] != "ModifyTable" and not is_some_of_it
 
 
 async def many_told(database: Database, *, export_id: int = 1, count: int = 3000) -> None:
-    """People who were told long ago, so many that a database which reads them all chooses to.
+    """Add settled members, so many that reading all of them would show in a plan.
 
-    PostgreSQL, which would rather read a small table from one end to the other, is told how many they are.
+    PostgreSQL would scan a small table in any case, so it also gets statistics.
     """
 
     def fill(connection: Connection) -> None:

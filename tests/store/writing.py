@@ -1,4 +1,4 @@
-"""Something to write, and to count: what transactions are tried out with."""
+"""A row to write and to count, for tests of transactions."""
 
 from collections.abc import Callable
 
@@ -12,17 +12,16 @@ _COUNT = select(func.count()).select_from(unexported)
 
 
 def add(connection: Connection, *, name: str) -> None:
-    """Write one row."""
     connection.execute(_ADD, {"name": name})
 
 
 def count(connection: Connection) -> int:
-    """How many there are."""
+    """Return the number of rows."""
     return connection.scalar(_COUNT) or 0
 
 
 def adding(stop: Callable[[Connection], None], *, after: int) -> Callable[[Connection], None]:
-    """Work that writes one row for each of `NAMES`, with a stop after so many."""
+    """Return work that writes a row for each of `NAMES`, and calls `stop` after this many."""
 
     def write(connection: Connection) -> None:
         for number, name in enumerate(NAMES):

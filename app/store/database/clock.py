@@ -1,6 +1,4 @@
-"""The clock by which leases are measured: the process's own where one process owns the database, else the
-database's.
-"""
+"""The clock that measures leases: this machine's clock for SQLite, the database server's clock for PostgreSQL."""
 
 import time
 from collections.abc import Callable
@@ -10,41 +8,41 @@ ASK_EVERY_SECONDS = 1.0
 
 
 def wall_clock() -> datetime:
-    """The time of this machine, aware and in UTC."""
+    """Return the time of this machine, aware and in UTC."""
     return datetime.now(UTC)
 
 
 class StoreClock:
-    """The database's clock as far as this process knows it, which never looks at its own: replicas whose clocks
-    differ by hours agree on when a lease ends.
+    """An estimate of the database server's clock, so that replicas whose own clocks differ agree on when a lease ends.
 
-    Each answer of the database says that its clock showed `told` at some moment between question and answer. What is
-    known is kept while it fits that, else moved as little as makes it fit; in between, a monotonic clock carries on.
+    An answer of the server proves that its clock showed a given time at some moment between question and answer.
+    The estimate stays as it is while it fits the newest answer; otherwise it moves by the smallest step that fits.
+    Between answers a monotonic clock carries it on.
 
     Args:
-        monotonic: seconds that only go forward.
+        monotonic: returns seconds that never go backwards.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        # What the database's clock shows when the monotonic one shows zero.
+        # What the server's clock shows when the monotonic clock shows zero.
         self._zero: datetime | None = None
         self._learned_at = float("-inf")
 
     def __call__(self) -> datetime:
-        """The time, aware and in UTC; this machine's own until the database was asked for the first time."""
+        """Return the time, aware and in UTC: this machine's own time until the server has answered once."""
         if self._zero is None:
             return wall_clock()
         return self._zero + timedelta(seconds=self._monotonic())
 
     @property
     def is_old(self) -> bool:
-        """True if the database has not been asked for a second."""
+        """True if the last answer of the server is at least one second old."""
         return self._monotonic() - self._learned_at >= ASK_EVERY_SECONDS
 
-    def learn(self, confirmed: datetime, asked_at: float, answered_at: float) -> None:
-        """Take in what the database's clock showed between two moments of the monotonic one."""
-        earliest, latest = confirmed - timedelta(seconds=answered_at), confirmed - timedelta(seconds=asked_at)
+    def learn(self, shown: datetime, asked_at: float, answered_at: float) -> None:
+        """Adjust the estimate to what the server's clock showed between two moments of the monotonic clock."""
+        earliest, latest = shown - timedelta(seconds=answered_at), shown - timedelta(seconds=asked_at)
         known = self._zero if self._zero is not None else earliest + (latest - earliest) / 2
         self._zero = min(max(known, earliest), latest).astimezone(UTC)
         self._learned_at = answered_at

@@ -1,4 +1,4 @@
-"""TODO."""
+"""LISTEN/NOTIFY of PostgreSQL: the remote half of the in-process signals."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,43 +10,45 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.domain.errors import BadSettings, StoreUnavailable
-from app.store.database.dialect import _IN_USE, _OURS, TRY_TO_SHARE
+from app.store.database.dialect import SHARE_DATABASE, TRY_TO_SHARE_DATABASE
 from app.store.database.timeouts import LONGEST_STATEMENT_SECONDS, WAIT_SECONDS
 from app.store.database.unavailable import driver_errors, why_unreachable
 
-CHANNEL, EVERYTHING = "lytics_sailthru", "*"
-RECONNECT_SECONDS, RING_EVERY_SECONDS = 1.0, 0.01
+CHANNEL = "lytics_sailthru"
+# The topic that stands for all topics: notifications may have been missed.
+EVERYTHING = "*"
+RECONNECT_SECONDS, NOTIFY_EVERY_SECONDS = 1.0, 0.01
 
 
 class Notifications:
-    """Wakes replicas of PostgreSQL that sleep. It only saves time: who hears nothing looks again by itself, after
-    seconds.
+    """Sends topics to all replicas, and receives theirs, on one connection to PostgreSQL.
 
-    Its connection also shows, by a lock that all replicas share, that the database is in use.
+    A notification may be lost with the connection: it only saves time, since replicas also poll every few seconds.
+    The connection holds a shared lock, which shows `copy` that a replica uses the database.
 
     Args:
-        on_ring: told what was rung with, or `EVERYTHING` where something may have been missed.
+        on_notification: receives each topic, or `EVERYTHING` after a new connection.
     """
 
     def __init__(self, engine: AsyncEngine, url: URL, on_notification: Callable[[str], None]) -> None:
         self._engine = engine
         self._url = url
         self._on_notification = on_notification
-        self._wishes: set[str] = set()
-        self._wants: asyncio.Event = asyncio.Event()
+        self._topics: set[str] = set()
+        self._is_needed = asyncio.Event()
         self._connection: Any = None
 
-    def ring(self, what: str) -> None:
-        """Wake the others soon."""
-        self._wishes.add(what)
-        self._wants.set()
+    def notify(self, topic: str) -> None:
+        """Send a topic soon; the same topic again within 10 ms is sent once."""
+        self._topics.add(topic)
+        self._is_needed.set()
 
     async def connect(self) -> None:
-        """For the first time, before anything else is done with the database.
+        """Connect for the first time, before anything else uses the database.
 
         Raises:
-            BadSettings: the server does not let us in, or a copy goes into the database.
-            StoreUnavailable: it can't be reached.
+            BadSettings: the server refuses the user or the database, or a copy into the database is running.
+            StoreUnavailable: the server can't be reached.
         """
         import asyncpg
 
@@ -58,18 +60,19 @@ class Notifications:
         self.close()
         try:
             self._connection = await self._connected()
-            is_free = await self._connection.fetchval(TRY_TO_SHARE)
+            is_free = await self._connection.fetchval(TRY_TO_SHARE_DATABASE)
         except refusals as error:
             raise BadSettings(" ".join(why_unreachable(error, self._url, "DATABASE_URL"))) from None
         except driver_errors() as error:
             raise StoreUnavailable(" ".join(why_unreachable(error, self._url, "DATABASE_URL"))) from None
         if not is_free:
             raise BadSettings(
-                "A copy goes into the database that DATABASE_URL names: start once `lytics-sailthru copy` has finished."
+                "A copy into the database that DATABASE_URL names is running: start the service once "
+                "`lytics-sailthru copy` has finished."
             )
 
     async def run(self) -> None:
-        """Until cancelled; a connection that is lost is made again."""
+        """Send and receive until cancelled; reconnect when the connection is lost."""
         while True:
             with suppress(*driver_errors()):
                 connection, self._connection = self._connection or await self._connected(), None
@@ -80,32 +83,31 @@ class Notifications:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     def close(self) -> None:
-        """Give back the connection of one that does not run."""
+        """Close the connection that `connect` made and `run` has not taken."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
 
-    async def _connected(self) -> Any:  # noqa: ANN401 - asyncpg tells no types
+    async def _connected(self) -> Any:  # noqa: ANN401 - asyncpg has no types
         import asyncpg
 
-        _, how = self._engine.dialect.create_connect_args(self._url)
-        return await asyncpg.connect(**how, timeout=WAIT_SECONDS, command_timeout=LONGEST_STATEMENT_SECONDS)
+        _, options = self._engine.dialect.create_connect_args(self._url)
+        return await asyncpg.connect(**options, timeout=WAIT_SECONDS, command_timeout=LONGEST_STATEMENT_SECONDS)
 
-    async def _listen(self, connection: Any) -> None:  # noqa: ANN401 - asyncpg tells no types
+    async def _listen(self, connection: Any) -> None:  # noqa: ANN401 - asyncpg has no types
         lost = asyncio.Event()
-        connection.add_termination_listener(partial(self._lost, lost))
-        await connection.execute(f"SELECT pg_advisory_lock_shared({_OURS}, {_IN_USE})")
-        await connection.add_listener(CHANNEL, lambda _connection, _pid, _channel, what: self._on_notification(what))
+        connection.add_termination_listener(partial(self._on_lost, lost))
+        await connection.execute(SHARE_DATABASE)
+        await connection.add_listener(CHANNEL, lambda _connection, _pid, _channel, topic: self._on_notification(topic))
         self._on_notification(EVERYTHING)
         while not lost.is_set():
-            await self._wants.wait()
-            self._wants.clear()
-            wishes, self._wishes = self._wishes, set()
-            for what in sorted(wishes):
-                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, what)
-            # Many wishes of one moment are one ring.
-            await asyncio.sleep(RING_EVERY_SECONDS)
+            await self._is_needed.wait()
+            self._is_needed.clear()
+            topics, self._topics = self._topics, set()
+            for topic in sorted(topics):
+                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, topic)
+            await asyncio.sleep(NOTIFY_EVERY_SECONDS)
 
-    def _lost(self, lost: asyncio.Event, _: object) -> None:
+    def _on_lost(self, lost: asyncio.Event, _: object) -> None:
         lost.set()
-        self._wants.set()
+        self._is_needed.set()

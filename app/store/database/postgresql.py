@@ -1,4 +1,4 @@
-"""TODO."""
+"""PostgreSQL: transactions run side by side, in this replica and in others."""
 
 import asyncio
 import time
@@ -9,10 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic_core import from_json
-from sqlalchemy import (
-    event,
-    text,
-)
+from sqlalchemy import event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
@@ -21,74 +18,62 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from app.domain.errors import BadSettings
 from app.store.database.clock import StoreClock
-from app.store.database.dialect import _BY_KEY
+from app.store.database.dialect import ONLY_BY_KEY
 from app.store.database.notifications import Notifications
 from app.store.database.timeouts import LONGEST_STATEMENT_SECONDS, WAIT_SECONDS
-from app.store.database.transactions import Overtaken, T, Work, _json
-from app.store.database.unavailable import _as_unavailable
+from app.store.database.transactions import Overtaken, T, Work, json_text
+from app.store.database.unavailable import raise_unavailable
 
-# Connections of one replica to PostgreSQL, for readers and writers together; the doorbell has one more.
+# Connections of one replica, for readers and writers together. `Notifications` has one more.
 CONNECTIONS = 16
-# Group commits of one kind that a replica has under way there: while the server works for one of them, and its disk for
-# another, we do for the third. Two left our core idle for a fifth of the time, and four had no more to share.
-SIDE_BY_SIDE = 3
 
 
-class Pool:
-    """PostgreSQL: transactions side by side, as many as there are connections, beside those of all other replicas.
-
-    They run on the event loop, in which asyncpg waits for the server.
-    """
+class PostgresqlTransactions:
+    """Transactions of a connection pool, on the event loop. Implements `Transactions`."""
 
     def __init__(self, url: URL) -> None:
         self._clock = StoreClock()
         self.clock: Callable[[], datetime] = self._clock
         self.is_shared = True
-        self.at_once = SIDE_BY_SIDE
         self._url = url
-        self._engine = _postgresql_engine(
+        self._engine = _engine(
             url,
             LONGEST_STATEMENT_SECONDS,
-            _BY_KEY,
+            ONLY_BY_KEY,
             pool_size=CONNECTIONS,
             max_overflow=0,
             pool_timeout=WAIT_SECONDS,
             pool_use_lifo=True,
         )
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._open: set[asyncio.Task[Any]] = set()
 
     async def write(self, work: Work[T]) -> T:
-        """See `Transactions`."""
-        return await self._outlasting(self._until_not_overtaken(work))
+        return await self._shielded(self._until_not_overtaken(work))
 
     async def change(self, work: Work[T]) -> T:
-        """See `Transactions`."""
-        engine = _postgresql_engine(self._url, None, poolclass=NullPool)
+        engine = unpooled_engine(self._url)
         try:
-            return await self._outlasting(self._in_transaction(engine, work))
+            return await self._shielded(self._in_transaction(engine, work))
         finally:
             await engine.dispose()
 
     async def read(self, work: Work[T]) -> T:
-        """See `Transactions`."""
-        return await self._outlasting(self._in_transaction(self._reading, work))
+        return await self._shielded(self._in_transaction(self._reading, work))
 
     async def close(self) -> None:
-        """See `Transactions`."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        while self._open:
+            await asyncio.wait(self._open)
         await self._engine.dispose()
 
-    def notifications(self, on_notification: Callable[[str], None]) -> "Notifications | None":
-        """See `Transactions`."""
+    def notifications(self, on_notification: Callable[[str], None]) -> Notifications | None:
         return Notifications(self._engine, self._url, on_notification)
 
-    async def _outlasting(self, transaction: Coroutine[Any, Any, T]) -> T:
-        """A transaction goes on although its caller goes away: cut off, its connection would be lost with it."""
+    async def _shielded(self, transaction: Coroutine[Any, Any, T]) -> T:
+        # A transaction outlives its caller: if it were cancelled, its connection would be lost.
         task = asyncio.create_task(transaction)
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
         return await asyncio.shield(task)
 
     async def _until_not_overtaken(self, work: Work[T]) -> T:
@@ -97,39 +82,46 @@ class Pool:
                 return await self._in_transaction(self._engine, work)
 
     async def _in_transaction(self, engine: AsyncEngine, work: Work[T]) -> T:
-        with _as_unavailable():
+        with raise_unavailable():
             if self._clock.is_old:
-                await self._ask_the_time()
+                await self._read_clock()
             async with engine.begin() as connection:
                 return await connection.run_sync(work)
 
-    async def _ask_the_time(self) -> None:
-        """Of the server, once a second at most. It also finds out whether a connection that has rested is still good:
-        if not, nothing of anybody was lost with it, and another one is tried.
-        """
+    async def _read_clock(self) -> None:
+        # This also detects a connection that was cut while it was idle. Nothing is lost then, so try another one.
         try:
-            await self._look_at_clock()
+            await self._read_clock_once()
         except (DBAPIError, OSError):
-            await self._look_at_clock()
+            await self._read_clock_once()
 
-    async def _look_at_clock(self) -> None:
+    async def _read_clock_once(self) -> None:
         async with self._reading.begin() as connection:
             asked_at = time.monotonic()
-            confirmed: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
-            self._clock.learn(confirmed, asked_at, time.monotonic())
+            shown: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
+            self._clock.learn(shown, asked_at, time.monotonic())
 
 
-def _postgresql_engine(
+def unpooled_engine(url: URL, longest_seconds: float | None = None) -> AsyncEngine:
+    """Return an engine that opens a new session for each connection.
+
+    Args:
+        longest_seconds: the time limit of a statement; None for no limit.
+    """
+    return _engine(url, longest_seconds, poolclass=NullPool)
+
+
+def _engine(
     url: URL,
     longest_seconds: float | None,
     settings: Mapping[str, str] = MappingProxyType({}),
-    **pool: Any,  # noqa: ANN401 - SQLAlchemy's
+    **pool: Any,  # noqa: ANN401 - SQLAlchemy's arguments
 ) -> AsyncEngine:
     try:
         engine = create_async_engine(
             url,
             hide_parameters=True,
-            json_serializer=_json,
+            json_serializer=json_text,
             json_deserializer=from_json,
             connect_args={
                 "timeout": WAIT_SECONDS,
@@ -137,9 +129,9 @@ def _postgresql_engine(
                 "server_settings": {
                     "application_name": "lytics-sailthru",
                     "lock_timeout": str(WAIT_SECONDS * 1000),
-                    # Of a replica that hangs in the middle of a transaction, others must not wait for ever.
+                    # The server ends the transaction of a replica that hangs, so that others get its locks.
                     "idle_in_transaction_session_timeout": str(LONGEST_STATEMENT_SECONDS * 1000),
-                    # Compiling a plan takes longer than all that these statements do.
+                    # Compiling a plan takes longer than these statements run.
                     "jit": "off",
                     **settings,
                 },
@@ -148,7 +140,7 @@ def _postgresql_engine(
         )
     except ModuleNotFoundError as error:
         raise BadSettings(
-            f"DATABASE_URL names a PostgreSQL database, for which the package {error.name!r} is missing: install "
+            f"DATABASE_URL names a PostgreSQL database, but the package {error.name!r} is not installed: install "
             "lytics-sailthru[postgres]."
         ) from None
     event.listen(engine.sync_engine, "connect", _sync_commits)
@@ -156,8 +148,8 @@ def _postgresql_engine(
 
 
 def _sync_commits(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # Whatever the server's default is: an acknowledged webhook must not be lost with the last moments before a crash.
-    # Other values sync at least to the server's own disk. https://www.postgresql.org/docs/current/wal-async-commit.html
+    # Overrides a server default of `off`, which can lose an acknowledged webhook in a crash. All other values sync at
+    # least to the server's own disk. https://www.postgresql.org/docs/current/wal-async-commit.html
     cursor = connection.cursor()
     cursor.execute(
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"

@@ -1,13 +1,11 @@
-"""TODO."""
+"""The interface of a database that runs transactions; `sqlite` and `postgresql` implement it."""
 
 from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol, TypeVar
 
 from pydantic_core import to_json
-from sqlalchemy import (
-    Connection,
-)
+from sqlalchemy import Connection
 
 from app.store.database.notifications import Notifications
 
@@ -16,47 +14,42 @@ Work = Callable[[Connection], T]
 
 
 class Overtaken(Exception):
-    """Another transaction has just made what this one was about to make, and could not see before: it has to look
-    again.
-    """
+    """Another transaction committed a row that this one was about to insert and could not see. Run the work again."""
 
 
 class Transactions(Protocol):
     """Runs work in transactions of one database.
 
     Attributes:
-        clock: the one by which leases are measured: all who use the database have the same.
-        is_shared: with other replicas.
-        at_once: how many transactions of a group commit go on side by side.
+        clock: measures leases; the same for all processes that use the database.
+        is_shared: True if several replicas may use the database.
     """
 
     clock: Callable[[], datetime]
     is_shared: bool
-    at_once: int
 
-    def notifications(self, on_notification: Callable[[str], None]) -> "Notifications | None":
-        """What wakes other replicas, and us; None where there are no others."""
+    def notifications(self, on_notification: Callable[[str], None]) -> Notifications | None:
+        """Return what wakes other replicas, or None where there are none."""
         ...
 
     async def write(self, work: Work[T]) -> T:
-        """What `work` returns, once its transaction is committed and synced to disk. Work that was overtaken begins
-        again.
-        """
+        """Return the result of `work` once its transaction is committed and synced; repeat work that was overtaken."""
         ...
 
     async def change(self, work: Work[T]) -> T:
-        """The same for work on the tables themselves, which takes as long as it needs."""
+        """Like `write`, but for work that changes tables: no statement times out."""
         ...
 
     async def read(self, work: Work[T]) -> T:
-        """What `work` returns, which sees one state throughout."""
+        """Return the result of `work`, which sees one snapshot throughout."""
         ...
 
     async def close(self) -> None:
-        """Let what is under way end, and give everything back."""
+        """Wait for open transactions, then release all connections."""
         ...
 
 
-def _json(value: object) -> str:
-    # Six times as fast as the standard library's, which makes its writer anew for each value.
+def json_text(value: object) -> str:
+    """Return a value as JSON."""
+    # Six times as fast as the standard library, for which SQLAlchemy makes a new encoder for each value.
     return to_json(value).decode()

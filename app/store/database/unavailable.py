@@ -1,60 +1,57 @@
-"""TODO."""
+"""Maps errors of the database drivers to `StoreUnavailable`, and to sentences that tell an operator what to do."""
 
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DataError as DataRefused
-from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.domain.errors import StoreUnavailable
 from app.store.database.timeouts import WAIT_SECONDS
 
-# Classes of PostgreSQL's errors that are a mistake of ours: cardinality, data, integrity, syntax and rights.
+# Classes of PostgreSQL errors that a bug of the service causes: cardinality, data, integrity, syntax and access rights.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_OUR_MISTAKES = ("21", "22", "23", "42")
+_BUGS = ("21", "22", "23", "42")
 
 
-class _as_unavailable:  # noqa: N801 - reads as a word in a `with`
-    """Turns what the driver raises when the database can't be used just now into `StoreUnavailable`.
-
-    A statement or a value that it refuses is a mistake of ours and stays what it is.
-    """
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, IntegrityError | DataRefused | ProgrammingError):
-            return
-        if isinstance(error, DBAPIError) and str(getattr(error.orig, "sqlstate", None) or "")[:2] in _OUR_MISTAKES:
-            return
-        if isinstance(error, DBAPIError | PoolTimeoutError):
-            # The driver's own text may quote a statement; its class says enough.
-            cause = type(error.orig).__name__ if isinstance(error, DBAPIError) else "no free connection"
-            raise StoreUnavailable(f"The database could not be used ({cause}).") from error
-        if isinstance(error, SQLAlchemyError | OSError):
-            raise StoreUnavailable(f"The database could not be used ({type(error).__name__}).") from error
+@contextmanager
+def raise_unavailable() -> Iterator[None]:
+    """Turn driver errors into `StoreUnavailable`, except those about a statement or a value, which are bugs."""
+    try:
+        yield
+    except (IntegrityError, DataError, ProgrammingError):
+        raise
+    except DBAPIError as error:
+        if str(getattr(error.orig, "sqlstate", None) or "")[:2] in _BUGS:
+            raise
+        # Not the driver's own text, which may quote a statement.
+        raise StoreUnavailable(f"The database could not be used ({type(error.orig).__name__}).") from error
+    except PoolTimeoutError as error:
+        raise StoreUnavailable("The database could not be used (no free connection).") from error
+    except (SQLAlchemyError, OSError) as error:
+        raise StoreUnavailable(f"The database could not be used ({type(error).__name__}).") from error
 
 
 def driver_errors() -> tuple[type[Exception], ...]:
-    """All that is raised where PostgreSQL can't be reached, or is lost; SQLAlchemy passes some of it on as it is."""
+    """Return the errors of a PostgreSQL server that can't be reached or was lost; SQLAlchemy does not wrap them all."""
     import asyncpg
 
     return (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, DBAPIError)
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What the driver itself raised."""
+    """Return the error that the driver itself raised."""
     return error.driver_exception if isinstance(error, DBAPIError) else error
 
 
 def why_unreachable(error: BaseException, url: URL, setting: str) -> tuple[str, str]:
-    """What happened, and what to do about it, where no connection to PostgreSQL came about; without the password.
+    """Return why a connection to PostgreSQL failed and what to do next, without the password.
 
     Args:
-        setting: what the URL was given in.
+        setting: the name of the setting or option that holds the URL.
     """
     error = cause_of(error)
     host = url.host or "the local socket"
@@ -67,74 +64,74 @@ def why_unreachable(error: BaseException, url: URL, setting: str) -> tuple[str, 
         "error": type(error).__name__,
         "detail": (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0],
     }
-    happened, next_step = next(sentences for kind, *sentences in _unreachable() if isinstance(error, kind))
+    happened, next_step = next(sentences for kind, *sentences in _explanations() if isinstance(error, kind))
     return happened.format(**words), next_step.format(**words)
 
 
-def _unreachable() -> Iterator[tuple[type[BaseException], str, str]]:
-    """What each error of a connection means; the first that fits counts."""
+def _explanations() -> Iterator[tuple[type[BaseException], str, str]]:
+    """Yield error classes with what happened and the next step; the first class that fits counts."""
     import asyncpg
 
-    no_server = ("What answers at {where} speaks no PostgreSQL.", "Correct host and port in {setting}.")
+    not_postgresql = ("The server at {where} is not PostgreSQL.", "Correct host and port in {setting}.")
     yield (
         asyncpg.InvalidPasswordError,
-        "PostgreSQL at {where} does not take the password of the user {user}.",
-        "Correct it in {setting}; signs such as @, : and / stand there as %40, %3A and %2F.",
+        "PostgreSQL at {where} rejects the password of the user {user}.",
+        "Correct it in {setting}; write characters such as @, : and / as %40, %3A and %2F.",
     )
     yield (
         asyncpg.InvalidAuthorizationSpecificationError,
-        "PostgreSQL at {where} does not let the user {user} in from here.",
-        "Correct the user in {setting}, or let it in (CREATE ROLE, pg_hba.conf).",
+        "PostgreSQL at {where} does not let the user {user} connect from this machine.",
+        "Correct the user in {setting}, or allow it on the server (CREATE ROLE, pg_hba.conf).",
     )
     yield (
         asyncpg.InvalidCatalogNameError,
         "PostgreSQL at {where} has no database {database}.",
-        "Make it (CREATE DATABASE), or correct its name in {setting}.",
+        "Create it (CREATE DATABASE), or correct its name in {setting}.",
     )
     yield (
         asyncpg.InsufficientPrivilegeError,
         "The user {user} may not connect to the database {database} at {where}.",
-        "Give it the right to (GRANT CONNECT ON DATABASE), or correct {setting}.",
+        "Grant the right (GRANT CONNECT ON DATABASE), or correct {setting}.",
     )
     yield (
         asyncpg.TooManyConnectionsError,
-        "PostgreSQL at {where} has no connection left.",
-        "Raise its max_connections, or end what holds them.",
+        "PostgreSQL at {where} has no free connection.",
+        "Raise its max_connections, or stop other clients.",
     )
-    yield asyncpg.CannotConnectNowError, "PostgreSQL at {where} starts or stops just now.", "Try again in a minute."
-    yield asyncpg.PostgresConnectionError, *no_server
+    yield asyncpg.CannotConnectNowError, "PostgreSQL at {where} is starting or stopping.", "Try again in a minute."
+    yield asyncpg.PostgresConnectionError, *not_postgresql
     yield (
         asyncpg.PostgresError,
         "PostgreSQL at {where} refuses the connection ({error}).",
-        "See its log, and check {setting}.",
+        "Read its log, and check {setting}.",
     )
-    # Of the driver: what the URL asks for can't be done.
+    # The driver can't do what the URL asks for.
     yield asyncpg.InterfaceError, "No connection to {where} can be made ({detail}).", "Correct {setting}."
     yield (
         socket.gaierror,
-        "The name {host} can't be looked up.",
-        "Correct the host in {setting}, or check this machine's name server.",
+        "The host name {host} can't be resolved.",
+        "Correct the host in {setting}, or check the name server of this machine.",
     )
     yield (
         ConnectionRefusedError,
-        "Nothing takes connections at {where}.",
+        "Nothing listens at {where}.",
         "Start PostgreSQL, or correct host and port in {setting}.",
     )
     yield (
         TimeoutError,
-        f"Nothing answers at {{where}} within {WAIT_SECONDS} seconds.",
-        "Correct host and port in {setting}, or let this machine through the firewall.",
+        f"There was no answer from {{where}} within {WAIT_SECONDS} seconds.",
+        "Correct host and port in {setting}, or allow this machine in the firewall.",
     )
     yield (
         ssl.SSLError,
-        "No TLS that can be trusted is spoken at {where}.",
+        "The server at {where} offers no trusted TLS connection.",
         "Check the host and sslmode in {setting}, and the server's certificate.",
     )
-    # The server has no TLS where that is asked for, or there is no server of PostgreSQL at all.
+    # The server has no TLS although sslmode requires it, or it is not PostgreSQL.
     yield (
         ConnectionError,
-        "What answers at {where} speaks no PostgreSQL, or not as it is asked to ({detail}).",
+        "The server at {where} is not PostgreSQL, or does not support the sslmode ({detail}).",
         "Correct host, port and sslmode in {setting}.",
     )
     yield OSError, "{where} can't be reached ({detail}).", "Correct host and port in {setting}."
-    yield BaseException, *no_server
+    yield BaseException, *not_postgresql

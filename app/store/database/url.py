@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reads `DATABASE_URL`."""
 
 from pathlib import Path
 
@@ -11,41 +11,47 @@ HOW = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
 def parse_url(url: str) -> URL:
-    """What `DATABASE_URL` says.
+    """Return the parsed `DATABASE_URL`, with the driver that the service uses.
 
     Raises:
-        BadSettings: it is no URL, or of a kind that can't be opened. The sentence does not quote it, since it may hold
-            a password.
+        BadSettings: it is not a URL, or names another kind of database. The message does not quote it, since it may
+            contain a password.
     """
     try:
         parsed = make_url(url)
         backend = parsed.drivername.partition("+")[0]
     except (ArgumentError, ValueError):
-        raise BadSettings(f"DATABASE_URL can't be read as the URL of a database: {HOW}.") from None
+        raise BadSettings(f"DATABASE_URL is not the URL of a database: {HOW}.") from None
     if backend == "sqlite":
         return parsed
     if backend in {"postgresql", "postgres"}:
         return _postgresql_url(parsed)
-    raise BadSettings(f"DATABASE_URL starts with {parsed.drivername!r}, which can't be opened: {HOW}.")
+    raise BadSettings(f"DATABASE_URL starts with {parsed.drivername!r}, which is not supported: {HOW}.")
 
 
 def _postgresql_url(url: URL) -> URL:
     if not url.database:
         raise BadSettings(f"DATABASE_URL names no database on its server: {HOW}.")
     query = dict(url.query)
-    # As libpq calls it, and with it most providers; asyncpg has another name for it.
+    # libpq and most providers call it sslmode; asyncpg calls it ssl.
     if "sslmode" in query:
         query["ssl"] = query.pop("sslmode")
     unknown = query.keys() - {"ssl", "host"}
     if unknown:
-        raise BadSettings(f"DATABASE_URL has {sorted(unknown)} after the '?', which is not known: use sslmode or host.")
+        raise BadSettings(
+            f"DATABASE_URL has {sorted(unknown)} after the '?', which is not supported: use sslmode or host."
+        )
     return url.set(drivername="postgresql+asyncpg", query=query)
 
 
 def sqlite_path(url: URL) -> Path:
-    """The file of an SQLite URL."""
+    """Return the file of an SQLite URL.
+
+    Raises:
+        BadSettings: the database would be in memory.
+    """
     if not url.database or url.database == ":memory:":
         raise BadSettings(
-            "DATABASE_URL names no file: what is only in memory is lost with the process; use sqlite:///FILE."
+            "DATABASE_URL names no file. A database in memory is lost when the process ends: use sqlite:///FILE."
         )
     return Path(url.database)

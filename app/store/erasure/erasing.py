@@ -12,7 +12,7 @@ from app.domain.counts import Tally
 from app.domain.erasure import Digests, Erased, erase
 from app.domain.export import ExportState
 from app.domain.membership import Membership
-from app.store.database.dialect import lock_table, whole_tables
+from app.store.database.dialect import allow_table_scans, lock_table
 from app.store.database.statements import insert
 from app.store.members.removal import Place, remove, remove_empty
 from app.store.members.rows import membership_of, parts, save_memberships, save_tallies
@@ -42,7 +42,7 @@ def members_once_of(connection: Connection, users: Collection[str]) -> set[int]:
     """
     if not users:
         return set()
-    whole_tables(connection)
+    allow_table_scans(connection)
     statement = select(memberships.c.member_id).where(memberships.c.lytics_id.in_(sorted(users))).distinct()
     return set(connection.scalars(statement))
 

@@ -11,7 +11,7 @@ from app.domain.freshness import quantile
 from app.domain.list_check import Confirmed as ConfirmedCount
 from app.domain.membership import Confirmed
 from app.domain.report import ExportReport, Freshness
-from app.store.database.dialect import whole_tables
+from app.store.database.dialect import allow_table_scans
 from app.store.exports.rows import export_of
 from app.store.schema import exports, memberships, minute_latencies, totals
 
@@ -78,7 +78,7 @@ def _oldest_pending(connection: Connection, export_id: int) -> datetime | None:
 
 def confirmed_counts(connection: Connection) -> dict[int, ConfirmedCount]:
     """Return the number of confirmed and unknown members by export. It reads all memberships: for hourly use."""
-    whole_tables(connection)
+    allow_table_scans(connection)
     statement = (
         select(memberships.c.export_id, memberships.c.confirmed, func.count().label("people"))
         .where(memberships.c.confirmed.in_([Confirmed.IN, Confirmed.UNKNOWN]))

@@ -7,7 +7,7 @@ first. If that ends in a deadlock, the database breaks it and the transaction is
 """
 
 import secrets
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -64,14 +64,12 @@ class Members:
             most=MOST_CHANGES,
             size_of=lambda one: len(one.events) + len(one.changes),
             on_commit=lambda size: on_commit("keep", size),
-            at_once=database.at_once,
-            keys_of=self._keys_of if database.at_once > 1 else lambda _: (),
         )
         self._begin: GroupCommit[claims.Begun, bool] = GroupCommit(
-            self._begin_all, on_commit=lambda size: on_commit("begin", size), at_once=database.at_once
+            self._begin_all, on_commit=lambda size: on_commit("begin", size)
         )
         self._settle: GroupCommit[Settlement, Settled] = GroupCommit(
-            self._settle_all, on_commit=lambda size: on_commit("settle", size), at_once=database.at_once
+            self._settle_all, on_commit=lambda size: on_commit("settle", size)
         )
 
     async def receive(self, events: Sequence[AudienceEvent]) -> Received:
@@ -165,16 +163,6 @@ class Members:
             )
             for row in await self._database.rows(statement)
         ]
-
-    def _keys_of(self, webhook: Webhook) -> set[Hashable]:
-        # Events of one user are kept in order: an arrival time, and a `change` of an unknown user, depend on it.
-        keys: set[Hashable] = set()
-        for event in webhook.events:
-            keys |= self._resolver.keys_of(event)
-        for change in webhook.changes:
-            keys |= {(change.export_id, change.lytics_id, True)} if change.lytics_id is not None else set()
-            keys |= {(change.export_id, change.address, False)} if change.address is not None else set()
-        return keys
 
     # The clock is read inside the transaction, not before it waits for its turn.
 

@@ -1,1 +1,1 @@
-"""The numbered steps from one schema to the next, run by Alembic."""
+"""The numbered migrations, run by Alembic."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the steps on the connection that `app.store.migrate` hands over."""
+"""Alembic's entry point: runs the migrations on the connection that `app.store.migrate` provides."""
 
 from alembic import context
 

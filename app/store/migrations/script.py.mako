@@ -1,6 +1,4 @@
-"""
-${message}.
-"""
+"""${message}."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +10,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """
-    One step forward.
-    """
     ${upgrades if upgrades else "pass"}

@@ -1,6 +1,4 @@
-"""Looks at an SQLite file and changes nothing: could the service open it, write to it, and does it know its tables? For
-PostgreSQL see `app.store.moving.server_inspection`.
-"""
+"""Inspects an SQLite file without changing it: can the service open it, write to it, and use its tables?"""
 
 import fcntl
 import os
@@ -9,27 +7,26 @@ from dataclasses import dataclass
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 
-from sqlalchemy import inspect as tables_of
+from sqlalchemy import inspect as inspect_database
 from sqlalchemy.exc import DatabaseError
 
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings, StoreUnavailable
-from app.store.database.sqlite import lock_file
+from app.store.database.sqlite import lock_file, read_only_engine
 from app.store.database.url import parse_url, sqlite_path
 from app.store.erasure.erasures import count_ineffective
 from app.store.migrate import revision_of, steps_after, works_since
-from app.store.moving.target import engine_to_look
 
 TRIAL_BYTES = 1024 * 1024
 _FULL = frozenset({ENOSPC, EDQUOT, EFBIG})
 
 
 class UnusableStore(StoreUnavailable):
-    """The service could not work with this database.
+    """The service can't work with this database.
 
     Args:
-        happened: what is wrong with it, and where.
-        next_step: what to do now.
+        happened: the problem, and where it is.
+        next_step: what the operator should do.
     """
 
     def __init__(self, happened: str, next_step: str) -> None:
@@ -40,15 +37,15 @@ class UnusableStore(StoreUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A database that the service can work with.
+    """An SQLite database that the service can work with.
 
     Args:
-        path: the file.
-        has_folder: false if the first start has to make the folder.
-        is_in_use: another process holds the file, which is the running service.
-        revision: the step that was applied last; None if there is no database yet.
-        missing: the steps that the next start applies.
-        not_kept_out: people who were erased with another key than the one that is set.
+        path: of the file.
+        has_folder: False if the first start has to create the folder.
+        is_in_use: True if another process, the running service, holds the file.
+        revision: the last migration; None if there is no database yet.
+        missing: the migrations that the next start applies.
+        not_kept_out: how many people were erased with a key other than the current one.
     """
 
     path: Path
@@ -60,25 +57,23 @@ class Inspection:
 
 
 def is_file(url: str) -> bool:
-    """Whether `DATABASE_URL` names an SQLite file, and no server.
+    """True if `DATABASE_URL` names an SQLite file.
 
     Raises:
-        BadSettings: it can't be understood.
+        BadSettings: it is not a URL of a database.
     """
     return parse_url(url).get_backend_name() == "sqlite"
 
 
 def inspect(url: str, digests: Digests | None) -> Inspection:
-    """How the database of `DATABASE_URL` stands. No file is made or written: what is tried out has no name, and what is
-    read is read with the database opened for nothing else. (SQLite may set up anew the -shm file of a service that
-    was killed; it holds no data.)
+    """Inspect the SQLite database of `DATABASE_URL`. It creates no file: the trial file has no name.
 
     Args:
         digests: made with the erasure key, if one is set.
 
     Raises:
-        UnusableStore: what is wrong with it.
-        BadSettings: the URL can't be understood.
+        UnusableStore: the service can't work with the database.
+        BadSettings: the URL is not that of a database.
     """
     path = sqlite_path(parse_url(url))
     try:
@@ -101,7 +96,7 @@ def _try_to_write(path: Path) -> None:
             os.fsync(trial.fileno())
     except OSError as error:
         raise _unwritable(folder, error) from error
-    # Files of another user, left by a command that ran as root, are as bad as a folder of theirs.
+    # A command that ran as root may have left files that the service's user can't write.
     for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm")), lock_file(path)):
         try:
             os.close(os.open(file, os.O_RDWR))
@@ -114,11 +109,12 @@ def _try_to_write(path: Path) -> None:
 def _unwritable(where: Path, error: OSError) -> UnusableStore:
     if error.errno in _FULL:
         return UnusableStore(
-            f"There is no room left at {where} ({error.strerror}).", "Make room, or move the file: DATABASE_URL."
+            f"There is no space left at {where} ({error.strerror}).",
+            "Free some space, or name another file in DATABASE_URL.",
         )
     return UnusableStore(
         f"{where} can't be written ({error.strerror}).",
-        "Give the service's user the right to, or name another file in DATABASE_URL.",
+        "Let the service's user write there, or name another file in DATABASE_URL.",
     )
 
 
@@ -137,13 +133,14 @@ def _is_held(lock: Path) -> bool:
 
 
 def _read(path: Path, digests: Digests | None, *, is_in_use: bool) -> tuple[str | None, tuple[str, ...], int]:
-    engine = engine_to_look(path, stands_still=not is_in_use)
+    engine = read_only_engine(path, is_unused=not is_in_use)
     try:
         with engine.connect() as connection:
             revision = revision_of(connection)
-            if revision is None and tables_of(connection).get_table_names():
+            if revision is None and inspect_database(connection).get_table_names():
                 raise UnusableStore(
-                    f"{path} holds the tables of another program.", "Name a file of its own in DATABASE_URL."
+                    f"{path} holds the tables of another program.",
+                    "Name another file in DATABASE_URL.",
                 )
             missing = tuple(steps_after(revision, works_since(connection)))
             return revision, missing, 0 if missing else count_ineffective(connection, digests)

@@ -1,6 +1,4 @@
-"""How far a copy into a database has come, kept in that database, where the copy itself goes. While the table is
-there the copy is not finished, and nobody else may use the database.
-"""
+"""The progress of a copy, kept in a table of the target. While the table exists, no service may start there."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +8,7 @@ from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table, 
 
 from app.domain.errors import BadSettings
 
-# Not among the tables of the service: it comes and goes with a copy, and no step of the migrations knows it.
+# Not among the tables of the service: a copy creates and drops it, and no migration knows it.
 copying = Table(
     "copying",
     MetaData(),
@@ -18,7 +16,7 @@ copying = Table(
     # How many rows are copied, and the key of the last of them as JSON; null before the first.
     Column("rows", BigInteger, nullable=False),
     Column("last_key", Text),
-    # Tells which source it is, and where it was.
+    # Digest of the source file, and its path.
     Column("fingerprint", String(64), nullable=False),
     Column("source", Text, nullable=False),
 )
@@ -28,12 +26,7 @@ Key = Sequence[object]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one table is.
-
-    Args:
-        rows: that are copied.
-        last_key: of the last of them; None before the first.
-    """
+    """How many rows of one table are copied, and the key of the last of them; None before the first."""
 
     rows: int = 0
     last_key: Key | None = None
@@ -41,11 +34,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A copy that was begun.
+    """A copy that was started and not finished.
 
     Args:
-        fingerprint, source: of what is copied, and its path.
-        tables: by name.
+        fingerprint: of the source file.
+        source: its path.
+        tables: the progress of each table.
     """
 
     fingerprint: str
@@ -54,32 +48,32 @@ class Unfinished:
 
 
 def require_no_copy(connection: Connection) -> None:
-    """Nobody works with half an installation.
+    """Check that the database is complete.
 
     Raises:
         BadSettings: a copy into the database is not finished.
     """
     if is_unfinished(connection):
         raise BadSettings(
-            "The database that DATABASE_URL names is not whole: a copy into it is not finished, so run the same copy "
+            "The database that DATABASE_URL names is incomplete: a copy into it is not finished, so run the same copy "
             "command again."
         )
 
 
 def is_unfinished(connection: Connection) -> bool:
-    """Whether a copy into the database is not finished."""
+    """True if a copy into the database is not finished."""
     return inspect(connection).has_table(copying.name)
 
 
 def begin(connection: Connection, tables: Sequence[Table], *, fingerprint: str, source: str) -> None:
-    """Nothing is copied yet."""
+    """Create the progress table, with no row copied yet."""
     copying.create(connection)
     about = {"rows": 0, "fingerprint": fingerprint, "source": source}
     connection.execute(copying.insert(), [{"table_name": table.name, **about} for table in tables])
 
 
 def unfinished(connection: Connection) -> Unfinished | None:
-    """The copy that is not finished; None if there is none."""
+    """Return the copy that is not finished; None if there is none."""
     if not is_unfinished(connection):
         return None
     rows = connection.execute(select(copying)).all()
@@ -90,11 +84,11 @@ def unfinished(connection: Connection) -> Unfinished | None:
 
 
 def advance(connection: Connection, table: Table, progress: Progress) -> None:
-    """In the transaction of the rows that are copied."""
+    """Record progress, in the transaction that copies the rows."""
     statement = update(copying).where(copying.c.table_name == table.name)
     connection.execute(statement.values(rows=progress.rows, last_key=json.dumps(progress.last_key)))
 
 
 def finish(connection: Connection) -> None:
-    """The database is whole."""
+    """Drop the progress table: the database is complete."""
     copying.drop(connection)

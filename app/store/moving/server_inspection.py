@@ -1,6 +1,4 @@
-"""Looks at a database of PostgreSQL and changes nothing: could the service reach it, work in it, and does it know its
-tables?
-"""
+"""Inspects a PostgreSQL database without changing it: can the service connect, write, and use its tables?"""
 
 from dataclasses import dataclass
 
@@ -10,6 +8,7 @@ from sqlalchemy.engine import URL
 from app.domain.erasure import Digests
 from app.domain.errors import BadSettings
 from app.store.database.dialect import try_to_write
+from app.store.database.postgresql import unpooled_engine
 from app.store.database.timeouts import LONGEST_STATEMENT_SECONDS
 from app.store.database.unavailable import cause_of, driver_errors, why_unreachable
 from app.store.database.url import parse_url
@@ -17,7 +16,7 @@ from app.store.erasure.erasures import count_ineffective
 from app.store.migrate import revision_of, steps_after, works_since
 from app.store.moving.inspection import UnusableStore
 from app.store.moving.progress import copying, is_unfinished
-from app.store.moving.target import OLDEST_SERVER, Rights, count_replicas, engine_to_fill, rights_in, tables_in
+from app.store.moving.rights import OLDEST_SERVER, Rights, count_replicas, rights_in, tables_in
 from app.store.schema import metadata
 
 REVISIONS = "alembic_version"
@@ -26,15 +25,15 @@ OURS = frozenset({*metadata.tables, copying.name, REVISIONS})
 
 @dataclass(frozen=True, slots=True)
 class ServerInspection:
-    """A database of PostgreSQL that the service can work with.
+    """A PostgreSQL database that the service can work with.
 
     Args:
-        name: the database and where it is, without the password.
-        replicas: processes of the service that run on it.
-        revision: the step that was applied last; None if it holds nothing yet.
-        missing: the steps that the next start applies.
-        is_copy_unfinished: only the copy that was begun may go on with it.
-        not_kept_out: people who were erased with another key than the one that is set.
+        name: of the database, with its server and without the password.
+        replicas: how many replicas of the service run on it.
+        revision: the last migration; None if it is empty.
+        missing: the migrations that the next start applies.
+        is_copy_unfinished: True if only the unfinished copy may use it.
+        not_kept_out: how many people were erased with a key other than the current one.
     """
 
     name: str
@@ -48,33 +47,32 @@ class ServerInspection:
 async def inspect_server(
     url: str, digests: Digests | None, *, setting: str = "DATABASE_URL", is_changed: bool = False
 ) -> ServerInspection:
-    """How the database of PostgreSQL stands that an URL names. Nothing of it is changed; that it takes writes is tried
-    with a transaction that writes nothing.
+    """Inspect the PostgreSQL database of a URL. The trial write is a transaction without content.
 
     Args:
         digests: made with the erasure key, if one is set.
-        setting: what the URL was given in.
-        is_changed: its tables are about to be changed, whether or not steps are missing.
+        setting: the name of the setting or option that holds the URL.
+        is_changed: True if tables will be changed, even when no migration is missing.
 
     Raises:
-        UnusableStore: what is wrong with it.
-        BadSettings: the URL can't be understood, or the driver is missing.
+        UnusableStore: the service can't work with the database.
+        BadSettings: the URL is not that of a database, or the driver is not installed.
     """
     parsed = parse_url(url)
-    engine = engine_to_fill(parsed, LONGEST_STATEMENT_SECONDS)
+    engine = unpooled_engine(parsed, LONGEST_STATEMENT_SECONDS)
     try:
         connection = await engine.connect()
     except driver_errors() as error:
         raise UnusableStore(*why_unreachable(error, parsed, setting)) from error
     try:
-        found = await connection.run_sync(_Look(parsed, digests, setting, is_changed=is_changed).run)
-        # What was tried is written only now.
+        found = await connection.run_sync(_Inspector(parsed, digests, setting, is_changed=is_changed).run)
+        # The trial write happens only here.
         await connection.commit()
     except driver_errors() as error:
         cause = type(cause_of(error)).__name__
         raise UnusableStore(
             f"The database {name_of(parsed)} could not be used ({cause}).",
-            f"See the server's log, and check {setting}.",
+            f"Read the server's log, and check {setting}.",
         ) from error
     else:
         return found
@@ -84,13 +82,11 @@ async def inspect_server(
 
 
 def name_of(url: URL) -> str:
-    """The database of an URL and where it is, for people."""
+    """Return the database of a URL and its server, for messages."""
     return f"{url.database} at {url.host}:{url.port or 5432}" if url.host else f"{url.database}"
 
 
-class _Look:
-    """At one database, from its server inwards."""
-
+class _Inspector:
     def __init__(self, url: URL, digests: Digests | None, setting: str, *, is_changed: bool) -> None:
         self._is_changed = is_changed
         self._name = name_of(url)
@@ -98,11 +94,6 @@ class _Look:
         self._setting = setting
 
     def run(self, connection: Connection) -> ServerInspection:
-        """What is found.
-
-        Raises:
-            UnusableStore: what is wrong with it.
-        """
         rights = rights_in(connection, OURS)
         if rights.version < OLDEST_SERVER:
             raise UnusableStore(
@@ -111,14 +102,15 @@ class _Look:
             )
         if rights.schema is None:
             raise UnusableStore(
-                f"The user {rights.user} finds no schema in {self._name} that it may use.",
+                f"The user {rights.user} may use no schema in {self._name}.",
                 f"As its owner: GRANT USAGE, CREATE ON SCHEMA public TO {rights.user}.",
             )
         there = tables_in(connection)
         revision = revision_of(connection) if REVISIONS in there else None
         if revision is None and there - {copying.name}:
             raise UnusableStore(
-                f"{self._name} holds the tables of another program.", f"Name a database of its own in {self._setting}."
+                f"{self._name} holds the tables of another program.",
+                f"Name another database in {self._setting}.",
             )
         missing = self._missing(connection, revision)
         self._require_rights(rights, is_changed=bool(missing) or self._is_changed)
@@ -148,21 +140,21 @@ class _Look:
                 f"As its owner: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {rights.schema} TO "
                 f"{rights.user}, and USAGE ON ALL SEQUENCES; or name another user in {self._setting}.",
             )
-        if is_changed and not rights.can_make:
+        if is_changed and not rights.can_create:
             raise UnusableStore(
-                f"The user {rights.user} may not make tables in the schema {rights.schema} of {self._name}.",
+                f"The user {rights.user} may not create tables in the schema {rights.schema} of {self._name}.",
                 f"As its owner: GRANT USAGE, CREATE ON SCHEMA {rights.schema} TO {rights.user}.",
             )
         if is_changed and rights.not_owned:
             raise UnusableStore(
-                f"The user {rights.user} can't change the tables of {self._name}, which another one owns.",
-                f"Do this once as their owner, or make {rights.user} their owner (ALTER TABLE ... OWNER TO).",
+                f"The user {rights.user} can't change the tables of {self._name}, since another user owns them.",
+                f"Run this once as their owner, or make {rights.user} the owner (ALTER TABLE ... OWNER TO).",
             )
 
     def _try_to_write(self, connection: Connection, rights: Rights) -> None:
         if rights.is_read_only:
             raise UnusableStore(
-                f"{self._name} takes no writes: it is a standby, or was set to be read only.",
+                f"{self._name} does not accept writes: it is a standby, or set to read only.",
                 f"Name the primary server in {self._setting}, or set default_transaction_read_only to off.",
             )
         try_to_write(connection)

@@ -1,26 +1,27 @@
-"""Group commit: shared, in order, and nobody pays for somebody else."""
+"""Group commit: callers share a transaction, keep their order, and fail only for their own item."""
 
 import asyncio
 
 import pytest
 
-from app.store.database.group_commit import REST_SECONDS, WORTH_SHARING, GroupCommit
+from app.domain.errors import StoreUnavailable
+from app.store.database.group_commit import REST_SECONDS, GroupCommit
 from tests.virtual_time import run
 
 
-class CircuitBreaker:
-    """A transaction that takes until it is let through."""
+class SlowCommit:
+    """A transaction that takes until the test releases it, and fails for the item 13."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
-        self.opened = asyncio.Semaphore(0)
+        self.released = asyncio.Semaphore(0)
         self._begun = asyncio.Condition()
 
     async def __call__(self, items: list[int]) -> list[int]:
         async with self._begun:
             self.batches.append(items)
             self._begun.notify_all()
-        await self.opened.acquire()
+        await self.released.acquire()
         if len(items) > 1 and 13 in items:
             raise ValueError("thirteen among others")
         if items == [13]:
@@ -28,115 +29,71 @@ class CircuitBreaker:
         return [-item for item in items]
 
     async def begun(self, batches: int) -> None:
-        """Until so many transactions have begun."""
+        """Wait until this many transactions have begun."""
         async with self._begun:
             await self._begun.wait_for(lambda: len(self.batches) >= batches)
 
 
-async def turns() -> None:
-    """As many turns of the event loop as anything takes to begin."""
-    for _ in range(10):
+class Commit:
+    """A transaction that fails for the item 13, and for all items while the database is unavailable."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.is_away = False
+
+    async def __call__(self, items: list[int]) -> list[str]:
         await asyncio.sleep(0)
+        self.batches.append(items)
+        if self.is_away:
+            raise StoreUnavailable("away")
+        if 13 in items:
+            raise ValueError("thirteen")
+        return [str(item) for item in items]
 
 
-async def test_each_caller_is_answered_after_its_own_commit() -> None:
-    """Whoever comes while a transaction runs goes into the next, and waits for that one."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate)
+async def test_simultaneous_callers_share_a_commit() -> None:
+    commit, sizes = Commit(), list[int]()
+    group = GroupCommit(commit, on_commit=sizes.append)
+    answers = await asyncio.gather(*(group.submit(n) for n in range(10)))
+
+    assert answers == [str(n) for n in range(10)]
+    assert commit.batches == [list(range(10))]
+    assert sizes == [10]
+
+
+async def test_caller_is_answered_after_the_commit_of_its_item() -> None:
+    """Items that arrive during a transaction share the next one."""
+    commit = SlowCommit()
+    group = GroupCommit(commit)
     early = asyncio.create_task(group.submit(1))
-    await gate.begun(1)
+    await commit.begun(1)
     late = [asyncio.create_task(group.submit(n)) for n in (2, 3)]
-    gate.opened.release()
+    commit.released.release()
     answer = await early
-    await gate.begun(2)
+    await commit.begun(2)
     were_done = [task.done() for task in late]
-    gate.opened.release()
+    commit.released.release()
 
     assert answer == -1
     assert were_done == [False, False]
     assert await asyncio.gather(*late) == [-2, -3]
-    assert gate.batches == [[1], [2, 3]]
+    assert commit.batches == [[1], [2, 3]]
 
 
-async def test_a_transaction_holds_only_so_many() -> None:
-    """The rest follows in order."""
-    gate = CircuitBreaker()
+async def test_items_beyond_the_limit_go_into_the_next_transaction() -> None:
+    commit = SlowCommit()
     sizes: list[int] = []
-    group = GroupCommit(gate, most=2, on_commit=sizes.append)
+    group = GroupCommit(commit, most=2, on_commit=sizes.append)
     for _ in range(3):
-        gate.opened.release()
+        commit.released.release()
     answers = await asyncio.gather(*(group.submit(n) for n in range(5)))
 
     assert answers == [0, -1, -2, -3, -4]
-    assert gate.batches == [[0, 1], [2, 3], [4]]
+    assert commit.batches == [[0, 1], [2, 3], [4]]
     assert sizes == [2, 2, 1]
 
 
-async def test_the_culprit_hears_its_own_error() -> None:
-    """Each of a refused batch is tried alone; the others are stored."""
-    gate = CircuitBreaker()
-    for _ in range(4):
-        gate.opened.release()
-    sizes: list[int] = []
-    group = GroupCommit(gate, on_commit=sizes.append)
-    results = await asyncio.gather(*(group.submit(n) for n in (1, 13, 2)), return_exceptions=True)
-
-    assert (results[0], results[2]) == (-1, -2)
-    assert str(results[1]) == "thirteen alone"
-    assert sizes == [1, 1]
-
-
-@pytest.mark.parametrize("item", [1, 13])
-async def test_a_caller_that_goes_away_disturbs_nobody(item: int) -> None:
-    """Whether its own item would have been stored or refused."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate)
-    gone = asyncio.create_task(group.submit(item))
-    await gate.begun(1)
-    stays = asyncio.create_task(group.submit(2))
-    await asyncio.sleep(0)
-    gone.cancel()
-    gate.opened.release()
-    gate.opened.release()
-
-    assert await stays == -2
-    assert gone.cancelled()
-
-
-async def test_a_flush_waits_for_all_that_is_under_way() -> None:
-    """Also for what came while it waited; without anything to do it returns at once."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate)
-    await group.flush()
-    first = asyncio.create_task(group.submit(1))
-    await gate.begun(1)
-    flushed = asyncio.create_task(group.flush())
-    second = asyncio.create_task(group.submit(2))
-    gate.opened.release()
-    await gate.begun(2)
-    was_done = flushed.done()
-    gate.opened.release()
-    await flushed
-
-    assert not was_done
-    assert (first.result(), second.result()) == (-1, -2)
-
-
-async def test_a_group_that_was_idle_begins_anew() -> None:
-    """After a success as after a failure."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate)
-    for _ in range(3):
-        gate.opened.release()
-    with pytest.raises(ValueError, match="alone"):
-        await group.submit(13)
-
-    assert await group.submit(1) == -1
-    assert await group.submit(2) == -2
-
-
-async def test_items_share_a_transaction_up_to_its_size() -> None:
-    """An item that is larger by itself goes alone, and none is put before another."""
+async def test_large_item_goes_alone_and_keeps_its_place() -> None:
     batches: list[list[int]] = []
 
     async def commit(items: list[int]) -> list[int]:
@@ -150,87 +107,115 @@ async def test_items_share_a_transaction_up_to_its_size() -> None:
     assert batches == [[4, 6], [1], [99], [5, 5], [5]]
 
 
-async def test_two_transactions_side_by_side_have_equal_shares() -> None:
-    """Whoever comes while both run waits for the first to end; a flush waits for all."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate, at_once=2)
-    items = range(100, 100 + 4 * WORTH_SHARING)
-    early = [asyncio.create_task(group.submit(n)) for n in items]
-    await gate.begun(2)
-    late = asyncio.create_task(group.submit(1000))
-    await turns()
-    were_begun = len(gate.batches)
-    flush = asyncio.create_task(group.flush())
-    gate.opened.release()
-    await gate.begun(3)
-    gate.opened.release()
-    await turns()
-    was_flushed = flush.done()
-    gate.opened.release()
-    await flush
+async def test_only_the_bad_item_of_a_failed_batch_fails() -> None:
+    """Each item is repeated alone; the caller gets the error of its own transaction."""
+    commit = SlowCommit()
+    for _ in range(4):
+        commit.released.release()
+    sizes: list[int] = []
+    group = GroupCommit(commit, on_commit=sizes.append)
+    results = await asyncio.gather(*(group.submit(n) for n in (1, 13, 2)), return_exceptions=True)
 
-    assert were_begun == 2
-    assert not was_flushed
-    assert gate.batches == [list(items[: len(items) // 2]), list(items[len(items) // 2 :]), [1000]]
-    assert [await one for one in [*early, late]] == [-n for n in [*items, 1000]]
+    assert (results[0], results[2]) == (-1, -2)
+    assert str(results[1]) == "thirteen alone"
+    assert sizes == [1, 1]
 
 
-async def test_what_is_about_the_same_is_stored_in_the_order_in_which_it_came() -> None:
-    """It waits for what is under way, and nothing that comes later passes it; others do."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate, at_once=2, keys_of=lambda n: {n % 10, n % 100})
-    first = asyncio.create_task(group.submit(101))
-    await gate.begun(1)
-    later = [asyncio.create_task(group.submit(n)) for n in (211, 302, 411)]
-    await gate.begun(2)
-    await turns()
-    were_begun = list(gate.batches)
-    gate.opened.release()
-    await first
-    await gate.begun(3)
-    for _ in range(2):
-        gate.opened.release()
-    await asyncio.gather(*later)
+async def test_cancelled_caller_does_not_change_the_answers_of_a_failed_batch() -> None:
+    group = GroupCommit(Commit())
+    gone = asyncio.create_task(group.submit(1))
+    bad = asyncio.create_task(group.submit(13))
+    good = asyncio.create_task(group.submit(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    results = await asyncio.gather(gone, bad, good, return_exceptions=True)
+    await group.flush()
 
-    assert were_begun == [[101], [302]]
-    assert gate.batches == [[101], [302], [211, 411]]
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert isinstance(results[1], ValueError)
+    assert results[2] == "2"
 
 
-async def test_a_few_share_one_transaction_although_two_could_run() -> None:
-    """One sync to disk is enough for them."""
-    gate = CircuitBreaker()
-    group = GroupCommit(gate, at_once=2)
-    gate.opened.release()
-    await asyncio.gather(*(group.submit(n) for n in range(100, 100 + WORTH_SHARING)))
+@pytest.mark.parametrize("item", [1, 13])
+async def test_caller_cancelled_during_the_commit_does_not_disturb_others(item: int) -> None:
+    commit = SlowCommit()
+    group = GroupCommit(commit)
+    gone = asyncio.create_task(group.submit(item))
+    await commit.begun(1)
+    stays = asyncio.create_task(group.submit(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    commit.released.release()
+    commit.released.release()
 
-    assert gate.batches == [list(range(100, 100 + WORTH_SHARING))]
+    assert await stays == -2
+    assert gone.cancelled()
 
 
-def test_those_who_were_answered_together_share_the_next_transaction() -> None:
-    """Although one of them comes again at once and the other a little later."""
+async def test_unavailable_database_fails_all_callers_without_a_second_try() -> None:
+    commit = Commit()
+    commit.is_away = True
+    group = GroupCommit(commit)
+    results = await asyncio.gather(*(group.submit(n) for n in range(5)), return_exceptions=True)
+
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    assert len(commit.batches) == 1
+
+
+async def test_flush_waits_for_items_that_arrive_meanwhile() -> None:
+    commit = SlowCommit()
+    group = GroupCommit(commit)
+    await group.flush()
+    first = asyncio.create_task(group.submit(1))
+    await commit.begun(1)
+    flushed = asyncio.create_task(group.flush())
+    second = asyncio.create_task(group.submit(2))
+    commit.released.release()
+    await commit.begun(2)
+    was_done = flushed.done()
+    commit.released.release()
+    await flushed
+
+    assert not was_done
+    assert (first.result(), second.result()) == (-1, -2)
+
+
+async def test_idle_group_starts_again() -> None:
+    """After a failure and after a success."""
+    commit = SlowCommit()
+    group = GroupCommit(commit)
+    for _ in range(3):
+        commit.released.release()
+    with pytest.raises(ValueError, match="alone"):
+        await group.submit(13)
+
+    assert await group.submit(1) == -1
+    assert await group.submit(2) == -2
+
+
+def test_callers_answered_together_share_the_next_transaction() -> None:
+    """Even if one of them returns at once and the other a little later."""
     batches: list[list[str]] = []
 
     async def commit(items: list[str]) -> list[str]:
         batches.append(items)
         return items
 
-    async def come_again(group: GroupCommit[str, str], name: str, after: float) -> None:
+    async def submit_again(group: GroupCommit[str, str], name: str, after: float) -> None:
         for _ in range(3):
             await group.submit(name)
             await asyncio.sleep(after)
 
     async def story() -> None:
         group = GroupCommit(commit)
-        await asyncio.gather(come_again(group, "quick", 0), come_again(group, "slow", REST_SECONDS / 2))
+        await asyncio.gather(submit_again(group, "quick", 0), submit_again(group, "slow", REST_SECONDS / 2))
 
     run(story())
 
     assert batches == [["quick", "slow"]] * 3
 
 
-def test_who_comes_alone_waits_for_nobody() -> None:
-    """One request after the other, each in a transaction that begins at once."""
-
+def test_single_caller_does_not_wait() -> None:
     async def commit(items: list[int]) -> list[int]:
         return items
 

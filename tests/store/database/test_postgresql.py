@@ -1,4 +1,4 @@
-"""PostgreSQL: transactions side by side, which wait for each other's rows, are left halfway, or lose their server."""
+"""Transactions on PostgreSQL: connections, locks, cancellation, snapshots, lost servers and replicas."""
 
 import asyncio
 import socket
@@ -49,14 +49,14 @@ def kind() -> str:
 
 @pytest.fixture
 async def replica(database_url: str) -> AsyncIterator[Database]:
-    """Another process that uses the same database."""
+    """Another replica on the same database."""
     async with opened(database_url) as database:
         yield database
 
 
 @pytest.fixture
 def own_server() -> Iterator[postgresql.Server]:
-    """A server that may be killed."""
+    """A server that the test may kill."""
     with postgresql.server() as server:
         yield server
 
@@ -66,39 +66,38 @@ def setting(connection: Connection, *, name: str) -> object:
 
 
 class Held:
-    """Work that begins, and ends when it is let go."""
+    """Work that keeps its transaction open until the test releases it."""
 
     def __init__(self) -> None:
-        self._begun, self._let_go = asyncio.Event(), asyncio.Event()
+        self._begun, self._release = asyncio.Event(), asyncio.Event()
 
     def __call__(self, _: Connection) -> None:
         self._begun.set()
-        meanwhile(asyncio.get_running_loop(), asyncio.wait_for(self._let_go.wait(), PATIENCE_SECONDS))
+        meanwhile(asyncio.get_running_loop(), asyncio.wait_for(self._release.wait(), PATIENCE_SECONDS))
 
-    def let_go(self) -> None:
-        self._let_go.set()
+    def release(self) -> None:
+        self._release.set()
 
     async def begun(self) -> None:
-        """Until it has begun."""
         await asyncio.wait_for(self._begun.wait(), PATIENCE_SECONDS)
 
 
-async def somebody_waits_for_a_lock(url: str) -> None:
-    """Until somebody does, in the whole database."""
+async def until_a_lock_is_awaited(url: str) -> None:
+    """Wait until any session of the database waits for a lock."""
     waiting = text(
         "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     )
     async with opened(url) as database, asyncio.timeout(PATIENCE_SECONDS):
-        while not await database.read(lambda connection: connection.scalar(waiting)):  # noqa: ASYNC110 - it tells nobody
+        while not await database.read(lambda connection: connection.scalar(waiting)):  # noqa: ASYNC110 - the server sends no event
             await asyncio.sleep(0.01)
 
 
 class TestConnections:
     @pytest.mark.parametrize(("default", "used"), [("off", "on"), ("on", "on"), ("local", "local")])
-    async def test_every_commit_is_synced_whatever_the_databases_default_is(
+    async def test_commits_are_synced_for_any_default_of_the_database(
         self, database_url: str, default: str, used: str
     ) -> None:
-        """On the server's own disk at least: where somebody wants less than that of its replicas, they may."""
+        """At least to the server's own disk; `local` does not wait for standby servers."""
         name = database_url.rpartition("/")[2]
         await postgresql.execute(database_url, f"ALTER DATABASE {name} SET synchronous_commit = {default}")
         async with opened(database_url) as database:
@@ -108,19 +107,17 @@ class TestConnections:
 
         assert set(found) == {used}
 
-    async def test_every_connection_waits_for_a_lock_and_keeps_none_for_ever(self, database: Database) -> None:
-        """Ten seconds; Lytics waits for an answer for longer."""
+    async def test_connections_have_lock_and_idle_timeouts(self, database: Database) -> None:
+        """Lytics waits longer than ten seconds for an answer."""
 
-        def look(connection: Connection) -> list[object]:
+        def show(connection: Connection) -> list[object]:
             names = ("lock_timeout", "idle_in_transaction_session_timeout", "application_name")
             return [setting(connection, name=name) for name in names]
 
-        assert await database.write(look) == await database.read(look) == ["10s", "30s", "lytics-sailthru"]
+        assert await database.write(show) == await database.read(show) == ["10s", "30s", "lytics-sailthru"]
 
-    async def test_more_transactions_than_connections_wait_for_their_turn(self, database: Database) -> None:
-        """For so long; whoever waits for longer hears that the store is unavailable, and nothing of theirs was
-        begun.
-        """
+    async def test_transactions_beyond_the_pool_wait_then_fail(self, database: Database) -> None:
+        """A transaction that waits too long for a connection does not begin."""
         (engine,) = engines(database)
         pool = engine.pool
         assert isinstance(pool, QueuePool)
@@ -129,21 +126,21 @@ class TestConnections:
         first = [asyncio.create_task(database.write(one)) for one in held]
         for one in held:
             await one.begun()
-        # Once all are connected, which may take as long as it takes.
+        # Shorten the patience only now: connecting may take long.
         pool._timeout = BRIEFLY_SECONDS
         with pytest.raises(StoreUnavailable, match="no free connection"):
             await database.write(partial(add, name="late"))
         pool._timeout = PATIENCE_SECONDS
         for one in held:
-            one.let_go()
+            one.release()
         await asyncio.gather(*first)
         await asyncio.gather(*(database.write(partial(add, name=f"{n}")) for n in range(3 * CONNECTIONS)))
 
         assert await database.read(count) == 3 * CONNECTIONS
 
     @pytest.mark.parametrize("wrong", ["port", "database", "user"])
-    async def test_a_server_that_lets_nobody_in_is_unavailable(self, database_url: str, wrong: str) -> None:
-        """Nobody listens, it has no such database, or no such user; the sentence quotes nothing of the URL."""
+    async def test_refused_connection_is_unavailable(self, database_url: str, wrong: str) -> None:
+        """Closed port, unknown database or unknown user; the message quotes nothing of the URL."""
         with closing(socket.create_server(("127.0.0.1", 0))) as taken:
             port = taken.getsockname()[1]
         before, _, address = database_url.partition("//")[2].partition("@")
@@ -151,7 +148,7 @@ class TestConnections:
         url = {
             "port": f"postgresql://{before}@127.0.0.1:{port}/{name}",
             "database": f"postgresql://{before}@{host}/nowhere",
-            "user": f"postgresql://nobody:sesame@{host}/{name}",
+            "user": f"postgresql://unknown:sesame@{host}/{name}",
         }[wrong]
         async with opened(url) as database:
             for use in (database.write, database.read, database.change):
@@ -162,33 +159,33 @@ class TestConnections:
             with pytest.raises(StoreUnavailable):
                 await database.ping()
 
-    async def test_the_clock_is_the_servers(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As soon as it was asked for anything; a machine whose clock is hours off measures leases like all others."""
+    async def test_clock_is_the_servers(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From the first use on, even if the machine's clock is hours off."""
         monkeypatch.setattr(clock_module, "wall_clock", lambda: wall_clock() + 5 * HOUR)
         before = database.clock()
         await database.ping()
-        confirmed = await database.read(lambda connection: connection.scalar(text("select clock_timestamp()")))
+        shown = await database.read(lambda connection: connection.scalar(text("select clock_timestamp()")))
         after = database.clock()
 
-        assert before - confirmed > 4 * HOUR
-        assert abs(after - confirmed) < MINUTE
+        assert before - shown > 4 * HOUR
+        assert abs(after - shown) < MINUTE
 
 
 class TestSideBySide:
-    async def test_transactions_do_not_wait_for_each_other(self, database: Database) -> None:
-        """As many as there are connections, and the event loop goes on."""
+    async def test_transactions_run_side_by_side(self, database: Database) -> None:
+        """As many as there are connections."""
         held = [Held() for _ in range(CONNECTIONS)]
         ways = [database.write, database.read] * (CONNECTIONS // 2)
         under_way = [asyncio.create_task(run(one)) for one, run in zip(held, ways, strict=True)]
         for one in held:
             await one.begun()
         for one in held:
-            one.let_go()
+            one.release()
 
         assert await asyncio.gather(*under_way) == [None] * CONNECTIONS
 
-    async def test_what_waits_for_a_row_goes_on_once_that_is_free(self, database: Database, database_url: str) -> None:
-        """And finds what the other has committed."""
+    async def test_transaction_waits_for_a_locked_row(self, database: Database, database_url: str) -> None:
+        """Then it sees what the other one committed."""
         held = Held()
 
         def write(connection: Connection) -> None:
@@ -202,16 +199,16 @@ class TestSideBySide:
         first = asyncio.create_task(database.write(write))
         await held.begun()
         second = asyncio.create_task(database.write(write_too))
-        await somebody_waits_for_a_lock(database_url)
-        held.let_go()
+        await until_a_lock_is_awaited(database_url)
+        held.release()
         await first
 
         assert await second == 1
 
-    async def test_who_counts_locks_the_totals_of_an_export_before_its_minute(
+    async def test_totals_are_locked_before_minute_counts(
         self, database: Database, database_url: str, replica: Database, running: Running
     ) -> None:
-        """Although both are one question: else two who count for the same export could wait in a circle."""
+        """Otherwise two transactions for one export could deadlock."""
         export = await running("A")
         counted = {export.id: Tally(accepted=1, delivered=1, confirmed_after=Counter({0: 1}))}
         await database.write(lambda connection: save_tallies(connection, counted, NOON))
@@ -224,10 +221,10 @@ class TestSideBySide:
         first = asyncio.create_task(database.write(hold_minute))
         await held.begun()
         second = asyncio.create_task(database.write(lambda connection: save_tallies(connection, counted, NOON)))
-        await somebody_waits_for_a_lock(database_url)
+        await until_a_lock_is_awaited(database_url)
         free = select(totals).with_for_update(skip_locked=True)
         found = await replica.write(lambda connection: connection.execute(free).all())
-        held.let_go()
+        held.release()
         await asyncio.gather(first, second)
 
         assert found == []
@@ -235,8 +232,8 @@ class TestSideBySide:
         assert await database.rows(select(minute_counts.c.accepted)) == [(2,)]
         assert await database.rows(select(minute_latencies.c.confirmed)) == [(2,)]
 
-    async def test_what_waits_for_too_long_is_unavailable(self, database_url: str) -> None:
-        """Nothing of it is kept, and it works again once the other is done."""
+    async def test_long_wait_for_a_lock_is_unavailable(self, database_url: str) -> None:
+        """It is rolled back, and writes work again afterwards."""
         async with opened(database_url) as database:
             held = Held()
 
@@ -245,7 +242,7 @@ class TestSideBySide:
                 held(connection)
 
             def write_too(connection: Connection) -> None:
-                # As always, but for the number.
+                # Like the setting of the service, but shorter.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
                 add(connection, name="b")
                 add(connection, name="a")
@@ -254,7 +251,7 @@ class TestSideBySide:
             await held.begun()
             with pytest.raises(StoreUnavailable, match="could not be used"):
                 await database.write(write_too)
-            held.let_go()
+            held.release()
             await first
             await database.write(partial(add, name="c"))
 
@@ -263,10 +260,8 @@ class TestSideBySide:
                 ("c",),
             ]
 
-    async def test_two_that_wait_for_each_other_do_not_do_so_for_ever(
-        self, database: Database, replica: Database
-    ) -> None:
-        """The server ends one of them, which hears that the store is unavailable; the other goes on."""
+    async def test_server_ends_one_of_two_deadlocked_transactions(self, database: Database, replica: Database) -> None:
+        """That one fails as unavailable; the other one commits."""
         both = asyncio.Barrier(2)
 
         def write(connection: Connection, names: str) -> None:
@@ -283,10 +278,10 @@ class TestSideBySide:
         assert sorted(type(one).__name__ for one in results) == ["NoneType", "StoreUnavailable"]
         assert await database.read(count) == 2
 
-    async def test_a_table_is_shared_or_held_by_one(
+    async def test_table_lock_is_shared_or_exclusive(
         self, database: Database, replica: Database, database_url: str
     ) -> None:
-        """Those who share it go on side by side; who has it for itself waits for them, and they for it."""
+        """Shared holders run side by side; an exclusive holder waits for them, and they wait for it."""
         order: list[str] = []
 
         def work(connection: Connection, what: str, until: Callable[[Connection], None], *, is_exclusive: bool) -> None:
@@ -303,17 +298,17 @@ class TestSideBySide:
             await held.begun()
         alone = Held()
         exclusive = asyncio.create_task(database.write(partial(work, what="alone", until=alone, is_exclusive=True)))
-        await somebody_waits_for_a_lock(database_url)
-        # Who asks for another table, or for none, is held up by nobody.
+        await until_a_lock_is_awaited(database_url)
+        # The lock of another table is free.
         await replica.write(lambda connection: lock_table(connection, minute_counts, is_exclusive=True))
         for held in shared:
-            held.let_go()
+            held.release()
         await alone.begun()
         last = asyncio.create_task(
             replica.write(partial(work, what="shared again", until=lambda _: None, is_exclusive=False))
         )
-        await somebody_waits_for_a_lock(database_url)
-        alone.let_go()
+        await until_a_lock_is_awaited(database_url)
+        alone.release()
         await asyncio.gather(*under_way, exclusive, last)
 
         assert order == ["shared", "shared", "alone", "shared again"]
@@ -321,8 +316,8 @@ class TestSideBySide:
 
 class TestHalfway:
     @pytest.mark.parametrize("mistake", ["ours", "refused"])
-    async def test_what_a_failed_transaction_wrote_is_undone(self, database: Database, mistake: str) -> None:
-        """Whether we raised or the database did; the caller hears what it was, and its connection is free again."""
+    async def test_failed_transaction_is_rolled_back(self, database: Database, mistake: str) -> None:
+        """The caller gets the error, and the connection returns to the pool."""
 
         def fail(connection: Connection) -> None:
             add(connection, name="a")
@@ -337,22 +332,22 @@ class TestHalfway:
         assert await database.write(count) == await database.read(count) == 0
 
     @pytest.mark.parametrize("written", [0, 1, 2])
-    async def test_a_transaction_outlives_its_caller(self, database: Database, replica: Database, written: int) -> None:
-        """Wherever it stands when the caller goes away, it is there as a whole."""
+    async def test_transaction_outlives_its_caller(self, database: Database, replica: Database, written: int) -> None:
+        """All of it is committed."""
         held = Held()
         caller = asyncio.create_task(database.write(adding(held, after=written)))
         await held.begun()
         caller.cancel()
         await asyncio.wait({caller})
         before = await replica.read(count)
-        held.let_go()
+        held.release()
         await database.close()
 
         assert caller.cancelled()
         assert (before, await replica.read(count)) == (0, 3)
 
-    async def test_closing_waits_for_what_is_under_way(self, database: Database, replica: Database) -> None:
-        """Whoever was let in is told how it ended, also who has lost its caller; nobody else is let in."""
+    async def test_close_waits_for_open_transactions(self, database: Database, replica: Database) -> None:
+        """Also for one without a caller; new transactions are refused."""
         held = [Held(), Held()]
 
         def write(connection: Connection, number: int) -> None:
@@ -369,7 +364,7 @@ class TestHalfway:
             await database.write(partial(add, name="late"))
         is_waiting = not closing_it.done()
         for one in held:
-            one.let_go()
+            one.release()
         await closing_it
 
         assert is_waiting
@@ -378,8 +373,8 @@ class TestHalfway:
 
 
 class TestReaders:
-    async def test_a_reader_sees_one_state_throughout(self, database: Database) -> None:
-        """What is committed meanwhile is seen by the next one."""
+    async def test_reader_sees_one_snapshot(self, database: Database) -> None:
+        """The next reader sees what was committed meanwhile."""
 
         def look_twice(connection: Connection) -> tuple[int, int]:
             before = count(connection)
@@ -390,8 +385,7 @@ class TestReaders:
 
         assert (before, after, await database.read(count)) == (0, 0, 1)
 
-    async def test_readers_go_on_while_somebody_writes(self, database: Database) -> None:
-        """A long transaction holds up no page and no timeline."""
+    async def test_readers_run_beside_a_writer(self, database: Database) -> None:
 
         def write(connection: Connection) -> int:
             add(connection, name="a")
@@ -403,8 +397,8 @@ class TestReaders:
         "statement",
         ["delete from unexported", "create table more (id integer)", "select * from unexported for update"],
     )
-    async def test_a_reader_can_not_write(self, database: Database, statement: str) -> None:
-        """Nor lock; and the next transaction of its connection can."""
+    async def test_reader_can_not_write(self, database: Database, statement: str) -> None:
+        """Nor lock rows; the next transaction of its connection can."""
         with pytest.raises(StoreUnavailable):
             await database.read(lambda connection: connection.execute(text(statement)))
         await asyncio.gather(*(database.write(partial(add, name=f"{n}")) for n in range(CONNECTIONS)))
@@ -412,7 +406,7 @@ class TestReaders:
         assert await database.read(count) == CONNECTIONS
 
 
-class TestWhatIsRefused:
+class TestRefusedStatements:
     @pytest.mark.parametrize(
         ("statement", "error"),
         [
@@ -427,35 +421,35 @@ class TestWhatIsRefused:
             ("select (select id from generate_series(1, 2) as id)", DBAPIError),
         ],
     )
-    async def test_is_not_taken_for_a_store_that_is_away(
+    async def test_bug_is_not_reported_as_unavailable(
         self, database: Database, exports: Exports, statement: str, error: type[Exception]
     ) -> None:
-        """That may pass, this is a mistake of ours; and the store is as well as before."""
+        """The database still answers."""
         await exports.start("A", audience_slug="", account=ACCOUNT)
         with pytest.raises(error):
             await database.write(lambda connection: connection.execute(text(statement)))
         await database.ping()
 
     @pytest.mark.parametrize("value", ["a\0b", "\ud800", "x" * 300])
-    async def test_a_text_that_it_can_not_keep(self, database: Database, value: str) -> None:
-        """A zero byte, half a character, more than the column holds."""
+    async def test_text_that_can_not_be_stored(self, database: Database, value: str) -> None:
+        """A zero byte, half a surrogate pair, too long for the column."""
         with pytest.raises((DBAPIError, UnicodeError)):
             await database.write(partial(add, name=value))
         await database.ping()
 
     @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "1"])
-    async def test_a_number_that_it_can_not_keep(self, database: Database, value: object) -> None:
+    async def test_number_that_can_not_be_stored(self, database: Database, value: object) -> None:
         row = {"audience_id": "a", "audience_slug": "", "events": value, "last_event_at": wall_clock()}
         with pytest.raises(DBAPIError):
             await database.write(lambda connection: connection.execute(unexported.insert(), row))
         await database.ping()
 
 
-class TestALostServer:
-    async def test_a_connection_that_was_cut_while_it_rested_costs_nobody_anything(
+class TestLostServer:
+    async def test_connections_cut_while_idle_are_replaced(
         self, database: Database, replica: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """After a second of rest: all of them are looked for anew."""
+        """No caller notices: the clock is read first, and detects the cut connection."""
         await asyncio.gather(*(database.read(lambda c: c.exec_driver_sql("select pg_sleep(0.05)")) for _ in range(5)))
         await cut_off(replica)
         monkeypatch.setattr(clock_module, "ASK_EVERY_SECONDS", 0)
@@ -463,8 +457,8 @@ class TestALostServer:
 
         assert await asyncio.gather(*(database.read(count) for _ in range(5))) == [1] * 5
 
-    async def test_a_connection_that_is_cut_in_a_transaction(self, database: Database, replica: Database) -> None:
-        """Nothing of it is kept, and the next one finds another."""
+    async def test_connection_cut_during_a_transaction(self, database: Database, replica: Database) -> None:
+        """The transaction is rolled back; the next one gets another connection."""
 
         def write(connection: Connection) -> None:
             add(connection, name="a")
@@ -477,8 +471,8 @@ class TestALostServer:
 
         assert await database.read(count) == 1
 
-    async def test_a_statement_that_gets_no_answer(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Is given up; work on the tables themselves takes as long as it needs."""
+    async def test_statement_without_answer_times_out(self, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Changes of tables have no time limit."""
         monkeypatch.setattr(pool, "LONGEST_STATEMENT_SECONDS", 1)
 
         def write(connection: Connection) -> None:
@@ -494,8 +488,8 @@ class TestALostServer:
             assert before == 0
             assert await database.read(count) == 1
 
-    async def test_a_server_that_is_killed_and_comes_back(self, own_server: postgresql.Server) -> None:
-        """What was committed is there, and nobody has to be told that it is back."""
+    async def test_killed_server_that_comes_back(self, own_server: postgresql.Server) -> None:
+        """Commits are kept, and the database reconnects by itself."""
         async with opened(own_server.url) as database:
             await database.write(unexported.create)
             await database.write(partial(add, name="a"))
@@ -510,7 +504,7 @@ class TestALostServer:
 
 
 async def cut_off(replica: Database) -> None:
-    """End all connections to the database but that of whoever asks for it."""
+    """End all connections to the database but this one."""
     others = text(
         "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
         " where datname = current_database() and pid <> pg_backend_pid()"
@@ -518,10 +512,10 @@ async def cut_off(replica: Database) -> None:
     await replica.write(lambda connection: connection.execute(others).all())
 
 
-async def test_what_a_call_changes_often_finds_room_on_its_page(
+async def test_updates_of_a_claim_stay_on_their_page(
     database: Database, members: Members, running: Running, clock: Clock
 ) -> None:
-    """So that no index has to be told that a list is in doubt during a call."""
+    """So they update no index."""
     await running("A")
     await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(400)])
     in_place = text("select n_tup_hot_upd from pg_stat_xact_user_tables where relname = 'memberships'")
@@ -537,12 +531,10 @@ async def test_what_a_call_changes_often_finds_room_on_its_page(
 
 
 class TestReplicas:
-    async def test_what_all_keep_at_once_adds_up(
+    async def test_concurrent_changes_add_up(
         self, database: Database, replica: Database, exports: Exports, running: Running, clock: Clock
     ) -> None:
-        """The same people in any order, over and over: nobody waits for each other in a circle, and each change
-        counts.
-        """
+        """The same members in different orders: there is no deadlock, and each change counts."""
         await running("A")
         await running("B")
         stores = [Members(one, clock) for one in (database, replica)]
@@ -555,7 +547,7 @@ class TestReplicas:
                 for n, one in enumerate(people[number % 7 :: 1 + number % 3])
             ][:: -1 if number % 2 else 1]
 
-        # Side by side, not all in one group's commit.
+        # Side by side, not all in one group commit.
         async def keep(store: Members, first: int) -> None:
             for number in range(first, 60, 2):
                 await store.keep(some(number))
@@ -565,7 +557,7 @@ class TestReplicas:
 
     @pytest.mark.parametrize("address", [ADA, GRACE])
     @pytest.mark.parametrize(("second", "verdict", "on_list"), [(1, "stale", ADA), (3, "accepted", GRACE)])
-    async def test_two_that_meet_somebody_new_at_one_moment(
+    async def test_two_replicas_insert_the_same_member(
         self,
         *,
         database: Database,
@@ -579,7 +571,7 @@ class TestReplicas:
         verdict: str,
         on_list: str,
     ) -> None:
-        """Neither can see what the other one makes; whoever is second looks again, and the newest wins."""
+        """Neither sees the other's row; the second one repeats its work, and the newest change wins."""
         await running("A")
         held = Held()
 
@@ -591,8 +583,8 @@ class TestReplicas:
         await held.begun()
         members = Members(database, clock)
         late = asyncio.create_task(members.keep([enter(address, at=second)]))
-        await somebody_waits_for_a_lock(database_url)
-        held.let_go()
+        await until_a_lock_is_awaited(database_url)
+        held.release()
         await first
         kept = await late
         await assert_all_adds_up(database, exports)
@@ -601,10 +593,10 @@ class TestReplicas:
         assert kept.verdicts == (verdict,)
         assert [r.membership.address for r in reports if r.membership.desired] == [on_list if address == GRACE else ADA]
 
-    async def test_a_member_is_claimed_by_one(
+    async def test_member_is_claimed_once(
         self, database: Database, replica: Database, exports: Exports, running: Running, clock: Clock
     ) -> None:
-        """However many ask at the same moment; all are told once, and the counts add up."""
+        """With many concurrent claims; the counts add up."""
         await running("A")
         stores = [Members(one, clock) for one in (database, replica)]
         await stores[0].keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(100)])

@@ -1,4 +1,4 @@
-"""SQLite: transactions that follow one another, wait for their turn, are left halfway, or look while others write."""
+"""Transactions on SQLite: order, cancellation, readers beside the writer, and a locked file."""
 
 import asyncio
 import sqlite3
@@ -26,31 +26,30 @@ BUSY_SECONDS = 0.05
 
 
 class Held:
-    """Work that begins, and ends when it is let go; it has its thread for itself until then."""
+    """Work that occupies its thread until the test releases it."""
 
     def __init__(self) -> None:
-        self._begun, self._let_go = threading.Event(), threading.Event()
+        self._begun, self._released = threading.Event(), threading.Event()
 
     def __call__(self, _: Connection) -> None:
         self._begun.set()
-        assert self._let_go.wait(PATIENCE_SECONDS)
+        assert self._released.wait(PATIENCE_SECONDS)
 
-    def let_go(self) -> None:
-        self._let_go.set()
+    def release(self) -> None:
+        self._released.set()
 
     async def begun(self) -> None:
-        """Until it has begun."""
         assert await asyncio.to_thread(self._begun.wait, PATIENCE_SECONDS)
 
 
 async def asked(work: asyncio.Task[object]) -> None:
-    """Until a task that was just made has asked for its turn."""
+    """Let a new task queue its transaction."""
     await asyncio.sleep(0)
     assert not work.done()
 
 
 class Time:
-    """The seconds by which waiting is measured, moved by hand."""
+    """A monotonic clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -72,15 +71,14 @@ def kind() -> str:
     return "sqlite"
 
 
-def writer_of(database: Database) -> sqlite.OneWriter:
-    """What runs its transactions."""
-    assert isinstance(database._transactions, sqlite.OneWriter)
+def writer_of(database: Database) -> sqlite.SqliteTransactions:
+    assert isinstance(database._transactions, sqlite.SqliteTransactions)
     return database._transactions
 
 
-class TestTurns:
-    async def test_transactions_follow_one_another_as_they_were_asked_for(self, database: Database) -> None:
-        """Whatever they read is what the one before has committed."""
+class TestOrder:
+    async def test_transactions_run_in_the_order_of_the_calls(self, database: Database) -> None:
+        """Each reads what the previous one committed."""
         await database.write(partial(add, name="a"))
         steps: list[tuple[int, str]] = []
         threads: set[int] = set()
@@ -99,22 +97,21 @@ class TestTurns:
         assert len(threads - {threading.get_ident()}) == len(threads) == 1
         assert row.events == 61
 
-    async def test_the_event_loop_goes_on_meanwhile(self, database: Database) -> None:
-        """Nothing of a transaction runs in the thread of the caller."""
+    async def test_transaction_does_not_block_the_event_loop(self, database: Database) -> None:
         held = Held()
         under_way = asyncio.create_task(database.write(held))
         await held.begun()
         went_on = not under_way.done()
-        held.let_go()
+        held.release()
         await under_way
 
         assert went_on
 
     @pytest.mark.parametrize(("what", "threads"), [("write", 1), ("read", READERS)])
-    async def test_whoever_waited_too_long_hears_so_when_their_turn_comes(
+    async def test_transaction_that_waited_too_long_fails_and_does_not_begin(
         self, database: Database, time: Time, what: str, threads: int
     ) -> None:
-        """Nothing of theirs is begun any more; who came later and waited less is served."""
+        """A later transaction that waited less runs."""
         run = {"write": database.write, "read": database.read}[what]
         done: list[str] = []
         held = [Held() for _ in range(threads)]
@@ -128,8 +125,8 @@ class TestTurns:
         await asked(in_time)
         time.now += WAIT_SECONDS
         for one in held:
-            one.let_go()
-        with pytest.raises(StoreUnavailable, match="waited for it for too long"):
+            one.release()
+        with pytest.raises(StoreUnavailable, match="waited too long"):
             await late
         await asyncio.gather(in_time, *first)
 
@@ -138,10 +135,8 @@ class TestTurns:
 
 class TestHalfway:
     @pytest.mark.parametrize("mistake", ["ours", "refused"])
-    async def test_what_a_failed_transaction_wrote_is_undone(self, database: Database, mistake: str) -> None:
-        """Whether we raised or the database did; the caller hears what it was, and the next writer finds everything
-        free.
-        """
+    async def test_failed_transaction_is_rolled_back(self, database: Database, mistake: str) -> None:
+        """The caller gets the error, and the next writer finds no lock."""
 
         def fail(connection: Connection) -> None:
             add(connection, name="a")
@@ -158,21 +153,21 @@ class TestHalfway:
         assert await database.read(count) == 0
 
     @pytest.mark.parametrize("written", [0, 1, 2])
-    async def test_a_transaction_outlives_its_caller(self, database: Database, written: int) -> None:
-        """Wherever it stands when the caller goes away, it is there as a whole, and whoever waits behind it goes on."""
+    async def test_transaction_outlives_its_cancelled_caller(self, database: Database, written: int) -> None:
+        """All of it is committed, and the next transaction runs."""
         held = Held()
         caller = asyncio.create_task(database.write(adding(held, after=written)))
         await held.begun()
         behind = asyncio.create_task(database.write(count))
         caller.cancel()
         await asyncio.wait({caller})
-        held.let_go()
+        held.release()
 
         assert caller.cancelled()
         assert await behind == 3
 
-    async def test_a_caller_that_goes_away_before_its_turn_leaves_nothing(self, database: Database) -> None:
-        """Its turn is left out, and nobody is held up by it."""
+    async def test_call_cancelled_while_queued_does_not_run(self, database: Database) -> None:
+        """The next transaction runs."""
         held = Held()
         first = asyncio.create_task(database.write(held))
         await held.begun()
@@ -181,22 +176,20 @@ class TestHalfway:
         await asked(behind)
         caller.cancel()
         await asyncio.wait({caller})
-        held.let_go()
+        held.release()
         await first
 
         assert caller.cancelled()
         assert await behind == 0
 
-    async def test_closing_waits_for_what_is_under_way(
+    async def test_close_waits_for_open_and_queued_transactions(
         self, database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """And for those who wait behind it: whoever was let in is told how it ended, and the file is ours until
-        then.
-        """
+        """The file stays locked until then."""
         held, shutdown = Held(), writer_of(database)._writer.shutdown
 
-        def let_go_and_shut_down(*args: bool, **kwargs: bool) -> None:
-            held.let_go()
+        def release_and_shut_down(*args: bool, **kwargs: bool) -> None:
+            held.release()
             shutdown(*args, **kwargs)
 
         def write(connection: Connection) -> None:
@@ -205,7 +198,7 @@ class TestHalfway:
             with pytest.raises(BadSettings, match="Another process uses"):
                 Database.open(database_url)
 
-        monkeypatch.setattr(writer_of(database)._writer, "shutdown", let_go_and_shut_down)
+        monkeypatch.setattr(writer_of(database)._writer, "shutdown", release_and_shut_down)
         under_way = asyncio.create_task(database.write(write))
         await held.begun()
         behind = asyncio.create_task(database.write(partial(add, name="b")))
@@ -219,8 +212,8 @@ class TestHalfway:
 
 
 class TestReaders:
-    async def test_a_reader_sees_one_state_throughout(self, database: Database) -> None:
-        """What is committed meanwhile is seen by the next one."""
+    async def test_reader_sees_one_snapshot(self, database: Database) -> None:
+        """The next reader sees what was committed meanwhile."""
         loop = asyncio.get_running_loop()
 
         def look_twice(connection: Connection) -> tuple[int, int]:
@@ -233,8 +226,7 @@ class TestReaders:
 
         assert (before, meanwhile, after) == (0, 0, 1)
 
-    async def test_readers_go_on_while_somebody_writes(self, database: Database) -> None:
-        """A long transaction holds up no page and no timeline."""
+    async def test_readers_run_beside_a_writer(self, database: Database) -> None:
         loop = asyncio.get_running_loop()
 
         def write(connection: Connection) -> int:
@@ -243,8 +235,8 @@ class TestReaders:
 
         assert await database.write(write) == 0
 
-    async def test_readers_do_not_wait_for_each_other(self, database: Database) -> None:
-        """As many at once as there are threads for them."""
+    async def test_readers_run_side_by_side(self, database: Database) -> None:
+        """As many as there are threads."""
         together = threading.Barrier(READERS)
 
         def meet(connection: Connection) -> int:
@@ -254,25 +246,23 @@ class TestReaders:
         assert await asyncio.gather(*(database.read(meet) for _ in range(READERS))) == [0] * READERS
 
     @pytest.mark.parametrize("statement", ["delete from unexported", "create table more (id integer)"])
-    async def test_a_reader_can_not_write(self, database: Database, statement: str) -> None:
+    async def test_reader_can_not_write(self, database: Database, statement: str) -> None:
         with pytest.raises(StoreUnavailable):
             await database.read(lambda connection: connection.execute(text(statement)))
 
 
-class TestALockedFile:
+class TestLockedFile:
     @pytest.fixture
     async def other(self, database: Database, tmp_path: Path) -> AsyncIterator[sqlite3.Connection]:
-        """Somebody else who has the file open and writes, for longer than our writer is now willing to wait."""
+        """A connection of another process that holds the write lock longer than our writer waits."""
         impatient = f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}"
         await database.write(lambda connection: connection.exec_driver_sql(impatient))
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             yield other
 
-    async def test_is_unavailable_after_a_while_and_works_again_once_it_is_free(
-        self, database: Database, other: sqlite3.Connection
-    ) -> None:
-        """Readers go on meanwhile; others who want to write are refused as well."""
+    async def test_is_unavailable_until_it_is_free_again(self, database: Database, other: sqlite3.Connection) -> None:
+        """Readers still run; other writers fail too."""
         began_at = monotonic()
         with pytest.raises(StoreUnavailable, match=r"could not be used \(OperationalError\)"):
             await database.write(partial(add, name="a"))
@@ -289,8 +279,7 @@ class TestALockedFile:
         assert [type(error) for error in refused] == [StoreUnavailable, StoreUnavailable]
         assert await database.read(count) == 1
 
-    async def test_is_waited_for(self, database: Database, tmp_path: Path) -> None:
-        """Another one's short transaction costs nobody anything."""
+    async def test_writer_waits_for_a_short_transaction(self, database: Database, tmp_path: Path) -> None:
         asked_for, loop = asyncio.Event(), asyncio.get_running_loop()
         writer = writer_of(database)._write
         event.listen(writer, "before_cursor_execute", lambda *_: loop.call_soon_threadsafe(asked_for.set))
@@ -304,10 +293,8 @@ class TestALockedFile:
 
         assert await database.read(count) == 2
 
-    async def test_is_ours_from_the_beginning_of_a_transaction(self, database: Database, tmp_path: Path) -> None:
-        """Also where it reads first. With a deferred BEGIN another one could write in between, and what we write after
-        that would be refused at once, whatever the patience.
-        """
+    async def test_transaction_takes_the_write_lock_before_it_reads(self, database: Database, tmp_path: Path) -> None:
+        """With a deferred BEGIN another process could write in between, and our later write would fail at once."""
         refused: list[str] = []
 
         def read_then_write(connection: Connection) -> None:
@@ -324,11 +311,11 @@ class TestALockedFile:
         assert refused == ["database is locked"]
         assert await database.read(count) == 1
 
-    async def test_is_seen_by_ping_until_a_trial_works(
+    async def test_ping_fails_until_a_trial_write_works(
         self, database: Database, other: sqlite3.Connection, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """For five seconds after a write that failed nothing is tried; then once for all who ask, until it works."""
-        # However slow this machine is, a trial is waited for until it has ended.
+        """No trial in the first five seconds after a failed write; then one trial for all callers, until it works."""
+        # So that a ping waits for the end of the trial on a slow machine too.
         monkeypatch.setattr(engine, "TRIAL_SECONDS", PATIENCE_SECONDS)
         begun: list[str] = []
         await database.ping()
@@ -351,7 +338,7 @@ class TestALockedFile:
 
 
 async def pings(database: Database) -> list[bool]:
-    """What three hear who ask at once: whether the store is well."""
+    """Return whether each of three simultaneous pings succeeds."""
     results = await asyncio.gather(*(database.ping() for _ in range(3)), return_exceptions=True)
     assert all(result is None or isinstance(result, StoreUnavailable) for result in results)
     return [result is None for result in results]

@@ -1,4 +1,4 @@
-"""From an SQLite file to PostgreSQL: everything, once, whatever interrupts it; and what stands against it is told."""
+"""Copies from SQLite to PostgreSQL: completeness, interruptions, and refusals with their remedy."""
 
 import asyncio
 import re
@@ -17,15 +17,15 @@ import pytest
 from sqlalchemy import JSON, Column, LargeBinary, MetaData, Table, select
 
 from app.domain.errors import BadSettings, StoreUnavailable
-from app.store.database.dialect import TRY_TO_SHARE
+from app.store.database.dialect import TRY_TO_SHARE_DATABASE
 from app.store.database.engine import Database
 from app.store.exports.exports import Exports
 from app.store.members.members import Members
 from app.store.migrate import filled_tables, migrate
 from app.store.moving import copy as copying
-from app.store.moving.copy import Copied, Source, copy
+from app.store.moving.copy import Copied, copy
 from app.store.moving.inspection import UnusableStore
-from app.store.moving.target import as_poured
+from app.store.moving.source import Source, conversions_of
 from app.store.schema import metadata
 from tests import postgresql
 from tests.factories import ACCOUNT, ADA, GRACE, GRACE_ID, MINUTE, Clock, enter, exit_, room, settlement
@@ -39,7 +39,7 @@ PASSWORD = "sesame-open"
 
 
 def seen(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file: what is in it, and since when."""
+    """Return the content and the modification time of every file."""
     return {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in folder.iterdir()}
 
 
@@ -61,18 +61,17 @@ WITH_CTRL_C = (
 
 
 class Stopped(Exception):
-    """Somebody has seen enough."""
+    """The test interrupts the copy."""
 
 
 @pytest.fixture
 def kind() -> str:
-    """Of what is copied into."""
     return "postgresql"
 
 
 @pytest.fixture
 def path(tmp_path: Path, migrated_file: Path) -> Path:
-    """A file with rows in every table."""
+    """An SQLite file with rows in every table."""
     path = tmp_path / "store.db"
     shutil.copyfile(migrated_file, path)
     fill(path)
@@ -85,7 +84,7 @@ def source_url(path: Path) -> str:
 
 
 def add_members(path: Path, many: int) -> None:
-    """So many that they take several batches."""
+    """Add members, so that the table takes several batches."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(
             "INSERT INTO members (id, account, address) VALUES (?, 'default', ?)",
@@ -94,7 +93,7 @@ def add_members(path: Path, many: int) -> None:
 
 
 async def rows_of(url: str) -> dict[str, list[tuple[object, ...]]]:
-    """All rows of all tables, as the store sees them."""
+    """Return all rows of all tables, as the store reads them."""
     database = Database.open(url)
     try:
         return {
@@ -106,7 +105,7 @@ async def rows_of(url: str) -> dict[str, list[tuple[object, ...]]]:
 
 
 def stop_at(table: str) -> copying.Show:
-    """Ends a copy when it comes to a table."""
+    """Return a callback that interrupts the copy at a table."""
 
     def show(_done: int, _total: int, what: str) -> None:
         if what == table:
@@ -116,7 +115,7 @@ def stop_at(table: str) -> copying.Show:
 
 
 async def half(source_url: str, target_url: str, *, until_table: str = "memberships") -> None:
-    """A copy that is not finished."""
+    """Start a copy and interrupt it."""
     with pytest.raises(Stopped):
         await copy(source_url, target_url, stop_at(until_table))
 
@@ -136,8 +135,8 @@ async def ask(url: str, statement: str) -> object:
 
 
 class TestEverything:
-    async def test_every_table_is_there_as_it_was(self, source_url: str, empty_url: str) -> None:
-        """Rows that the migrations themselves made are those of the source; nothing else is left in the target."""
+    async def test_every_table_is_copied(self, source_url: str, empty_url: str) -> None:
+        """Rows that the migrations insert are replaced; the progress table is gone."""
         shown: list[tuple[int, int, str]] = []
         found = await copy(source_url, empty_url, lambda *state: shown.append(state))
         before, after = await rows_of(source_url), await rows_of(empty_url)
@@ -150,15 +149,15 @@ class TestEverything:
         assert {what for _, _, what in shown} >= set(found.tables)
         assert await ask(empty_url, "SELECT to_regclass('copying')") is None
 
-    async def test_a_database_that_has_tables_but_no_rows_is_taken(self, source_url: str, database_url: str) -> None:
-        """Also where the one row that the migrations make has another value by now."""
+    async def test_target_with_empty_tables_is_accepted(self, source_url: str, database_url: str) -> None:
+        """Even if a row that the migrations insert has another value."""
         await postgresql.execute(database_url, "UPDATE versions SET version = 42 WHERE name = 'exports'")
         await copy(source_url, database_url)
 
         assert await rows_of(database_url) == await rows_of(source_url)
 
-    async def test_new_rows_get_numbers_after_the_highest(self, path: Path, source_url: str, empty_url: str) -> None:
-        """In tables that were copied, and from 1 on in one that was empty."""
+    async def test_new_rows_get_ids_after_the_highest(self, path: Path, source_url: str, empty_url: str) -> None:
+        """From 1 on in an empty table."""
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DELETE FROM rejected_events")
         await copy(source_url, empty_url)
@@ -170,27 +169,25 @@ class TestEverything:
         assert await ask(empty_url, add_member) == 28
         assert await ask(empty_url, add_rejected) == 1
 
-    async def test_the_tables_are_those_that_the_migrations_make(
+    async def test_target_has_the_schema_of_the_migrations(
         self, source_url: str, empty_url: str, postgresql_url: str, migrated_template: str
     ) -> None:
-        """With every rule, index and default, also those that are in the way while rows are copied."""
+        """With every constraint, index and default, also those that the copy drops meanwhile."""
         await copy(source_url, empty_url)
         migrated = postgresql.named(postgresql_url, migrated_template)
 
         for what in (RULES, INDEXES, DEFAULTS):
             assert await ask(empty_url, what) == await ask(migrated, what)
 
-    async def test_the_source_stays_as_it_is(self, path: Path, source_url: str, empty_url: str, tmp_path: Path) -> None:
-        """Not a byte changes, and nothing lies beside it but what says that it is held."""
+    async def test_source_is_not_changed(self, path: Path, source_url: str, empty_url: str, tmp_path: Path) -> None:
+        """Only the lock file appears beside it."""
         before = seen(tmp_path)
         await copy(source_url, empty_url)
 
         assert seen(tmp_path) == before | {"store.db.lock": (b"", ANY)}
 
-    async def test_what_stands_only_in_the_write_ahead_log_is_copied(
-        self, path: Path, source_url: str, empty_url: str
-    ) -> None:
-        """As a service leaves it that was killed right after a commit."""
+    async def test_commits_in_the_write_ahead_log_are_copied(self, path: Path, source_url: str, empty_url: str) -> None:
+        """A service that was killed right after a commit leaves them there."""
         with closing(sqlite3.connect(path, isolation_level=None)) as open_elsewhere:
             open_elsewhere.execute("PRAGMA journal_mode=WAL")
             open_elsewhere.execute("INSERT INTO unexported VALUES ('last', 's', 1, 0)")
@@ -199,21 +196,21 @@ class TestEverything:
         assert found.tables["unexported"] == 4
         assert await ask(empty_url, "SELECT events FROM unexported WHERE audience_id = 'last'") == 1
 
-    def test_every_type_of_column_can_be_brought_over(self) -> None:
-        """One that nobody has thought of is a mistake of ours, seen here rather than by an operator."""
+    def test_every_column_type_can_be_copied(self) -> None:
+        """An unknown type fails here rather than for an operator."""
         for table in TABLES:
-            as_poured(table)
+            conversions_of(table)
             assert table.primary_key.columns, table.name
         unknown = Table("unknown", MetaData(), Column("what", LargeBinary), Column("text", JSON))
 
         with pytest.raises(TypeError, match=r"unknown\.what"):
-            as_poured(unknown)
+            conversions_of(unknown)
 
-    def test_the_migrations_fill_only_what_they_say(self) -> None:
+    def test_migrations_insert_rows_only_into_versions(self) -> None:
         assert filled_tables() <= {"versions"}
 
-    async def test_the_copied_database_works(self, tmp_path: Path, empty_url: str, clock: Clock) -> None:
-        """Who waited is claimed and settled there, and new changes are kept."""
+    async def test_store_works_on_the_copied_database(self, tmp_path: Path, empty_url: str, clock: Clock) -> None:
+        """Pending members are claimed and settled, and new changes are kept."""
         url = f"sqlite:///{tmp_path}/store.db"
         await _some_history(url, clock)
         await copy(url, empty_url)
@@ -247,7 +244,7 @@ async def _some_history(url: str, clock: Clock) -> None:
 
 
 class TestKilled:
-    """As a real process, by kill -9, at moments that another session of the database decides: the copy waits for it."""
+    """A real process, killed with SIGKILL while it waits for a lock that another session of the database holds."""
 
     @pytest.fixture
     def process(self, source_url: str, empty_url: str, tmp_path: Path) -> Iterator[Process]:
@@ -261,7 +258,7 @@ class TestKilled:
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
             " AND $1 = ANY (pg_blocking_pids(pid)))"
         )
-        # A session that is in no transaction: within one this view stands still.
+        # Outside of a transaction: inside one, this view does not change.
         async with asyncio.timeout(PATIENCE_SECONDS), session(url) as observer:
             while not await observer.fetchval(waits, holder.get_server_pid()):
                 assert process.is_running, process.log.read_text()
@@ -269,7 +266,7 @@ class TestKilled:
 
     @asynccontextmanager
     async def begun(self, process: Process, url: str) -> AsyncIterator[asyncpg.Connection]:
-        """Everything is made ready, and nothing is copied: the session waits for nobody and is waited for."""
+        """Prepare the copy, with the lock held by this session."""
         database = Database.open(url)
         await migrate(database, url)
         await database.close()
@@ -287,7 +284,7 @@ class TestKilled:
         assert code == 0, said
         return said
 
-    async def test_before_anything_was_copied(self, source_url: str, empty_url: str, process: Process) -> None:
+    async def test_before_the_first_row(self, source_url: str, empty_url: str, process: Process) -> None:
         async with self.begun(process, empty_url) as holder:
             process.kill()
             await holder.execute("ROLLBACK")
@@ -301,15 +298,15 @@ class TestKilled:
     @pytest.mark.parametrize(
         "statement",
         [
-            # A row that comes after the first batch of its table; the last table.
+            # A row after the first batch of its table; the last table.
             "INSERT INTO members (id, account, address) VALUES (7000, 'a', 'a')",
             f"LOCK TABLE {TABLES[-1]} IN SHARE MODE",
         ],
     )
-    async def test_in_the_middle(
+    async def test_between_batches(
         self, path: Path, source_url: str, empty_url: str, process: Process, statement: str
     ) -> None:
-        """Nothing twice, nothing missing, and what was there is not copied again."""
+        """Each row is copied once."""
         add_members(path, MANY)
         async with self.begun(process, empty_url) as first, session(empty_url) as second:
             await second.execute(f"BEGIN; {statement}")
@@ -325,8 +322,8 @@ class TestKilled:
         assert f"{copied:,} of them before" in said
         assert await rows_of(empty_url) == await rows_of(source_url)
 
-    async def test_at_the_very_end(self, source_url: str, empty_url: str, process: Process) -> None:
-        """Everything is copied and numbered, and only the mark that it is not finished is still there."""
+    async def test_before_the_progress_table_goes(self, source_url: str, empty_url: str, process: Process) -> None:
+        """All rows are copied, and only the progress table is left to drop."""
         async with self.begun(process, empty_url) as first, session(empty_url) as second:
             await second.execute("BEGIN; LOCK TABLE copying IN ACCESS SHARE MODE")
             await first.execute("ROLLBACK")
@@ -339,7 +336,7 @@ class TestKilled:
         assert is_marked
         assert await rows_of(empty_url) == await rows_of(source_url)
 
-    async def test_by_ctrl_c_it_says_how_to_go_on(self, source_url: str, empty_url: str, process: Process) -> None:
+    async def test_ctrl_c_prints_how_to_resume(self, source_url: str, empty_url: str, process: Process) -> None:
         async with self.begun(process, empty_url) as holder:
             assert process.running is not None
             process.running.send_signal(signal.SIGINT)
@@ -351,7 +348,7 @@ class TestKilled:
 
 
 class TestUnfinished:
-    async def test_nothing_else_starts_on_it(self, source_url: str, empty_url: str) -> None:
+    async def test_service_does_not_start_on_it(self, source_url: str, empty_url: str) -> None:
         await half(source_url, empty_url)
         database = Database.open(empty_url)
         with pytest.raises(BadSettings, match="a copy into it is not finished, so run the same copy command again"):
@@ -362,20 +359,20 @@ class TestUnfinished:
 
         assert done == []
 
-    async def test_another_source_is_refused(self, path: Path, source_url: str, empty_url: str) -> None:
-        """It says which file is the right one; with that one it goes on."""
+    async def test_other_source_is_refused(self, path: Path, source_url: str, empty_url: str) -> None:
+        """The message names the original file, which is accepted afterwards."""
         await half(source_url, empty_url)
         other = path.with_name("other.db")
         shutil.copyfile(path, other)
         with closing(sqlite3.connect(other)) as connection, connection:
             connection.execute("DELETE FROM unexported")
-        with pytest.raises(BadSettings, match=rf"{path} .* not finished, and {other} is another one"):
+        with pytest.raises(BadSettings, match=rf"{path} .* not finished, and {other} is another file"):
             await copy(f"sqlite:///{other}", empty_url)
         await copy(source_url, empty_url)
 
         assert await rows_of(empty_url) == await rows_of(source_url)
 
-    async def test_the_same_source_at_another_place_is_taken(self, path: Path, source_url: str, empty_url: str) -> None:
+    async def test_moved_source_is_accepted(self, path: Path, source_url: str, empty_url: str) -> None:
         await half(source_url, empty_url)
         elsewhere = path.with_name("elsewhere.db")
         shutil.move(path, elsewhere)
@@ -383,41 +380,41 @@ class TestUnfinished:
 
         assert found.rows_before > 0
 
-    async def test_a_source_that_was_used_since_is_refused(self, path: Path, source_url: str, empty_url: str) -> None:
-        """What was copied of it is old."""
+    async def test_changed_source_is_refused(self, path: Path, source_url: str, empty_url: str) -> None:
+        """Rows copied earlier may be outdated."""
         await half(source_url, empty_url)
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE totals SET last_event_at = 1")
 
-        with pytest.raises(BadSettings, match="changed since then"):
+        with pytest.raises(BadSettings, match="has changed since"):
             await copy(source_url, empty_url)
 
-    async def test_one_that_another_version_began_is_refused(self, source_url: str, empty_url: str) -> None:
+    async def test_copy_of_another_version_is_refused(self, source_url: str, empty_url: str) -> None:
         await half(source_url, empty_url)
         await postgresql.execute(empty_url, "UPDATE copying SET table_name = 'old' WHERE table_name = 'members'")
 
-        with pytest.raises(BadSettings, match="begun with another version"):
+        with pytest.raises(BadSettings, match="Another version of this program began"):
             await copy(source_url, empty_url)
 
-    async def test_what_somebody_else_has_written_meanwhile_is_seen(self, source_url: str, empty_url: str) -> None:
-        """When it goes on, whichever table it is in."""
+    async def test_rows_of_another_program_are_detected(self, source_url: str, empty_url: str) -> None:
+        """In any table, when the copy is resumed."""
         await half(source_url, empty_url)
         await postgresql.execute(empty_url, "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)")
 
-        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, and 3 were to be copied"):
+        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, but the copy wrote 3"):
             await copy(source_url, empty_url)
 
 
 class TestMismatch:
-    async def test_a_table_that_does_not_hold_what_it_should_is_named(self, source_url: str, empty_url: str) -> None:
-        """The mark stays, so no service starts on it."""
+    async def test_table_with_a_wrong_count_is_named(self, source_url: str, empty_url: str) -> None:
+        """The progress table stays, so no service starts there."""
         add = "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)"
 
         def show(_done: int, _total: int, what: str) -> None:
             if what == "verifying":
                 postgresql.apart(postgresql.execute(empty_url, add))
 
-        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, and 3 were to be copied"):
+        with pytest.raises(StoreUnavailable, match=r"table unexported of .* holds 4 rows, but the copy wrote 3"):
             await copy(source_url, empty_url, show)
 
         assert await ask(empty_url, "SELECT to_regclass('copying') IS NOT NULL")
@@ -429,10 +426,10 @@ class TestMismatch:
             ("UPDATE rejected_events SET reason = printf('%.*c', 65, 'x') WHERE id = 17", "StringDataRight"),
         ],
     )
-    async def test_a_row_that_postgresql_does_not_take_is_named(
+    async def test_row_that_postgresql_rejects_is_named(
         self, path: Path, source_url: str, empty_url: str, statement: str, error: str
     ) -> None:
-        """Not what is in it. SQLite holds texts of any length, and any sign."""
+        """Without its values. SQLite accepts text of any length and any character."""
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(statement)
 
@@ -443,25 +440,25 @@ class TestMismatch:
         ("statement", "table"),
         [
             ("DELETE FROM members WHERE id = 7", "identities"),
-            # What PostgreSQL does not look for again, once it is there.
+            # A reference that PostgreSQL does not enforce later.
             ("UPDATE journal SET export_id = 77 WHERE export_id IS NOT NULL", "journal"),
         ],
     )
-    async def test_rows_that_refer_to_nothing_are_told(
+    async def test_broken_references_are_reported(
         self, path: Path, source_url: str, empty_url: str, statement: str, table: str
     ) -> None:
-        """SQLite looks at that only where it is told to. The mark stays."""
+        """SQLite checks references only on demand. The progress table stays."""
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(statement)
-        with pytest.raises(StoreUnavailable, match=rf"table {table} refer to others .* foreign_key_check"):
+        with pytest.raises(StoreUnavailable, match=rf"table {table} refer to rows that .* foreign_key_check"):
             await copy(source_url, empty_url)
 
         assert await ask(empty_url, "SELECT to_regclass('copying') IS NOT NULL")
 
 
 class TestSource:
-    async def test_one_that_a_service_uses_is_refused(self, source_url: str, empty_url: str) -> None:
-        """The target is not touched."""
+    async def test_file_in_use_is_refused(self, source_url: str, empty_url: str) -> None:
+        """The target is not changed."""
         held = Database.open(source_url)
         with pytest.raises(BadSettings, match="Another process uses"):
             await copy(source_url, empty_url)
@@ -470,9 +467,9 @@ class TestSource:
         assert await ask(empty_url, "SELECT count(*) FROM pg_class WHERE relname = 'exports'") == 0
 
     @pytest.mark.parametrize(
-        ("revision", "words"), [("0001", "of an older version: bring it up to date first"), ("9999", "newer version")]
+        ("revision", "words"), [("0001", "of an older version: upgrade it first"), ("9999", "newer version")]
     )
-    async def test_one_of_another_version_is_refused(
+    async def test_file_of_another_version_is_refused(
         self, path: Path, source_url: str, empty_url: str, revision: str, words: str
     ) -> None:
         with closing(sqlite3.connect(path)) as connection, connection:
@@ -482,8 +479,8 @@ class TestSource:
             await copy(source_url, empty_url)
         assert "DATABASE_URL to" not in str(refused.value)
 
-    async def test_what_is_none_of_ours_is_refused(self, tmp_path: Path, empty_url: str) -> None:
-        """No file, no database, another program's, and an empty one; nothing is made of it."""
+    async def test_file_without_our_tables_is_refused(self, tmp_path: Path, empty_url: str) -> None:
+        """A missing file, a text file, another program's database and an empty file; none is changed."""
         none, text, shop, empty = (tmp_path / f"{name}.db" for name in ("none", "text", "shop", "empty"))
         text.write_bytes(b"not a database, for sure" * 100)
         empty.touch()
@@ -504,14 +501,14 @@ class TestSource:
         ]
         assert all("--from" in each for each in said)
 
-    def test_what_was_not_looked_at_can_not_be_read(self, path: Path) -> None:
-        with Source(path) as source, pytest.raises(ValueError, match="not looked at"):
+    def test_source_can_not_be_read_before_its_inspection(self, path: Path) -> None:
+        with Source(path) as source, pytest.raises(ValueError, match="not inspected"):
             source.rows_after(TABLES[0], None)
 
 
 class TestTarget:
-    async def test_one_with_a_row_is_refused(self, source_url: str, database_url: str) -> None:
-        """It is named, stays, and nothing else is put beside it."""
+    async def test_database_with_a_row_is_refused(self, source_url: str, database_url: str) -> None:
+        """The message names the table; nothing is changed."""
         await postgresql.execute(database_url, "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)")
         with pytest.raises(BadSettings, match=r"in use already: its table unexported has rows \(1\)"):
             await copy(source_url, database_url)
@@ -520,25 +517,25 @@ class TestTarget:
         assert {name for name, found in rows.items() if found} - filled_tables() == {"unexported"}
         assert await ask(database_url, "SELECT to_regclass('copying')") is None
 
-    async def test_one_that_was_copied_into_is_refused(self, source_url: str, empty_url: str) -> None:
-        """And it is said that this may be all there was to do."""
+    async def test_database_with_a_finished_copy_is_refused(self, source_url: str, empty_url: str) -> None:
+        """The message says that nothing may be left to do."""
         await copy(source_url, empty_url)
 
         with pytest.raises(BadSettings, match="finished before, nothing is left to do"):
             await copy(source_url, empty_url)
 
-    async def test_one_that_a_replica_runs_on_is_refused(self, source_url: str, database_url: str) -> None:
-        """Whether or not it has written anything yet."""
+    async def test_database_with_a_running_replica_is_refused(self, source_url: str, database_url: str) -> None:
+        """Even if it has written nothing yet."""
         async with session(database_url) as replica:
-            assert await replica.fetchval(TRY_TO_SHARE)
+            assert await replica.fetchval(TRY_TO_SHARE_DATABASE)
             with pytest.raises(BadSettings, match="a replica of the service runs on it"):
                 await copy(source_url, database_url)
         found = await copy(source_url, database_url)
 
         assert found.rows_before == 0
 
-    async def test_no_replica_starts_to_run_while_it_is_copied_into(self, source_url: str, database_url: str) -> None:
-        """Nor another copy."""
+    async def test_replica_can_not_start_during_a_copy(self, source_url: str, database_url: str) -> None:
+        """Nor can another copy."""
         heard: list[object] = []
 
         def show(_done: int, _total: int, what: str) -> None:
@@ -552,30 +549,30 @@ class TestTarget:
         assert heard == [False]
         assert await _share(database_url)
 
-    async def test_a_second_copy_waits_for_a_moment_and_is_refused(
+    async def test_second_copy_waits_briefly_then_is_refused(
         self, source_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("app.store.moving.target._SETTLE_IN", ("SET lock_timeout = '10ms'",))
+        monkeypatch.setattr("app.store.moving.target._SESSION_SETTINGS", ("SET lock_timeout = '10ms'",))
         async with session(database_url) as other:
-            await other.execute(TRY_TO_SHARE.replace("_shared", ""))
+            await other.execute(TRY_TO_SHARE_DATABASE.replace("_shared", ""))
             with pytest.raises(BadSettings, match="or another copy"):
                 await copy(source_url, database_url)
 
-    async def test_one_of_another_program_is_refused(self, source_url: str, empty_url: str) -> None:
+    async def test_database_of_another_program_is_refused(self, source_url: str, empty_url: str) -> None:
         await postgresql.execute(empty_url, "CREATE TABLE orders (id integer)")
 
-        with pytest.raises(UnusableStore, match=r"tables of another program\. Name a database of its own in --to"):
+        with pytest.raises(UnusableStore, match=r"tables of another program\. Name another database in --to"):
             await copy(source_url, empty_url)
 
-    async def test_one_of_a_newer_version_is_refused(self, source_url: str, database_url: str) -> None:
-        """Also where this version could work with it: it may hold what is not known here."""
+    async def test_database_of_a_newer_version_is_refused(self, source_url: str, database_url: str) -> None:
+        """Even if this version could use it: it may need data that this version does not copy."""
         await postgresql.execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
 
         with pytest.raises(BadSettings, match=r"newer version .* another database in --to"):
             await copy(source_url, database_url)
 
-    async def test_one_that_is_lost_meanwhile_is_told(self, source_url: str, empty_url: str) -> None:
-        """And that it can be gone on with."""
+    async def test_lost_connection_is_reported(self, source_url: str, empty_url: str) -> None:
+        """With the way to resume."""
         end = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND pid <> pg_backend_pid()"
@@ -585,7 +582,7 @@ class TestTarget:
             if what == "memberships":
                 postgresql.apart(postgresql.execute(empty_url, end))
 
-        with pytest.raises(StoreUnavailable, match=r"could not be used any more .* the same command again"):
+        with pytest.raises(StoreUnavailable, match=r"connection to .* was lost .* the same command again"):
             await copy(source_url, empty_url, show)
         await copy(source_url, empty_url)
 
@@ -593,7 +590,7 @@ class TestTarget:
 
 
 async def _share(url: str) -> object:
-    return await ask(url, TRY_TO_SHARE)
+    return await ask(url, TRY_TO_SHARE_DATABASE)
 
 
 @pytest.mark.parametrize(
@@ -604,12 +601,12 @@ async def _share(url: str) -> object:
         ("postgresql://me:{password}@host/a", "sqlite:///{path}", "from an SQLite file to PostgreSQL"),
         ("sqlite://", "postgresql://me:{password}@host/b", "--from names no file"),
         ("sqlite:///{path}", "mysql://me:{password}@host/b", "--to starts with 'mysql'"),
-        ("sqlite:///{path}", "{password}", "--to can't be read as the URL"),
-        ("sqlite:///{path}", "postgresql://me:{password}@127.0.0.1:1/b", "Nothing takes connections at 127.0.0.1:1"),
+        ("sqlite:///{path}", "{password}", "--to is not the URL"),
+        ("sqlite:///{path}", "postgresql://me:{password}@127.0.0.1:1/b", "Nothing listens at 127.0.0.1:1"),
     ],
 )
-async def test_nothing_else_is_copied(path: Path, source: str, target: str, words: str) -> None:
-    """In one sentence, and without the URL, which may hold a password."""
+async def test_wrong_urls_are_refused(path: Path, source: str, target: str, words: str) -> None:
+    """Without the URL, which may contain a password."""
     source, target = (each.format(path=path, password=PASSWORD) for each in (source, target))
     with pytest.raises((BadSettings, UnusableStore), match=words) as refused:
         await copy(source, target)
@@ -617,5 +614,5 @@ async def test_nothing_else_is_copied(path: Path, source: str, target: str, word
     assert PASSWORD not in str(refused.value)
 
 
-def test_what_was_copied_is_summed_up(tmp_path: Path) -> None:
+def test_copied_rows_are_summed_up(tmp_path: Path) -> None:
     assert Copied({"a": 1, "b": 2}, 0, 1.0, tmp_path).rows == 3

@@ -1,4 +1,4 @@
-"""Looking at a database changes nothing, and says what a service would meet there."""
+"""Inspection of an SQLite file changes nothing and reports its problems."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ def url_of(path: Path) -> str:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int, int]]:
-    """Every file and folder: what is in it, since when, and with which rights."""
+    """Return the content, modification time and mode of every file and folder."""
     found = {}
     for path in (folder, *folder.rglob("*")):
         about = path.stat()
@@ -50,7 +50,7 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 
 
 def killed_service(path: Path) -> None:
-    """What a process leaves that was killed right after a commit."""
+    """Leave a database as a process killed right after a commit does."""
     work = (
         "import os, signal, sqlite3, sys\n"
         "held = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -62,7 +62,7 @@ def killed_service(path: Path) -> None:
 
 
 def at_step(path: Path, revision: str) -> None:
-    """A database as an older version left it."""
+    """Create a database of an older version."""
     database = Database.open(url_of(path))
     config = module._config()
 
@@ -88,7 +88,7 @@ def path(tmp_path: Path, migrated_file: Path) -> Path:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that every user of the machine may enter."""
+    """A folder that all users may enter."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -96,7 +96,7 @@ def shared() -> Iterator[Path]:
 
 @contextmanager
 def another_user() -> Iterator[None]:
-    """Rights do not bind root, so where that is who tests, nobody does it."""
+    """Run as another user if the tests run as root, since root ignores file modes."""
     former = os.geteuid()
     if former == 0:
         os.seteuid(NOBODY)
@@ -108,7 +108,7 @@ def another_user() -> Iterator[None]:
 
 @contextmanager
 def no_room() -> Iterator[None]:
-    """The kernel lets no file grow, as on a full disk."""
+    """Forbid files to grow, like a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -118,23 +118,23 @@ def no_room() -> Iterator[None]:
 
 
 class TestChangesNothing:
-    def test_where_nothing_is_yet(self, tmp_path: Path) -> None:
-        """The first start makes file and folder."""
+    def test_missing_file_and_folder(self, tmp_path: Path) -> None:
+        """The first start creates both."""
         before = snapshot(tmp_path)
         found = inspect(url_of(tmp_path / "data" / "deep" / "store.db"), None)
 
         assert (found.has_folder, found.is_in_use, found.revision) == (False, False, None)
         assert snapshot(tmp_path) == before
 
-    def test_of_a_database_of_this_version(self, path: Path, tmp_path: Path) -> None:
+    def test_database_of_this_version(self, path: Path, tmp_path: Path) -> None:
         before = snapshot(tmp_path)
         found = inspect(url_of(path), None)
 
         assert found == Inspection(path, True, False, NEWEST, (), 0)
         assert snapshot(tmp_path) == before
 
-    def test_of_an_older_one(self, tmp_path: Path) -> None:
-        """It is not migrated; the steps that are missing are named."""
+    def test_database_of_an_older_version(self, tmp_path: Path) -> None:
+        """It is not migrated; the result names the missing migrations."""
         path = tmp_path / "store.db"
         at_step(path, "0001")
         before = snapshot(tmp_path)
@@ -145,8 +145,8 @@ class TestChangesNothing:
         assert found.missing[0] == "0002"
         assert snapshot(tmp_path) == before
 
-    async def test_of_a_running_service(self, path: Path, tmp_path: Path) -> None:
-        """Which may write meanwhile, and whose lock is not taken."""
+    async def test_running_service(self, path: Path, tmp_path: Path) -> None:
+        """It can write meanwhile and keeps its lock."""
         database = Database.open(url_of(path))
         await database.write(
             lambda connection: connection.exec_driver_sql("insert into unexported values (1, 2, 3, 4)")
@@ -158,20 +158,20 @@ class TestChangesNothing:
         await database.close()
 
         assert (found.is_in_use, found.revision, found.missing) == (True, NEWEST, ())
-        # Readers leave their marks in the -shm file; it is shared memory.
+        # Readers change the -shm file, which is shared memory.
         assert {name: seen for name, seen in before.items() if not name.endswith("-shm")} == {
             name: seen for name, seen in after.items() if not name.endswith("-shm")
         }
 
-    def test_of_one_of_a_newer_version_that_this_one_still_works_with(self, path: Path) -> None:
+    def test_database_of_a_compatible_newer_version(self, path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("update alembic_version set version_num = '9999'")
         found = inspect(url_of(path), None)
 
         assert (found.revision, found.missing) == ("9999", ())
 
-    def test_of_a_killed_service(self, path: Path, tmp_path: Path) -> None:
-        """What it committed last is still in its write-ahead log, and stays there."""
+    def test_killed_service(self, path: Path, tmp_path: Path) -> None:
+        """Its last commits stay in the write-ahead log."""
         killed_service(path)
         before = snapshot(tmp_path)
         found = inspect(url_of(path), None)
@@ -182,7 +182,7 @@ class TestChangesNothing:
         assert all(after[name] == before[name] for name in (".", "store.db", "store.db-wal"))
 
 
-class TestFindsWhatIsWrong:
+class TestProblems:
     def assert_unusable(self, path: Path, *words: str) -> None:
         with pytest.raises(UnusableStore) as caught:
             inspect(url_of(path), None)
@@ -192,28 +192,28 @@ class TestFindsWhatIsWrong:
         for word in words:
             assert word in caught.value.happened
 
-    def test_a_folder_that_can_not_be_made(self) -> None:
+    def test_folder_that_can_not_be_created(self) -> None:
         self.assert_unusable(Path("/proc/nowhere/store.db"), "/proc can't be written")
 
-    def test_a_folder_that_is_a_file(self, tmp_path: Path) -> None:
+    def test_folder_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "data").touch()
 
         self.assert_unusable(tmp_path / "data" / "store.db", f"{tmp_path}/data can't be written", "Not a directory")
 
-    def test_a_folder_of_somebody_else(self, shared: Path) -> None:
+    def test_folder_of_another_user(self, shared: Path) -> None:
         shared.chmod(0o555)
         with another_user():
             self.assert_unusable(shared / "store.db", f"{shared} can't be written", "Permission denied")
         shared.chmod(0o755)
 
-    def test_a_folder_that_may_not_be_entered(self, shared: Path) -> None:
+    def test_folder_without_access(self, shared: Path) -> None:
         (shared / "data").mkdir(mode=0o700)
         (shared / "data").chmod(0o000)
         with another_user():
             self.assert_unusable(shared / "data" / "store.db", f"{shared}/data can't be written", "Permission denied")
         (shared / "data").chmod(0o700)
 
-    def test_a_folder_in_one_that_may_not_be_entered(self, shared: Path) -> None:
+    def test_folder_below_one_without_access(self, shared: Path) -> None:
         (shared / "data").mkdir()
         (shared / "data").chmod(0o000)
         with another_user():
@@ -221,55 +221,54 @@ class TestFindsWhatIsWrong:
         (shared / "data").chmod(0o700)
 
     @pytest.mark.parametrize("name", ["store.db", "store.db-wal", "store.db-shm", "store.db.lock"])
-    def test_a_file_of_somebody_else(self, shared: Path, name: str) -> None:
-        """Also where it is one of those beside the database, left by a command that ran as root."""
+    def test_file_of_another_user(self, shared: Path, name: str) -> None:
+        """Also a file beside the database, left by a command that ran as root."""
         shared.chmod(0o777)
         (shared / name).touch(mode=0o400)
         with another_user():
             self.assert_unusable(shared / "store.db", f"{shared}/{name} can't be written", "Permission denied")
 
-    def test_a_file_that_is_a_folder(self, tmp_path: Path) -> None:
+    def test_file_that_is_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "store.db").mkdir()
 
         self.assert_unusable(tmp_path / "store.db", "store.db can't be written", "Is a directory")
 
-    def test_a_full_disk(self, path: Path, tmp_path: Path) -> None:
+    def test_full_disk(self, path: Path, tmp_path: Path) -> None:
         before = snapshot(tmp_path)
         with no_room():
-            self.assert_unusable(path, f"no room left at {tmp_path}")
+            self.assert_unusable(path, f"no space left at {tmp_path}")
 
         assert snapshot(tmp_path) == before
 
-    def test_a_database_of_a_newer_version(self, path: Path) -> None:
-        """Where that says that this one can't work with it any more."""
+    def test_database_of_an_incompatible_newer_version(self, path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("update alembic_version set version_num = '9999'")
             connection.execute("update versions set version = 9999 where name = 'schema'")
 
         self.assert_unusable(path, "store.db was used by a newer version")
 
-    def test_a_database_of_another_program(self, tmp_path: Path) -> None:
+    def test_database_of_another_program(self, tmp_path: Path) -> None:
         path = tmp_path / "shop.db"
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("create table orders (id integer)")
 
         self.assert_unusable(path, "shop.db holds the tables of another program")
 
-    def test_what_is_no_database(self, tmp_path: Path) -> None:
+    def test_file_that_is_not_a_database(self, tmp_path: Path) -> None:
         (tmp_path / "store.db").write_bytes(b"not a database, for sure" * 100)
 
         self.assert_unusable(tmp_path / "store.db", "store.db can't be read as a database", "file is not a database")
 
     @pytest.mark.parametrize("url", ["sqlite://", "mysql://me:sesame@host/db", "sesame"])
-    def test_a_url_that_names_no_file(self, url: str) -> None:
+    def test_url_without_a_file(self, url: str) -> None:
         with pytest.raises(BadSettings, match="DATABASE_URL") as caught:
             inspect(url, None)
 
         assert "sesame" not in str(caught.value)
 
 
-async def test_people_who_are_not_kept_out_are_counted(database: Database, tmp_path: Path) -> None:
-    """By the key that is set: the one they were erased with, another, or none."""
+async def test_erasures_with_another_key_are_counted(database: Database, tmp_path: Path) -> None:
+    """With the right key, another key, or none."""
     right, other = Digests("the-key-of-the-tests"), Digests("another-key-of-tests")
     await Erasures(database, lambda: datetime.now(UTC), right).erase("ada@example.com", leave_lists=False)
 

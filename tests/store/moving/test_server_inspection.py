@@ -1,4 +1,4 @@
-"""Looking at a database of PostgreSQL changes nothing, and says what a service would meet there."""
+"""Inspection of a PostgreSQL database changes nothing and reports its problems."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ from app.domain.erasure import Digests
 from app.domain.errors import BadSettings
 from app.store import migrate as module
 from app.store.database import postgresql as pool
-from app.store.database.dialect import TRY_TO_SHARE
+from app.store.database.dialect import TRY_TO_SHARE_DATABASE
 from app.store.database.engine import Database
 from app.store.database.unavailable import why_unreachable
 from app.store.erasure.erasures import Erasures
@@ -30,7 +30,7 @@ from tests import postgresql
 NEWEST = steps_after(None)[-1]
 PASSWORD = "sesame-open"
 GUEST = "guest"
-# Who is let in, and how; the first line that fits counts.
+# Rules of authentication; the first line that matches counts.
 RULES = """
 host all     tests all trust
 host refused all   all reject
@@ -44,7 +44,7 @@ IN_THE_DATABASE = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgresql.Server]:
-    """One that asks for passwords."""
+    """A server that asks for passwords."""
     server = postgresql.Server()
     rules = server.folder / "rules"
     rules.write_text(RULES)
@@ -60,7 +60,7 @@ def server() -> Iterator[postgresql.Server]:
 
 @pytest.fixture
 def url(server: postgresql.Server) -> Iterator[str]:
-    """An empty database, as its owner."""
+    """The URL of an empty database, for its owner."""
     with postgresql.database(server.url) as url:
         yield url
 
@@ -75,14 +75,14 @@ def name_of(url: str) -> str:
 
 
 async def make(url: str) -> None:
-    """The tables of this version."""
+    """Create the tables of this version."""
     database = Database.open(url)
     await migrate(database, url)
     await database.close()
 
 
 async def at_step(url: str, revision: str) -> None:
-    """As an older version left it."""
+    """Create the tables of an older version."""
 
     def upgrade(connection: Connection) -> None:
         config = module._config()
@@ -100,7 +100,7 @@ async def run(url: str, *statements: str) -> None:
 
 
 async def refusal(url: str, *words: str) -> UnusableStore:
-    """Why it can't be used; without its password, and with what to do about it."""
+    """Return the error of the inspection; it has a next step and does not contain the password."""
     with pytest.raises(UnusableStore) as caught:
         await inspect_server(url, None)
     assert PASSWORD not in str(caught.value)
@@ -112,7 +112,7 @@ async def refusal(url: str, *words: str) -> UnusableStore:
 
 @asynccontextmanager
 async def answering(words: bytes | None) -> AsyncIterator[str]:
-    """The URL of something that is no PostgreSQL: it says these words and closes, or with None says nothing."""
+    """The URL of a server that is not PostgreSQL: it sends these words and closes, or with None sends nothing."""
     silent: list[asyncio.StreamWriter] = []
 
     def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,37 +129,37 @@ async def answering(words: bytes | None) -> AsyncIterator[str]:
             each.close()
 
 
-class TestStanding:
-    async def test_a_database_that_holds_nothing(self, url: str) -> None:
-        """It stays so."""
+class TestUsable:
+    async def test_empty_database(self, url: str) -> None:
+        """It stays empty."""
         found = await inspect_server(url, None)
 
         assert found == ServerInspection(name_of(url), 0, None, tuple(steps_after(None)), False, 0)
 
-    async def test_one_of_this_version(self, url: str) -> None:
+    async def test_database_of_this_version(self, url: str) -> None:
         await make(url)
 
         assert await inspect_server(url, None) == ServerInspection(name_of(url), 0, NEWEST, (), False, 0)
 
-    async def test_one_of_an_older_version(self, url: str) -> None:
-        """It is not migrated; the steps that are missing are named."""
+    async def test_database_of_an_older_version(self, url: str) -> None:
+        """It is not migrated; the result names the missing migrations."""
         await at_step(url, "0001")
         found = await inspect_server(url, None)
 
         assert (found.revision, found.missing) == ("0001", tuple(steps_after("0001")))
 
-    async def test_one_of_a_newer_version_that_this_one_still_works_with(self, url: str) -> None:
-        """As while replicas are replaced."""
+    async def test_database_of_a_compatible_newer_version(self, url: str) -> None:
+        """As during an upgrade of replicas."""
         await make(url)
         await run(url, "UPDATE alembic_version SET version_num = '9999'")
         found = await inspect_server(url, None)
 
         assert (found.revision, found.missing) == ("9999", ())
 
-    async def test_nothing_in_it_changes(self, url: str) -> None:
-        """Neither a table nor a page of one."""
+    async def test_nothing_changes(self, url: str) -> None:
+        """Neither tables nor their pages."""
         await make(url)
-        # What is cached of the catalog has settled by then.
+        # The first inspection fills caches of the catalog.
         await postgresql.execute(url, "VACUUM")
         connection = await asyncpg.connect(url)
         before = await connection.fetchval(IN_THE_DATABASE)
@@ -169,27 +169,27 @@ class TestStanding:
 
         assert after == before
 
-    async def test_replicas_that_run_on_it_are_counted(self, url: str) -> None:
-        """Those of other databases are not."""
+    async def test_running_replicas_are_counted(self, url: str) -> None:
+        """Without those of other databases."""
         await make(url)
         replicas = [await asyncpg.connect(url) for _ in range(2)]
         elsewhere = await asyncpg.connect(postgresql.named(url, "postgres"))
         for each in (*replicas, elsewhere):
-            await each.execute(TRY_TO_SHARE)
+            await each.execute(TRY_TO_SHARE_DATABASE)
         found = await inspect_server(url, None)
         for each in (*replicas, elsewhere):
             await each.close()
 
         assert found.replicas == 2
 
-    async def test_a_copy_that_is_not_finished(self, url: str) -> None:
+    async def test_unfinished_copy(self, url: str) -> None:
         await make(url)
         await run(url, "CREATE TABLE copying (table_name text)")
 
         assert (await inspect_server(url, None)).is_copy_unfinished
 
-    async def test_people_who_are_not_kept_out_are_counted(self, url: str) -> None:
-        """By the key that is set: the one they were erased with, another, or none."""
+    async def test_erasures_with_another_key_are_counted(self, url: str) -> None:
+        """With the right key, another key, or none."""
         right, other = Digests("the-key-of-the-tests"), Digests("another-key-of-tests")
         await make(url)
         database = Database.open(url)
@@ -199,8 +199,8 @@ class TestStanding:
 
         assert found == [0, 1, 1]
 
-    async def test_a_user_with_just_the_rights_that_are_needed_is_enough(self, url: str) -> None:
-        """On the tables of this version, which another one owns. To change them it is not."""
+    async def test_user_with_the_least_rights(self, url: str) -> None:
+        """They are enough for tables of this version that another user owns, but not to change them."""
         await make(url)
         await run(
             url,
@@ -209,7 +209,7 @@ class TestStanding:
         )
 
         assert (await inspect_server(as_guest(url), None)).revision == NEWEST
-        with pytest.raises(UnusableStore, match="may not make tables"):
+        with pytest.raises(UnusableStore, match="may not create tables"):
             await inspect_server(as_guest(url), None, is_changed=True)
         await run(url, f"GRANT CREATE ON SCHEMA public TO {GUEST}")
         with pytest.raises(UnusableStore, match="can't change the tables"):
@@ -217,71 +217,71 @@ class TestStanding:
 
 
 class TestUnreachable:
-    async def test_a_wrong_password(self, url: str) -> None:
-        refused = await refusal(as_guest(url, "wrong"), f"does not take the password of the user {GUEST}")
+    async def test_wrong_password(self, url: str) -> None:
+        refused = await refusal(as_guest(url, "wrong"), f"rejects the password of the user {GUEST}")
 
         assert "%40" in refused.next_step
 
     async def test_no_password(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("PGPASSWORD", raising=False)
 
-        await refusal(url.replace("tests@", f"{GUEST}@"), "does not take the password", "DATABASE_URL")
+        await refusal(url.replace("tests@", f"{GUEST}@"), "rejects the password", "DATABASE_URL")
 
-    async def test_a_user_that_is_not_let_in(self, server: postgresql.Server) -> None:
+    async def test_user_refused_by_the_server(self, server: postgresql.Server) -> None:
         refused = as_guest(postgresql.named(server.url, "refused"))
 
-        await refusal(refused, f"does not let the user {GUEST} in from here", "pg_hba.conf")
+        await refusal(refused, f"does not let the user {GUEST} connect from this machine", "pg_hba.conf")
 
-    async def test_a_database_that_is_not_there(self, server: postgresql.Server) -> None:
+    async def test_missing_database(self, server: postgresql.Server) -> None:
         await refusal(postgresql.named(server.url, "nowhere"), "has no database nowhere", "CREATE DATABASE")
 
-    async def test_a_database_that_the_user_may_not_enter(self, url: str) -> None:
+    async def test_database_without_the_right_to_connect(self, url: str) -> None:
         name = make_url(url).database
         await run(url, f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
 
         await refusal(as_guest(url), f"user {GUEST} may not connect to the database {name}", "GRANT CONNECT")
 
-    async def test_no_connection_is_left(self, url: str) -> None:
+    async def test_no_free_connection(self, url: str) -> None:
         await run(url, f"ALTER DATABASE {make_url(url).database} CONNECTION LIMIT 0")
 
-        await refusal(as_guest(url), "no connection left", "max_connections")
+        await refusal(as_guest(url), "no free connection", "max_connections")
 
-    async def test_no_tls(self, url: str) -> None:
+    async def test_server_without_tls(self, url: str) -> None:
         await refusal(f"{as_guest(url)}?sslmode=require", "rejected SSL", "sslmode")
 
-    async def test_a_mode_of_tls_that_there_is_not(self, url: str) -> None:
+    async def test_unknown_sslmode(self, url: str) -> None:
         await refusal(f"{as_guest(url)}?sslmode=sometimes", "`sslmode`", "Correct DATABASE_URL")
 
-    async def test_a_closed_port(self) -> None:
+    async def test_closed_port(self) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
 
-        await refusal(f"postgresql://u:{PASSWORD}@127.0.0.1:{port}/d", f"Nothing takes connections at 127.0.0.1:{port}")
+        await refusal(f"postgresql://u:{PASSWORD}@127.0.0.1:{port}/d", f"Nothing listens at 127.0.0.1:{port}")
 
-    async def test_silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It is waited for, and not for ever."""
+    async def test_server_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The connection times out."""
         monkeypatch.setattr(pool, "WAIT_SECONDS", 0.2)
         async with answering(None) as silent:
-            await refusal(silent, "Nothing answers at 127.0.0.1", "firewall")
+            await refusal(silent, "There was no answer from 127.0.0.1", "firewall")
 
     @pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
-    async def test_what_is_no_postgresql(self, words: bytes) -> None:
+    async def test_server_that_is_not_postgresql(self, words: bytes) -> None:
         async with answering(words) as other:
-            await refusal(other, "What answers at 127.0.0.1", "speaks no PostgreSQL", "host, port")
+            await refusal(other, "The server at 127.0.0.1", "is not PostgreSQL", "host, port")
 
     @pytest.mark.parametrize(
         ("error", "words"),
         [
-            (socket.gaierror(-2, "Name or service not known"), "The name db.invalid can't be looked up"),
-            (ssl.SSLCertVerificationError("self-signed certificate"), "No TLS that can be trusted"),
+            (socket.gaierror(-2, "Name or service not known"), "The host name db.invalid can't be resolved"),
+            (ssl.SSLCertVerificationError("self-signed certificate"), "offers no trusted TLS connection"),
             (OSError(113, "No route to host"), "db.invalid:5432 can't be reached (No route to host)"),
-            (asyncpg.CannotConnectNowError("starting up"), "starts or stops just now"),
+            (asyncpg.CannotConnectNowError("starting up"), "is starting or stopping"),
             (asyncpg.DiskFullError(f"secret {PASSWORD}"), "refuses the connection (DiskFullError)"),
-            (asyncpg.InternalClientError("got result for unknown protocol state"), "speaks no PostgreSQL"),
+            (asyncpg.InternalClientError("got result for unknown protocol state"), "is not PostgreSQL"),
         ],
     )
-    def test_what_this_machine_can_not_show(self, error: Exception, words: str) -> None:
+    def test_other_errors(self, error: Exception, words: str) -> None:
         url = make_url(f"postgresql://me:{PASSWORD}@db.invalid/store")
         happened, next_step = why_unreachable(error, url, "--to")
 
@@ -289,18 +289,18 @@ class TestUnreachable:
         assert next_step
         assert PASSWORD not in happened + next_step
 
-    def test_without_a_host_it_is_on_this_machine(self) -> None:
+    def test_url_without_a_host_means_the_local_socket(self) -> None:
         happened, _ = why_unreachable(ConnectionRefusedError(), make_url("postgresql:///store"), "--to")
 
-        assert happened == "Nothing takes connections at the local socket."
+        assert happened == "Nothing listens at the local socket."
 
 
-class TestFindsWhatIsWrong:
-    async def test_a_schema_in_which_no_table_can_be_made(self, url: str) -> None:
-        """As every user but the owner meets it since PostgreSQL 15."""
+class TestProblems:
+    async def test_schema_without_the_right_to_create_tables(self, url: str) -> None:
+        """The default for all users but the owner since PostgreSQL 15."""
         await refusal(
             as_guest(url),
-            f"The user {GUEST} may not make tables in the schema public",
+            f"The user {GUEST} may not create tables in the schema public",
             f"GRANT USAGE, CREATE ON SCHEMA public TO {GUEST}",
         )
         await run(url, f"GRANT USAGE, CREATE ON SCHEMA public TO {GUEST}")
@@ -310,10 +310,10 @@ class TestFindsWhatIsWrong:
     async def test_no_schema(self, url: str) -> None:
         await run(url, f"ALTER DATABASE {make_url(url).database} SET search_path = ''")
 
-        await refusal(url, "finds no schema")
+        await refusal(url, "may use no schema")
 
-    async def test_tables_that_may_not_be_used(self, url: str) -> None:
-        """Any of the four rights on any of them is missed, and that on the numbers of new rows."""
+    async def test_tables_without_rights(self, url: str) -> None:
+        """Any missing right on a table or a sequence is reported."""
         await make(url)
         await run(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {GUEST}")
         first = await refusal(as_guest(url), f"The user {GUEST} may not use accounts")
@@ -322,8 +322,8 @@ class TestFindsWhatIsWrong:
 
         assert "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public" in first.next_step
 
-    async def test_older_tables_of_another_owner(self, url: str) -> None:
-        """The steps that are missing change them."""
+    async def test_tables_to_migrate_of_another_owner(self, url: str) -> None:
+        """The missing migrations change them."""
         await at_step(url, "0001")
         await run(
             url,
@@ -334,14 +334,13 @@ class TestFindsWhatIsWrong:
 
         await refusal(as_guest(url), f"The user {GUEST} can't change the tables", "OWNER TO")
 
-    async def test_one_that_takes_no_writes(self, url: str) -> None:
+    async def test_read_only_database(self, url: str) -> None:
         await make(url)
         await run(url, f"ALTER DATABASE {make_url(url).database} SET default_transaction_read_only = on")
 
-        await refusal(url, "takes no writes", "primary server")
+        await refusal(url, "does not accept writes", "primary server")
 
-    async def test_one_of_a_newer_version(self, url: str) -> None:
-        """Where it says that this one can't work with it any more."""
+    async def test_database_of_an_incompatible_newer_version(self, url: str) -> None:
         await make(url)
         await run(
             url,
@@ -351,26 +350,26 @@ class TestFindsWhatIsWrong:
 
         await refusal(url, "was used by a newer version", "Install that version")
 
-    async def test_one_of_another_program(self, url: str) -> None:
+    async def test_database_of_another_program(self, url: str) -> None:
         await run(url, "CREATE TABLE orders (id integer)")
 
-        await refusal(url, "holds the tables of another program", "a database of its own")
+        await refusal(url, "holds the tables of another program", "Name another database")
 
-    async def test_a_server_that_is_too_old(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_server_that_is_too_old(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server_inspection, "OLDEST_SERVER", 99)
 
         await refusal(url, "is PostgreSQL 1", "Use PostgreSQL 99 or newer")
 
-    async def test_one_that_is_lost_meanwhile(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_lost_connection(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def lost(connection: Connection) -> None:
             connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
 
         monkeypatch.setattr(server_inspection, "try_to_write", lost)
 
-        await refusal(url, "could not be used (", "See the server's log")
+        await refusal(url, "could not be used (", "Read the server's log")
 
     @pytest.mark.parametrize("given", ["postgresql://me:sesame-open@host", "sesame-open", "mysql://me:sesame-open@h/d"])
-    async def test_a_url_that_can_not_be_understood(self, given: str) -> None:
+    async def test_malformed_url(self, given: str) -> None:
         with pytest.raises(BadSettings, match="DATABASE_URL") as caught:
             await inspect_server(given, None)
 

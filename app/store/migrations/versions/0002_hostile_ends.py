@@ -1,6 +1,4 @@
-"""What the service needs to live with hostile ends: pauses of accounts, rejected events, counts by the minute, and dead
-letters that can be paged through.
-"""
+"""Add the circuit breaker's state, rejected events, counts by the minute, and dead letters."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +10,6 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the new tables, and the column and the index for dead letters."""
     op.add_column("memberships", sa.Column("dead_at", sa.BigInteger(), nullable=True))
     op.create_index(
         "ix_memberships_dead",

@@ -1,6 +1,4 @@
-"""What erasing a person needs: who is kept out, what still waits for a last call, and whose a member's identities
-are.
-"""
+"""Add erasures, the mark of memberships that are being erased, and indexes that find them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +8,6 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the table of erasures, the mark of memberships that are being erased, and the indexes that find them."""
     op.create_table(
         "erasures",
         sa.Column("digest", sa.String(length=64), nullable=False),

@@ -1,4 +1,4 @@
-"""What operators need: how fresh the lists are, who waits for longest, and what somebody did to a list."""
+"""Add latencies, the columns of the list monitor, and the index of the oldest pending change."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,6 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the table of latencies, the columns of the list watch, and the index of the oldest."""
     op.add_column("exports", sa.Column("list_change", sa.String(length=16), nullable=True))
     op.add_column("exports", sa.Column("list_others", sa.BigInteger(), nullable=True))
     op.add_column("exports", sa.Column("doubting_from", sa.BigInteger(), nullable=True))

@@ -1,4 +1,4 @@
-"""Backfills, and the types of the fields that they and webhooks bring."""
+"""Add backfills, the members that dry runs have counted, and the types of fields."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,6 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the tables of backfills and of whom dry runs have counted, and the column of the types."""
     op.add_column("exports", sa.Column("field_types", sa.JSON(), server_default="{}", nullable=False))
     op.create_table(
         "backfills",

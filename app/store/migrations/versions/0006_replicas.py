@@ -1,4 +1,4 @@
-"""Replicas: what they agree on, so that several of them do each thing once; and how sure a look at a list was."""
+"""Add the shares, chores and versions that replicas agree on, and the leases of lists."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,6 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Make the tables of budgets, chores and versions, and the columns of who makes a list and how it was last seen."""
     op.add_column("exports", sa.Column("list_lease", sa.BigInteger(), nullable=True))
     op.add_column("exports", sa.Column("list_leased_until", sa.BigInteger(), nullable=True))
     op.add_column("exports", sa.Column("list_others_in_doubt", sa.BigInteger(), server_default="0", nullable=False))

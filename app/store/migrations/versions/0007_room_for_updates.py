@@ -1,4 +1,4 @@
-"""Room for updates: each membership is written anew before and after a call."""
+"""Leave room in pages of memberships, since each call updates its rows twice."""
 
 from alembic import op
 
@@ -9,5 +9,4 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Fill pages of memberships only so far that most updates find room on the same page."""
     leave_room(op.get_bind(), "memberships", filled_percent=70)

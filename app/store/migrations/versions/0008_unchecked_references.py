@@ -1,4 +1,4 @@
-"""Unchecked references: PostgreSQL locked the row of an export for each new row that names it."""
+"""Drop references to exports on PostgreSQL, since each new row locked the row of its export."""
 
 from alembic import op
 
@@ -7,10 +7,9 @@ from app.store.database.dialect import stop_checking
 revision = "0008"
 down_revision = "0007"
 
-# In the order in which claims, which go on meanwhile, come to them.
+# In the order in which concurrent claims lock them.
 TABLES = ("memberships", "identities", "journal")
 
 
 def upgrade() -> None:
-    """Let PostgreSQL not look for the export that a row refers to."""
     stop_checking(op.get_bind(), {table: f"fk_{table}_export_id" for table in TABLES})
