@@ -32,24 +32,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# So many new objects before Python looks for garbage among them.
-GARBAGE = 20_000
+# The number of new objects before a garbage collection.
+GARBAGE_THRESHOLD = 20_000
 
 log = structlog.get_logger(__name__)
 
 
 def collect_garbage_rarely() -> None:
-    """For a process that is all there: what it has by now stays."""
-    # To look through all of it for garbage, again and again, would hold requests up for a tenth of a second.
+    """Exempt everything that exists now from garbage collection, and collect less often."""
+    # A collection of all startup objects would delay requests by a tenth of a second.
     gc.collect()
     gc.freeze()
-    # What a webhook leaves behind is gone without a search, which is therefore worth it more rarely.
-    gc.set_threshold(GARBAGE)
+    # Reference counting already frees what a webhook allocates.
+    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 class DrainingServer(uvicorn.Server):
-    """Drains before it closes its doors: webhooks that come meanwhile hear 503 and Retry-After, not a refused
-    connection.
+    """Drains before it stops listening: meanwhile webhooks get 503 with Retry-After, not a refused connection.
 
     A second signal ends it at once.
     """
@@ -60,12 +59,10 @@ class DrainingServer(uvicorn.Server):
         self._draining: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the doors, once all is there that stays."""
         await super().startup(sockets)
         collect_garbage_rarely()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; uvicorn stops once that is done."""
         if self._draining is not None or not self.started:
             super().handle_exit(sig, frame)
             return
@@ -74,7 +71,6 @@ class DrainingServer(uvicorn.Server):
 
 
 def server_config(asgi: Callable[..., Any], *, host: str, port: int, forwarded_allow_ips: str) -> uvicorn.Config:
-    """How the doors are served."""
     return uvicorn.Config(
         asgi,
         host=host,
@@ -94,10 +90,12 @@ def serve(
     *,
     has_worker: Annotated[
         bool,
-        typer.Option("--worker/--no-worker", help="Also deliver and bring over, or leave that to `work` (PostgreSQL)."),
+        typer.Option(
+            "--worker/--no-worker", help="Also deliver and run backfills, or leave that to `work` (PostgreSQL only)."
+        ),
     ] = True,
 ) -> None:
-    """Run the service: the doors and the worker. Brings the database up to date first."""
+    """Run the service: its HTTP routes and the worker. Migrates the database first."""
     from app.main import Role
 
     _serve(Role.ALL if has_worker else Role.DOORS)
@@ -105,7 +103,7 @@ def serve(
 
 @app.command()
 def work() -> None:
-    """Run a worker alone, beside others (PostgreSQL only). At HOST and PORT it answers only /health and /metrics."""
+    """Run only a worker (PostgreSQL only). It serves /health and /metrics at HOST and PORT."""
     from app.main import Role
 
     _serve(Role.WORKER)
@@ -130,7 +128,7 @@ def _serve(role: "Role") -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database up to date, and do nothing else. An SQLite file with data is copied beside itself first."""
+    """Migrate the database to this version. An SQLite file with data is first backed up next to itself."""
     from app.store.database.engine import Database
     from app.store.migrate import migrate as run
 
@@ -150,17 +148,19 @@ def migrate() -> None:
 
 @app.command()
 def copy(
-    source: Annotated[str, typer.Option("--from", metavar="sqlite:///FILE", help="What is moved; it stays as it is.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="sqlite:///FILE", help="The file to copy. It stays as it is.")
+    ],
     target: Annotated[
         str,
         typer.Option(
             "--to",
             metavar="postgresql://USER@HOST/DATABASE",
-            help="An empty database. Its password may stand here, in PGPASSWORD or in ~/.pgpass.",
+            help="An empty database. The password may be in the URL, in PGPASSWORD or in ~/.pgpass.",
         ),
     ],
 ) -> None:
-    """Move everything from an SQLite file to PostgreSQL, while no service runs. Goes on where it was stopped."""
+    """Copy all data from an SQLite file to PostgreSQL. The service must be stopped. An interrupted copy is resumed."""
     from app.store.moving.copy import AGAIN
     from app.store.moving.copy import copy as run
 
@@ -176,24 +176,24 @@ def copy(
         terminal.complain(f"The copy is not finished. {AGAIN}")
         raise typer.Exit(INTERRUPTED) from None
     terminal.show_table(["table", "rows"], ((name, f"{rows:,}") for name, rows in copied.tables.items()))
-    before = f", {copied.rows_before:,} of them before" if copied.rows_before else ""
-    terminal.say(f"Copied and counted in both: {copied.rows:,} rows{before}, in {copied.seconds:,.1f} seconds.")
+    before = f" ({copied.rows_before:,} by an earlier run)" if copied.rows_before else ""
+    terminal.say(f"Rows copied, and verified by count: {copied.rows:,}{before}. Seconds: {copied.seconds:,.1f}.")
     terminal.say(
-        f"Now set DATABASE_URL to that PostgreSQL database, keep {copied.source} as a backup, and start the service."
+        f"Now set DATABASE_URL to the PostgreSQL database, keep {copied.source} as a backup, and start the service."
     )
 
 
 @app.command()
-def check(*, as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False) -> None:
-    """Could the service run with its settings? Asks settings, database, Sailthru and Lytics, and changes nothing.
+def check(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check whether the service can run: settings, database, Sailthru and Lytics. Changes nothing.
 
-    Exit code 0 if it could, 1 if something failed, 2 if it is the settings.
+    Exit code 0 if it can run, 1 if a check failed, 2 if a setting is wrong.
     """
     from app.check import report
     from app.check.everything import check
 
     configure_logs("ERROR")
-    with terminal.waiting("Asking Sailthru and Lytics …"):
+    with terminal.waiting("Checking Sailthru and Lytics …"):
         findings = asyncio.run(check(load_settings))
     if as_json:
         typer.echo(report.as_json(findings))
@@ -204,12 +204,14 @@ def check(*, as_json: Annotated[bool, typer.Option("--json", help="As JSON, for 
 
 @app.command()
 def sandbox(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    sailthru_port: Annotated[int, typer.Option(help="Port of the Sailthru sandbox.")] = 8001,
-    lytics_port: Annotated[int, typer.Option(help="Port of the Lytics sandbox.")] = 8002,
-    latency: Annotated[float, typer.Option(help="Seconds that Sailthru takes to answer, give or take a third.")] = 0.15,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    sailthru_port: Annotated[int, typer.Option(help="The port of the Sailthru sandbox.")] = 8001,
+    lytics_port: Annotated[int, typer.Option(help="The port of the Lytics sandbox.")] = 8002,
+    latency: Annotated[
+        float, typer.Option(help="The mean time in seconds that Sailthru takes to answer. It varies by a third.")
+    ] = 0.15,
 ) -> None:
-    """Run a Sailthru and a Lytics to try the service against, without accounts."""
+    """Run a Sailthru sandbox and a Lytics sandbox, to try the service without accounts."""
     from app.demo.sandbox import run_sandbox
 
     run_sandbox(host, sailthru_port, lytics_port, latency=latency)
@@ -218,12 +220,12 @@ def sandbox(
 @app.command()
 def demo(
     *,
-    once: Annotated[bool, typer.Option(help="End when the lists are right: exit code 0, or 1 if one is not.")] = False,
-    people: Annotated[int, typer.Option(min=3, max=1000, help="How many people enter the first audience.")] = 12,
+    once: Annotated[
+        bool, typer.Option(help="Exit when both lists are complete: code 0 if they are right, 1 if not.")
+    ] = False,
+    people: Annotated[int, typer.Option(min=3, max=1000, help="The number of people who enter the audience.")] = 12,
 ) -> None:
-    """See it work: a sandbox, the service, people entering and leaving an audience, and others brought over who were in
-    one before, all through the real path.
-    """
+    """Run the service against a sandbox: people enter and leave one audience, then a second audience is backfilled."""
     from app.demo.play import run
 
     raise typer.Exit(run(people=people, is_once=once))
@@ -231,7 +233,7 @@ def demo(
 
 @app.callback(invoke_without_command=True)
 def version(
-    *, show: Annotated[bool, typer.Option("--version", help="Show the version and end.", is_eager=True)] = False
+    *, show: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False
 ) -> None:
     """Keeps Sailthru lists equal to Lytics audiences."""
     if show:
@@ -245,17 +247,18 @@ app.command()(redrive)
 
 
 def connect() -> Service:
-    """The running service that the settings name."""
     settings = load_settings()
     return Service(settings.service_url, settings.first_admin_token())
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run one command. What goes wrong ends it with one sentence: exit code 1 where a running service said no or a
-    database could not be used, 2 where settings or words are wrong, 3 where no service was reached.
+    """Run one command. An expected error ends the process with one sentence on standard error.
+
+    Exit code 1: the service refused the command, or the database is not usable. 2: settings or arguments are wrong.
+    3: the service could not be reached.
 
     Args:
-        words: of the command line, without the program's name; by default those that the process was started with.
+        words: the arguments without the program's name; by default those of the process.
     """
     try:
         app(words, obj=connect)

@@ -1,6 +1,4 @@
-"""How commands speak to people: lines, tables, questions, and a sign of life while they wait; on a terminal or in a
-pipe.
-"""
+"""Terminal output of the commands: lines, tables, questions, progress. In a pipe the output is plain text."""
 
 import os
 import sys
@@ -18,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-# In a pipe lines are for grep, not for a screen of 80 columns.
+# The width of tables in a pipe, where a program such as grep reads them.
 WIDE = 200
 SPINNER_AFTER_SECONDS = 1.0
 LINE_EVERY_SECONDS = 30.0
@@ -28,23 +26,23 @@ NOT_PRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 def plain(value: object) -> str:
-    """A value as text; a dash for None. What could steer a terminal is replaced: names come from elsewhere."""
+    """Return a value as text, a dash for None. Control characters are replaced, because names come from outside."""
     text = NOTHING if value is None else str(value)
     return "".join(each if each.isprintable() else NOT_PRINTABLE for each in text)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
-    """One line on standard output."""
+    """Print one line to standard output."""
     _console().print(plain(text), style=style, soft_wrap=True)
 
 
 def complain(text: str) -> None:
-    """One line on standard error."""
+    """Print one line to standard error."""
     _console(on_error=True).print(plain(text), soft_wrap=True)
 
 
 def show_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output; nothing in it is cut off."""
+    """Print a table. Long cells are wrapped, never cut off."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         table.add_column(header, overflow="fold")
@@ -54,7 +52,7 @@ def show_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def show_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """What is known of one thing, a line for each fact, on standard output."""
+    """Print names and values, one pair per line."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -64,20 +62,19 @@ def show_facts(facts: Iterable[tuple[str, object]]) -> None:
 
 
 def moment(text: str | None) -> str:
-    """A time as the service writes it (RFC 3339), to the second and in UTC; a dash for None."""
+    """Return an RFC 3339 time in UTC without fractions of a second; a dash for None."""
     if text is None:
         return NOTHING
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def can_ask() -> bool:
-    """Whether somebody is there to answer."""
     return sys.stdin.isatty()
 
 
 def ask(question: str) -> bool:
-    """Whether the answer is yes; anything else is no, also the end of the input."""
-    # Not typer.confirm: it leaves a blank on standard output.
+    """Ask a question and return whether the answer is yes. End of input counts as no."""
+    # typer.confirm would print a space to standard output.
     sys.stderr.write(f"{plain(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
@@ -85,7 +82,7 @@ def ask(question: str) -> bool:
 
 @contextmanager
 def waiting(text: str) -> Iterator[None]:
-    """Shows that something is under way, once it takes longer than a second, where standard error is a terminal."""
+    """Show a spinner after one second, if standard error is a terminal."""
     console = _console(on_error=True)
     if not console.is_terminal:
         yield
@@ -102,10 +99,10 @@ def waiting(text: str) -> Iterator[None]:
 
 
 class Bar:
-    """How far something has come, on standard error: on a terminal a bar that moves, elsewhere a line each half minute.
+    """Progress on standard error: a bar on a terminal, else a line every 30 seconds.
 
     Args:
-        is_quiet: no lines where there is no terminal.
+        is_quiet: print no lines if standard error is not a terminal.
     """
 
     def __init__(self, *, is_quiet: bool = False) -> None:
@@ -115,22 +112,20 @@ class Bar:
         self._line_at = time.monotonic() + LINE_EVERY_SECONDS
 
     def __enter__(self) -> Self:
-        """The bar, to be seen from its first `show` on."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leaves the bar as it is."""
         self._live.leave()
 
     def show(self, done: int, total: int | None, facts: Sequence[str], *, below: str | None = None) -> None:
-        """How it stands now.
+        """Show the present progress.
 
         Args:
-            total: None where it is not known; then the bar only shows that there is life.
-            facts: what is to be read beside the bar, and all that is to be read where there is none.
-            below: what needs a line of its own.
+            total: None if it is unknown.
+            facts: texts beside the bar, or the line instead of it.
+            below: a text on its own line below the bar.
         """
         if self._console.is_terminal:
             self._live.move(done, total, ", ".join(map(plain, facts)), plain(below) if below else "")
@@ -139,13 +134,13 @@ class Bar:
             complain(f"{', '.join(facts)}.{f' {below}' if below else ''}")
 
     def say(self, text: str) -> None:
-        """One line above the bar."""
+        """Print one line above the bar."""
         if self._console.is_terminal or not self._is_quiet:
             self._console.print(plain(text), soft_wrap=True)
 
 
 class _LiveBar(Progress):
-    """The bar, what is read beside it, and a line below where there is something to say."""
+    """A bar with text beside it, and optionally a line below."""
 
     below = ""
 
@@ -160,7 +155,7 @@ class _LiveBar(Progress):
         self.start()
 
     def leave(self) -> None:
-        # Else it would leave an empty line in a pipe.
+        # Stopping a bar that never started prints an empty line in a pipe.
         if self.live.is_started:
             self.stop()
 

@@ -15,9 +15,9 @@ from sqlalchemy import text
 
 from app.domain.change import Kind
 from app.domain.rate_limit.bucket import MOST_UNCONFIRMED
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import AnyFault, Empty, Error, Half, Hang, Html, Reset, Slow
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.rules import Rule
 from tests.factories import HOUR
 from tests.model import Stay

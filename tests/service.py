@@ -12,8 +12,8 @@ import httpx
 from fastapi import FastAPI
 
 from app.main import Environment, Service, create_app
-from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.sailthru import SailthruSandbox
 from app.settings import Settings
 from tests.places import PLACE

@@ -1,7 +1,6 @@
-"""`check` as a process of its own, against a sandbox of its own: it names the culprit, and shows no secret."""
+"""`check` names what is wrong and the next step, and shows no secret."""
 
 import json
-import os
 import shutil
 import socket
 import sqlite3
@@ -21,12 +20,14 @@ from app.check.store import check_store
 from app.settings import Settings
 from app.store.moving.server_inspection import ServerInspection
 from tests import postgresql
+from tests.command_line import CommandLine, Ended
 from tests.promises.processes import (
     ADMIN_TOKEN,
     API_KEY,
     API_SECRET,
     LYTICS_TOKEN,
     ROOT,
+    UNMEASURED,
     WEBHOOK_TOKEN,
     Sandbox,
     Service,
@@ -35,12 +36,13 @@ from tests.promises.processes import (
 WRONG = "nobodys-word-for-it"
 ERASURE_KEY = "an-erasure-key-of-the-tests"
 SECRETS = (ADMIN_TOKEN, API_KEY, API_SECRET, LYTICS_TOKEN, WEBHOOK_TOKEN, WRONG, ERASURE_KEY, "sig=")
+NOT_THE_API = "The answer from 127.0.0.1:{port} is not from the API"
 DEFAULT, SHOP = "Sailthru 'default'", "Sailthru 'shop'"
 
 
 @dataclass
 class Checked:
-    """What one run said, by what it is about: the mark and the line."""
+    """The output of one run, and its lines by what they are about."""
 
     code: int
     output: str
@@ -52,10 +54,14 @@ class Checked:
 
 @dataclass
 class Scene:
-    """Both ends, and settings that fit them."""
+    """Both sandboxes, and settings that fit them."""
 
     sandbox: Sandbox
-    folder: Path
+    command_line: CommandLine
+
+    @property
+    def folder(self) -> Path:
+        return self.command_line.folder
 
     def settings(self, **different: str) -> dict[str, str]:
         (self.folder / "data").mkdir(exist_ok=True)
@@ -69,52 +75,70 @@ class Scene:
             "SAILTHRU_API_KEY": API_KEY,
             "SAILTHRU_API_SECRET": API_SECRET,
             "SAILTHRU_BASE_URL": f"http://127.0.0.1:{self.sandbox.port}",
-            # A name server that does not answer is not waited for long.
-            "RES_OPTIONS": "timeout:1 attempts:1",
         } | different
 
-    def run(self, *words: str, **different: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, **different: str) -> Ended:
+        return without_secrets(self.command_line.run("check", *words, settings=self.settings(**different)))
+
+    def run_process(self, *words: str, **different: str) -> Ended:
+        """Run the command as a process, which also reads settings of the resolver."""
         known = {name.upper() for name in Settings.model_fields}
-        outside = {name: value for name, value in os.environ.items() if name not in known}
+        outside = {name: value for name, value in UNMEASURED.items() if name not in known}
         done = subprocess.run(
             [sys.executable, "-m", "app", "check", *words],
             cwd=self.folder,
-            env={**outside, "PYTHONPATH": str(ROOT), **self.settings(**different)},
+            # A name server that does not answer is not waited for long.
+            env={
+                **outside,
+                "RES_OPTIONS": "timeout:1 attempts:1",
+                "PYTHONPATH": str(ROOT),
+                **self.settings(**different),
+            },
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
-        return done
+        return without_secrets(Ended(done.returncode, done.stdout, done.stderr))
 
     def check(self, **different: str) -> Checked:
-        done = self.run(**different)
-        assert done.stderr == ""
+        return self._read(self.run(**different))
+
+    def check_process(self, **different: str) -> Checked:
+        return self._read(self.run_process(**different))
+
+    def _read(self, done: Ended) -> Checked:
+        assert done.err == ""
         lines = {}
-        for line in done.stdout.splitlines():
+        for line in done.out.splitlines():
             about = line[2:].split("  ")[0]
             lines[about] = line
-        return Checked(done.returncode, done.stdout, lines)
+        return Checked(done.code, done.out, lines)
 
     def fail(self, status: int, code: int, **where: object) -> None:
-        """Sailthru answers with an error."""
+        """Let Sailthru answer with an error."""
         fault = {"kind": "error", "status": status, "code": code, "text": f"Words of Sailthru about {API_KEY}"}
         self.sandbox.tell("faults", rules=[{"fault": fault, **where}])
 
 
+def without_secrets(ended: Ended) -> Ended:
+    assert not [secret for secret in SECRETS if secret in ended.out + ended.err]
+    return ended
+
+
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """One for all tests of this file."""
     sandbox = Sandbox(tmp_path_factory.mktemp("sandbox"))
     yield sandbox
     sandbox.close()
 
 
 @pytest.fixture
-def scene(sandbox: Sandbox, tmp_path: Path) -> Iterator[Scene]:
-    """Nothing is wrong with either end, and will not be for the next."""
-    yield Scene(sandbox, tmp_path)
+def scene(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Scene]:
+    """Sandboxes without faults; the faults of the test are removed afterwards."""
+    yield Scene(sandbox, CommandLine(monkeypatch, capsys, tmp_path))
     sandbox.tell("faults")
     sandbox.lytics.post("reset").raise_for_status()
 
@@ -126,10 +150,10 @@ def closed_port() -> int:
     return port
 
 
-def test_all_is_right(scene: Scene) -> None:
-    """Exit code 0, a line for each thing, and two reads at Sailthru are all that was done there."""
+def test_everything_right_exits_with_0_and_only_reads(scene: Scene) -> None:
+    """Sailthru gets two reads and nothing else."""
     before = scene.sandbox.account()["calls"]
-    found = scene.check()
+    found = scene.check_process()
     after = scene.sandbox.account()
 
     assert found.code == 0
@@ -184,10 +208,13 @@ def test_all_is_right(scene: Scene) -> None:
         ),
     ],
 )
-def test_a_wrong_setting_is_named(scene: Scene, different: dict[str, str], about: str, words: list[str]) -> None:
-    """Exit code 1; whatever else was checked is all right."""
+def test_wrong_setting_is_named_and_the_rest_is_ok(
+    scene: Scene, different: dict[str, str], about: str, words: list[str]
+) -> None:
     port = str(scene.sandbox.port)
-    found = scene.check(**{name: value.replace("{port}", port) for name, value in different.items()})
+    looks_up_names = ".invalid" in str(different)
+    settings = {name: value.replace("{port}", port) for name, value in different.items()}
+    found = scene.check_process(**settings) if looks_up_names else scene.check(**settings)
 
     assert found.code == 1
     assert found.lines[about].startswith(f"✗ {about}")
@@ -207,18 +234,27 @@ def test_a_wrong_setting_is_named(scene: Scene, different: dict[str, str], about
                 "My Sailthru",
             ],
         ),
-        ({"kind": "reset"}, ["127.0.0.1:{port} broke the connection", "Check SAILTHRU_BASE_URL"]),
-        ({"kind": "html", "status": 404}, ["What answers at 127.0.0.1:{port} is not the API", "SAILTHRU_BASE_URL"]),
-        ({"kind": "html", "status": 200}, ["What answers at 127.0.0.1:{port} is not the API", "SAILTHRU_BASE_URL"]),
-        ({"kind": "html", "status": 302}, ["What answers at 127.0.0.1:{port} is not the API", "SAILTHRU_BASE_URL"]),
-        ({"kind": "error", "status": 500, "code": 9}, ["internal error", "Try again in some minutes"]),
+        ({"kind": "reset"}, ["127.0.0.1:{port} closed the connection", "Check SAILTHRU_BASE_URL"]),
+        (
+            {"kind": "html", "status": 404},
+            [NOT_THE_API, "SAILTHRU_BASE_URL"],
+        ),
+        (
+            {"kind": "html", "status": 200},
+            [NOT_THE_API, "SAILTHRU_BASE_URL"],
+        ),
+        (
+            {"kind": "html", "status": 302},
+            [NOT_THE_API, "SAILTHRU_BASE_URL"],
+        ),
+        ({"kind": "error", "status": 500, "code": 9}, ["internal error", "Try again in a few minutes"]),
         (
             {"kind": "error", "status": 401, "code": 99},
             ["refused the credentials", "SAILTHRU_API_KEY and SAILTHRU_API_SECRET"],
         ),
     ],
 )
-def test_what_sailthru_does_is_told(scene: Scene, fault: dict[str, object], words: list[str]) -> None:
+def test_failure_of_sailthru_is_explained(scene: Scene, fault: dict[str, object], words: list[str]) -> None:
     scene.sandbox.tell("faults", rules=[{"fault": fault}])
     found = scene.check()
 
@@ -228,8 +264,7 @@ def test_what_sailthru_does_is_told(scene: Scene, fault: dict[str, object], word
         assert word.replace("{port}", str(scene.sandbox.port)) in found.lines[DEFAULT]
 
 
-def test_silence_is_told(scene: Scene) -> None:
-    """It is waited for as long as the settings say, and no longer."""
+def test_check_waits_for_sailthru_as_long_as_the_timeout(scene: Scene) -> None:
     scene.sandbox.tell("faults", rules=[{"fault": {"kind": "hang"}}])
     found = scene.check(SAILTHRU_TIMEOUT_SECONDS="0.5")
 
@@ -239,18 +274,17 @@ def test_silence_is_told(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("right", ["list", "user"])
-def test_a_right_that_is_missing_is_named(scene: Scene, right: str) -> None:
-    """Of the two that the service needs."""
+def test_missing_right_is_named(scene: Scene, right: str) -> None:
     scene.fail(403, 99, endpoints=[f"/{right}"])
     found = scene.check()
 
     assert found.code == 1
-    assert f"does not let this key read /{right}" in found.lines[DEFAULT]
-    assert f"the key in SAILTHRU_API_KEY the right to {right}" in found.lines[DEFAULT]
+    assert f"This key may not read /{right}" in found.lines[DEFAULT]
+    assert f"allow the key in SAILTHRU_API_KEY to use {right}" in found.lines[DEFAULT]
 
 
-def test_a_limit_that_is_used_up_is_a_warning(scene: Scene) -> None:
-    """The account's other tools may have used it; key and secret were taken."""
+def test_exhausted_rate_limit_is_a_warning(scene: Scene) -> None:
+    """Sailthru has accepted key and secret by then."""
     scene.fail(429, 43)
     found = scene.check()
 
@@ -273,11 +307,11 @@ def test_a_limit_that_is_used_up_is_a_warning(scene: Scene) -> None:
         ),
         (
             lambda lytics: lytics.post("faults", json={"rules": [{"fault": {"kind": "html", "status": 404}}]}),
-            ["is not the API", "LYTICS_BASE_URL"],
+            ["is not from the API", "LYTICS_BASE_URL"],
         ),
     ],
 )
-def test_what_lytics_does_is_told(scene: Scene, break_it: Callable[[Any], Any], words: list[str]) -> None:
+def test_failure_of_lytics_is_explained(scene: Scene, break_it: Callable[[Any], Any], words: list[str]) -> None:
     break_it(scene.sandbox.lytics).raise_for_status()
     found = scene.check()
 
@@ -287,7 +321,7 @@ def test_what_lytics_does_is_told(scene: Scene, break_it: Callable[[Any], Any], 
         assert word in found.lines["Lytics"]
 
 
-def test_a_pause_that_lytics_asks_for_is_a_warning(scene: Scene) -> None:
+def test_rate_limit_of_lytics_is_a_warning(scene: Scene) -> None:
     fault = {"kind": "error", "status": 429}
     scene.sandbox.lytics.post("faults", json={"rules": [{"fault": fault}]}).raise_for_status()
     found = scene.check()
@@ -297,8 +331,7 @@ def test_a_pause_that_lytics_asks_for_is_a_warning(scene: Scene) -> None:
     assert "The token is right" in found.lines["Lytics"]
 
 
-def test_without_a_lytics_token_there_is_a_warning(scene: Scene) -> None:
-    """The service runs; names are given by hand."""
+def test_missing_lytics_token_is_a_warning(scene: Scene) -> None:
     found = scene.check(LYTICS_API_TOKEN="")
 
     assert found.code == 0
@@ -306,10 +339,8 @@ def test_without_a_lytics_token_there_is_a_warning(scene: Scene) -> None:
     assert "name each export by hand" in found.lines["Lytics"]
 
 
-def test_both_ends_are_gone(scene: Scene) -> None:
-    """A closed port, and one where no https is spoken: each is told for itself, and Sailthru's does not hide
-    Lytics'.
-    """
+def test_two_failures_are_both_reported(scene: Scene) -> None:
+    """Sailthru at a closed port, Lytics at a port that does not speak TLS."""
     port = closed_port()
     found = scene.check(
         SAILTHRU_BASE_URL=f"http://127.0.0.1:{port}", LYTICS_BASE_URL=f"https://127.0.0.1:{scene.sandbox.port}"
@@ -328,10 +359,8 @@ def test_both_ends_are_gone(scene: Scene) -> None:
         ({"ADMIN_TOKENS": "short"}, ["ADMIN_TOKENS", "16 characters"]),
     ],
 )
-def test_settings_that_can_not_be_read_are_the_only_line(
-    scene: Scene, different: dict[str, str], words: list[str]
-) -> None:
-    """Exit code 2, since nothing can be asked without them."""
+def test_unreadable_settings_are_the_only_finding(scene: Scene, different: dict[str, str], words: list[str]) -> None:
+    """Exit code 2."""
     found = scene.check(**different)
 
     assert found.code == 2
@@ -347,46 +376,44 @@ def test_settings_that_can_not_be_read_are_the_only_line(
         ({"DATABASE_URL": "mysql://me:nobodys-word-for-it@host/db"}, ["DATABASE_URL", "sqlite:///FILE"]),
     ],
 )
-def test_settings_that_are_not_enough_end_with_2_and_the_rest_is_told(
+def test_missing_setting_exits_with_2_and_the_rest_is_checked(
     scene: Scene, different: dict[str, str], words: list[str]
 ) -> None:
     done = scene.run(**different)
 
-    assert done.returncode == 2
-    assert f"✓ {DEFAULT}" in done.stdout
+    assert done.code == 2
+    assert f"✓ {DEFAULT}" in done.out
     for word in words:
-        assert word in done.stdout
+        assert word in done.out
 
 
-def test_a_running_service_is_no_fault_and_is_not_disturbed(scene: Scene) -> None:
-    """It holds the file; that is said, and not one byte of it changes."""
+def test_running_service_is_not_disturbed(scene: Scene) -> None:
+    """No byte of its database file changes."""
     service = Service(scene.folder, scene.sandbox).start()
     try:
         before = (service.database.read_bytes(), sorted(service.database.parent.iterdir()))
         found = scene.check(DATABASE_URL=f"sqlite:///{service.database}")
         after = (service.database.read_bytes(), sorted(service.database.parent.iterdir()))
-        is_well = service.http.get("/exports").is_success
+        is_available = service.http.get("/exports").is_success
     finally:
         service.close()
 
     assert found.code == 0
-    assert f"✓ store               The running service holds {service.database}." == found.lines["store"]
+    assert f"✓ store               The running service uses {service.database}." == found.lines["store"]
     assert before == after
-    assert is_well
+    assert is_available
 
 
-def test_what_the_first_start_would_make_is_told_and_not_made(scene: Scene) -> None:
-    """A missing folder may be a slip, so that is a warning."""
+def test_missing_folder_is_a_warning_and_is_not_created(scene: Scene) -> None:
     path = scene.folder / "elsewhere" / "store.db"
     found = scene.check(DATABASE_URL=f"sqlite:///{path}")
 
     assert (found.code, found.marks()["store"]) == (0, "!")
-    assert f"Neither {path} nor its folder is there yet" in found.lines["store"]
+    assert f"{path} and its folder do not exist yet" in found.lines["store"]
     assert not path.parent.exists()
 
 
-def test_a_database_that_is_there_and_one_that_is_not(scene: Scene, migrated_file: Path) -> None:
-    """Of this version, of an older one that the next start brings up to date, and none yet: all are well."""
+def test_current_older_and_missing_files_are_ok(scene: Scene, migrated_file: Path) -> None:
     current, older, none = (scene.folder / f"{name}.db" for name in ("current", "older", "none"))
     for path in (current, older):
         shutil.copyfile(migrated_file, path)
@@ -396,52 +423,47 @@ def test_a_database_that_is_there_and_one_that_is_not(scene: Scene, migrated_fil
 
     assert [one.code for one in found] == [0, 0, 0]
     assert [one.lines["store"].removeprefix("✓ store               ") for one in found] == [
-        f"{current} can be used, and is up to date.",
-        f"{older} is of an older version; the next start copies it, and brings it up to date.",
-        f"{none} is not there yet; the first start makes it.",
+        f"{current} is usable and up to date.",
+        f"{older} has an older version; the next start backs it up and migrates it.",
+        f"{none} does not exist yet; the first start creates it.",
     ]
 
 
-def test_a_database_of_postgresql(scene: Scene, postgresql_url: str) -> None:
-    """Empty, of this version, and while a replica runs on it: all are well. Its password is never shown."""
+def test_empty_and_current_postgresql_databases_are_ok(scene: Scene, postgresql_url: str) -> None:
+    """The password is never shown."""
     with postgresql.database(postgresql_url) as given:
         parsed = make_url(given)
         name = f"{parsed.database} at {parsed.host}:{parsed.port}"
         url = parsed.set(password=WRONG).render_as_string(hide_password=False)
         found = [scene.check(DATABASE_URL=url)]
-        migrated = subprocess.run(
-            [sys.executable, "-m", "app", "migrate"],
-            cwd=scene.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": url},
-            check=False,
-        )
+        migrated = scene.command_line.run("migrate", settings={"DATABASE_URL": url})
         found += [scene.check(DATABASE_URL=url), scene.check(DATABASE_URL=url, ERASURE_KEY="")]
 
-    assert migrated.returncode == 0
+    assert migrated.code == 0
     assert [one.code for one in found] == [0, 0, 0]
     assert [one.lines["store"].removeprefix("✓ store               ") for one in found] == [
-        f"{name} holds nothing yet; the first start makes its tables.",
-        f"{name} can be used, and is up to date.",
-        f"{name} can be used, and is up to date.",
+        f"{name} is empty; the first start creates its tables.",
+        f"{name} is usable and up to date.",
+        f"{name} is usable and up to date.",
     ]
 
 
 @pytest.mark.parametrize(
     ("found", "mark", "words"),
     [
-        ({}, Mark.OK, "store at host:5432 can be used, and is up to date."),
-        ({"replicas": 2}, Mark.OK, "is up to date. Replicas that run on it: 2."),
-        ({"missing": ("0002",), "replicas": 1}, Mark.OK, "the next start brings it up to date. Replicas"),
+        ({}, Mark.OK, "store at host:5432 is usable and up to date."),
+        ({"replicas": 2}, Mark.OK, "up to date. Running replicas: 2."),
+        ({"missing": ("0002",), "replicas": 1}, Mark.OK, "the next start migrates it. Running replicas"),
         ({"is_copy_unfinished": True}, Mark.FAILED, "A copy into store at host:5432 is not finished"),
-        ({"not_kept_out": 3}, Mark.FAILED, "are not kept out: 3."),
+        ({"not_kept_out": 3}, Mark.FAILED, "are not ignored: 3."),
     ],
 )
-async def test_how_a_database_of_postgresql_stands(
+async def test_state_of_a_postgresql_database(
     monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], mark: Mark, words: str
 ) -> None:
-    standing: dict[str, Any] = {"name": "store at host:5432", "replicas": 0, "revision": "0008", "missing": ()}
-    standing |= {"is_copy_unfinished": False, "not_kept_out": 0}
-    inspection = ServerInspection(**standing | found)
+    state: dict[str, Any] = {"name": "store at host:5432", "replicas": 0, "revision": "0008", "missing": ()}
+    state |= {"is_copy_unfinished": False, "not_kept_out": 0}
+    inspection = ServerInspection(**state | found)
 
     async def inspect(_url: str, _digests: object) -> ServerInspection:
         return inspection
@@ -454,8 +476,7 @@ async def test_how_a_database_of_postgresql_stands(
     assert (finding.next_step is None) == (mark is Mark.OK)
 
 
-def test_a_database_that_can_not_be_reached_is_told(scene: Scene) -> None:
-    """Host and port, and what to do; never the password."""
+def test_unreachable_database_is_named_without_its_password(scene: Scene) -> None:
     port = closed_port()
     found = scene.check(DATABASE_URL=f"postgresql://me:{WRONG}@127.0.0.1:{port}/store")
 
@@ -463,10 +484,8 @@ def test_a_database_that_can_not_be_reached_is_told(scene: Scene) -> None:
     assert f"Nothing listens at 127.0.0.1:{port}. Start PostgreSQL, or" in found.lines["store"]
 
 
-def test_the_store_of_another_key_is_told(scene: Scene, migrated_file: Path) -> None:
-    """Without the key that people were erased with the service does not start; with another it does not keep them
-    out.
-    """
+def test_erasure_key_that_does_not_fit_is_reported(scene: Scene, migrated_file: Path) -> None:
+    """Without a key the service does not start. With another key it does not recognise erased people."""
     path = scene.folder / "store.db"
     shutil.copyfile(migrated_file, path)
     url = f"sqlite:///{path}"
@@ -481,11 +500,10 @@ def test_the_store_of_another_key_is_told(scene: Scene, migrated_file: Path) -> 
 
 
 def test_as_json(scene: Scene) -> None:
-    """The same for scripts, and nothing else on standard output."""
-    done = scene.run("--json", LYTICS_API_TOKEN=WRONG)
-    said = json.loads(done.stdout)
+    done = scene.run_process("--json", LYTICS_API_TOKEN=WRONG)
+    said = json.loads(done.out)
 
-    assert done.returncode == 1
+    assert done.code == 1
     assert said["ok"] is False
     assert [(one["about"], one["mark"]) for one in said["findings"]] == [
         ("settings", "ok"),

@@ -1,4 +1,4 @@
-"""Each rule of the settings: one sentence that names the setting, and never its value."""
+"""Settings: the sources, the rules, and one sentence for each wrong setting."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,8 @@ ENOUGH = {
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting from outside, and a folder without `.env`."""
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Remove all settings of the environment, and change to a folder without `.env`."""
     for name in (*(name.upper() for name in Settings.model_fields), "SECRETS_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -88,10 +88,10 @@ class TestRules:
             ({"SAILTHRU_AUTHORIZATIONS": "{sesame"}, "SAILTHRU_AUTHORIZATIONS"),
         ],
     )
-    def test_one_sentence_with_the_name_and_without_the_value(
+    def test_error_names_the_setting_but_not_its_value(
         self, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], name: str
     ) -> None:
-        """A wrong setting stops the start; what is said has no secret in it, and no trace behind it."""
+        """The error has no cause that would show the value in a traceback."""
         put(monkeypatch, values)
         with pytest.raises(BadSettings) as caught:
             load_settings()
@@ -104,8 +104,17 @@ class TestRules:
         assert sentence[0].isupper() or sentence.startswith("the ")
         assert caught.value.__suppress_context__
 
+    def test_every_wrong_setting_gets_a_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        put(monkeypatch, {"PORT": "sesame", "LOG_LEVEL": "sesame"} | authorizations(shop={"api_key": "sesame"}))
+        with pytest.raises(BadSettings) as caught:
+            load_settings()
+
+        sentence = str(caught.value)
+        for name in ("PORT: ", "LOG_LEVEL: ", "SAILTHRU_AUTHORIZATIONS (shop.api_secret): "):
+            assert name in sentence
+        assert "sesame" not in sentence
+
     def test_defaults(self) -> None:
-        """Nothing has to be set to read the settings; an empty variable is one that is not set."""
         settings = load_settings()
 
         assert settings.database_url == "sqlite:///data/lytics-sailthru.db"
@@ -118,7 +127,7 @@ class TestRules:
         assert settings.accounts() == {}
 
     def test_an_empty_variable_is_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As `.env.example` has it, copied without being filled in."""
+        """`.env` may be a copy of `.env.example` that is not filled in."""
         put(monkeypatch, {"PORT": "", "SAILTHRU_API_KEY": "", "SAILTHRU_AUTHORIZATIONS": "", "SECRETS_DIR": ""})
         settings = load_settings()
 
@@ -134,13 +143,12 @@ class TestRules:
         ],
     )
     def test_base_urls(self, monkeypatch: pytest.MonkeyPatch, given: str, kept: str) -> None:
-        """https, or this machine itself; a slash at the end does not matter."""
         put(monkeypatch, {"SAILTHRU_BASE_URL": given})
 
         assert load_settings().sailthru_base_url == kept
 
     def test_accounts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """`default` is that of SAILTHRU_API_KEY; one key at two hosts are two accounts."""
+        """`default` is the account of SAILTHRU_API_KEY. One key at two hosts means two accounts."""
         sandbox = {"api_key": "sesame-key", "api_secret": "sesame-secret", "base_url": "http://localhost:8001"}
         put(monkeypatch, ENOUGH | authorizations(shop=SHOP, sandbox=sandbox))
         accounts = load_settings().accounts()
@@ -149,8 +157,7 @@ class TestRules:
         assert accounts["default"].api_key == "sesame-key"
         assert accounts["sandbox"].base_url == "http://localhost:8001"
 
-    def test_no_secret_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Settings may be printed."""
+    def test_printed_settings_show_no_secret(self, monkeypatch: pytest.MonkeyPatch) -> None:
         secrets = {"LYTICS_API_TOKEN": "sesame", "ERASURE_KEY": "sesame-sesame-sesame"}
         put(monkeypatch, ENOUGH | secrets | authorizations(shop=SHOP))
         settings = load_settings()
@@ -161,15 +168,14 @@ class TestRules:
 
 class TestTokens:
     def test_labels(self) -> None:
-        """A token without a label is called by its place; empty places don't count."""
+        """The default label is the position. Empty positions do not count."""
         settings = Settings.model_validate({"webhook_tokens": f" a:{TOKEN} ,, {OTHER},"})
 
         assert parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS") == {"a": TOKEN, "token-2": OTHER}
 
 
 class TestServing:
-    def test_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Two tokens and an account are all that is needed."""
+    def test_two_tokens_and_an_account_are_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
         put(monkeypatch, ENOUGH)
 
         load_settings().require_for_serving()
@@ -182,10 +188,9 @@ class TestServing:
             ({"SAILTHRU_API_KEY", "SAILTHRU_API_SECRET"}, ["No Sailthru account", "SAILTHRU_API_KEY", "My Sailthru"]),
         ],
     )
-    def test_what_it_can_not_do_without(
+    def test_missing_setting_is_named_with_a_remedy(
         self, monkeypatch: pytest.MonkeyPatch, missing: set[str], words: list[str]
     ) -> None:
-        """The sentence says what to set, and how to come by it."""
         put(monkeypatch, {name: value for name, value in ENOUGH.items() if name not in missing})
         with pytest.raises(BadSettings) as caught:
             load_settings().require_for_serving()
@@ -194,7 +199,6 @@ class TestServing:
         assert "sesame" not in str(caught.value)
 
     def test_auto_export_needs_the_default_account(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """New audiences go to `default`; without one AUTO_EXPORT has to be switched off."""
         tokens = {"WEBHOOK_TOKENS": TOKEN, "ADMIN_TOKENS": OTHER}
         put(monkeypatch, tokens | authorizations(shop=SHOP))
         with pytest.raises(BadSettings, match="AUTO_EXPORT=false"):
@@ -205,28 +209,28 @@ class TestServing:
 
 
 class TestCommands:
-    def test_the_first_admin_token_is_all_they_need(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """On an operator's machine nothing else is set."""
+    def test_first_admin_token_is_all_they_need(self, monkeypatch: pytest.MonkeyPatch) -> None:
         put(monkeypatch, {"ADMIN_TOKENS": f"mine:{TOKEN},{OTHER}"})
 
         assert load_settings().first_admin_token() == TOKEN
 
-    def test_without_one_it_is_said_where_to_get_it(self) -> None:
-        with pytest.raises(BadSettings, match="ADMIN_TOKENS is not set: put one of the running service's"):
+    def test_missing_admin_token_is_explained(self) -> None:
+        with pytest.raises(BadSettings, match="ADMIN_TOKENS is not set: add an admin token of the running service"):
             load_settings().first_admin_token()
 
 
 class TestSources:
     def test_env_file(self, tmp_path: Path) -> None:
-        """`.env` in the folder one is in; what nobody knows there is not ours."""
+        """`.env` of the current folder is read. Unknown names are ignored."""
         (tmp_path / ".env").write_text(f"ADMIN_TOKENS=ops:{TOKEN}\nPORT=9000\nCOMPOSE_PROJECT_NAME=x\n")
         settings = load_settings()
 
         assert settings.port == 9000
         assert settings.admin_tokens.get_secret_value() == f"ops:{TOKEN}"
 
-    def test_the_environment_goes_before_files(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Environment, then `.env`, then SECRETS_DIR."""
+    def test_environment_wins_over_env_file_and_secrets_dir(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         secrets = tmp_path / "secrets"
         secrets.mkdir()
         for name in ("port", "host", "log_level"):
@@ -238,7 +242,7 @@ class TestSources:
         assert (settings.port, settings.host, settings.log_level) == (3, "env-file", "ERROR")
 
     def test_secrets_from_files(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """A file for each secret, named as the setting; the line's end is not part of it."""
+        """The line break at the end of a file is not part of the secret."""
         for name, value in ENOUGH.items():
             (tmp_path / name.lower()).write_text(f"{value}\n")
         monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
@@ -247,14 +251,12 @@ class TestSources:
 
         assert settings.accounts()["default"].api_secret == "sesame-secret"
 
-    def test_secrets_dir_must_be_a_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """A mistyped folder is not the same as none."""
+    def test_missing_secrets_dir_is_an_error(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("SECRETS_DIR", str(tmp_path / "nowhere"))
-        with pytest.raises(BadSettings, match=r"^SECRETS_DIR names .*nowhere, which is no folder: .*\.$"):
+        with pytest.raises(BadSettings, match=r"^SECRETS_DIR is .*nowhere, which is not a folder: .*\.$"):
             load_settings()
 
-    def test_overrides_go_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What the program itself says counts most."""
+    def test_overrides_win(self, monkeypatch: pytest.MonkeyPatch) -> None:
         put(monkeypatch, {"PORT": "3"})
 
         assert load_settings({"port": 4}).port == 4

@@ -1,4 +1,4 @@
-"""On a terminal: questions, a sign of life. In a pipe: lines as long as they are."""
+"""Output on a terminal and in a pipe."""
 
 import os
 import pty
@@ -18,19 +18,19 @@ from app import terminal
 from app.terminal import WIDE, Bar, moment, plain, say, show_table
 from tests.promises.processes import ROOT
 
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 
 @dataclass
 class Terminal:
-    """A real one, with a program on it."""
+    """A pseudo-terminal with a program on it."""
 
     screen: int
     program: "subprocess.Popen[str]"
     seen: str = ""
 
     def wait_for(self, words: str) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while words not in self.seen:
             assert time.monotonic() < deadline, self.seen
             if select.select([self.screen], [], [], 0.1)[0]:
@@ -40,14 +40,14 @@ class Terminal:
         os.write(self.screen, keys.encode())
 
     def end(self) -> tuple[int, str]:
-        """The exit code, and what went to standard output, which is a pipe."""
-        out, _ = self.program.communicate(timeout=PATIENCE_SECONDS)
+        """Wait for the program; return its exit code and its standard output, which is a pipe."""
+        out, _ = self.program.communicate(timeout=TIMEOUT_SECONDS)
         return self.program.returncode, out
 
 
 @contextmanager
 def on_a_terminal(folder: Path, code: str) -> Iterator[Terminal]:
-    """Runs some lines of Python with a terminal for standard input and standard error."""
+    """Run Python code with a terminal as standard input and standard error."""
     screen, program_side = pty.openpty()
     program = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -82,8 +82,8 @@ typer.run(run)
 @pytest.mark.parametrize(
     ("keys", "code", "out"), [("y\n", 0, "done\n"), ("n\n", 1, ""), ("\n", 1, ""), ("\x04", 1, "")]
 )
-def test_a_question_is_asked_and_only_yes_is_yes(tmp_path: Path, keys: str, code: int, out: str) -> None:
-    """On standard error, so that standard output has the answer alone; the end of the input is no."""
+def test_only_yes_confirms(tmp_path: Path, keys: str, code: int, out: str) -> None:
+    """The question is on standard error. End of input means no."""
     with on_a_terminal(tmp_path, ASKING) as screen:
         screen.wait_for("Stop it? [y/N]")
         screen.type(keys)
@@ -100,7 +100,7 @@ print("done")
 """
 
 
-def test_what_takes_long_shows_a_sign_of_life_on_standard_error(tmp_path: Path) -> None:
+def test_long_wait_shows_a_spinner(tmp_path: Path) -> None:
     with on_a_terminal(tmp_path, WAITING) as screen:
         screen.wait_for("Waiting for it")
         screen.type("\n")
@@ -108,7 +108,7 @@ def test_what_takes_long_shows_a_sign_of_life_on_standard_error(tmp_path: Path) 
         assert screen.end() == (0, "done\n")
 
 
-def test_what_is_quick_shows_none(tmp_path: Path) -> None:
+def test_short_wait_shows_no_spinner(tmp_path: Path) -> None:
     with on_a_terminal(tmp_path, WAITING) as screen:
         screen.type("\n")
         ended = screen.end()
@@ -119,8 +119,7 @@ def test_what_is_quick_shows_none(tmp_path: Path) -> None:
         assert "Waiting" not in screen.seen
 
 
-def test_in_a_pipe_there_is_no_sign_of_life(tmp_path: Path) -> None:
-    """Nobody looks at it."""
+def test_pipe_shows_no_spinner(tmp_path: Path) -> None:
     code = "import time\nfrom app.terminal import waiting\nwith waiting('Waiting for it'):\n    time.sleep(1.5)\n"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
@@ -136,20 +135,20 @@ with Bar() as bar:
     bar.show(0, None, ["0 read"])
     sys.stdin.readline()
     bar.say("It is many.")
-    bar.show(50, 100, ["50 of 100", "[b]5/s[/b]"], below="Waits: for\x1b[31m you.")
+    bar.show(50, 100, ["50 of 100", "[b]5/s[/b]"], below="Waiting: for\x1b[31m you.")
     sys.stdin.readline()
     bar.show(100, 100, ["100 of 100"])
 print("done")
 """
 
 
-def test_a_bar_moves_on_a_terminal(tmp_path: Path) -> None:
-    """On standard error; what it shows steers no terminal, is no markup, and stands there in the end."""
+def test_bar_moves_on_a_terminal(tmp_path: Path) -> None:
+    """It is on standard error and stays at the end. Control characters and markup are not interpreted."""
     with on_a_terminal(tmp_path, MOVING) as screen:
         screen.wait_for("0 read")
         screen.type("\n")
         screen.wait_for("50 of 100, [b]5/s[/b]")
-        screen.wait_for("Waits: for\N{REPLACEMENT CHARACTER}[31m you.")
+        screen.wait_for("Waiting: for\N{REPLACEMENT CHARACTER}[31m you.")
         screen.type("\n")
         screen.wait_for("100 of 100")
 
@@ -157,22 +156,21 @@ def test_a_bar_moves_on_a_terminal(tmp_path: Path) -> None:
         assert "It is many." in screen.seen
 
 
-def test_a_bar_in_a_pipe_is_a_line_now_and_then(
+def test_bar_in_a_pipe_is_a_line_at_intervals(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is said is said at once; a quiet one says nothing."""
+    """`say` prints at once. A quiet bar prints nothing."""
     for every, is_quiet in ((60.0, False), (0.0, False), (0.0, True)):
         monkeypatch.setattr(terminal, "LINE_EVERY_SECONDS", every)
         with Bar(is_quiet=is_quiet) as bar:
             bar.say(f"Each {every:g} s.")
-            bar.show(1, 2, ["1 of 2", "1/s"], below="Waits: for you.")
+            bar.show(1, 2, ["1 of 2", "1/s"], below="Waiting: for you.")
     said = capsys.readouterr()
 
-    assert (said.out, said.err) == ("", "Each 60 s.\nEach 0 s.\n1 of 2, 1/s. Waits: for you.\n")
+    assert (said.out, said.err) == ("", "Each 60 s.\nEach 0 s.\n1 of 2, 1/s. Waiting: for you.\n")
 
 
-def test_in_a_pipe_nothing_is_wrapped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines are for grep."""
+def test_pipe_wraps_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     long = "word " * 100
     say(long.strip())
@@ -184,9 +182,7 @@ def test_in_a_pipe_nothing_is_wrapped(capsys: pytest.CaptureFixture[str], monkey
     assert max(map(len, out.splitlines()[1:])) <= WIDE
 
 
-def test_a_table_that_is_too_wide_cuts_nothing_off(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wide_table_is_wrapped_not_cut_off(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     show_table(["name", "value"], [("n" * 30, "v" * 30)])
     out = capsys.readouterr().out
@@ -205,17 +201,17 @@ def test_a_table_that_is_too_wide_cuts_nothing_off(
         ("\u202eabc", "\N{REPLACEMENT CHARACTER}abc"),
     ],
 )
-def test_what_could_steer_a_terminal_is_replaced(value: object, text: str) -> None:
+def test_control_characters_are_replaced(value: object, text: str) -> None:
     assert plain(value) == text
 
 
 @pytest.mark.parametrize(
-    ("confirmed", "shown"),
+    ("given", "shown"),
     [
         (None, "-"),
         ("2026-11-25T12:00:03.123456Z", "2026-11-25 12:00:03"),
         ("2026-11-25T14:00:03+02:00", "2026-11-25 12:00:03"),
     ],
 )
-def test_moments_are_in_utc(confirmed: str | None, shown: str) -> None:
-    assert moment(confirmed) == shown
+def test_moment_is_in_utc(given: str | None, shown: str) -> None:
+    assert moment(given) == shown

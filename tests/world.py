@@ -30,8 +30,8 @@ from app import main
 from app.backfills import loop as backfill_loop
 from app.domain.errors import StoreUnavailable
 from app.main import Environment, Service, create_app
-from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.sailthru import Access, SailthruSandbox
 from app.store.database import sqlite
 from app.store.database.engine import Database

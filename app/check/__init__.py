@@ -1,1 +1,1 @@
-"""Could the service run with its settings? What is wrong, in plain words, and what to do about it."""
+"""Checks whether the service can run with its settings, and says what is wrong and what to do about it."""

@@ -1,4 +1,4 @@
-"""Checks everything that the service needs, each once, all at the same time, and without changing anything."""
+"""Runs all checks concurrently. No check changes anything."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,11 +14,7 @@ from app.settings import DEFAULT_ACCOUNT, Settings
 
 
 async def check(load: Callable[[], Settings]) -> list[Finding]:
-    """How everything stands.
-
-    Args:
-        load: reads the settings; where they can't be read, there is nothing more to ask.
-    """
+    """Return one finding for each thing checked. If `load` fails, that is the only finding."""
     try:
         settings = load()
     except BadSettings as error:
@@ -46,7 +42,7 @@ def _check_settings(settings: Settings) -> Finding:
         settings.require_for_serving()
     except BadSettings as error:
         return Finding(SETTINGS, Mark.FAILED, str(error))
-    return Finding(SETTINGS, Mark.OK, "All that is needed is set.")
+    return Finding(SETTINGS, Mark.OK, "All required settings are present.")
 
 
 def _names(label: str, settings: Settings) -> Names:

@@ -1,4 +1,4 @@
-"""Finding: how one thing stands that was checked."""
+"""The result of one check."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ SETTINGS = "settings"
 
 
 class Mark(StrEnum):
-    """With a warning the service runs, but maybe not as meant."""
+    """With a warning the service runs, but perhaps not as intended."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,12 +16,12 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked.
+    """The result of one check.
 
-    Args:
-        about: what it is.
-        happened: how it stands, in a sentence; never a secret.
-        next_step: what to do now; None where there is nothing to do, or `happened` says it.
+    Attributes:
+        about: what was checked.
+        happened: the result in one sentence; never a secret.
+        next_step: what to do now; None if nothing is to be done, or if `happened` says it.
     """
 
     about: str

@@ -1,4 +1,4 @@
-"""Tells what was found: a line for each thing, or JSON, and an exit code."""
+"""Prints findings as lines or JSON, and derives the exit code."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ SIGNS: Mapping[Mark, tuple[str, str]] = MappingProxyType(
 
 
 def show(findings: Sequence[Finding]) -> None:
-    """On standard output, each with its mark, what happened and what to do."""
+    """Print one line for each finding."""
     width = max(len(one.about) for one in findings)
     for one in findings:
         sign, style = SIGNS[one.mark]
@@ -23,11 +23,11 @@ def show(findings: Sequence[Finding]) -> None:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """`ok`, and each finding with `about`, `mark` (`ok`, `warning` or `failed`), `happened` and `next_step`."""
+    """Return `ok`, and each finding with `about`, `mark` (`ok`, `warning` or `failed`), `happened` and `next_step`."""
     return json.dumps({"ok": exit_code(findings) == 0, "findings": [asdict(one) for one in findings]}, indent=2)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 if the service could run, 1 if something failed, 2 if it is the settings."""
+    """Return 0 if the service can run, 2 if a setting is wrong, 1 if anything else failed."""
     failed = {one.about for one in findings if one.mark is Mark.FAILED}
     return (2 if SETTINGS in failed else 1) if failed else 0

@@ -1,6 +1,4 @@
-"""Checks one Sailthru account: its key and secret, this machine's address, and the right to read what the service
-reads.
-"""
+"""Checks one Sailthru account: key, secret, allowed addresses, and the right to read lists and people."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from app.check.findings import Finding, Mark
-from app.check.unanswered import why_unanswered
+from app.check.unanswered import explain_failure
 from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, Permanent, UnknownList
 from app.explain.codes import explain
 from app.sailthru.answers import USER_NOT_FOUND
@@ -18,20 +16,20 @@ from app.sailthru.protocol import Credentials
 
 READS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
-        "list": {"list": "A list that nobody has, asked for by lytics-sailthru check"},
+        "list": {"list": "A list that does not exist, asked for by lytics-sailthru check"},
         "user": {"id": "lytics-sailthru-check@example.com", "key": "email", "fields": {"lists": 1}},
     }
 )
 """
-What is asked, by endpoint: the service's own reads, where the right answer is that there is no such thing. Whether the
-key may write as well can't be found out without writing.
+The reads, by endpoint. The expected answer is that the list or person does not exist. Whether the key may write cannot
+be checked without writing.
 """
 
 _PAGE = "My Sailthru > Settings > Setup > API & Postbacks"
 
 
 class Names(NamedTuple):
-    """The settings that an account comes from, in words."""
+    """How the findings name the settings of an account."""
 
     key: str
     secret: str
@@ -39,11 +37,7 @@ class Names(NamedTuple):
 
 
 async def check_sailthru(label: str, credentials: Credentials, names: Names, within: timedelta) -> Finding:
-    """How the account of a label stands.
-
-    Args:
-        within: how long each of its answers may take.
-    """
+    """Check the account with this label. `within` is the timeout of each of the two calls."""
     about = f"Sailthru '{label}'"
     async with SailthruClient(credentials, timeout=within) as client:
         for endpoint, payload in READS.items():
@@ -54,17 +48,15 @@ async def check_sailthru(label: str, credentials: Credentials, names: Names, wit
             except CallFailed as error:
                 if isinstance(error, UnknownList) or error.code == USER_NOT_FOUND:
                     continue
-                happened, next_step = _refused(error, endpoint, names) or why_unanswered(
-                    error, base_url=credentials.base_url, setting=names.base_url, within=within
+                happened, next_step = _refused(error, endpoint, names) or explain_failure(
+                    error, base_url=credentials.base_url, setting=names.base_url, timeout=within
                 )
                 return Finding(about, Mark.FAILED, happened, next_step)
-    return Finding(
-        about, Mark.OK, "It takes key, secret and this machine's address, and lets lists and people be read."
-    )
+    return Finding(about, Mark.OK, "Key, secret and this machine's address accepted; lists and people can be read.")
 
 
 def _refused(error: CallFailed, endpoint: str, names: Names) -> tuple[str, str] | None:
-    """What happened and what to do next, where Sailthru said what it refuses; else None."""
+    """Return what happened and the next step if Sailthru itself refused the call; else None."""
     happened = explain(str(error.code)).happened
     if isinstance(error, CredentialsRefused):
         match error.code:
@@ -75,10 +67,10 @@ def _refused(error: CallFailed, endpoint: str, names: Names) -> tuple[str, str] 
             case 5:
                 return happened, f"Compare {names.secret} with the secret under {_PAGE}."
             case _:
-                return str(error), f"They are {names.key} and {names.secret}."
+                return str(error), f"Check {names.key} and {names.secret}."
     if isinstance(error, Permanent) and error.code != HTTPStatus.NOT_FOUND:
         return (
-            f"It does not let this key read /{endpoint}: {happened}",
-            f"Ask Sailthru's support to give the key in {names.key} the right to {endpoint}.",
+            f"This key may not read /{endpoint}: {happened}",
+            f"Ask Sailthru's support to allow the key in {names.key} to use {endpoint}.",
         )
     return None

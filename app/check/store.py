@@ -1,4 +1,4 @@
-"""Checks the database that DATABASE_URL names, without changing anything in it or beside it."""
+"""Checks the database that DATABASE_URL names, without changing it."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ STORE = "store"
 
 
 async def check_store(url: str, erasure_key: str | None) -> Finding:
-    """How the database stands. That a service runs with it is no fault."""
+    """Check the database. A running service that uses it is not an error."""
     digests = None if erasure_key is None else Digests(erasure_key)
     try:
         if is_file(url):
@@ -28,41 +28,41 @@ def _of_file(found: Inspection, digests: Digests | None) -> Finding:
     if found.not_kept_out:
         return _not_kept_out(found.not_kept_out, digests)
     if not found.has_folder:
-        happened = f"Neither {found.path} nor its folder is there yet; the first start makes both."
-        return Finding(STORE, Mark.WARNING, happened, "If there should be a database already, correct DATABASE_URL.")
-    return Finding(STORE, Mark.OK, _standing_of_file(found))
+        happened = f"{found.path} and its folder do not exist yet; the first start creates both."
+        return Finding(STORE, Mark.WARNING, happened, "If you expected a database there, correct DATABASE_URL.")
+    return Finding(STORE, Mark.OK, _state_of_file(found))
 
 
 def _of_server(found: ServerInspection, digests: Digests | None) -> Finding:
     if found.is_copy_unfinished:
-        happened = f"A copy into {found.name} is not finished, so the service does not start on it."
+        happened = f"A copy into {found.name} is not finished, so the service can't start with it."
         return Finding(STORE, Mark.FAILED, happened, "Run the same copy command again.")
     if found.not_kept_out:
         return _not_kept_out(found.not_kept_out, digests)
-    return Finding(STORE, Mark.OK, _standing_of_server(found))
+    return Finding(STORE, Mark.OK, _state_of_server(found))
 
 
-def _not_kept_out(many: int, digests: Digests | None) -> Finding:
-    people = f"People who were erased and are not kept out: {many}."
+def _not_kept_out(count: int, digests: Digests | None) -> Finding:
+    happened = f"Erased people whose new events are not ignored: {count}."
     if digests is None:
-        return Finding(STORE, Mark.FAILED, people, "Set ERASURE_KEY to the key that they were erased with.")
-    return Finding(STORE, Mark.WARNING, people, "Put their former ERASURE_KEY back, or erase them again.")
+        return Finding(STORE, Mark.FAILED, happened, "Set ERASURE_KEY to the key that was used to erase them.")
+    return Finding(STORE, Mark.WARNING, happened, "Restore the former ERASURE_KEY, or erase these people again.")
 
 
-def _standing_of_file(found: Inspection) -> str:
+def _state_of_file(found: Inspection) -> str:
     if found.is_in_use:
-        return f"The running service holds {found.path}."
+        return f"The running service uses {found.path}."
     if found.revision is None:
-        return f"{found.path} is not there yet; the first start makes it."
+        return f"{found.path} does not exist yet; the first start creates it."
     if found.missing:
-        return f"{found.path} is of an older version; the next start copies it, and brings it up to date."
-    return f"{found.path} can be used, and is up to date."
+        return f"{found.path} has an older version; the next start backs it up and migrates it."
+    return f"{found.path} is usable and up to date."
 
 
-def _standing_of_server(found: ServerInspection) -> str:
+def _state_of_server(found: ServerInspection) -> str:
     if found.revision is None:
-        return f"{found.name} holds nothing yet; the first start makes its tables."
-    running = f" Replicas that run on it: {found.replicas}." if found.replicas else ""
+        return f"{found.name} is empty; the first start creates its tables."
+    running = f" Running replicas: {found.replicas}." if found.replicas else ""
     if found.missing:
-        return f"{found.name} is of an older version; the next start brings it up to date.{running}"
-    return f"{found.name} can be used, and is up to date.{running}"
+        return f"{found.name} has an older version; the next start migrates it.{running}"
+    return f"{found.name} is usable and up to date.{running}"

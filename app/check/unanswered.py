@@ -1,4 +1,4 @@
-"""What it means, in words, that one of the two ends gave no answer that says what is wrong."""
+"""Explains failed calls to Sailthru or Lytics that got no usable answer."""
 
 from datetime import timedelta
 from http import HTTPStatus
@@ -8,26 +8,25 @@ from app.domain.errors import AppError, CallFailed
 from app.domain.unreachable import Unreachable
 from app.explain.connection import explain_unreachable
 
-_LATER = "Try again in some minutes; if it lasts, ask its support."
+_LATER = "Try again in a few minutes. If it still fails, ask the vendor's support."
 
 
-def why_unanswered(error: AppError, *, base_url: str, setting: str, within: timedelta) -> tuple[str, str]:
-    """What happened and what to do next, each a sentence.
+def explain_failure(error: AppError, *, base_url: str, setting: str, timeout: timedelta) -> tuple[str, str]:
+    """Return what happened and the next step, one sentence each.
 
     Args:
-        error: of a call that was neither understood and refused, nor refused for its credentials.
-        base_url: where the call went.
-        setting: the name of the setting that the base URL comes from.
-        within: how long the answer might take.
+        error: the failure of a call that the vendor did not refuse itself.
+        setting: the name of the setting that holds `base_url`.
+        timeout: the longest time for the answer.
     """
     host = urlsplit(base_url).netloc
     code = error.code if isinstance(error, CallFailed) else None
     match code:
         case "timeout":
-            happened = f"{host} did not answer within {within.total_seconds():g} seconds."
-            return happened, f"Check {setting}, and this machine's way out: firewall, proxy."
+            happened = f"{host} did not answer within {timeout.total_seconds():g} seconds."
+            return happened, f"Check {setting}, and this machine's firewall and proxy."
         case "reset":
-            return f"{host} broke the connection before it answered.", f"Check {setting}. {_LATER}"
+            return f"{host} closed the connection before it answered.", f"Check {setting}. {_LATER}"
         case "unreadable" | "redirected" | HTTPStatus.NOT_FOUND:
             return _not_the_api(host, setting)
         case int() if HTTPStatus.MULTIPLE_CHOICES <= code < HTTPStatus.BAD_REQUEST:
@@ -38,4 +37,4 @@ def why_unanswered(error: AppError, *, base_url: str, setting: str, within: time
 
 
 def _not_the_api(host: str, setting: str) -> tuple[str, str]:
-    return f"What answers at {host} is not the API.", f"Check {setting}, and any proxy on the way."
+    return f"The answer from {host} is not from the API.", f"Check {setting}, and any proxy on the way."

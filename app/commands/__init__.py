@@ -1,1 +1,1 @@
-"""The commands that talk to a running service, over its own API."""
+"""The commands that talk to a running service through its API."""

@@ -1,4 +1,4 @@
-"""Backfills as people read them."""
+"""Shows backfills on the terminal."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -6,22 +6,21 @@ from typing import Any
 
 from app import terminal
 from app.commands import export_views
+from app.commands.remedies import command
 from app.domain.backfill import Skip
-from app.explain.remedies import as_commands
 
 View = Mapping[str, Any]
 
 
 def title(export: View, backfill: View) -> str:
-    """What it is, its number, and whose it is."""
     return f"{'Dry run' if backfill['dry_run'] else 'Backfill'} {backfill['id']} of {export_views.title(export)}"
 
 
 def facts(backfill: View) -> list[str]:
-    """How far it has come, beside or in place of a bar."""
+    """Return the progress, to be shown beside a bar or instead of one."""
     rate, eta, total = backfill["rate"], backfill["eta_seconds"], backfill["total"]
-    counted = f"{backfill['scanned']:,} read" if total is None else f"{backfill['scanned']:,} of {total:,}"
-    found = [counted]
+    read = f"{backfill['scanned']:,} read" if total is None else f"{backfill['scanned']:,} of {total:,}"
+    found = [read]
     if rate is not None:
         found.append(f"{rate:,.0f}/s")
     if eta is not None:
@@ -30,13 +29,13 @@ def facts(backfill: View) -> list[str]:
 
 
 def show_end(export: View, backfill: View) -> None:
-    """How it ended, and what became of everybody whom it found."""
+    """Print how a backfill ended, and how many people had each result."""
     terminal.say(f"{title(export, backfill)} is {backfill['state']}. Read: {backfill['scanned']:,}.")
     if backfill["reason"]:
-        terminal.say(as_commands(backfill["reason"]))
+        terminal.say(backfill["reason"])
     skipped = {str(reason): 0 for reason in Skip} | backfill["skipped"]
     terminal.show_table(
-        ["what became of them", "people"],
+        ["result", "people"],
         [
             (_queued(backfill), backfill["queued"]),
             *((reason.replace("_", " "), count) for reason, count in skipped.items()),
@@ -44,39 +43,39 @@ def show_end(export: View, backfill: View) -> None:
     )
 
 
-def show_waiting(export: View) -> None:
-    """How many changes of an export Sailthru has yet to be told."""
+def show_pending(export: View) -> None:
+    """Print how many changes of an export are pending."""
     pending = export["counts"]["pending"]
     if pending:
-        terminal.say(f"Still to be told: {pending:,}. export show {export['id']} says how many are left.")
+        terminal.say(f"Pending changes: {pending:,}. To see how many are left: {command('export show', export['id'])}.")
     else:
-        terminal.say("Nobody waits to be told any more.")
+        terminal.say("No changes are pending.")
 
 
 def show_begun(export: View, backfill: View) -> None:
-    """One that nobody follows."""
-    terminal.say(f"{title(export, backfill)} is {backfill['state']}. {how_to_go_on(backfill)}")
+    """Print a backfill that the command does not wait for."""
+    terminal.say(f"{title(export, backfill)} is {backfill['state']}. {how_to_continue(backfill)}")
 
 
-def how_to_go_on(backfill: View) -> str:
-    """The commands to follow a backfill and to end it."""
-    command = f"export backfill {backfill['export_id']}"
-    dry = " --dry-run" if backfill["dry_run"] else ""
-    return f"To follow it: {command}{dry}. To end it: {command} --cancel."
+def how_to_continue(backfill: View) -> str:
+    """Return the commands that follow and cancel a backfill."""
+    words = ("export backfill", backfill["export_id"])
+    follow = command(*words, "--dry-run") if backfill["dry_run"] else command(*words)
+    return f"To follow it: {follow}. To cancel it: {command(*words, '--cancel')}."
 
 
 def question(export: View, size: int | None) -> str:
-    """What is to be asked before everybody is brought over.
+    """Return the question before a backfill.
 
     Args:
-        size: of the audience; None where Lytics does not say.
+        size: the number of people in the audience; None if Lytics does not know.
     """
-    flows = "a flow for each of them, however many they are" if size is None else f"up to {size:,} flows"
+    members = "an unknown number of" if size is None else f"up to {size:,}"
     return (
-        f"Bring over who is in the audience of {export_views.title(export)} now? This may start {flows}: one for each"
-        " who is not on the list yet. Go on?"
+        f"Backfill {export_views.title(export)} from its audience? This may start {members} flows: one for each person"
+        " who is not on the list yet. Continue?"
     )
 
 
 def _queued(backfill: View) -> str:
-    return "would be told" if backfill["dry_run"] else "queued"
+    return "would be queued" if backfill["dry_run"] else "queued"

@@ -1,4 +1,4 @@
-"""`export backfill`: bring over who is in an audience now, and follow that to its end."""
+"""`export backfill`: add the current members of an audience to its list, and wait until that is done."""
 
 import time
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from app.domain.errors import ServiceNotReached, ServiceSaidNo
 
 View = Mapping[str, Any]
 
-LOOK_EVERY_SECONDS = 0.5
-# A service that is started again comes back within it.
-PATIENCE_SECONDS = 60.0
+POLL_SECONDS = 0.5
+# A restart of the service takes less than this.
+LONGEST_OUTAGE_SECONDS = 60.0
 INTERRUPTED = 130
 
 
@@ -27,18 +27,19 @@ def backfill(
     context: typer.Context,
     export: Reference,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count who would be told.")] = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="End the backfill that is under way.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the people who would be added.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the running backfill.")] = False,
     no_wait: NoWait = False,
     yes: Yes = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Bring over who is in the audience now: a flow starts for each who joins the list by it.
+    """Add the current members of the audience to the list. Each person who joins the list starts its flow.
 
-    One that is under way already is followed. Exit code 0 once it is completed, 1 if it fails or is cancelled.
+    If a backfill is running already, the command follows it. Exit code 0 if the backfill completes, 1 if it fails or is
+    cancelled.
     """
     if cancel and (dry_run or no_wait):
-        raise typer.BadParameter("it takes neither --dry-run nor --no-wait.", param_hint="--cancel")
+        raise typer.BadParameter("can't be combined with --dry-run or --no-wait.", param_hint="--cancel")
     with service_of(context) as service:
         found = find_export(service, export)
         if cancel:
@@ -57,81 +58,80 @@ def backfill(
 
 
 def follow(service: Service, backfill: View, *, is_quiet: bool) -> Answer:
-    """The backfill at its end. Until then shows how far it is; it goes on in the service, whatever happens here.
+    """Show the progress of a backfill and return it when it has ended. The service runs it, not this process.
 
     Raises:
-        Exit: 130 if somebody would not wait; it says how to go on.
-        ServiceSaidNo, ServiceNotReached: the service does not tell any more how it stands.
+        Exit: 130 on Ctrl-C, after the commands that follow and cancel it were printed.
+        ServiceSaidNo, ServiceNotReached: the service does not answer any more.
     """
     try:
         with terminal.Bar(is_quiet=is_quiet) as bar:
             return _watch(service, _path(backfill), bar)
     except KeyboardInterrupt:
-        terminal.complain(f"It goes on in the service. {views.how_to_go_on(backfill)}")
+        terminal.complain(f"The backfill continues in the service. {views.how_to_continue(backfill)}")
         raise typer.Exit(INTERRUPTED) from None
     except (ServiceSaidNo, ServiceNotReached):
-        terminal.complain(f"It goes on while the service runs. {views.how_to_go_on(backfill)}")
+        terminal.complain(f"The backfill continues while the service runs. {views.how_to_continue(backfill)}")
         raise
 
 
 def show_end(service: Service, export: View, backfill: View) -> None:
-    """How a backfill ended, and how many wait to be told."""
+    """Print how a backfill ended, and how many changes are pending."""
     views.show_end(export, backfill)
     if not backfill["dry_run"]:
-        views.show_waiting(service.get(f"/exports/{export['id']}").data)
+        views.show_pending(service.get(f"/exports/{export['id']}").data)
 
 
 def exit_code(backfill: View) -> int:
-    """0 for a backfill that reached its end, else 1."""
     return 0 if backfill["state"] == BackfillState.COMPLETED else 1
 
 
 def audience_size(service: Service, audience_id: str) -> int | None:
-    """How many people are in an audience; None where Lytics does not say."""
+    """Return the number of people in an audience; None if Lytics does not know."""
     sizes = {one["id"]: one["size"] for one in service.get("/lytics/audiences").data["items"]}
     return sizes.get(audience_id)
 
 
 def _watch(service: Service, path: str, bar: terminal.Bar) -> Answer:
-    is_told = False
+    has_said_flows = False
     while True:
-        answer = _look(service, path)
+        answer = _read(service, path)
         backfill = answer.data
         at_most = backfill["joins_at_most"]
-        if at_most is not None and not is_told and not backfill["dry_run"]:
-            bar.say(f"It may start up to {at_most:,} flows.")
-            is_told = True
+        if at_most is not None and not has_said_flows and not backfill["dry_run"]:
+            bar.say(f"This may start up to {at_most:,} flows.")
+            has_said_flows = True
         waiting_for = backfill["waiting_for"]
-        below = f"Waits: {waiting_for}" if waiting_for else None
+        below = f"Waiting: {waiting_for}" if waiting_for else None
         bar.show(backfill["scanned"], backfill["total"], views.facts(backfill), below=below)
         if backfill["state"] not in ACTIVE:
             return answer
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
-def _look(service: Service, path: str) -> Answer:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _read(service: Service, path: str) -> Answer:
+    deadline = time.monotonic() + LONGEST_OUTAGE_SECONDS
     while True:
         try:
             return service.get(path, is_quiet=True)
         except ServiceNotReached:
             if time.monotonic() > deadline:
                 raise
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _begin(service: Service, export: View, *, is_dry_run: bool, is_confirmed: bool) -> Answer:
-    under_way = _under_way(service, export)
-    if under_way is not None and under_way["dry_run"] == is_dry_run:
-        # Not by POST: if it ended just now, that would begin another one, which nobody was asked about.
-        return service.get(_path(under_way))
+    running = _running(service, export)
+    if running is not None and running["dry_run"] == is_dry_run:
+        # Not by POST: if this backfill has just ended, POST would start another one without confirmation.
+        return service.get(_path(running))
     if not is_dry_run and not is_confirmed:
         size = audience_size(service, export["audience"]["id"])
         confirm(views.question(export, size), is_confirmed=False)
     return service.call("POST", f"/exports/{export['id']}/backfills", {"dry_run": is_dry_run})
 
 
-def _under_way(service: Service, export: View) -> View | None:
+def _running(service: Service, export: View) -> View | None:
     newest = service.get(f"/exports/{export['id']}/backfills").data["items"]
     return next((one for one in newest if one["state"] in ACTIVE), None)
 
@@ -141,10 +141,10 @@ def _path(backfill: View) -> str:
 
 
 def _cancel(service: Service, export: View) -> Answer:
-    under_way = _under_way(service, export)
-    if under_way is None:
-        raise ServiceSaidNo(f"No backfill of {title(export)} is under way.")
-    return service.call("DELETE", _path(under_way))
+    running = _running(service, export)
+    if running is None:
+        raise ServiceSaidNo(f"No backfill of {title(export)} is running.")
+    return service.call("DELETE", _path(running))
 
 
 def _show_begun(export: View, begun: Answer, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`redrive`: let dead letters be told again."""
+"""`redrive`: put dead letters back into delivery."""
 
 from typing import Annotated
 
@@ -13,20 +13,22 @@ from app.commands.service import Answer, Service, service_of
 def redrive(
     context: typer.Context,
     *,
-    code: Annotated[str | None, typer.Option(help="Those given up with this code.")] = None,
-    export: Annotated[str | None, typer.Option(help="Those of this export, named as in `export show`.")] = None,
-    email: Annotated[str | None, typer.Option(help="Those of this person.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    code: Annotated[str | None, typer.Option(help="Only dead letters with this error code.")] = None,
+    export: Annotated[
+        str | None, typer.Option(help="Only dead letters of this export, named as in `export show`.")
+    ] = None,
+    email: Annotated[str | None, typer.Option(help="Only dead letters of this address.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
     preview: Preview = False,
     yes: Yes = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Tell Sailthru again what was given up: those to which all that is said applies, or --all.
+    """Deliver dead letters again: those that match every given option, or --all.
 
-    Counts them first, and asks.
+    Counts them first, and asks for confirmation.
     """
     if any(each is not None for each in (code, export, email)) == everything:
-        raise typer.BadParameter("say which: --code, --export, --email, several of them, or --all alone.")
+        raise typer.BadParameter("choose --code, --export, --email, or several of them; or --all alone.")
     with service_of(context) as service:
         which: dict[str, object] = {"all": True} if everything else {}
         which |= {key: value for key, value in (("code", code), ("email", email)) if value is not None}
@@ -36,19 +38,20 @@ def redrive(
             counted = _redrive(service, which | {"preview": True})
             found = counted.data["would_redrive"]
             if preview or not found:
-                _tell(counted, f"{found} would be told again." if found else "There are none.", as_json=as_json)
+                text = f"Dead letters that would be redriven: {found}." if found else "No dead letters match."
+                _show(counted, text, as_json=as_json)
                 return
-            confirm(f"Dead letters that will be told again: {found}. Go on?", is_confirmed=yes)
+            confirm(f"Redrive dead letters: {found}. Continue?", is_confirmed=yes)
         done = _redrive(service, which)
-    _tell(done, f"{done.data['redriven']} are told again now.", as_json=as_json)
+    _show(done, f"Dead letters redriven: {done.data['redriven']}.", as_json=as_json)
 
 
 def _redrive(service: Service, which: dict[str, object]) -> Answer:
     return service.call("POST", "/dead-letters/redrive", which)
 
 
-def _tell(answer: Answer, words: str, *, as_json: bool) -> None:
+def _show(answer: Answer, text: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(answer.text)
     else:
-        terminal.say(f"Dead letters: {words}")
+        terminal.say(text)

@@ -1,10 +1,10 @@
-"""Exports as people read them."""
+"""Shows exports on the terminal."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from app import terminal
-from app.explain.remedies import as_commands
+from app.commands.remedies import command
 
 View = Mapping[str, Any]
 
@@ -12,19 +12,19 @@ COUNTS = ("delivered", "superseded", "pending", "dead", "erased", "cancelled")
 WOULD = {
     "start": "This would start an export",
     "update": "This would change export {id}",
-    "revive": "This would let export {id}, which is stopped, run again",
-    "adopt": "This would let export {id} go on with this audience",
+    "revive": "This would restart export {id}, which is stopped",
+    "adopt": "This would continue export {id} with this audience",
 }
 
 
 def title(export: View) -> str:
-    """Number and list; before it has one, what is known of the audience."""
+    """Return the export's number and list; without a list, the audience's name, slug or id."""
     audience = export["audience"]
     return f"export {export['id']}, {export['list'] or audience['name'] or audience['slug'] or audience['id']}"
 
 
 def show_all(exports: View) -> None:
-    """A line for each export, why one does not run, and whose events are ignored."""
+    """Print all exports, the reason for each that does not run, and audiences whose events are ignored."""
     items, unexported = exports["items"], exports["unexported"]
     if items:
         terminal.show_table(
@@ -44,12 +44,12 @@ def show_all(exports: View) -> None:
             ],
         )
     else:
-        terminal.say("There are no exports yet. export start AUDIENCE starts one.")
+        terminal.say(f"There are no exports yet. Start one: {command('export start AUDIENCE')}.")
     for one in items:
         if one["reason"]:
-            terminal.say(f"Export {one['id']}: {as_commands(one['reason'])}")
+            terminal.say(f"Export {one['id']}: {one['reason']}")
     if unexported:
-        terminal.say("Audiences that nobody exports, so that their events are ignored:")
+        terminal.say("Audiences without an export, whose events are ignored:")
         terminal.show_table(
             ["audience", "slug", "events", "last event (UTC)"],
             [
@@ -60,22 +60,23 @@ def show_all(exports: View) -> None:
 
 
 def show_one(export: View) -> None:
-    """All that is known of one export, a line for each fact."""
+    """Print one export, one line per fact."""
     audience, counts, freshness = export["audience"], export["counts"], export.get("freshness")
+    list_ = export["list"] and f"{export['list']}{'' if export['list_ready'] else ' (not created in Sailthru yet)'}"
     facts = [
         ("export", export["id"]),
-        ("list", export["list"] and f"{export['list']}{'' if export['list_ready'] else ' (not made in Sailthru yet)'}"),
+        ("list", list_),
         ("state", export["state"]),
-        ("reason", export["reason"] and as_commands(export["reason"])),
+        ("reason", export["reason"]),
         ("account", export["authorization"]),
         ("audience", audience["name"]),
         ("audience id", audience["id"]),
         ("audience slug", audience["slug"]),
-        ("address from", export["email_field"]),
+        ("email field", export["email_field"]),
         ("fields", ", ".join(f"{name} as {var}" for name, var in export["fields"].items()) or "none"),
         ("members", export["members"]),
         ("changes", f"{counts['accepted']} accepted = " + " + ".join(f"{counts[name]} {name}" for name in COUNTS)),
-        ("told within", freshness and _freshness(freshness)),
+        ("delivered within", freshness and _freshness(freshness)),
         ("last webhook (UTC)", terminal.moment(export["last_webhook_at"])),
         ("started (UTC)", terminal.moment(export["created_at"])),
     ]
@@ -83,33 +84,33 @@ def show_one(export: View) -> None:
 
 
 def show_state(export: View) -> None:
-    """How an export stands now that it was changed."""
+    """Print the state of an export after a change."""
     terminal.say(_sentence(f"{title(export)} is {export['state']}."))
     if export["reason"]:
-        terminal.say(as_commands(export["reason"]))
+        terminal.say(export["reason"])
 
 
 def show_started(answer: View) -> None:
-    """The export that was started or changed, and what there is to know about it."""
+    """Print the export that was started or changed, and the service's notes about it."""
     export = answer["export"]
     show_state(export)
     if export["list_ready"] and export["state"] == "paused":
         terminal.say(
-            f"The list {export['list']} is there in Sailthru. Build the flow on it, then: export resume {export['id']}"
+            f"The list {export['list']} exists in Sailthru. Build the flow on it, then resume the export:"
+            f" {command('export resume', export['id'])}."
         )
     _show_notes(answer)
 
 
 def show_preview(answer: View, *, flows_at_most: int | None = None) -> None:
-    """What a start would do.
+    """Print what a start would do.
 
     Args:
-        flows_at_most: how many may start, where everybody in the audience would be brought over; None where nobody
-            would, or Lytics does not say.
+        flows_at_most: how many flows a backfill may start; None without a backfill, or if Lytics does not know.
     """
     audience = answer["audience"]
     would = WOULD.get(str(answer["would"]), str(answer["would"])).format(id=answer["export_id"])
-    terminal.say(f"{would}. Nothing was done.")
+    terminal.say(f"{would}. Nothing was changed.")
     terminal.show_facts(
         [
             ("list", answer["list"]),
@@ -117,7 +118,7 @@ def show_preview(answer: View, *, flows_at_most: int | None = None) -> None:
             ("audience", audience["name"]),
             ("audience id", audience["id"]),
             ("audience slug", audience["slug"]),
-            ("address from", answer["email_field"]),
+            ("email field", answer["email_field"]),
             ("fields", ", ".join(f"{name} as {var}" for name, var in answer["fields"].items()) or "none"),
             *([] if flows_at_most is None else [("flows at most", flows_at_most)]),
         ]
@@ -131,7 +132,7 @@ def _show_notes(answer: View) -> None:
 
 
 def _freshness(freshness: View) -> str:
-    return f"{freshness['p50_seconds']:.1f} s for half, {freshness['p95_seconds']:.1f} s for 95 % (last hour)"
+    return f"{freshness['p50_seconds']:.1f} s (median), {freshness['p95_seconds']:.1f} s (95 %), last hour"
 
 
 def _sentence(text: str) -> str:

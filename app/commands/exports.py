@@ -1,4 +1,4 @@
-"""`export`: start, list, show, name, pause, resume and stop the exports of a running service."""
+"""`export`: start, list, show, name, pause, resume and stop exports, and backfill them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -12,7 +12,9 @@ from app.commands.options import AsJSON, NoWait, Preview, Reference, Yes, confir
 from app.commands.references import find_export
 from app.commands.service import Service, service_of
 
-app = typer.Typer(name="export", help="Exports: which audiences are kept as lists.", no_args_is_help=True)
+app = typer.Typer(
+    name="export", help="Manage exports. An export keeps one list equal to one audience.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -20,46 +22,46 @@ def start(
     context: typer.Context,
     audience: Annotated[str, typer.Argument(help="The id, slug or name of the audience in Lytics.")],
     *,
-    authorization: Annotated[str | None, typer.Option(help="The Sailthru account, if not `default`.")] = None,
+    authorization: Annotated[str | None, typer.Option(help="The Sailthru account. Default: `default`.")] = None,
     fields: Annotated[
         list[str] | None,
-        typer.Option("--field", help="A Lytics field to bring over, also as FIELD=VAR; once for each."),
+        typer.Option("--field", help="A Lytics field to export, as FIELD or FIELD=VAR. Repeat it for more fields."),
     ] = None,
     email_field: Annotated[
-        str | None, typer.Option(help="The Lytics field of the address; `email` if not said.")
+        str | None, typer.Option(help="The Lytics field that holds the address. Default: `email`.")
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Names the list, where Lytics can't be asked or the audience's own name is taken."),
+        typer.Option(help="The name for the list, if Lytics can't be asked or the audience's name is taken."),
     ] = None,
     adopt: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="ID",
-            help="The export ID goes on with this audience, which was deleted and made again in Lytics under the same"
+            help="Continue export ID with this audience, which was deleted and re-created in Lytics under the same"
             " name.",
         ),
     ] = None,
     paused: Annotated[
-        bool, typer.Option("--paused", help="Make the list, keep its changes, and tell none before it is resumed.")
+        bool, typer.Option("--paused", help="Create the list and keep changes, but deliver nothing until `resume`.")
     ] = False,
     existing_users: Annotated[
         bool,
         typer.Option(
             "--existing-users",
-            help="Bring over who is in the audience now, too, and follow that: a flow starts for each of them.",
+            help="Also add the current members of the audience, and wait for that. Each of them starts a flow.",
         ),
     ] = False,
     no_wait: NoWait = False,
     preview: Preview = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Export an audience: make its list at once, and keep it from now on.
+    """Export an audience: create its list now, and keep it equal to the audience from now on.
 
-    A second time changes the fields of the same export, or lets it run again if it was stopped.
+    Running it again changes the fields of the export, or restarts the export if it was stopped.
     """
-    wish = {
+    order = {
         "audience": audience,
         "authorization": authorization,
         "fields": chosen_fields(fields or ()),
@@ -71,7 +73,7 @@ def start(
         "preview": preview or None,
     }
     with service_of(context) as service:
-        answer = service.call("POST", "/exports", {key: value for key, value in wish.items() if value is not None})
+        answer = service.call("POST", "/exports", {key: value for key, value in order.items() if value is not None})
         if as_json:
             typer.echo(answer.text)
         elif preview:
@@ -81,12 +83,12 @@ def start(
             views.show_started(answer.data)
         begun = answer.data.get("backfill")
         if begun is not None:
-            _bring_over(service, answer.data["export"], begun, is_followed=not no_wait, as_json=as_json)
+            _finish_backfill(service, answer.data["export"], begun, is_followed=not no_wait, as_json=as_json)
 
 
 @app.command("list")
 def list_(context: typer.Context, *, as_json: AsJSON = False) -> None:
-    """All exports and how they stand, and the audiences whose events nobody exports."""
+    """List all exports, and the audiences whose events are ignored because they have no export."""
     with service_of(context) as service:
         answer = service.get("/exports")
     if as_json:
@@ -97,7 +99,7 @@ def list_(context: typer.Context, *, as_json: AsJSON = False) -> None:
 
 @app.command()
 def show(context: typer.Context, export: Reference, *, as_json: AsJSON = False) -> None:
-    """All that is known of one export."""
+    """Show one export."""
     with service_of(context) as service:
         answer = service.get(f"/exports/{find_export(service, export)['id']}")
     if as_json:
@@ -114,30 +116,30 @@ def name(
     *,
     as_json: AsJSON = False,
 ) -> None:
-    """Name an export whose audience's name Lytics did not tell, or whose list another export has."""
+    """Name an export that has no list yet: Lytics did not give a name, or another export has the list."""
     _change(context, export, {"name": audience_name}, as_json=as_json)
 
 
 @app.command()
 def pause(context: typer.Context, export: Reference, *, as_json: AsJSON = False) -> None:
-    """Keep the changes of an export, and tell Sailthru none of them until it is resumed."""
+    """Stop delivering the changes of an export, and keep them until it is resumed."""
     _change(context, export, {"state": "paused"}, as_json=as_json)
 
 
 @app.command()
 def resume(context: typer.Context, export: Reference, *, as_json: AsJSON = False) -> None:
-    """Go on telling Sailthru, beginning with what was kept."""
+    """Deliver the changes of an export again, starting with those that were kept."""
     _change(context, export, {"state": "running"}, as_json=as_json)
 
 
 @app.command()
 def stop(context: typer.Context, export: Reference, *, yes: Yes = False, as_json: AsJSON = False) -> None:
-    """End an export: its events are ignored from then on. The list in Sailthru stays as it is."""
+    """Stop an export: its events are ignored from now on. The list in Sailthru stays as it is."""
     with service_of(context) as service:
         found = find_export(service, export)
         confirm(
-            f"Stop {views.title(found)}? Its events will be ignored, and {found['counts']['pending']} waiting changes"
-            " cancelled; the list stays as it is.",
+            f"Stop {views.title(found)}? Its events will be ignored, and its pending changes"
+            f" ({found['counts']['pending']}) cancelled. The list stays as it is. Continue?",
             is_confirmed=yes,
         )
         answer = service.call("DELETE", f"/exports/{found['id']}")
@@ -148,24 +150,25 @@ def stop(context: typer.Context, export: Reference, *, yes: Yes = False, as_json
 
 
 def chosen_fields(options: Sequence[str]) -> list[str] | Mapping[str, str] | None:
-    """What `--field` options choose: names, or names with the Sailthru var of each as soon as one has one; None for
-    none.
+    """Return the fields that `--field` options choose, with their Sailthru vars if any option names one.
 
     Raises:
-        BadParameter: a name is missing, or stands twice.
+        BadParameter: a name is missing or repeated.
     """
     pairs = [option.partition("=") for option in options]
     names = [name for name, _, _ in pairs]
     if any(not name or (sign and not var) for name, sign, var in pairs):
-        raise typer.BadParameter("it is --field FIELD, or --field FIELD=VAR.", param_hint="--field")
+        raise typer.BadParameter("use --field FIELD or --field FIELD=VAR.", param_hint="--field")
     if len(set(names)) < len(names):
-        raise typer.BadParameter("a field stands twice.", param_hint="--field")
+        raise typer.BadParameter("a field is named twice.", param_hint="--field")
     if any(sign for _, sign, _ in pairs):
         return {name: var or name for name, _, var in pairs}
     return names or None
 
 
-def _bring_over(service: Service, export: views.View, begun: views.View, *, is_followed: bool, as_json: bool) -> None:
+def _finish_backfill(
+    service: Service, export: views.View, begun: views.View, *, is_followed: bool, as_json: bool
+) -> None:
     if is_followed:
         ended = follow(service, begun, is_quiet=as_json).data
         if not as_json:
@@ -175,9 +178,9 @@ def _bring_over(service: Service, export: views.View, begun: views.View, *, is_f
         backfill_views.show_begun(export, begun)
 
 
-def _change(context: typer.Context, reference: str, wish: Mapping[str, object], *, as_json: bool) -> None:
+def _change(context: typer.Context, reference: str, change: Mapping[str, object], *, as_json: bool) -> None:
     with service_of(context) as service:
-        answer = service.call("PATCH", f"/exports/{find_export(service, reference)['id']}", wish)
+        answer = service.call("PATCH", f"/exports/{find_export(service, reference)['id']}", change)
     if as_json:
         typer.echo(answer.text)
     else:

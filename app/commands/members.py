@@ -1,4 +1,4 @@
-"""`member`: why is somebody (not) on a list?"""
+"""`member`: why is this person on a list, or not?"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -16,11 +16,11 @@ View = Mapping[str, Any]
 
 def member(
     context: typer.Context,
-    email: Annotated[str, typer.Argument(help="The person's address.")],
+    email: Annotated[str, typer.Argument(help="The address of the person.")],
     *,
     as_json: AsJSON = False,
 ) -> None:
-    """One person: what is wanted on each list, what Sailthru was told, and what happened."""
+    """Show one person: the desired and the confirmed state of each list, and the timeline."""
     with service_of(context) as service:
         answer = service.get(f"/members/{quote(email, safe='')}")
     if as_json:
@@ -30,13 +30,13 @@ def member(
 
 
 def show(person: View) -> None:
-    """The memberships, what to do where one was given up, and the timeline."""
+    """Print the memberships, the next step for each dead letter, and the timeline."""
     memberships, timeline = person["memberships"], person["timeline"]
     terminal.say(person["email"])
     if person["erased_at"] is not None:
-        terminal.say(f"Erased at {terminal.moment(person['erased_at'])} UTC, and kept out since.")
+        terminal.say(f"Erased at {terminal.moment(person['erased_at'])} UTC. Events of this address are ignored.")
     if not memberships and not timeline:
-        terminal.say("Nothing is known of this address.")
+        terminal.say("The service has no data about this address.")
         return
     terminal.show_table(
         ["export", "list", "account", "desired", "confirmed", "confirmed at (UTC)", "state", "next call (UTC)"],
@@ -55,11 +55,12 @@ def show(person: View) -> None:
         ],
     )
     for one in memberships:
-        if one["explanation"]:
-            said = one["explanation"]
-            terminal.say(f"Export {one['export_id']} (code {one['code']}): {said['happened']} {said['next_step']}")
+        explanation = one["explanation"]
+        if explanation:
+            text = f"{explanation['happened']} {explanation['next_step']}"
+            terminal.say(f"Export {one['export_id']} (code {one['code']}): {text}")
     terminal.show_table(
-        ["when (UTC)", "what happened"],
+        ["time (UTC)", "event"],
         [
             (terminal.moment(entry["at"]), in_words(entry["what"], entry["detail"], entry["export_id"]))
             for entry in timeline

@@ -1,8 +1,9 @@
-"""Which export somebody means: by its number, or by a name of its audience."""
+"""Finds the export that a command line names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.commands.remedies import command
 from app.commands.service import Service, audience_line
 from app.domain.errors import ServiceSaidNo
 
@@ -10,16 +11,15 @@ Export = Mapping[str, Any]
 
 
 def find_export(service: Service, reference: str) -> Export:
-    """The export that is meant, as `GET /exports` tells it; see `choose`."""
+    """Return the export as `GET /exports` shows it; see `choose`."""
     return choose(service.get("/exports").data["items"], reference)
 
 
 def choose(exports: Sequence[Export], reference: str) -> Export:
-    """The export of this id; else the only one whose audience has exactly this id, slug or name, or whose list has this
-    name.
+    """Return the export with this number; else the only one with this audience id, slug or name, or this list name.
 
     Raises:
-        ServiceSaidNo: there is none, or more than one; those that may have been meant are its candidates.
+        ServiceSaidNo: there is none, or more than one. The candidates are listed.
     """
     for export in exports:
         if str(export["id"]) == reference:
@@ -28,9 +28,9 @@ def choose(exports: Sequence[Export], reference: str) -> Export:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ServiceSaidNo(f"{reference} may mean several exports; say which by its number:", _lines(found))
+        raise ServiceSaidNo(f"{reference} matches several exports. Use the number of one:", _lines(found))
     if not exports:
-        raise ServiceSaidNo("There are no exports yet. export start AUDIENCE starts one.")
+        raise ServiceSaidNo(f"There are no exports yet. Start one: {command('export start AUDIENCE')}.")
     raise ServiceSaidNo(f"There is no export {reference}. There are:", _lines(exports))
 
 

@@ -1,4 +1,4 @@
-"""The demo's first part: people enter and leave an audience, and the list follows."""
+"""The first part of the demo: people enter and leave an audience, and the list follows."""
 
 import time
 from datetime import UTC, datetime
@@ -8,58 +8,56 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from app.demo.stage import PATIENCE_SECONDS, Stage
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS
+from app.demo.stage import TIMEOUT_SECONDS, Stage
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS
 
 LIST = f"Lytics {SPRING_BUYERS.name}"
 NAMES = ("Ada", "Ben", "Cora", "Dan", "Eve", "Finn", "Gia", "Hal", "Ida", "Jon", "Kim", "Leo")
 
 
 def play(stage: Stage, people: int, console: Console) -> bool:
-    """Show events going in and the list filling; returns whether it is right in the end."""
-    console.print(f"\nThe audience [b]{SPRING_BUYERS.name}[/b] fills; each line is one webhook of Lytics:")
-    wanted = _send_all(stage, people, console)
+    """Send webhooks, show how the list fills, and return whether it ends right."""
+    console.print(f"\nPeople enter the audience [b]{SPRING_BUYERS.name}[/b]. Each line is one webhook from Lytics:")
+    expected = _send_all(stage, people, console)
     console.print(f"\nThe list [b]{LIST}[/b] in Sailthru:")
-    members = _watch(stage, wanted, console)
+    members = _wait_for(stage, expected, console)
     table = Table("on the list", "joined once")
     joins = stage.account().joins(LIST)
     for email in sorted(members):
         table.add_row(email, "yes" if joins[email] == 1 else f"no, {joins[email]} times")
     console.print(table)
-    is_right = members == wanted and all(joins[email] == 1 for email in members)
+    is_right = members == expected and all(joins[email] == 1 for email in members)
     if is_right:
         console.print(
-            f"[green]Right:[/green] {len(members)} people are on it, just those in the audience, each joined once."
+            f"[green]Right:[/green] {len(members)} people are on the list: exactly those in the audience."
+            " Each joined once.",
+            soft_wrap=True,
         )
     else:
-        console.print(f"[red]Wrong:[/red] expected {sorted(wanted)}.\n{stage.log.read_text()}")
+        console.print(f"[red]Wrong:[/red] expected {sorted(expected)}.\n{stage.log.read_text()}")
     return is_right
 
 
 def _send_all(stage: Stage, people: int, console: Console) -> set[str]:
-    """Sends what happens in Lytics; returns who is in the audience then."""
-    wanted: set[str] = set()
+    """Send the webhooks and return the addresses that are in the audience afterwards."""
+    expected: set[str] = set()
     auth = {"Authorization": f"Bearer {stage.webhook_token}"}
     with httpx.Client(base_url=stage.service, headers=auth) as lytics:
         for number in range(people):
             name = NAMES[number % len(NAMES)]
             email = f"{name.lower()}{number // len(NAMES) or ''}@example.com"
-            wanted.add(email)
-            _send(
-                lytics,
-                webhooks.enter(email, at=datetime.now(UTC), fields={"first_name": name}),
-                f"{email} enters",
-                console,
-            )
-        gone = sorted(wanted)[1]
-        wanted.discard(gone)
-        _send(lytics, webhooks.exit_(gone, at=datetime.now(UTC)), f"{gone} leaves", console)
-        again = min(wanted)
-        moved = f"{again.partition('@')[0]}@example.org"
-        event = webhooks.enter(moved, at=datetime.now(UTC), user_id=webhooks.user_id_of(again))
-        _send(lytics, event, f"{again} is {moved} from now on", console)
-    return wanted - {again} | {moved}
+            expected.add(email)
+            event = webhooks.enter(email, at=datetime.now(UTC), fields={"first_name": name})
+            _send(lytics, event, f"{email} enters", console)
+        left = sorted(expected)[1]
+        expected.discard(left)
+        _send(lytics, webhooks.exit_(left, at=datetime.now(UTC)), f"{left} leaves", console)
+        former = min(expected)
+        address = f"{former.partition('@')[0]}@example.org"
+        event = webhooks.enter(address, at=datetime.now(UTC), user_id=webhooks.user_id_of(former))
+        _send(lytics, event, f"{former} changes to {address}", console)
+    return expected - {former} | {address}
 
 
 def _send(lytics: httpx.Client, body: dict[str, Any], what: str, console: Console) -> None:
@@ -67,15 +65,15 @@ def _send(lytics: httpx.Client, body: dict[str, Any], what: str, console: Consol
     console.print(f"  {what:<48} {answer.status_code} {answer.text}", soft_wrap=True)
 
 
-def _watch(stage: Stage, wanted: set[str], console: Console) -> set[str]:
-    """Follow the list until it is as wanted; returns who is on it then, or when patience ends."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _wait_for(stage: Stage, expected: set[str], console: Console) -> set[str]:
+    """Show the size of the list until it is as expected, or time is up; return its members."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     seen: set[str] | None = None
     while True:
         members = stage.account().members(LIST)
         if members != seen:
             console.print(f"  {len(members):>4} people")
             seen = members
-        if members == wanted or time.monotonic() > deadline:
+        if members == expected or time.monotonic() > deadline:
             return members
         time.sleep(0.1)

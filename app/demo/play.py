@@ -1,4 +1,4 @@
-"""The demo from beginning to end."""
+"""Runs the demo from start to end."""
 
 import shlex
 import sys
@@ -11,14 +11,14 @@ from app.demo.stage import PROGRAM, NotStarted, Stage, open_stage
 
 
 def run(*, people: int, is_once: bool) -> int:
-    """Show events going in and lists filling; returns 0 when the lists are right, 1 when one is not.
+    """Run the demo and return the exit code: 0 if both lists end right, 1 if not.
 
     Args:
-        people: how many enter the first audience.
-        is_once: end then, instead of waiting for somebody to look around.
+        people: the number of people who enter the first audience.
+        is_once: exit at the end, instead of keeping everything running.
     """
     console = Console(highlight=False)
-    console.print("Starting a Sailthru and a Lytics sandbox, and the service …")
+    console.print("Starting a Sailthru sandbox, a Lytics sandbox and the service …")
     try:
         with open_stage() as stage:
             is_right = live.play(stage, people, console) and existing.play(stage, console)
@@ -36,24 +36,24 @@ def _keep_open(stage: Stage, console: Console) -> None:
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in stage.for_commands().items())
     program = _program()
     console.print(
-        "\nLook around while it runs, in another terminal:\n"
+        "\nEverything keeps running. Try these commands in another terminal:\n"
         f"  export {settings}\n"
         f"  {program} export list\n"
         f"  {program} export show {shlex.quote(existing.AUDIENCE)}\n"
         f"  {program} export backfill {shlex.quote(existing.AUDIENCE)} --dry-run\n"
         f"  {program} member cora@example.com\n"
-        f"What Sailthru holds: {stage.sailthru}/_sandbox/state\n"
-        "Ctrl-C ends it.",
+        f"The state of Sailthru: {stage.sailthru}/_sandbox/state\n"
+        "Press Ctrl-C to stop.",
         soft_wrap=True,
     )
     try:
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
-        console.print("\nEnding.")
+        console.print("\nStopping.")
 
 
 def _program() -> str:
-    """How this program was called, to be called so again."""
+    """Return the command that started this program."""
     called = sys.argv[0]
     return shlex.join(PROGRAM) if called.endswith("__main__.py") else shlex.quote(called)

@@ -1,4 +1,4 @@
-"""The sandbox of both ends as a program of its own."""
+"""Runs both sandboxes as a program."""
 
 import asyncio
 import random
@@ -13,20 +13,21 @@ SAILTHRU_KEY, SAILTHRU_SECRET, LYTICS_TOKEN = "demo-key", "demo-secret", "demo-t
 
 
 def run_sandbox(host: str, sailthru_port: int, lytics_port: int, *, latency: float) -> None:
-    """Run both sandboxes until a signal comes, and say where they are and what they take."""
+    """Run both sandboxes until SIGTERM or SIGINT, and print their addresses and credentials."""
     sailthru = SailthruSandbox({SAILTHRU_KEY: SAILTHRU_SECRET}, latency=(latency, latency / 3), dice=random.Random())  # noqa: S311 - no secret
     lytics = LyticsSandbox(LYTICS_TOKEN)
 
-    def tell(port: int, other: int) -> None:
+    def show(port: int, other: int) -> None:
         Console(highlight=False).print(
             f"Sailthru sandbox: http://{host}:{port}   key {SAILTHRU_KEY}, secret {SAILTHRU_SECRET}\n"
             f"Lytics sandbox:   http://{host}:{other}   token {LYTICS_TOKEN}\n"
-            f"Who is on which list: http://{host}:{port}/_sandbox/state"
+            f"State of Sailthru: http://{host}:{port}/_sandbox/state"
         )
 
     try:
-        asyncio.run(server.serve(host, sailthru_port, lytics_port, sailthru=sailthru, lytics=lytics, on_ready=tell))
+        asyncio.run(server.serve(host, sailthru_port, lytics_port, sailthru=sailthru, lytics=lytics, on_ready=show))
     except OSError as error:
         raise SystemExit(
-            f"lytics-sailthru: the sandbox can't listen there ({error.strerror}): choose other ports."
+            f"lytics-sailthru: The sandbox can't listen at {host}, ports {sailthru_port} and {lytics_port}"
+            f" ({error.strerror}): choose another host or other ports."
         ) from error

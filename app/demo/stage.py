@@ -1,4 +1,4 @@
-"""The demo's processes: the sandbox and the service, started, looked at, and ended."""
+"""The processes of the demo: the sandbox and the service."""
 
 import os
 import secrets
@@ -19,37 +19,35 @@ import httpx
 
 from app.demo.sandbox import LYTICS_TOKEN, SAILTHRU_KEY, SAILTHRU_SECRET
 
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 PROGRAM = (sys.executable, "-m", "app")
 
 
 class NotStarted(Exception):
-    """The service or the sandbox did not come up; the text is their log."""
+    """The service or the sandbox did not start. The text contains their log."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """A Sailthru account, as the sandbox shows it."""
+    """The state of a Sailthru account in the sandbox."""
 
     state: Mapping[str, Any]
 
     def members(self, list_name: str) -> set[str]:
-        """Who is on a list."""
         return set(self.state["lists"].get(list_name, ()))
 
     def joins(self, list_name: str) -> Counter[str]:
-        """How often each person joined a list, and so how many flows started."""
+        """Return how often each person joined a list. Each join starts a flow."""
         events = self.state["lo_events"]
         return Counter(one["email"] for one in events if (one["entry"], one["list"]) == ("List Joined", list_name))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Where everything runs, and the tokens that open it.
+    """The addresses of the running processes, and their tokens.
 
     Args:
-        folder: where it all happens; a .env for real accounts is not read there.
-        log: of the service and the sandbox.
+        folder: the working directory of all processes, where no `.env` for real accounts is read.
     """
 
     service: str
@@ -61,34 +59,33 @@ class Stage:
 
     @property
     def log(self) -> Path:
-        """Where the service and the sandbox write theirs."""
+        """The log of the service and the sandbox."""
         return self.folder / "everything.log"
 
     def command(self, *words: str) -> int:
-        """Runs one of the operators' commands, which speaks for itself; returns its exit code."""
+        """Run one of our commands, let it print its output, and return its exit code."""
         env = {**os.environ, **self.for_commands()}
         return subprocess.run([*PROGRAM, *words], env=env, cwd=self.folder, check=False).returncode  # noqa: S603 - our own program
 
     def for_commands(self) -> dict[str, str]:
-        """The settings that the operators' commands need."""
+        """Return the settings that the commands need."""
         return {"SERVICE_URL": self.service, "ADMIN_TOKENS": f"demo:{self.admin_token}"}
 
     def account(self) -> Account:
-        """Sailthru's account as it stands."""
         state = httpx.get(f"{self.sailthru}/_sandbox/state", params={"log": "false"}).json()
         return Account(state["accounts"][SAILTHRU_KEY])
 
-    def tell_lytics(self, door: str, wish: Mapping[str, object]) -> None:
-        """Changes something in the sandbox of Lytics."""
-        httpx.post(f"{self.lytics}/_sandbox/{door}", json=wish).raise_for_status()
+    def control_lytics(self, route: str, body: Mapping[str, object]) -> None:
+        """Call a control route of the Lytics sandbox."""
+        httpx.post(f"{self.lytics}/_sandbox/{route}", json=body).raise_for_status()
 
 
 @contextmanager
 def open_stage() -> Iterator[Stage]:
-    """The stage while everything runs; at the end nothing is left of it.
+    """Start all processes in a temporary folder, and stop them at the end.
 
     Raises:
-        NotStarted: it does not run.
+        NotStarted: a process does not run.
     """
     ports = _free_ports(3)
     service, sailthru, lytics = (f"http://127.0.0.1:{port}" for port in ports)
@@ -116,7 +113,7 @@ def open_stage() -> Iterator[Stage]:
                 for process in running[::-1]:
                     process.send_signal(signal.SIGTERM)
                 for process in running:
-                    process.wait(PATIENCE_SECONDS)
+                    process.wait(TIMEOUT_SECONDS)
 
 
 def _settings(stage: Stage, port: int) -> dict[str, str]:
@@ -138,7 +135,7 @@ def _settings(stage: Stage, port: int) -> dict[str, str]:
 
 
 def _wait_until_ready(stage: Stage, running: list[subprocess.Popen[bytes]]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         if any(process.poll() is not None for process in running):
             break
@@ -149,7 +146,7 @@ def _wait_until_ready(stage: Stage, running: list[subprocess.Popen[bytes]]) -> N
             continue
         if all(answer.is_success for answer in answers):
             return
-    raise NotStarted(f"The service or the sandbox did not start. Their log says why:\n{stage.log.read_text()}")
+    raise NotStarted(f"The service or the sandbox did not start. Their log:\n{stage.log.read_text()}")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,5 +1,5 @@
-"""A Sailthru and a Lytics of our own, to try the product against without accounts and to test it.
+"""A Sailthru and a Lytics that run on this machine, to try the product without accounts and to test it.
 
-Built from what both vendors publish and from recorded exchanges, on its own: nothing here imports the client that it
-answers, so that a mistake in the client can't hide.
+Both are built from what the vendors publish and from recorded exchanges. Nothing here imports the clients in
+`app.sailthru` and `app.lytics`, so a mistake in a client cannot hide behind the same mistake here.
 """

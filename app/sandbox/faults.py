@@ -1,39 +1,33 @@
-"""What can go wrong with a call: each kind of fault, what it answers, and whether and when the call takes effect.
+"""The kinds of fault: what the client gets, and whether and when the call still takes effect.
 
-Seen at Sailthru: errors in every status, also 200; HTML and empty bodies; XML; connections that hang or break; calls
-carried out after their client had given up.
+All of them were seen at Sailthru: errors in every status, also 200; HTML, empty and XML bodies; connections that hang
+or break; calls carried out after the client had given up.
 """
 
-from dataclasses import replace
 from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from app.sandbox.answers import Answer
-
-AS_TOLD = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid")
 """
-Checks every value, in Python as in JSON, and takes no name that means nothing.
+Validates every value, in Python as in JSON, and refuses unknown names.
 """
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Status = Annotated[int, Field(ge=200, le=599)]
 Kind = Literal["error", "html", "xml", "empty", "half", "hang", "reset", "slow"]
 
-DONE = Answer(200, {"ok": True})
 
-
-@dataclass(frozen=True, kw_only=True, config=AS_TOLD)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Fault:
-    """What goes wrong. All times are counted from the arrival of the call.
+    """What goes wrong with a call. All times are counted from the arrival of the call.
 
     Attributes:
-        kind: one word for what the client gets.
-        applied: the call takes effect all the same.
-        apply_after: seconds until it does, by default none; it happens also if the client has gone by then.
-        seconds: until the client gets what it gets; never before the call is applied. Of no meaning for a `Hang`.
-        with_rate_headers: whether an answer has them.
+        applied: the call takes effect although it fails.
+        apply_after: seconds until the call takes effect, even if the client has disconnected by then.
+        seconds: seconds until the client gets its answer; never before the call is applied. A `Hang` ignores it.
+        with_rate_headers: whether the answer carries Sailthru's rate limit headers.
     """
 
     kind: Kind
@@ -43,19 +37,18 @@ class Fault:
     with_rate_headers: bool = True
 
     def __post_init__(self) -> None:
-        """Refuses what contradicts itself."""
         if self.apply_after is not None and not self.applied:
             raise ValueError("`apply_after` is for a call that is `applied`")
 
     @property
     def applies_after(self) -> float:
-        """Seconds from the arrival to the effect."""
+        """Seconds from the arrival of the call until it takes effect."""
         return self.apply_after or 0.0
 
 
-@dataclass(frozen=True, kw_only=True, config=AS_TOLD)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Error(Fault):
-    """An error of Sailthru's own, as JSON: number and words, in any status."""
+    """An error in Sailthru's own JSON form, with any status."""
 
     kind: Literal["error"] = "error"
     status: Status = 500
@@ -63,9 +56,9 @@ class Error(Fault):
     text: str = "Internal error"
 
 
-@dataclass(frozen=True, kw_only=True, config=AS_TOLD)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Xml(Fault):
-    """The same as XML, although JSON was asked for."""
+    """The same error as XML, although the caller asked for JSON."""
 
     kind: Literal["xml"] = "xml"
     status: Status = 500
@@ -73,49 +66,52 @@ class Xml(Fault):
     text: str = "Internal error"
 
 
-@dataclass(frozen=True, kw_only=True, config=AS_TOLD)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Html(Fault):
-    """A page, as the servers in front of an API answer in its place."""
+    """The error page of a proxy."""
 
     kind: Literal["html"] = "html"
     status: Status = 502
 
 
-@dataclass(frozen=True, kw_only=True, config=AS_TOLD)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Empty(Fault):
-    """A status, and nothing in it."""
+    """A status with an empty body."""
 
     kind: Literal["empty"] = "empty"
     status: Status = 500
 
 
-@dataclass(frozen=True, kw_only=True, config=AS_TOLD)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Half(Fault):
-    """The first half of the right answer (where the call is not applied, of "ok"), and the connection is closed."""
+    """The first half of the normal answer, then the connection closes.
+
+    If the call is not applied, the normal answer is `{"ok": true}`.
+    """
 
     kind: Literal["half"] = "half"
     applied: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, config=AS_TOLD)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Hang(Fault):
-    """No answer, until the client hangs up."""
+    """No answer until the client disconnects."""
 
     kind: Literal["hang"] = "hang"
     applied: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, config=AS_TOLD)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Reset(Fault):
-    """The connection is reset in place of an answer."""
+    """A connection reset instead of an answer."""
 
     kind: Literal["reset"] = "reset"
     applied: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, config=AS_TOLD)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Slow(Fault):
-    """The right answer, but late. By default the call is applied halfway."""
+    """The normal answer, but late. By default the call is applied halfway."""
 
     kind: Literal["slow"] = "slow"
     applied: Literal[True] = True
@@ -123,29 +119,9 @@ class Slow(Fault):
 
     @property
     def applies_after(self) -> float:
-        """Seconds from the arrival to the effect."""
+        """Seconds from the arrival of the call until it takes effect."""
         return self.seconds / 2 if self.apply_after is None else self.apply_after
 
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 AnyFault = Annotated[Error | Xml | Html | Empty | Half | Hang | Reset | Slow, Field(discriminator="kind")]
-
-
-def answer(fault: Fault, normal: Answer) -> Answer | None:
-    """What the client gets where `normal` would be right; None where the connection just ends."""
-    match fault:
-        case Error(status=status, code=code, text=text):
-            said = Answer(status, {"error": code, "errormsg": text})
-        case Xml(status=status, code=code, text=text):
-            said = Answer(status, {"error": code, "errormsg": text}, form="xml")
-        case Html(status=status):
-            said = Answer(status, {}, form="html")
-        case Empty(status=status):
-            said = Answer(status, {}, form="empty")
-        case Half():
-            said = replace(normal, form="half")
-        case Slow():
-            said = normal
-        case _:
-            return None
-    return replace(said, with_rate_headers=fault.with_rate_headers)

@@ -1,4 +1,4 @@
-"""Which calls meet a fault: by what they are about, by number, by dice that roll the same for the same seed."""
+"""Rules that decide which calls meet a fault: by target, by number, or at random with a seed."""
 
 import random
 from collections.abc import Iterable, Mapping
@@ -7,15 +7,15 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from app.sandbox.answers import JSONObject
-from app.sandbox.faults import AS_TOLD, KINDS, AnyFault, Empty, Error, Fault, Half, Hang, Html, Kind, Reset, Slow, Xml
+from app.sandbox.bodies import JSONObject
+from app.sandbox.faults import KINDS, STRICT, AnyFault, Empty, Error, Fault, Half, Hang, Html, Kind, Reset, Slow, Xml
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Names = Annotated[frozenset[str], PlainSerializer(sorted)]
 Addresses = Annotated[Names, AfterValidator(lambda names: frozenset(name.lower() for name in names))]
 
-USUAL: Mapping[Kind, tuple[AnyFault, ...]] = {
+MIXED_FAULTS: Mapping[Kind, tuple[AnyFault, ...]] = {
     "error": (Error(), Error(status=200)),
     "xml": (Xml(),),
     "html": (Html(), Html(status=503), Html(status=504, applied=True), Html(status=200)),
@@ -26,13 +26,12 @@ USUAL: Mapping[Kind, tuple[AnyFault, ...]] = {
     "slow": (Slow(),),
 }
 """
-What a mix is made of: troubles that pass, none that says that a person, a list or a key is wrong, or that there were
-too many calls.
+The faults that a mix draws from. All are transient: none blames a person, a list or a key, and none is a rate limit.
 """
 
 
 class Target(NamedTuple):
-    """What a call is about, as far as rules can tell calls apart; the person by a lower-case address."""
+    """What a call is about: the properties by which rules tell calls apart. `person` is a lower-case address."""
 
     method: str
     endpoint: str
@@ -41,20 +40,19 @@ class Target(NamedTuple):
     api_key: str | None = None
 
 
-@dataclass(frozen=True, config=AS_TOLD)
+@dataclass(frozen=True, config=STRICT)
 class Rule:
-    """A fault, and the calls that meet it: those that fit in every respect that is not left empty.
+    """A fault, and the calls that meet it. An empty condition matches every call.
 
     Attributes:
-        fault: what they meet.
         methods: GET, POST, DELETE.
         endpoints: with the slash, such as "/user".
-        ids: addresses of people, in any case, whichever key the call names them by.
-        lists: of which the call names at least one.
-        api_keys: by which the call is signed.
-        times: how many calls meet the fault, None for every one.
-        after: how many that fit are spared first.
-        chance: of those that then fit to meet it.
+        ids: addresses of people in any case, whichever key the call names them by.
+        lists: names of lists; the call must name at least one of them.
+        api_keys: the keys that may have signed the call.
+        times: how many calls meet the fault; None for no limit.
+        after: how many matching calls are spared first.
+        chance: the probability that a matching call meets the fault.
     """
 
     fault: AnyFault
@@ -67,8 +65,7 @@ class Rule:
     after: Annotated[int, Field(ge=0)] = 0
     chance: Chance = 1.0
 
-    def fits(self, target: Target) -> bool:
-        """Whether a call about this can meet the fault."""
+    def matches(self, target: Target) -> bool:
         return (
             (not self.methods or target.method in self.methods)
             and (not self.endpoints or target.endpoint in self.endpoints)
@@ -78,66 +75,64 @@ class Rule:
         )
 
 
-@dataclass(frozen=True, config=AS_TOLD)
-class Mix:
-    """Any call may meet any of the usual faults.
+@dataclass(frozen=True, config=STRICT)
+class FaultMix:
+    """Random transient faults: any call may meet any of `MIXED_FAULTS`.
 
     Attributes:
-        chance: of a call to meet one of them.
-        weights: how often each kind comes, beside the others; those not named never do. Without, all come as often.
+        chance: the probability that a call meets one of them.
+        weights: the relative frequency of each kind; a kind that is not named never occurs. By default all are equal.
     """
 
     chance: Chance
     weights: dict[Kind, Weight] = Field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))
 
     def __post_init__(self) -> None:
-        """Refuses weights that leave nothing to choose from."""
         if not sum(self.weights.values()):
             raise ValueError("`weights` has no kind with a weight above 0")
 
     def rules(self) -> tuple[Rule, ...]:
-        """The mix as rules: of each, the chance given that none before it struck."""
+        """Return the mix as rules. The chance of each is conditional: no earlier rule applied."""
         total = sum(self.weights.values())
         chances = [
-            (fault, self.chance * weight / total / len(USUAL[kind]))
+            (fault, self.chance * weight / total / len(MIXED_FAULTS[kind]))
             for kind, weight in self.weights.items()
-            for fault in USUAL[kind]
+            for fault in MIXED_FAULTS[kind]
         ]
         rules = []
         left = 1.0
         for fault, chance in chances:
-            # what is left may come to a hair less than it should
+            # Rounding may leave slightly less than `chance`.
             rules.append(Rule(fault, chance=chance / max(left, chance) if chance else 0.0))
             left -= chance
         return tuple(rules)
 
 
-@dataclass(frozen=True, config=AS_TOLD)
-class Wish:
-    """What a sandbox is told by JSON: the rules in order, those of the mix behind them."""
+@dataclass(frozen=True, config=STRICT)
+class FaultSettings:
+    """The body of `POST /_sandbox/faults`."""
 
     rules: tuple[Rule, ...] = ()
-    mix: Mix | None = None
+    mix: FaultMix | None = None
     seed: int = 0
 
     def all_rules(self) -> tuple[Rule, ...]:
-        """Those that are spelled out, and those of the mix."""
+        """The explicit rules, then those of the mix."""
         return self.rules + (self.mix.rules() if self.mix else ())
 
 
 class Faults:
-    """The rules that a sandbox goes by, none at first; `methods` and `endpoints` are those it has."""
+    """The rules that a sandbox applies; none at first. `methods` and `endpoints` are those that the sandbox has."""
 
     def __init__(self, *, methods: frozenset[str], endpoints: frozenset[str]) -> None:
         self._known = (("method", "methods", methods), ("endpoint", "endpoints", endpoints))
         self.set(())
 
     def set(self, rules: Iterable[Rule], *, seed: int = 0) -> None:
-        """From now on calls meet these faults, and no longer those of before; without rules, none. `Mix(...).rules()`
-        is a ready-made choice.
+        """Replace all rules and their counts.
 
         Raises:
-            ValueError: a rule names a method or an endpoint that there is not, and nothing has changed.
+            ValueError: a rule names an unknown method or endpoint; the rules stay as they were.
         """
         rules = tuple(rules)
         for rule in rules:
@@ -146,47 +141,48 @@ class Faults:
                     raise ValueError(f"No such {what}: {name}. There are {', '.join(sorted(known))}.")
         self.rules = rules
         self.seed = seed
-        self._fitted = [0] * len(self.rules)
+        self._matched = [0] * len(self.rules)
         self._met = [0] * len(self.rules)
-        self._dice = random.Random(seed)  # noqa: S311 -- no secret is made of it, and it has to repeat itself
+        self._dice = random.Random(seed)  # noqa: S311 - not a secret, and it must be reproducible
 
     def meet(self, target: Target) -> Fault | None:
-        """What a call that arrives now runs into: the fault of the first rule that fits and wins its dice. A rule
-        behind that one does not count the call.
+        """Return the fault of the first rule that applies to a call that arrives now.
+
+        Later rules do not count the call.
         """
         for place, rule in enumerate(self.rules):
-            if not rule.fits(target) or self._met[place] == rule.times:
+            if not rule.matches(target) or self._met[place] == rule.times:
                 continue
-            self._fitted[place] += 1
-            if self._fitted[place] > rule.after and self._dice.random() < rule.chance:
+            self._matched[place] += 1
+            if self._matched[place] > rule.after and self._dice.random() < rule.chance:
                 self._met[place] += 1
                 return rule.fault
         return None
 
     def as_json(self) -> JSONObject:
-        """The seed, and the rules with how many calls have met each."""
+        """Return the seed and the rules, each with the number of calls that met it."""
         shown = zip(as_json(self.rules), self._met, strict=True)
         return {"seed": self.seed, "rules": [{**rule, "met": met} for rule, met in shown]}
 
 
 def as_json(rules: Iterable[Rule]) -> list[JSONObject]:
-    """The rules as the control door takes them."""
+    """Return the rules in the form that `POST /_sandbox/faults` accepts."""
     shown: list[JSONObject] = _RULES.dump_python(tuple(rules), mode="json")
     return shown
 
 
-def read_wish(body: bytes) -> Wish:
-    """The wish in a JSON object.
+def read_fault_settings(body: bytes) -> FaultSettings:
+    """Parse a JSON body.
 
     Raises:
-        ValueError: it can't be understood; the text says where and why.
+        ValueError: the body is invalid; the text says where and why.
     """
     try:
-        return _WISH.validate_json(body, strict=True)
+        return _SETTINGS.validate_json(body, strict=True)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise ValueError("; ".join(faults)) from None
 
 
 _RULES: TypeAdapter[tuple[Rule, ...]] = TypeAdapter(tuple[Rule, ...])
-_WISH = TypeAdapter(Wish)
+_SETTINGS = TypeAdapter(FaultSettings)

@@ -29,19 +29,16 @@ async def serve(
     on_ready: Callable[[int, int], None] | None = None,
     handles_signals: bool = True,
 ) -> None:
-    """Serves until cancelled, or until SIGTERM or SIGINT; prints nothing.
+    """Serve until cancelled, or until SIGTERM or SIGINT. Prints nothing.
 
     Args:
-        host: an address to listen on.
-        port_sailthru: 0 for any free one, as for the next.
-        port_lytics: see there.
-        sailthru: the apps.
-        lytics: see there.
-        on_ready: called with both ports once connections are taken.
-        handles_signals: off where the caller sees to signals itself.
+        port_sailthru: 0 for any free port.
+        port_lytics: 0 for any free port.
+        on_ready: called with both ports once connections are accepted.
+        handles_signals: False if the caller handles signals.
 
     Raises:
-        OSError: an address or a port can't be had.
+        OSError: an address or a port is not available.
     """
     stopped = asyncio.Event()
     with _listen(host, port_sailthru) as one, _listen(host, port_lytics) as other:
@@ -54,7 +51,7 @@ async def serve(
         try:
             if on_ready is not None:
                 on_ready(one.getsockname()[1], other.getsockname()[1])
-            # elsewhere than in the main thread, signals can't be handled
+            # Only the main thread can handle signals.
             is_main = threading.current_thread() is threading.main_thread()
             with _signals(stopped.set) if handles_signals and is_main else contextlib.nullcontext():
                 await asyncio.wait([stop, *running], return_when=asyncio.FIRST_COMPLETED)
@@ -68,7 +65,7 @@ async def serve(
 
 
 class _QuietServer(uvicorn.Server):
-    """A server that leaves the process's signals alone: two of them share it, maybe with others."""
+    """A server that does not handle signals, because two servers share the process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -76,7 +73,7 @@ class _QuietServer(uvicorn.Server):
 
 
 class _BreakableConnection(HttpToolsProtocol):
-    """HTTP whose app may end the connection in the middle of an answer."""
+    """A connection that the app may end in the middle of an answer."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -84,7 +81,7 @@ class _BreakableConnection(HttpToolsProtocol):
 
     def _reset(self) -> None:
         if not self.transport.is_closing():
-            # without this, a connection that is done with ends in an orderly manner
+            # Without SO_LINGER a finished connection would be closed, not reset.
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NOT_LINGERING)
             self.transport.abort()
 
@@ -93,7 +90,7 @@ def _config(app: SailthruSandbox | LyticsSandbox) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=_BreakableConnection,
-        # A Lytics tells the time of its own clock, a Sailthru that of this machine.
+        # The Lytics sandbox sends the time of its own clock.
         date_header=isinstance(app, SailthruSandbox),
         log_config=None,
         log_level="warning",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from app.sandbox import webhooks
 from app.sandbox.faults import Html
+from app.sandbox.lytics import webhooks
 from app.sandbox.rules import Rule, as_json
 from tests.bench.bodies import address
 from tests.bench.report import Measured, Say

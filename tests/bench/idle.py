@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from tests.bench.bodies import address
 from tests.bench.report import Measured, Say
 from tests.bench.scene import scene

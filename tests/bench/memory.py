@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.sandbox.audiences import SPRING_BUYERS
+from app.sandbox.lytics.audiences import SPRING_BUYERS
 from tests.bench.report import Measured, Say, ratio_of_rounds
 from tests.bench.scene import scene
 

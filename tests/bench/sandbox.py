@@ -9,8 +9,8 @@ import random
 import sys
 
 from app.sandbox import server
-from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.sailthru import SailthruSandbox
 from tests.promises.processes import LYTICS_TOKEN
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS
 from app.store.database.engine import Database
 from app.store.exports.exports import Exports
 from app.store.migrate import migrate

@@ -13,8 +13,9 @@ import pytest
 import respx
 
 from app.commands import backfills
-from app.sandbox.audiences import Audience
-from tests.commands.conftest import Ended, Run, export_of, list_of
+from app.sandbox.lytics.audiences import Audience
+from tests.command_line import Ended
+from tests.commands.conftest import Run, export_of, list_of
 from tests.promises.processes import ADMIN_TOKEN, Sandbox, Service, until
 from tests.test_terminal import on_a_terminal
 
@@ -49,32 +50,30 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def service(workshop: tuple[Service, Sandbox]) -> Service:
-    """That of the workshop."""
     return workshop[0]
 
 
 @pytest.fixture
 def sandbox(workshop: tuple[Service, Sandbox]) -> Iterator[Sandbox]:
-    """Sailthru and Lytics, which are well again at the end."""
+    """The sandbox, without faults at the end."""
     yield workshop[1]
     workshop[1].tell_lytics("faults")
 
 
 @pytest.fixture
 def put(sandbox: Sandbox, audience: Audience) -> Put:
-    """Puts people into the audience."""
-    return lambda **wish: sandbox.tell_lytics("members", audience=audience.id, **wish)
+    """Add people to the audience."""
+    return lambda **people: sandbox.tell_lytics("members", audience=audience.id, **people)
 
 
 @pytest.fixture
 def slowly(sandbox: Sandbox, audience: Audience) -> None:
-    """From here on each page of the audience takes Lytics half a second."""
+    """Make Lytics take half a second for each page of the audience."""
     fault = {"kind": "slow", "seconds": 0.5}
     sandbox.tell_lytics("faults", rules=[{"fault": fault, "endpoints": [SCAN], "ids": [audience.id]}])
 
 
 def table_of(ended: Ended) -> dict[str, int]:
-    """The rows of the table at the end."""
     return {name: int(count) for name, count in re.findall(r"^ ([a-z ]+?)  +(\d+) *$", ended.out, re.MULTILINE)}
 
 
@@ -84,27 +83,25 @@ def newest(service: Service, export_id: int) -> dict[str, object]:
 
 
 class TestStartingWithExistingUsers:
-    def test_all_are_brought_over_and_what_became_of_them_is_told(
+    def test_backfill_runs_to_its_end_and_results_are_counted(
         self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience, put: Put
     ) -> None:
-        """How many flows it may start is said as soon as that is known; whom Sailthru has yet to be told, at the
-        end.
-        """
+        """The number of flows is shown as soon as it is known, the number of pending changes at the end."""
         put(generate=120, add=[{"_id": "1"}, {"_id": "2", "email": "no address"}])
         ended = ask("export", "start", audience.name, "--existing-users")
         number = export_of(service, audience)["id"]
 
         assert ended.code == 0
-        # 122 where it is asked while pages are left to read.
-        assert re.fullmatch(r"It may start up to 12[02] flows\.\n", ended.err)
+        # 122 if the progress is read before the last page is.
+        assert re.fullmatch(r"This may start up to 12[02] flows\.\n", ended.err)
         assert ended.out.startswith(f"Export {number}, {list_of(audience)} is running.\n")
         assert f"of export {number}, {list_of(audience)} is completed. Read: 122.\n" in ended.out
         assert table_of(ended) == {"queued": 120} | dict.fromkeys(ROWS, 0) | {"no address": 1, "invalid": 1}
-        assert re.search(r"\n(Still to be told: \d+\.|Nobody waits to be told any more\.)", ended.out)
+        assert re.search(r"\n(Pending changes: \d+\.|No changes are pending\.)", ended.out)
         until(lambda: len(sandbox.members(list_of(audience))), lambda count: count == 120)
 
     def test_as_json(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
-        """The answer to the start; at its end the backfill is at its own, too."""
+        """The output is the answer to the start. The command ends when the backfill has ended."""
         put(generate=3)
         ended = ask("export", "start", audience.name, "--existing-users", "--json")
         answer = json.loads(ended.out)
@@ -121,20 +118,22 @@ class TestStartingWithExistingUsers:
             "ended_at": ANY,
         }
 
-    def test_nobody_needs_to_wait(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
-        """It says how to follow it, and how to end it."""
+    def test_no_wait_names_the_commands_to_continue(
+        self, ask: Run, service: Service, audience: Audience, put: Put
+    ) -> None:
         put(generate=3)
         ended = ask("export", "start", audience.name, "--existing-users", "--paused", "--no-wait")
         number = export_of(service, audience)["id"]
 
         assert (ended.code, ended.err) == (0, "")
         assert ended.out.endswith(
-            f" is queued. To follow it: export backfill {number}. To end it: export backfill {number} --cancel.\n"
+            f" is queued. To follow it: `lytics-sailthru export backfill {number}`."
+            f" To cancel it: `lytics-sailthru export backfill {number} --cancel`.\n"
         )
 
 
 class TestBackfill:
-    def test_a_dry_run_counts_and_asks_nobody(
+    def test_dry_run_counts_without_confirmation(
         self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience, put: Put
     ) -> None:
         put(generate=130)
@@ -144,8 +143,8 @@ class TestBackfill:
 
         assert (ended.code, ended.err) == (0, "")
         assert re.match(rf"Dry run \d+ of export {number}, {list_of(audience)} is completed\. Read: 130\.\n", ended.out)
-        assert table_of(ended) == {"would be told": 130} | dict.fromkeys(ROWS, 0)
-        assert "told any more" not in ended.out
+        assert table_of(ended) == {"would be queued": 130} | dict.fromkeys(ROWS, 0)
+        assert "pending" not in ended.out
         assert sandbox.members(list_of(audience)) == set()
 
     def test_json_is_the_backfill_at_its_end(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
@@ -157,35 +156,33 @@ class TestBackfill:
         assert json.loads(ended.out) == newest(service, export_of(service, audience)["id"])
         assert json.loads(ended.out)["state"] == "completed"
 
-    def test_where_nobody_can_be_asked_nothing_is_done(
+    def test_without_a_terminal_and_yes_nothing_is_changed(
         self, ask: Run, service: Service, audience: Audience, put: Put
     ) -> None:
-        """It says how many flows it would have been, and how to say yes."""
+        """The error says how many flows it would have been, and how to confirm."""
         put(generate=1234)
         ask("export", "start", audience.name)
         ended = ask("export", "backfill", audience.name)
         number = export_of(service, audience)["id"]
 
         assert (ended.code, ended.out) == (2, "")
-        assert (
-            f"the audience of export {number}, {list_of(audience)} now? This may start up to 1,234 flows" in ended.err
-        )
-        assert "Say --yes" in ended.err
+        question = f"Backfill export {number}, {list_of(audience)} from its audience? This may start up to 1,234 flows"
+        assert question in ended.err
+        assert "Add --yes" in ended.err
         assert service.http.get(f"/exports/{number}/backfills").json()["items"] == []
 
-    def test_where_lytics_does_not_say_how_many_there_are(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
+    def test_question_if_lytics_does_not_know_the_size(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
         ask("export", "start", audience.name)
         sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
         ended = ask("export", "backfill", list_of(audience))
 
         assert ended.code == 2
-        assert "This may start a flow for each of them, however many they are" in ended.err
+        assert "This may start an unknown number of flows" in ended.err
 
     @pytest.mark.usefixtures("slowly")
-    def test_one_that_is_under_way_is_followed_and_not_begun_again(
+    def test_running_backfill_is_followed_without_confirmation(
         self, ask: Run, service: Service, audience: Audience, put: Put
     ) -> None:
-        """Nobody is asked, since nothing is begun."""
         put(generate=450)
         ask("export", "start", audience.name)
         begun = json.loads(ask("export", "backfill", audience.name, "--yes", "--no-wait", "--json").out)
@@ -197,10 +194,10 @@ class TestBackfill:
         assert [one["id"] for one in items] == [begun["id"]]
 
     @pytest.mark.usefixtures("slowly")
-    def test_while_a_dry_run_is_under_way_none_is_begun(
+    def test_backfill_is_refused_while_a_dry_run_is_running(
         self, ask: Run, service: Service, audience: Audience, put: Put
     ) -> None:
-        """Who begins a backfill is asked all the same, since the dry run may be at its end by then."""
+        """The command asks for confirmation first, because the dry run may have ended by then."""
         put(generate=2000)
         ask("export", "start", audience.name)
         ask("export", "backfill", audience.name, "--dry-run", "--no-wait")
@@ -214,7 +211,7 @@ class TestBackfill:
         assert "DELETE" not in refused.err
         assert len(service.http.get(f"/exports/{number}/backfills").json()["items"]) == 1
 
-    def test_one_that_fails_says_why(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
+    def test_failed_backfill_shows_the_reason(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
         ask("export", "start", audience.name)
         sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
         ended = ask("export", "backfill", list_of(audience), "--yes")
@@ -224,8 +221,7 @@ class TestBackfill:
         assert " is failed. Read: 0.\nLytics knows no such audience" in ended.out
         assert json.loads(as_json.out)["state"] == "failed"
 
-    def test_one_that_waits_is_cancelled(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
-        """A second time there is none."""
+    def test_waiting_backfill_is_cancelled_once(self, ask: Run, service: Service, audience: Audience, put: Put) -> None:
         put(generate=5)
         ask("export", "start", audience.name, "--paused", "--existing-users", "--no-wait")
         number = export_of(service, audience)["id"]
@@ -236,21 +232,19 @@ class TestBackfill:
         assert (cancelled.code, cancelled.err) == (0, "")
         assert " is cancelled. Read: 0.\nIt was cancelled by an operator.\n" in cancelled.out
         assert (again.code, again.out) == (1, "")
-        assert f"No backfill of export {number}, {list_of(audience)} is under way." in again.err
+        assert f"No backfill of export {number}, {list_of(audience)} is running." in again.err
 
     @pytest.mark.parametrize("words", [("--dry-run",), ("--no-wait",)])
-    def test_words_that_do_not_go_together(self, ask: Run, words: tuple[str, ...]) -> None:
+    def test_cancel_excludes_other_options(self, ask: Run, words: tuple[str, ...]) -> None:
         ended = ask("export", "backfill", "1", "--cancel", *words)
 
         assert (ended.code, ended.out) == (2, "")
-        assert "it takes neither --dry-run nor --no-wait" in ended.err
+        assert "can't be combined with --dry-run or --no-wait" in ended.err
 
 
 class TestOnATerminal:
     def run(self, service: Service, *words: str) -> str:
-        """The lines of Python that run a command. Whoever runs the tests in the background may have them ignore
-        Ctrl-C.
-        """
+        """Return Python code that runs a command. It restores Ctrl-C, which a background job ignores."""
         return (
             "import os, signal\nfrom app.__main__ import main\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -259,15 +253,15 @@ class TestOnATerminal:
         )
 
     @pytest.mark.usefixtures("slowly")
-    def test_it_is_asked_and_then_seen_how_far_it_is(
+    def test_question_and_progress(
         self, ask: Run, service: Service, audience: Audience, put: Put, tmp_path: Path
     ) -> None:
         put(generate=450)
         ask("export", "start", audience.name)
         with on_a_terminal(tmp_path, self.run(service, "export", "backfill", audience.name)) as terminal:
-            terminal.wait_for("up to 450 flows: one for each who is not on the list yet. Go on? [y/N]")
+            terminal.wait_for("up to 450 flows: one for each person who is not on the list yet. Continue? [y/N]")
             terminal.type("y\n")
-            terminal.wait_for("It may start up to 450 flows.")
+            terminal.wait_for("This may start up to 450 flows.")
             terminal.wait_for(" of 450, ")
             terminal.wait_for("450 of 450, 450 queued")
             code, out = terminal.end()
@@ -276,29 +270,30 @@ class TestOnATerminal:
         assert re.search(r"\d+/s, 0:00:\d\d left, \d+ queued", terminal.seen)
         assert "is completed. Read: 450." in out
 
-    def test_who_does_not_want_to_wait_leaves_it_running(
+    def test_ctrl_c_leaves_the_backfill_running(
         self, ask: Run, service: Service, audience: Audience, put: Put, tmp_path: Path
     ) -> None:
-        """What it waits for is said; Ctrl-C ends nothing but the looking, and says how to go on."""
+        """The output says what the backfill waits for, and how to continue."""
         put(generate=5)
         ask("export", "start", audience.name, "--paused")
         number = export_of(service, audience)["id"]
         with on_a_terminal(tmp_path, self.run(service, "export", "backfill", str(number), "--yes")) as terminal:
-            terminal.wait_for("Waits: The export is in state paused")
+            terminal.wait_for("Waiting: The export is in state paused")
             terminal.program.send_signal(signal.SIGINT)
             ended = terminal.end()
-            terminal.wait_for("It goes on in the service.")
+            terminal.wait_for("The backfill continues in the service.")
 
         assert ended == (130, "")
-        assert f"To follow it: export backfill {number}. To end it: export backfill {number} --cancel." in terminal.seen
+        follow = f"`lytics-sailthru export backfill {number}`"
+        assert f"To follow it: {follow}. To cancel it: {follow[:-1]} --cancel`." in terminal.seen
         assert newest(service, number)["state"] == "waiting"
 
 
-class TestWhileItIsFollowed:
+class TestFollowing:
     @pytest.fixture
     def mock(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[respx.MockRouter]:
-        """A service that has a backfill under way. It is not asked to begin one."""
-        monkeypatch.setattr(backfills, "LOOK_EVERY_SECONDS", 0.01)
+        """A service with a running backfill."""
+        monkeypatch.setattr(backfills, "POLL_SECONDS", 0.01)
         with respx.mock(base_url=URL) as router:
             router.get("/exports").respond(json={"items": [EXPORT], "unexported": []})
             router.get("/exports/1/backfills").respond(json={"items": [BACKFILL]})
@@ -307,8 +302,7 @@ class TestWhileItIsFollowed:
     def follow(self, run: Run) -> Ended:
         return run("export", "backfill", "1", SERVICE_URL=URL, ADMIN_TOKENS=ADMIN_TOKEN)
 
-    def test_a_service_that_is_away_for_a_moment_is_waited_for(self, run: Run, mock: respx.MockRouter) -> None:
-        """As while it is started again; the backfill goes on from its last page."""
+    def test_short_outage_of_the_service_is_waited_for(self, run: Run, mock: respx.MockRouter) -> None:
         gateway = httpx.Response(502, html="<h1>Bad Gateway</h1>")
         done = httpx.Response(200, json=BACKFILL | {"state": "completed", "scanned": 7})
         mock.get("/exports/1/backfills/2").mock(
@@ -320,19 +314,21 @@ class TestWhileItIsFollowed:
         assert ended.code == 0
         assert "is completed. Read: 7." in ended.out
 
-    def test_a_service_that_is_away_for_long_is_named(
+    def test_long_outage_of_the_service_ends_the_command(
         self, run: Run, mock: respx.MockRouter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """With how to look again."""
-        monkeypatch.setattr(backfills, "PATIENCE_SECONDS", 0.05)
+        monkeypatch.setattr(backfills, "LONGEST_OUTAGE_SECONDS", 0.05)
         mock.get("/exports/1/backfills/2").mock(side_effect=chain([UNDER_WAY], repeat(httpx.ConnectError("x"))))
         ended = self.follow(run)
 
         assert (ended.code, ended.out) == (3, "")
-        assert "It goes on while the service runs. To follow it: export backfill 1." in ended.err
+        assert (
+            "The backfill continues while the service runs. To follow it: `lytics-sailthru export backfill 1`."
+            in ended.err
+        )
         assert "lists.example.com can't be reached" in ended.err
 
-    def test_a_service_that_says_no_is_heard_at_once(self, run: Run, mock: respx.MockRouter) -> None:
+    def test_refusal_ends_the_command_at_once(self, run: Run, mock: respx.MockRouter) -> None:
         problem = httpx.Response(
             401, json={"detail": "This needs a token."}, headers={"Content-Type": "application/problem+json"}
         )
@@ -343,8 +339,8 @@ class TestWhileItIsFollowed:
         assert "To follow it" in ended.err
         assert "This needs a token." in ended.err
 
-    def test_one_that_somebody_else_cancels_has_not_come_to_its_end(self, run: Run, mock: respx.MockRouter) -> None:
-        """The exit code says so. A reason that only a newer service knows is shown by its own name."""
+    def test_backfill_cancelled_elsewhere_exits_with_1(self, run: Run, mock: respx.MockRouter) -> None:
+        """A result that only a newer service knows is shown by its own name."""
         ended = BACKFILL | {"state": "cancelled", "reason": "Cancelled.", "skipped": {"too_old": 3, "erased": 1}}
         mock.get("/exports/1/backfills/2").mock(side_effect=[UNDER_WAY, UNDER_WAY, httpx.Response(200, json=ended)])
         mock.get("/exports/1").respond(json=EXPORT)
@@ -352,4 +348,4 @@ class TestWhileItIsFollowed:
 
         assert (done.code, done.err) == (1, "")
         assert table_of(done) == {"queued": 0} | dict.fromkeys(ROWS, 0) | {"erased": 1, "too old": 3}
-        assert done.out.endswith("Nobody waits to be told any more.\n")
+        assert done.out.endswith("No changes are pending.\n")

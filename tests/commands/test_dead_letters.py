@@ -1,4 +1,4 @@
-"""`redrive` against a real service, which gives up the same person again each time."""
+"""`redrive` against a real service, where each redrive ends in the same dead letter again."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.promises.processes import LIST, Service, until
 
 
 def attempts(service: Service) -> int:
-    """How often Sailthru refused it by now; nothing waits any more."""
+    """Wait until nothing is pending, and return how often Sailthru refused the address."""
     until(service.export, lambda export: (export["counts"]["pending"], export["counts"]["dead"]) == (0, 1))
     timeline = service.http.get(f"/members/{BAD}").json()["timeline"]
     return sum(line["detail"].get("outcome") == "11" for line in timeline)
@@ -26,26 +26,25 @@ def attempts(service: Service) -> int:
         ("--code", "11", "--export", "spring_buyers", "--email", BAD),
     ],
 )
-def test_a_preview_only_counts(ask: Run, service: Service, which: tuple[str, ...]) -> None:
-    """Nobody is asked, since nothing is done."""
+def test_preview_only_counts(ask: Run, service: Service, which: tuple[str, ...]) -> None:
     before = attempts(service)
     ended = ask("redrive", *which, "--preview")
     as_json = ask("redrive", *which, "--preview", "--json", "--yes")
 
-    assert (ended.code, ended.out, ended.err) == (0, "Dead letters: 1 would be told again.\n", "")
+    assert (ended.code, ended.out, ended.err) == (0, "Dead letters that would be redriven: 1.\n", "")
     assert json.loads(as_json.out) == {"redriven": 0, "would_redrive": 1}
     assert attempts(service) == before
 
 
-def test_with_yes_it_is_done(ask: Run, service: Service) -> None:
+def test_yes_redrives_without_a_question(ask: Run, service: Service) -> None:
     before = attempts(service)
     ended = ask("redrive", "--code", "11", "--yes")
 
-    assert (ended.code, ended.out, ended.err) == (0, "Dead letters: 1 are told again now.\n", "")
+    assert (ended.code, ended.out, ended.err) == (0, "Dead letters redriven: 1.\n", "")
     assert attempts(service) == before + 1
 
 
-def test_json_is_the_answer_of_what_was_done(ask: Run, service: Service) -> None:
+def test_json_is_the_answer_of_the_service(ask: Run, service: Service) -> None:
     before = attempts(service)
     ended = ask("redrive", "--all", "--yes", "--json")
 
@@ -53,37 +52,35 @@ def test_json_is_the_answer_of_what_was_done(ask: Run, service: Service) -> None
     assert attempts(service) == before + 1
 
 
-def test_where_nobody_can_be_asked_nothing_is_done(ask: Run, service: Service) -> None:
-    """It says how many it would have been, and how to say yes."""
+def test_without_a_terminal_and_yes_nothing_is_changed(ask: Run, service: Service) -> None:
     before = attempts(service)
     ended = ask("redrive", "--all")
 
     assert (ended.code, ended.out) == (2, "")
-    assert "will be told again: 1." in ended.err
-    assert "Say --yes" in ended.err
+    assert "Redrive dead letters: 1." in ended.err
+    assert "Add --yes" in ended.err
     assert attempts(service) == before
 
 
 @pytest.mark.parametrize("which", [("--code", "32"), ("--email", "who@example.com")])
-def test_where_there_are_none_nobody_is_asked(ask: Run, which: tuple[str, ...]) -> None:
+def test_no_match_needs_no_confirmation(ask: Run, which: tuple[str, ...]) -> None:
     ended = ask("redrive", *which)
 
-    assert (ended.code, ended.out, ended.err) == (0, "Dead letters: There are none.\n", "")
+    assert (ended.code, ended.out, ended.err) == (0, "No dead letters match.\n", "")
 
 
 @pytest.mark.parametrize("words", [(), ("--yes",), ("--all", "--code", "11"), ("--all", "--email", BAD)])
-def test_it_has_to_be_said_which(ask: Run, service: Service, words: tuple[str, ...]) -> None:
-    """Everything is never meant by saying nothing."""
+def test_selection_is_required(ask: Run, service: Service, words: tuple[str, ...]) -> None:
     before = attempts(service)
     ended = ask("redrive", *words)
 
     assert (ended.code, ended.out) == (2, "")
-    assert "say which" in ended.err
+    assert "choose --code" in ended.err
     assert attempts(service) == before
 
 
-def test_an_export_that_there_is_not(ask: Run) -> None:
-    ended = ask("redrive", "--export", "nobody", "--yes")
+def test_unknown_export_is_refused(ask: Run) -> None:
+    ended = ask("redrive", "--export", "unknown", "--yes")
 
     assert (ended.code, ended.out) == (1, "")
-    assert "There is no export nobody. There are:\n  1  " in ended.err
+    assert "There is no export unknown. There are:\n  1  " in ended.err

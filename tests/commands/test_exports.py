@@ -13,33 +13,32 @@ from tests.promises.processes import LIST, Service
 
 @pytest.fixture
 def export(service: Service) -> dict[str, Any]:
-    """The export as the service tells it now."""
     return service.export()
 
 
 @pytest.fixture
 def mock() -> Iterator[respx.MockRouter]:
-    """From here on nothing reaches the service."""
+    """Replace the service."""
     with respx.mock(assert_all_called=False) as router:
         yield router
 
 
-def test_all_of_them(ask: Run) -> None:
+def test_list(ask: Run) -> None:
     ended = ask("export", "list")
 
     assert (ended.code, ended.err) == (0, "")
     assert re.search(rf"\n 1 +{LIST} +default +running +2 +0 +1 +2\d{{3}}-", ended.out)
 
 
-def test_all_of_them_as_json(ask: Run, service: Service) -> None:
+def test_list_as_json(ask: Run, service: Service) -> None:
     ended = ask("export", "list", "--json")
 
     assert ended.out == service.http.get("/exports").text + "\n"
 
 
 @pytest.mark.parametrize("reference", ["1", "spring_buyers", "Spring Buyers", LIST])
-def test_one_by_whatever_name(ask: Run, reference: str) -> None:
-    """The counts, as a sum that adds up."""
+def test_show_by_any_reference(ask: Run, reference: str) -> None:
+    """The counts add up."""
     ended = ask("export", "show", reference)
     facts = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in ended.out.splitlines())
 
@@ -49,19 +48,19 @@ def test_one_by_whatever_name(ask: Run, reference: str) -> None:
     total, _, parts = sum_.partition("=")
     assert int(total) == sum(map(int, parts.split("+")))
     assert "1 delivered" in facts["changes"]
-    assert re.fullmatch(r"\d\.\d s for half, \d\.\d s for 95 % \(last hour\)", facts["told within"])
+    assert re.fullmatch(r"\d\.\d s \(median\), \d\.\d s \(95 %\), last hour", facts["delivered within"])
 
 
-def test_one_as_json(ask: Run, service: Service) -> None:
+def test_show_as_json(ask: Run, service: Service) -> None:
     ended = ask("export", "show", LIST, "--json")
 
     assert ended.out == service.http.get("/exports/1").text + "\n"
 
 
-def test_what_does_not_run_and_what_nobody_exports_is_said(
+def test_list_shows_reasons_and_audiences_without_an_export(
     ask: Run, export: dict[str, Any], mock: respx.MockRouter
 ) -> None:
-    """Names come from elsewhere: what could steer a terminal is not passed on, and no word is taken for markup."""
+    """Names come from outside: control characters are replaced, and markup is not interpreted."""
     audience = {"id": "e5f6", "slug": "no_\x1b[31mname", "name": None}
     waiting = {"list": None, "state": "needs_name", "reason": "Give it a name.", "audience": audience}
     unexported = {
@@ -78,7 +77,7 @@ def test_what_does_not_run_and_what_nobody_exports_is_said(
     assert "\x1b" not in ended.out
 
 
-def test_none_yet(ask: Run, mock: respx.MockRouter) -> None:
+def test_list_without_exports_names_the_command_to_start_one(ask: Run, mock: respx.MockRouter) -> None:
     mock.get(path="/exports").respond(json={"items": [], "unexported": []})
 
-    assert "export start AUDIENCE" in ask("export", "list").out
+    assert "`lytics-sailthru export start AUDIENCE`" in ask("export", "list").out

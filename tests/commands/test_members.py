@@ -8,8 +8,8 @@ from tests.commands.conftest import ADA, BAD, Run
 from tests.promises.processes import LIST, Service
 
 
-def test_who_was_told(ask: Run) -> None:
-    """In any spelling of the address: the list, what was told, and each step on the way."""
+def test_delivered_member(ask: Run) -> None:
+    """The address may be written in any case."""
     ended = ask("member", " Ada@Example.COM")
 
     assert (ended.code, ended.err) == (0, "")
@@ -23,8 +23,7 @@ def test_who_was_told(ask: Run) -> None:
     ]
 
 
-def test_who_was_given_up(ask: Run) -> None:
-    """Why, and what to do."""
+def test_dead_letter_shows_cause_and_next_step(ask: Run) -> None:
     ended = ask("member", BAD)
 
     assert ended.code == 0
@@ -33,22 +32,21 @@ def test_who_was_given_up(ask: Run) -> None:
     assert "The change for export 1 is now a dead letter." in ended.out
 
 
-@pytest.mark.parametrize("email", ["who@example.com", "nobody", "we.ird+?#%/@example.com"])
-def test_a_stranger(ask: Run, email: str) -> None:
-    """Also under a name that would mean something else in an address of the web."""
+@pytest.mark.parametrize("email", ["who@example.com", "no-address", "we.ird+?#%/@example.com"])
+def test_unknown_address(ask: Run, email: str) -> None:
+    """Also with characters that have a meaning in URLs."""
     ended = ask("member", email)
 
     assert ended.code == 0
-    assert ended.out == f"{email}\nNothing is known of this address.\n"
+    assert ended.out == f"{email}\nThe service has no data about this address.\n"
 
 
-def test_who_was_erased(ask: Run, service: Service) -> None:
-    """Since when; nothing else is known."""
+def test_erased_address(ask: Run, service: Service) -> None:
     service.http.delete("/members/gone@example.com").raise_for_status()
     ended = ask("member", "gone@example.com")
 
-    assert re.search(r"\nErased at 2\d{3}-[\d-]+ [\d:]+ UTC, and kept out since\.\n", ended.out)
-    assert ended.out.endswith("Nothing is known of this address.\n")
+    assert re.search(r"\nErased at 2\d{3}-[\d-]+ [\d:]+ UTC\. Events of this address are ignored\.\n", ended.out)
+    assert ended.out.endswith("The service has no data about this address.\n")
 
 
 def test_as_json(ask: Run, service: Service) -> None:

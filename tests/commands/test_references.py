@@ -1,4 +1,4 @@
-"""Which export somebody means."""
+"""References to exports."""
 
 from typing import Any
 
@@ -40,20 +40,20 @@ EXPORTS = [
         ("no_name_yet", 5),
     ],
 )
-def test_the_number_goes_first_then_any_exact_name(reference: str, number: int) -> None:
+def test_number_wins_over_exact_name(reference: str, number: int) -> None:
     assert choose(EXPORTS, reference)["id"] == number
 
 
 @pytest.mark.parametrize("reference", ["vip", "VIP", "c3d4"])
-def test_what_may_mean_several_is_refused_with_all_of_them(reference: str) -> None:
-    """One audience may go to two accounts."""
-    with pytest.raises(ServiceSaidNo, match="may mean several exports") as caught:
+def test_ambiguous_reference_lists_all_matches(reference: str) -> None:
+    """One audience may be exported to two accounts."""
+    with pytest.raises(ServiceSaidNo, match="matches several exports") as caught:
         choose(EXPORTS, reference)
 
     assert caught.value.candidates == ("3  c3d4  vip  VIP  (default)", "4  c3d4  vip  VIP  (shop)")
 
 
-def test_a_name_that_is_also_somebody_elses_list_is_refused() -> None:
+def test_audience_name_that_is_also_another_list_is_ambiguous() -> None:
     with pytest.raises(ServiceSaidNo) as caught:
         choose(EXPORTS, "Lytics VIP")
 
@@ -61,8 +61,8 @@ def test_a_name_that_is_also_somebody_elses_list_is_refused() -> None:
 
 
 @pytest.mark.parametrize("reference", ["spring buyers", "Spring", "8", "", "None"])
-def test_what_is_not_exact_is_nobody(reference: str) -> None:
-    """All there are are named; an export without a name is not meant by an empty one."""
+def test_inexact_reference_matches_nothing(reference: str) -> None:
+    """All exports are listed. An empty reference does not match an export without a name."""
     with pytest.raises(ServiceSaidNo, match=f"There is no export {reference}. There are:") as caught:
         choose(EXPORTS, reference)
 
@@ -70,6 +70,6 @@ def test_what_is_not_exact_is_nobody(reference: str) -> None:
     assert caught.value.candidates[4] == "5  e5f6  no_name_yet  (default)"
 
 
-def test_where_there_is_none_it_is_said_how_to_start_one() -> None:
-    with pytest.raises(ServiceSaidNo, match="export start AUDIENCE"):
+def test_without_exports_the_command_to_start_one_is_named() -> None:
+    with pytest.raises(ServiceSaidNo, match="`lytics-sailthru export start AUDIENCE`"):
         choose([], "1")

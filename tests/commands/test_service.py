@@ -1,4 +1,4 @@
-"""What each kind of answer, or of silence, means for a command."""
+"""Answers and failures of the service, and the exit codes and texts of commands."""
 
 import json
 import socket
@@ -8,7 +8,8 @@ import httpx
 import pytest
 import respx
 
-from tests.commands.conftest import Ended, Run
+from tests.command_line import Ended
+from tests.commands.conftest import Run
 from tests.promises.processes import ADMIN_TOKEN
 
 URL = "https://lists.example.com"
@@ -17,7 +18,7 @@ EXPORTS: dict[str, list[object]] = {"items": [], "unexported": []}
 
 @pytest.fixture
 def operator(run: Run) -> Run:
-    """Runs a command for the service at `URL`."""
+    """Run a command against the service at `URL`."""
 
     def operator(*words: str, url: str = URL) -> Ended:
         ended = run(*words, SERVICE_URL=url, ADMIN_TOKENS=ADMIN_TOKEN)
@@ -34,8 +35,8 @@ def problem(status: int, **more: object) -> httpx.Response:
 
 
 @respx.mock
-def test_the_token_goes_to_the_service_alone(operator: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the header, with no proxy of the environment, below the path of the address."""
+def test_token_is_sent_to_the_service_only(operator: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies of the environment are not used. The path of SERVICE_URL is kept."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
     route = respx.get(f"{URL}/behind/exports").respond(json=EXPORTS)
     ended = operator("export", "list", url=f"{URL}/behind/")
@@ -45,8 +46,7 @@ def test_the_token_goes_to_the_service_alone(operator: Run, monkeypatch: pytest.
 
 
 @respx.mock
-def test_json_is_the_services_own_word_for_word(operator: Run) -> None:
-    """Spaces, order and all, and nothing else on standard output."""
+def test_json_is_the_exact_body_of_the_service(operator: Run) -> None:
     text = '{ "unexported": [],\n"items" : [], "new":  1.0}'
     respx.get(f"{URL}/exports").respond(text=text)
 
@@ -63,7 +63,10 @@ def test_json_is_the_services_own_word_for_word(operator: Run) -> None:
             problem(422, detail="Not the form.", errors=[{"at": "body.name", "rule": "Field required"}]),
             ["Not the form. body.name: Field required."],
         ),
-        (problem(401, detail="This needs a token."), ["This needs a token.", "The first of ADMIN_TOKENS"]),
+        (
+            problem(401, detail="This needs a token."),
+            ["This needs a token.", "does not accept the first token of ADMIN_TOKENS"],
+        ),
         (
             problem(
                 409,
@@ -79,8 +82,8 @@ def test_json_is_the_services_own_word_for_word(operator: Run) -> None:
         ),
     ],
 )
-def test_a_no_of_the_service_is_told_in_its_own_words(operator: Run, answer: httpx.Response, words: list[str]) -> None:
-    """On standard error, with exit code 1; also where JSON was asked for."""
+def test_refusal_is_shown_with_exit_code_1(operator: Run, answer: httpx.Response, words: list[str]) -> None:
+    """On standard error, also with --json."""
     respx.get(f"{URL}/exports").mock(return_value=answer)
     for more in ((), ("--json",)):
         ended = operator("export", "list", *more)
@@ -101,13 +104,13 @@ def test_a_no_of_the_service_is_told_in_its_own_words(operator: Run, answer: htt
         httpx.Response(502, html="<h1>Bad Gateway</h1>"),
     ],
 )
-def test_what_is_not_the_service_is_not_taken_for_it(operator: Run, answer: httpx.Response) -> None:
-    """Exit code 3; the token follows no redirect."""
+def test_answer_of_another_server_exits_with_3(operator: Run, answer: httpx.Response) -> None:
+    """The token follows no redirect."""
     respx.get(f"{URL}/exports").mock(return_value=answer)
     ended = operator("export", "list")
 
     assert (ended.code, ended.out) == (3, "")
-    assert f"What answers at {URL} is not the service (HTTP {answer.status_code})" in ended.err
+    assert f"The answer from {URL} (HTTP {answer.status_code}) is not from this service" in ended.err
     assert "Check SERVICE_URL" in ended.err
     assert len(respx.calls) == 1
 
@@ -116,14 +119,14 @@ def test_what_is_not_the_service_is_not_taken_for_it(operator: Run, answer: http
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (httpx.ReadTimeout("x"), "took the call and did not answer within 60 seconds. It may have been done"),
-        (httpx.ReadError("x"), "broke the connection before it answered. It may have been done"),
-        (httpx.RemoteProtocolError("x"), "broke the connection before it answered. It may have been done"),
+        (httpx.ReadTimeout("x"), "did not answer within 60 seconds. The command may have taken effect"),
+        (httpx.ReadError("x"), "closed the connection before it answered. The command may have taken effect"),
+        (httpx.RemoteProtocolError("x"), "closed the connection before it answered. The command may have taken effect"),
         (httpx.ConnectTimeout("x"), "lists.example.com can't be reached. Check SERVICE_URL"),
         (httpx.ConnectError("x"), "lists.example.com can't be reached. Check SERVICE_URL"),
     ],
 )
-def test_an_answer_that_does_not_come(operator: Run, error: Exception, words: str) -> None:
+def test_missing_answer_exits_with_3(operator: Run, error: Exception, words: str) -> None:
     respx.get(f"{URL}/exports").mock(side_effect=error)
     ended = operator("export", "list")
 
@@ -131,8 +134,7 @@ def test_an_answer_that_does_not_come(operator: Run, error: Exception, words: st
     assert words in ended.err
 
 
-def test_a_service_that_does_not_run(operator: Run) -> None:
-    """A closed port: the address is said, and what to check."""
+def test_closed_port_is_named(operator: Run) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -143,8 +145,8 @@ def test_a_service_that_does_not_run(operator: Run) -> None:
     assert "ada@" not in ended.err
 
 
-def test_a_name_that_nobody_has(operator: Run) -> None:
-    """Names under .invalid are never given (RFC 6761)."""
+def test_unknown_host_is_named(operator: Run) -> None:
+    """Names under .invalid are reserved (RFC 6761)."""
     ended = operator("export", "list", url="https://lists.example.invalid")
 
     assert ended.code == 3
@@ -154,7 +156,7 @@ def test_a_name_that_nobody_has(operator: Run) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "ADMIN_TOKENS is not set: put one of the running service's"),
+        ({}, "ADMIN_TOKENS is not set: add an admin token of the running service"),
         ({"ADMIN_TOKENS": "short"}, "ADMIN_TOKENS"),
         (
             {"ADMIN_TOKENS": ADMIN_TOKEN, "SERVICE_URL": "http://lists.example.com"},
@@ -162,7 +164,7 @@ def test_a_name_that_nobody_has(operator: Run) -> None:
         ),
     ],
 )
-def test_settings_that_are_wrong_end_it_before_anything_is_sent(run: Run, settings: dict[str, str], words: str) -> None:
+def test_wrong_settings_exit_with_2(run: Run, settings: dict[str, str], words: str) -> None:
     ended = run("export", "list", **settings)
 
     assert (ended.code, ended.out) == (2, "")
@@ -170,8 +172,8 @@ def test_settings_that_are_wrong_end_it_before_anything_is_sent(run: Run, settin
 
 
 @respx.mock
-def test_the_settings_come_from_env_files_too(run: Run, tmp_path: Path) -> None:
-    """Of several admin tokens the first is shown."""
+def test_settings_are_read_from_env_file(run: Run, tmp_path: Path) -> None:
+    """The first of several admin tokens is sent."""
     (tmp_path / ".env").write_text(f"SERVICE_URL={URL}\nADMIN_TOKENS=mine:{ADMIN_TOKEN},another-one-of-16-characters\n")
     route = respx.get(f"{URL}/exports").respond(json=EXPORTS)
     ended = run("export", "list", "--json")

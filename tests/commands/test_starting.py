@@ -6,21 +6,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import Audience
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import Audience
 from tests.commands.conftest import Run, export_of, list_of
 from tests.promises.processes import Sandbox, Service, until
 
 
 @pytest.fixture
 def service(workshop: tuple[Service, Sandbox]) -> Service:
-    """That of the workshop."""
     return workshop[0]
 
 
 @pytest.fixture
 def sandbox(workshop: tuple[Service, Sandbox]) -> Sandbox:
-    """Sailthru and Lytics."""
     return workshop[1]
 
 
@@ -30,7 +28,7 @@ def is_exported(service: Service, audience: Audience) -> bool:
 
 
 class TestStarting:
-    def test_the_list_is_there_at_once(self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience) -> None:
+    def test_list_is_created_at_once(self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience) -> None:
         ended = ask("export", "start", audience.name)
         export = export_of(service, audience)
 
@@ -50,7 +48,7 @@ class TestStarting:
             (("--paused",), {"state": "paused"}),
         ],
     )
-    def test_what_is_said_is_how_it_is_started(
+    def test_options_decide_how_it_starts(
         self, ask: Run, service: Service, audience: Audience, words: tuple[str, ...], found: dict[str, object]
     ) -> None:
         ended = ask("export", "start", audience.slug, *words)
@@ -59,9 +57,7 @@ class TestStarting:
         assert (ended.code, ended.err) == (0, "")
         assert {key: export[key] for key in found} == found
 
-    def test_a_second_time_leaves_as_it_is_what_it_does_not_name(
-        self, ask: Run, service: Service, audience: Audience
-    ) -> None:
+    def test_second_start_changes_only_what_it_names(self, ask: Run, service: Service, audience: Audience) -> None:
         ask("export", "start", audience.id, "--field", "city=town", "--paused")
         again = ask("export", "start", audience.id)
         kept = export_of(service, audience)
@@ -69,20 +65,21 @@ class TestStarting:
         changed = export_of(service, audience)
         name, number = list_of(audience), kept["id"]
 
+        command = f"`lytics-sailthru export resume {number}`"
         assert again.out.splitlines() == [
             f"Export {number}, {name} is paused.",
-            f"The list {name} is there in Sailthru. Build the flow on it, then: export resume {number}",
+            f"The list {name} exists in Sailthru. Build the flow on it, then resume the export: {command}.",
         ]
         assert (kept["fields"], kept["state"]) == ({"city": "town"}, "paused")
         assert (changed["fields"], changed["state"]) == ({"visitct": "visitct"}, "paused")
 
-    def test_what_there_is_to_know_is_said(self, ask: Run, audience: Audience) -> None:
+    def test_notes_are_shown(self, ask: Run, audience: Audience) -> None:
         ended = ask("export", "start", audience.id, "--field", "first_name")
 
         assert re.search(r"\nNote: first_name has a meaning of its own in Sailthru", ended.out)
 
-    def test_a_preview_only_tells(self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience) -> None:
-        """Which list, with which fields; and how many flows, where everybody would be brought over."""
+    def test_preview_changes_nothing(self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience) -> None:
+        """With --existing-users it shows how many flows may start."""
         sandbox.tell_lytics("members", audience=audience.id, generate=17)
         words = ("export", "start", audience.name, "--field", "first_name", "--field", "city=town", "--preview")
         ended = ask(*words)
@@ -90,7 +87,7 @@ class TestStarting:
         as_json = ask(*words, "--json")
 
         assert ended.code == 0
-        assert ended.out.startswith("This would start an export. Nothing was done.\n")
+        assert ended.out.startswith("This would start an export. Nothing was changed.\n")
         assert re.search(rf"\nlist +{list_of(audience)}", ended.out)
         assert re.search(r"\nfields +first_name as first_name, city as town", ended.out)
         assert "Note: first_name" in ended.out
@@ -99,7 +96,7 @@ class TestStarting:
         assert json.loads(as_json.out)["would"] == "start"
         assert not is_exported(service, audience)
 
-    def test_a_preview_names_the_export_that_it_is_about(self, ask: Run, service: Service, audience: Audience) -> None:
+    def test_preview_names_the_export(self, ask: Run, service: Service, audience: Audience) -> None:
         ask("export", "start", audience.id)
         number = export_of(service, audience)["id"]
         update = ask("export", "start", audience.id, "--preview")
@@ -107,22 +104,21 @@ class TestStarting:
         revive = ask("export", "start", audience.id, "--preview")
 
         assert update.out.startswith(f"This would change export {number}.")
-        assert revive.out.startswith(f"This would let export {number}, which is stopped, run again.")
+        assert revive.out.startswith(f"This would restart export {number}, which is stopped.")
 
     def test_as_json(self, ask: Run, service: Service, audience: Audience) -> None:
-        """The service's answer: the export, the backfill that there is none of, and what to know."""
         answer = json.loads(ask("export", "start", audience.id, "--json").out)
 
         assert answer == {"export": export_of(service, audience), "backfill": None, "notes": []}
 
-    def test_fields_as_they_are_shown(self, ask: Run, audience: Audience) -> None:
+    def test_show_lists_fields(self, ask: Run, audience: Audience) -> None:
         ask("export", "start", audience.id, "--field", "city=town")
         ended = ask("export", "show", list_of(audience))
 
         assert re.search(r"\nfields +city as town", ended.out)
 
-    def test_a_list_that_can_not_be_made_yet(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
-        """It says why, and that it is tried again."""
+    def test_list_that_sailthru_cannot_create_yet(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
+        """The output says why, and that it is tried again."""
         sandbox.tell("faults", rules=[{"fault": {"kind": "html", "status": 503}, "endpoints": ["/list"]}])
         try:
             started = ask("export", "start", audience.id)
@@ -132,13 +128,13 @@ class TestStarting:
 
         assert started.code == 0
         assert "is tried again" in started.out
-        assert f"{list_of(audience)} (not made in Sailthru yet)" in shown.out
+        assert f"{list_of(audience)} (not created in Sailthru yet)" in shown.out
 
     @pytest.mark.parametrize(
         "words",
         [("--field", ""), ("--field", "=town"), ("--field", "city="), ("--field", "a", "--field", "a=b")],
     )
-    def test_fields_that_make_no_sense(
+    def test_invalid_fields_are_refused(
         self, ask: Run, service: Service, audience: Audience, words: tuple[str, ...]
     ) -> None:
         ended = ask("export", "start", audience.id, *words)
@@ -147,14 +143,13 @@ class TestStarting:
         assert "--field" in ended.err
         assert not is_exported(service, audience)
 
-    def test_an_account_that_is_not_set(self, ask: Run, audience: Audience) -> None:
+    def test_unknown_account_is_refused(self, ask: Run, audience: Audience) -> None:
         ended = ask("export", "start", audience.id, "--authorization", "shop")
 
         assert (ended.code, ended.out) == (1, "")
         assert "There is no authorization 'shop'. There are: default." in ended.err
 
-    def test_an_audience_that_may_be_several(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
-        """The service says which."""
+    def test_ambiguous_audience_lists_candidates(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
         sandbox.tell_lytics("audiences", id=f"{audience.id}x", name=audience.name, slug=f"{audience.slug}_1")
         ended = ask("export", "start", audience.name)
 
@@ -162,10 +157,10 @@ class TestStarting:
         assert f"\n  {audience.id}  {audience.slug}  {audience.name}\n" in ended.err
         assert f"\n  {audience.id}x  {audience.slug}_1  {audience.name}\n" in ended.err
 
-    def test_an_audience_that_was_made_again(
+    def test_recreated_audience_is_adopted_by_option(
         self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience
     ) -> None:
-        """What may be given beside is said in the words of the command line; the export then goes on with it."""
+        """The error names the options that resolve it."""
         ask("export", "start", audience.id)
         number = export_of(service, audience)["id"]
         sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
@@ -176,7 +171,7 @@ class TestStarting:
 
         assert (asked.code, asked.out) == (1, "")
         assert asked.err.endswith(f"\n  add --adopt {number}\n  add --name NAME\n")
-        assert preview.out.startswith(f"This would let export {number} go on with this audience.")
+        assert preview.out.startswith(f"This would continue export {number} with this audience.")
         assert adopted.out == f"Export {number}, {list_of(audience)} is running.\n"
 
 
@@ -191,7 +186,7 @@ class TestChanging:
             assert export_of(service, audience)["state"] == state
         assert json.loads(ask("export", "pause", str(number), "--json").out)["state"] == "paused"
 
-    def test_a_name_for_what_can_have_none_of_its_own(self, ask: Run, service: Service, audience: Audience) -> None:
+    def test_export_with_a_list_cannot_be_named(self, ask: Run, service: Service, audience: Audience) -> None:
         ask("export", "start", audience.id)
         ended = ask("export", "name", list_of(audience), "Other")
 
@@ -199,7 +194,7 @@ class TestChanging:
         assert f"already keeps the list '{list_of(audience)}'" in ended.err
 
     def test_stop(self, ask: Run, service: Service, audience: Audience) -> None:
-        """It says what is lost where nobody can be asked, and does nothing."""
+        """Without a terminal and --yes it says what would be lost, and changes nothing."""
         ask("export", "start", audience.id, "--paused")
         title = f"export {export_of(service, audience)['id']}, {list_of(audience)}"
         service.send(webhooks.enter("ada@example.com", audience, at=datetime.now(UTC))).raise_for_status()
@@ -210,11 +205,12 @@ class TestChanging:
         resumed = ask("export", "resume", audience.name)
 
         assert (refused.code, refused.out, before) == (2, "", "paused")
-        assert f"Stop {title}? Its events will be ignored, and 1 waiting changes cancelled" in refused.err
+        assert f"Stop {title}? Its events will be ignored, and its pending changes (1) cancelled." in refused.err
         assert (ended.code, ended.err) == (0, "")
         assert ended.out.startswith(f"{title[0].upper()}{title[1:]} is stopped.\nIt was stopped. ")
+        assert "`lytics-sailthru export start AUDIENCE`" in ended.out
         assert resumed.code == 1
-        assert "stopped" in resumed.err
+        assert "`lytics-sailthru export start AUDIENCE`" in resumed.err
 
     def test_stop_as_json(self, ask: Run, audience: Audience) -> None:
         ask("export", "start", audience.id)

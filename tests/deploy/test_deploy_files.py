@@ -1,4 +1,4 @@
-"""What the image and the compose file promise: no root, the store on a volume, the door open to this machine only."""
+"""The image and the compose file: not root, the database on a volume, the port open only to this machine."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import yaml
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-# Read by Python and the shell, not by the service.
+# Python and the shell read these, not the service.
 NOT_SETTINGS = {"PATH", "PYTHONUNBUFFERED"}
 
 Instructions = list[tuple[str, str]]
@@ -19,7 +19,7 @@ Instructions = list[tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def stages() -> list[Instructions]:
-    """The Dockerfile's instructions, continued lines joined, one list for each FROM."""
+    """Return the Dockerfile's instructions, one list per stage, with continued lines joined."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "deploy/Dockerfile").read_text(), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
     found: list[Instructions] = []
@@ -34,7 +34,7 @@ def stages() -> list[Instructions]:
 
 @pytest.fixture(scope="module")
 def image(stages: list[Instructions]) -> dict[str, str]:
-    """What the last stage ends with, by instruction."""
+    """Return the last argument of each instruction in the last stage."""
     return dict(stages[-1])
 
 
@@ -72,29 +72,29 @@ def test_image_installs_from_the_hashed_lock_only(stages: list[Instructions]) ->
     assert all("--require-hashes -r requirements.txt" in line or "--no-deps ." in line for line in installs)
 
 
-def test_image_keeps_its_store_on_its_volume(image: dict[str, str], image_env: dict[str, str]) -> None:
+def test_image_keeps_its_database_on_its_volume(image: dict[str, str], image_env: dict[str, str]) -> None:
     assert image_env["DATABASE_URL"].startswith(f"sqlite:///{image['VOLUME']}/")
 
 
-def test_image_serves_and_stops_by_the_signal_that_drains(image: dict[str, str], image_env: dict[str, str]) -> None:
+def test_image_serves_and_stops_with_sigterm(image: dict[str, str], image_env: dict[str, str]) -> None:
     assert json.loads(image["ENTRYPOINT"]) == ["lytics-sailthru"]
     assert json.loads(image["CMD"]) == ["serve"]
     assert image["STOPSIGNAL"] == "SIGTERM"
     assert image["EXPOSE"] == image_env["PORT"]
 
 
-def test_image_and_compose_ask_the_same_health_question(image: dict[str, str], service: dict[str, Any]) -> None:
+def test_image_and_compose_have_the_same_health_check(image: dict[str, str], service: dict[str, Any]) -> None:
     _, command = image["HEALTHCHECK"].split("CMD ", 1)
 
     assert ["CMD", *json.loads(command)] == service["healthcheck"]["test"]
     compile(service["healthcheck"]["test"][-1], "healthcheck", "exec")
 
 
-def test_compose_opens_the_port_to_this_machine_only(service: dict[str, Any]) -> None:
+def test_compose_opens_the_port_only_locally(service: dict[str, Any]) -> None:
     assert service["ports"] == [f"127.0.0.1:8000:{service['environment']['PORT']}"]
 
 
-def test_compose_keeps_the_store_on_a_named_volume(
+def test_compose_keeps_the_database_on_a_named_volume(
     compose: dict[str, Any], service: dict[str, Any], image: dict[str, str]
 ) -> None:
     (mount,) = service["volumes"]
@@ -112,7 +112,7 @@ def test_compose_builds_our_dockerfile(service: dict[str, Any]) -> None:
     assert (context / service["build"]["dockerfile"]).is_file()
 
 
-def test_compose_gives_the_service_no_rights_it_does_not_need(service: dict[str, Any]) -> None:
+def test_compose_drops_all_capabilities(service: dict[str, Any]) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -131,7 +131,7 @@ def test_every_variable_is_a_setting(image_env: dict[str, str], service: dict[st
     assert {"DATABASE_URL", "HOST", "PORT"} <= used
 
 
-def test_nothing_private_gets_into_the_image() -> None:
+def test_image_context_contains_only_listed_files() -> None:
     first, *kept = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
 
     assert first == "*"

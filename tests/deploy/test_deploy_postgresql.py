@@ -1,6 +1,4 @@
-"""What the compose file for PostgreSQL promises: doors and workers of one image, with no more rights than on one
-machine.
-"""
+"""The compose file for PostgreSQL: routes and workers run from one image, with the same rights as on one machine."""
 
 from pathlib import Path
 from typing import Any
@@ -30,8 +28,7 @@ def replica(services: dict[str, Any], request: pytest.FixtureRequest) -> dict[st
     return found
 
 
-def test_a_replica_runs_as_the_service_does_on_one_machine(replica: dict[str, Any]) -> None:
-    """Also asked the same health question."""
+def test_replica_has_the_options_of_the_single_machine(replica: dict[str, Any]) -> None:
     (alone,) = services_of("compose.yaml").values()
 
     assert {name: replica[name] for name in ALIKE} == {name: alone[name] for name in ALIKE}
@@ -39,8 +36,8 @@ def test_a_replica_runs_as_the_service_does_on_one_machine(replica: dict[str, An
     assert replica["logging"] == alone["logging"]
 
 
-def test_a_replica_waits_for_the_database_and_names_it(replica: dict[str, Any], services: dict[str, Any]) -> None:
-    """With the password of whoever starts it, which stands in no file."""
+def test_replica_waits_for_the_database(replica: dict[str, Any], services: dict[str, Any]) -> None:
+    """The password comes from the environment and is in no file."""
     password = services["postgres"]["environment"]["POSTGRES_PASSWORD"]
     url = replica["environment"]["DATABASE_URL"]
     parsed = parse_url(url.replace(password, "secret"))
@@ -54,14 +51,12 @@ def test_a_replica_waits_for_the_database_and_names_it(replica: dict[str, Any], 
     )
 
 
-def test_only_the_doors_open_a_port_and_only_to_this_machine(services: dict[str, Any]) -> None:
-    """Neither the worker nor the database is reached from outside."""
+def test_only_the_routes_open_a_port_and_only_locally(services: dict[str, Any]) -> None:
     ports = {name: service.get("ports", []) for name, service in services.items()}
 
     assert ports == {"doors": ["127.0.0.1:8000:8000"], "worker": [], "postgres": []}
 
 
-def test_roles_are_commands_that_there_are(services: dict[str, Any]) -> None:
-    """As the README has them."""
+def test_roles_run_documented_commands(services: dict[str, Any]) -> None:
     assert services["doors"]["command"] == ["serve", "--no-worker"]
     assert services["worker"]["command"] == ["work"]

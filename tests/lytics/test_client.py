@@ -23,10 +23,10 @@ from app.domain.errors import (
 )
 from app.domain.field import ProfileField
 from app.lytics.client import LARGEST_ANSWER_BYTES, LyticsClient
-from app.sandbox.audiences import SPRING_BUYERS
-from app.sandbox.audiences import Audience as Segment
-from app.sandbox.audiences import Field as SchemaField
 from app.sandbox.lytics import LyticsSandbox
+from app.sandbox.lytics.audiences import SPRING_BUYERS
+from app.sandbox.lytics.audiences import Audience as Segment
+from app.sandbox.lytics.audiences import Field as SchemaField
 from tests.lytics.clients import TOKEN, Waits, answering, client_of, composed, enveloped, response, segment
 
 SPRING = Audience("0a1b2c3d4e5f60718293a4b5c6d7e8f9", "spring_buyers", "Spring Buyers")

@@ -11,12 +11,12 @@ import pytest
 from app.domain.errors import CredentialsRefused, NotFound, Permanent, ScanExpired, Transient
 from app.domain.scan import ScanPage
 from app.lytics.client import LyticsClient
-from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import Half, Html
 from app.sandbox.lytics import LyticsSandbox
-from app.sandbox.people import address_of
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
+from app.sandbox.lytics.people import address_of
+from app.sandbox.lytics.webhooks import user_id_of
 from app.sandbox.rules import Rule
-from app.sandbox.webhooks import user_id_of
 from tests.factories import ADA, NOON
 from tests.lytics.clients import (
     TOKEN,

@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 from app.domain.account import Capacity
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import AnyFault, Empty, Error, Hang, Html, Reset
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.rules import Rule
 from tests.factories import HOUR, MINUTE, SECOND
 from tests.service import API_KEY, HOOK, LIST, WEBHOOK_TOKEN

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from app.sandbox.audiences import SPRING_BUYERS
+from app.sandbox.lytics.audiences import SPRING_BUYERS
 from tests import postgresql
 from tests.places import PLACE
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import Error, Slow
-from app.sandbox.lytics import SCAN
+from app.sandbox.lytics import SCAN, webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.rules import Rule
 from tests.factories import MINUTE, NOON
 from tests.service import API_KEY, LIST

@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from app.sandbox.audiences import SPRING_BUYERS
 from app.sandbox.lytics import SCAN
-from app.sandbox.people import address_of
+from app.sandbox.lytics.audiences import SPRING_BUYERS
+from app.sandbox.lytics.people import address_of
 from tests.promises.processes import Service, running, until
 from tests.sizes import size
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from tests import postgresql
 from tests.promises.cutting import Cut, Wire, wire_to
 from tests.promises.processes import LIST, until

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from tests import postgresql
 from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, running, until
 from tests.sizes import size

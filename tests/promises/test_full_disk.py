@@ -19,7 +19,7 @@ from typing import Protocol
 import httpx
 import pytest
 
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from tests import postgresql
 from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, until
 from tests.sizes import size

@@ -13,9 +13,9 @@ import pytest
 
 from app.domain.account import OUTAGE_FAILURES, BreakerState
 from app.domain.errors import StoreUnavailable
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import AnyFault, Error, Hang, Html, Reset, Slow
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.rules import Rule
 from app.store.replicas.accounts import Accounts
 from tests.factories import HOUR, MINUTE, SECOND

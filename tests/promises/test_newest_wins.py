@@ -3,8 +3,8 @@
 import random
 from datetime import UTC, datetime, timedelta
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS
 from tests.promises.processes import LIST, Sandbox, Service, until
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import Audience
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import Audience
 from tests.promises.processes import LIST, LYTICS_TOKEN, WEBHOOK_TOKEN, Sandbox, Service, until
 from tests.sizes import size
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS
 from app.sandbox.faults import AnyFault, Error, Hang, Html, Reset
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS
 from app.sandbox.rules import Rule
 from tests.factories import HOUR
 from tests.service import LIST

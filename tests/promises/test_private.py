@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from tests.promises.processes import ADMIN_TOKEN, API_KEY, API_SECRET, LYTICS_TOKEN, WEBHOOK_TOKEN, running, until
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)

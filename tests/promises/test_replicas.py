@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import Audience
-from app.sandbox.people import address_of
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import Audience
+from app.sandbox.lytics.people import address_of
 from tests.bench.sandbox import AUDIENCES
 from tests.promises.processes import until
 from tests.promises.replicas import LIMIT, SHARE, Scene, scene

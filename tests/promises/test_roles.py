@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.people import address_of
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.people import address_of
 from app.store.migrate import steps_after
 from tests import postgresql
 from tests.bench.sandbox import AUDIENCES

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.domain.list_check import SMALLEST_JUMP
-from app.sandbox import webhooks
 from app.sandbox.faults import Html
+from app.sandbox.lytics import webhooks
 from app.sandbox.rules import Rule
 from tests.service import API_KEY, LIST
 from tests.world import World

@@ -12,7 +12,7 @@ import pytest
 
 from app.sailthru.client import SailthruClient
 from app.sailthru.protocol import Credentials
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from app.sandbox.sailthru import Access
 from tests.factories import HOUR, MINUTE, NOON
 from tests.service import API_KEY, LIST

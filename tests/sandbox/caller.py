@@ -1,4 +1,4 @@
-"""Calls a sandbox as a client would, with a signature made here and not by what is under test."""
+"""Calls a sandbox as a client would. The signature is computed here, not by the code under test."""
 
 import asyncio
 import hashlib
@@ -20,7 +20,7 @@ GRACE = "grace@example.com"
 
 
 class Clock:
-    """Stands still until told otherwise."""
+    """A clock that tests advance."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now
@@ -33,7 +33,7 @@ class Clock:
 
 
 def signed(payload: object, *, key: str = KEY, secret: str = SECRET) -> dict[str, str]:
-    """The four parameters of a call."""
+    """Return the four parameters of a call."""
     text = json.dumps(payload)
     joined = "".join(sorted([key, "json", text]))
     sig = hashlib.md5(f"{secret}{joined}".encode()).hexdigest()
@@ -41,14 +41,13 @@ def signed(payload: object, *, key: str = KEY, secret: str = SECRET) -> dict[str
 
 
 async def send(http: httpx.AsyncClient, method: str, endpoint: str, parameters: dict[str, str]) -> httpx.Response:
-    """Puts parameters where the method wants them."""
+    """Send the parameters where the method expects them."""
     if method == "POST":
         return await http.post(endpoint, data=parameters)
     return await http.request(method, f"{endpoint}?{urlencode(parameters)}")
 
 
 async def call(http: httpx.AsyncClient, method: str, endpoint: str, payload: object, **signing: str) -> httpx.Response:
-    """One signed call."""
     return await send(http, method, endpoint, signed(payload, **signing))
 
 
@@ -61,22 +60,22 @@ async def leave(http: httpx.AsyncClient, email: str, *lists: str) -> httpx.Respo
 
 
 def behind(app: Any) -> httpx.AsyncClient:
-    """A client whose requests go straight into the app."""
+    """Return a client whose requests go straight into the app."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://sandbox")
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Waits for a condition; the test's own time limit is the end of patience."""
-    while not is_so():  # noqa: ASYNC110 -- what is waited for is told by no event, but by a count
+    """Wait for a condition; the time limit of the test ends the wait."""
+    while not is_so():  # noqa: ASYNC110 - no event tells when a count changes
         await asyncio.sleep(0.001)
 
 
 async def until_held(sandbox: SailthruSandbox, held: int, *, abandoned: int = 0) -> None:
-    """Waits until so many calls are held, and the clients of so many of them have gone."""
-    await until(lambda: (sandbox.behaviour.held, sandbox.behaviour.held_abandoned) == (held, abandoned))
+    """Wait until this many calls are held, and the clients of this many of them have disconnected."""
+    await until(lambda: (sandbox.executor.held, sandbox.executor.held_abandoned) == (held, abandoned))
 
 
 def account_state(sandbox: SailthruSandbox, key: str = KEY) -> Any:
-    """The part of the state that tells about one account."""
+    """Return one account's part of the state."""
     accounts: Any = sandbox.state()["accounts"]
     return accounts[key]

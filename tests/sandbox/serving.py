@@ -1,4 +1,4 @@
-"""Both sandboxes, served over real HTTP while a test runs."""
+"""Serves both sandboxes over real HTTP during a test."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Faults over real HTTP: connections that really break, and silence that lasts until somebody hangs up."""
+"""Faults over real HTTP: connections break, and hanging calls last until the client disconnects."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,14 @@ REQUEST = (
 
 @pytest.fixture(autouse=True)
 def no_complaints(caplog: pytest.LogCaptureFixture) -> object:
-    """The server takes none of this for a failure of its own."""
+    """The server logs no error."""
     yield
     assert [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING] == []
 
 
 @contextlib.asynccontextmanager
 async def asked(server: Running, fault: AnyFault) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A bare connection on which Ada's join was sent, which meets the fault; other people's calls don't."""
+    """Open a connection and send Ada's join, which meets the fault."""
     server.sailthru.faults.set([Rule(fault, ids=frozenset({ADA}))])
     reader, writer = await asyncio.open_connection(HOST, server.ports[0])
     writer.write(REQUEST)
@@ -47,8 +47,7 @@ async def all_is_well(server: Running) -> bool:
 
 
 @pytest.mark.parametrize("applied", [True, False])
-async def test_a_reset_is_one(applied: bool) -> None:
-    """Not an orderly end, and not a byte before it."""
+async def test_reset_ends_the_connection_without_a_byte(applied: bool) -> None:
     async with running() as server, asked(server, Reset(applied=applied)) as (reader, _):
         with pytest.raises(ConnectionResetError):
             await reader.read()
@@ -58,8 +57,8 @@ async def test_a_reset_is_one(applied: bool) -> None:
 
 
 @pytest.mark.parametrize("closes", [True, False])
-async def test_half_an_answer_ends_the_connection(closes: bool) -> None:
-    """The head promises more than comes, whether or not connections are usually kept."""
+async def test_half_answer_closes_the_connection(closes: bool) -> None:
+    """The headers announce more than is sent."""
     async with running(closes_connections=closes) as server, asked(server, Half()) as (reader, _):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
 
@@ -70,8 +69,7 @@ async def test_half_an_answer_ends_the_connection(closes: bool) -> None:
 
 
 @pytest.mark.parametrize("fault", [Half(), Reset()])
-async def test_a_client_takes_both_for_a_lost_call(fault: AnyFault) -> None:
-    """As it does with the real thing."""
+async def test_client_sees_a_failed_call(fault: AnyFault) -> None:
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         server.sailthru.faults.set([Rule(fault, times=1)])
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
@@ -88,8 +86,8 @@ async def test_a_client_takes_both_for_a_lost_call(fault: AnyFault) -> None:
         (Hang(apply_after=0.2), False, True),
     ],
 )
-async def test_a_call_hangs_until_its_client_hangs_up(fault: Hang, at_once: bool, in_the_end: bool) -> None:
-    """It is seen at once to be over, also where the call is yet to be applied."""
+async def test_hang_ends_when_the_client_disconnects(fault: Hang, at_once: bool, in_the_end: bool) -> None:
+    """At once, also if the call is not applied yet."""
     async with running() as server, asked(server, fault) as (reader, writer):
         answer = asyncio.create_task(reader.read())
         await until(lambda: account_state(server.sailthru)["faults"] == {"hang": 1})
@@ -99,7 +97,7 @@ async def test_a_call_hangs_until_its_client_hangs_up(fault: Hang, at_once: bool
         assert not answer.done()
 
         writer.transport.abort()
-        await until(lambda: not server.sailthru._under_way)
+        await until(lambda: not server.sailthru._tasks)
 
         assert (ADA in server.sailthru.members("Spring")) is in_the_end
         assert await answer == b""
@@ -107,22 +105,22 @@ async def test_a_call_hangs_until_its_client_hangs_up(fault: Hang, at_once: bool
 
 
 @pytest.mark.parametrize("fault", [Hang(apply_after=3600), Slow(seconds=3600)])
-async def test_what_waits_does_not_keep_the_server_from_stopping(fault: AnyFault) -> None:
-    """The connection is reset, and nothing goes on behind."""
+async def test_waiting_calls_do_not_delay_shutdown(fault: AnyFault) -> None:
+    """Their connections are reset, and no task is left."""
     async with running() as server, asked(server, fault) as (reader, _):
-        await until(lambda: bool(server.sailthru._under_way))
+        await until(lambda: bool(server.sailthru._tasks))
         server.task.cancel()
         with pytest.raises(ConnectionResetError):
             await reader.read()
         with pytest.raises(asyncio.CancelledError):
             await server.task
 
-        assert not server.sailthru._under_way
+        assert not server.sailthru._tasks
         assert server.sailthru.members("Spring") == set()
 
 
-async def test_lytics_breaks_as_well() -> None:
-    """Reset, cut off, hung, or a page in place of JSON."""
+async def test_lytics_breaks_connections_too() -> None:
+    """Reset, half an answer, hang, or an HTML page."""
     async with running() as server, httpx.AsyncClient(base_url=f"http://{HOST}:{server.ports[1]}") as http:
         http.headers["Authorization"] = "token"
         faults: list[AnyFault] = [Reset(), Half(), Html()]

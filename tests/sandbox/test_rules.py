@@ -1,4 +1,4 @@
-"""Which calls meet a fault, and what can be wished for."""
+"""Rules of faults, and their JSON."""
 
 import json
 from collections import Counter
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.sandbox.calls import ENDPOINTS, METHODS
 from app.sandbox.faults import KINDS, Empty, Error, Fault, Half, Hang, Html, Reset, Slow
-from app.sandbox.rules import USUAL, Faults, Mix, Rule, Target, Wish, as_json, read_wish
+from app.sandbox.rules import MIXED_FAULTS, FaultMix, Faults, FaultSettings, Rule, Target, as_json, read_fault_settings
+from app.sandbox.sailthru.calls import ENDPOINTS, METHODS
 
 from .caller import ADA, GRACE, KEY
 
@@ -25,7 +25,7 @@ def faults_by(rules: Sequence[Rule], *, seed: int = 0) -> Faults:
 
 
 def met(faults: Faults, *targets: Target) -> list[str | None]:
-    """The kinds that calls about these run into, one after the other."""
+    """Return the kinds of fault that calls with these targets meet, one after the other."""
     return [fault.kind if (fault := faults.meet(target)) else None for target in targets]
 
 
@@ -43,24 +43,20 @@ def met(faults: Faults, *targets: Target) -> list[str | None]:
         (Rule(SILENCE, methods=frozenset({"POST"}), lists=frozenset({"Autumn"})), (False, False)),
     ],
 )
-def test_a_call_fits_in_every_respect(rule: Rule, fits: tuple[bool, bool]) -> None:
-    """In those that the rule leaves open every call fits. Addresses are compared in any case, names of lists are
-    not.
-    """
-    assert fits == (rule.fits(JOIN), rule.fits(READ))
+def test_rule_matches_all_its_conditions(rule: Rule, fits: tuple[bool, bool]) -> None:
+    """An empty condition matches. Addresses are compared in any case, names of lists exactly."""
+    assert fits == (rule.matches(JOIN), rule.matches(READ))
 
 
-def test_so_many_calls_after_so_many() -> None:
-    """Only calls that fit are counted; the others do not use the fault up."""
+def test_rule_spares_some_calls_and_then_meets_some() -> None:
+    """Only matching calls count."""
     faults = faults_by([Rule(SILENCE, methods=frozenset({"POST"}), times=2, after=1)])
 
     assert met(faults, JOIN, READ, JOIN, READ, JOIN, JOIN) == [None, None, "hang", None, "hang", None]
 
 
-def test_the_first_rule_that_strikes_decides() -> None:
-    """One that is used up, or loses its dice, leaves the call to the next; one behind does not count what it does not
-    see.
-    """
+def test_first_rule_that_applies_wins() -> None:
+    """A rule that is used up or loses its dice leaves the call to the next one."""
     faults = faults_by([Rule(Error(), chance=0), Rule(Html(), times=1), Rule(Empty(), times=1, after=1), Rule(Reset())])
 
     assert met(faults, *[JOIN] * 5) == ["html", "reset", "empty", "reset", "reset"]
@@ -68,8 +64,7 @@ def test_the_first_rule_that_strikes_decides() -> None:
     assert [rule["met"] for rule in shown] == [0, 1, 1, 3]
 
 
-def test_the_same_seed_rolls_the_same() -> None:
-    """A chance is about that many calls of many, and which ones they are follows from the seed alone."""
+def test_same_seed_gives_the_same_faults() -> None:
     rules = [Rule(SILENCE, chance=0.3)]
     one, again, other = (met(faults_by(rules, seed=seed), *[JOIN] * 1000) for seed in (7, 7, 8))
 
@@ -77,9 +72,9 @@ def test_the_same_seed_rolls_the_same() -> None:
     assert 250 < one.count("hang") < 350
 
 
-def test_a_mix_has_its_chance_and_weights() -> None:
-    """Of 20,000 calls, a fifth meets something, and three times as many an error as a reset."""
-    faults = faults_by(Mix(chance=0.2, weights={"error": 3, "reset": 1, "slow": 0}).rules(), seed=1)
+def test_mix_has_its_chance_and_weights() -> None:
+    """Of 20,000 calls a fifth meets a fault, and errors are three times as frequent as resets."""
+    faults = faults_by(FaultMix(chance=0.2, weights={"error": 3, "reset": 1, "slow": 0}).rules(), seed=1)
     counts = Counter(met(faults, *[JOIN] * 20_000))
 
     assert set(counts) == {None, "error", "reset"}
@@ -87,13 +82,13 @@ def test_a_mix_has_its_chance_and_weights() -> None:
     assert counts["reset"] == pytest.approx(1000, rel=0.1)
 
 
-def test_a_mix_has_every_kind_in_every_variety() -> None:
-    """Unless it is told otherwise; at a chance of 1, no call goes unharmed."""
-    faults = faults_by(Mix(chance=1).rules(), seed=1)
+def test_default_mix_has_every_fault() -> None:
+    """At a chance of 1 every call meets one."""
+    faults = faults_by(FaultMix(chance=1).rules(), seed=1)
     found = [faults.meet(JOIN) for _ in range(5000)]
 
-    assert set(KINDS) == set(USUAL)
-    assert {fault for variety in USUAL.values() for fault in variety} == set(found)
+    assert set(KINDS) == set(MIXED_FAULTS)
+    assert {fault for variety in MIXED_FAULTS.values() for fault in variety} == set(found)
 
 
 @pytest.mark.parametrize(
@@ -106,14 +101,13 @@ def test_a_mix_has_every_kind_in_every_variety() -> None:
         (Html(applied=True), 0),
     ],
 )
-def test_when_a_call_takes_effect(fault: Fault, at: float) -> None:
-    """At once, unless told otherwise; in a slow call halfway."""
+def test_time_of_effect(fault: Fault, at: float) -> None:
+    """At once by default; halfway for a slow call."""
     assert fault.applied
     assert at == fault.applies_after
 
 
-def test_a_wish_is_read_from_json() -> None:
-    """Rules in their order, a mix behind them, a seed."""
+def test_fault_settings_are_read_from_json() -> None:
     text = """{
         "rules": [
             {"fault": {"kind": "error", "status": 429, "code": 43, "text": "Slow down", "with_rate_headers": false},
@@ -124,9 +118,9 @@ def test_a_wish_is_read_from_json() -> None:
         "mix": {"chance": 0.1, "weights": {"half": 1}},
         "seed": 7
     }"""
-    wish = read_wish(text.encode())
+    settings = read_fault_settings(text.encode())
 
-    assert wish == Wish(
+    assert settings == FaultSettings(
         (
             Rule(
                 Error(status=429, code=43, text="Slow down", with_rate_headers=False),
@@ -141,21 +135,20 @@ def test_a_wish_is_read_from_json() -> None:
             ),
             Rule(Hang(apply_after=20)),
         ),
-        Mix(chance=0.1, weights={"half": 1}),
+        FaultMix(chance=0.1, weights={"half": 1}),
         seed=7,
     )
-    assert [rule.fault for rule in wish.all_rules()[2:]] == [Half(), Half(applied=False)]
+    assert [rule.fault for rule in settings.all_rules()[2:]] == [Half(), Half(applied=False)]
 
 
-def test_rules_are_written_as_they_are_read() -> None:
-    """So that a test can post the rules that it made."""
-    rules = (*Mix(chance=0.5).rules(), Rule(Slow(seconds=3), ids=frozenset({ADA, GRACE}), times=1))
+def test_written_rules_can_be_read() -> None:
+    rules = (*FaultMix(chance=0.5).rules(), Rule(Slow(seconds=3), ids=frozenset({ADA, GRACE}), times=1))
 
-    assert read_wish(json.dumps({"rules": as_json(rules)}).encode()) == Wish(rules)
+    assert read_fault_settings(json.dumps({"rules": as_json(rules)}).encode()) == FaultSettings(rules)
 
 
 @pytest.mark.parametrize(
-    ("wish", "confirmed"),
+    ("body", "expected"),
     [
         ({"rules": {}}, "rules: "),
         ({"rule": []}, "rule: "),
@@ -179,15 +172,14 @@ def test_rules_are_written_as_they_are_read() -> None:
         ({"seed": "now"}, "seed: "),
     ],
 )
-def test_a_wish_not_understood_is_told_where(wish: Any, confirmed: str) -> None:
-    """By its place in the JSON, in one line."""
+def test_error_names_the_place_in_the_json(body: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
-        read_wish(json.dumps(wish).encode())
+        read_fault_settings(json.dumps(body).encode())
 
-    assert confirmed in str(error.value)
+    assert expected in str(error.value)
 
 
-def test_what_python_asks_for_is_checked_too() -> None:
+def test_rules_made_in_python_are_validated() -> None:
     with pytest.raises(ValueError, match="chance"):
         Rule(SILENCE, chance=2)
     with pytest.raises(ValueError, match="apply_after"):

@@ -1,4 +1,4 @@
-"""Both sandboxes over real HTTP: connections really close, held calls really hang, signals really stop."""
+"""Both sandboxes over real HTTP: connections close, held calls hang, signals stop the server."""
 
 import asyncio
 import os
@@ -18,7 +18,6 @@ from .serving import HOST, running
 
 
 async def test_both_are_served_until_cancelled() -> None:
-    """Then nobody listens any more."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         state = await http.get(f"http://{HOST}:{server.ports[1]}/_sandbox/state")
         joined = await join(http, ADA, "Spring")
@@ -30,7 +29,7 @@ async def test_both_are_served_until_cancelled() -> None:
 
 
 async def test_each_answer_has_one_date() -> None:
-    """Of Lytics' own clock, or of this machine's."""
+    """From Lytics' own clock, or from this machine's."""
     async with running() as server, httpx.AsyncClient() as http:
         lytics = await http.get(f"http://{HOST}:{server.ports[1]}/v2/segment")
         sailthru = await http.get(server.url)
@@ -39,8 +38,8 @@ async def test_each_answer_has_one_date() -> None:
 
 
 @pytest.mark.parametrize("closes", [True, False])
-async def test_connections_close_after_each_reply(closes: bool) -> None:
-    """Announced and done; with the switch off they are kept, as HTTP/1.1 does."""
+async def test_connection_closes_after_each_answer(closes: bool) -> None:
+    """As announced. With the switch off it is kept."""
     query = urlencode(signed({}))
     request = f"GET /list?{query} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
     async with running(closes_connections=closes) as server:
@@ -62,10 +61,8 @@ async def test_connections_close_after_each_reply(closes: bool) -> None:
 
 
 @pytest.mark.parametrize(("then", "expected"), [("apply", {ADA, GRACE}), ("drop", {GRACE})])
-async def test_a_client_killed_while_held(then: str, expected: set[str]) -> None:
-    """Its call is seen to be abandoned at once; after the release it is applied late or dropped. Who waits is
-    answered.
-    """
+async def test_client_killed_while_its_call_is_held(then: str, expected: set[str]) -> None:
+    """The call is abandoned at once. After the release it is applied late or dropped."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         await http.post("/_sandbox/hold", json={"after": "before", "then": then})
         stays = asyncio.create_task(join(http, GRACE, "Spring"))
@@ -74,19 +71,19 @@ async def test_a_client_killed_while_held(then: str, expected: set[str]) -> None
         writer.write(b"POST /user HTTP/1.1\r\nHost: sandbox\r\n")
         writer.write(b"Content-Type: application/x-www-form-urlencoded\r\n")
         writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-        await until(lambda: server.sailthru.behaviour.held == 2)
+        await until(lambda: server.sailthru.executor.held == 2)
         writer.transport.abort()
-        await until(lambda: server.sailthru.behaviour.held_abandoned == 1)
+        await until(lambda: server.sailthru.executor.held_abandoned == 1)
 
         assert (await http.post("/_sandbox/release")).json()["released"] == 2
         assert (await stays).status_code == 200
-        await until(lambda: server.sailthru.behaviour.held == 0)
+        await until(lambda: server.sailthru.executor.held == 0)
 
         assert server.sailthru.members("Spring") == expected
 
 
-async def test_a_request_cut_off_is_no_call() -> None:
-    """A client that dies in the middle of its body leaves nothing behind, and no error."""
+async def test_incomplete_request_is_no_call() -> None:
+    """It causes no error."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         _, writer = await asyncio.open_connection(HOST, server.ports[0])
         writer.write(b"POST /user HTTP/1.1\r\nHost: sandbox\r\nContent-Length: 100\r\n\r\napi_key=")
@@ -98,12 +95,12 @@ async def test_a_request_cut_off_is_no_call() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_stops_on_signals(number: signal.Signals) -> None:
-    """Held calls do not keep it from stopping."""
+async def test_signals_stop_the_server(number: signal.Signals) -> None:
+    """Also while calls are held."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         await http.post("/_sandbox/hold")
         held = asyncio.create_task(join(http, ADA, "Spring"))
-        await until(lambda: server.sailthru.behaviour.held == 1)
+        await until(lambda: server.sailthru.executor.held == 1)
         os.kill(os.getpid(), number)
         await server.task
 
@@ -111,7 +108,7 @@ async def test_stops_on_signals(number: signal.Signals) -> None:
 
 
 async def test_signals_may_be_left_to_the_caller() -> None:
-    """Then whoever handled them before still does."""
+    """Former handlers stay."""
     heard = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, heard.set)
@@ -125,8 +122,8 @@ async def test_signals_may_be_left_to_the_caller() -> None:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-def test_signals_are_left_alone_outside_the_main_thread() -> None:
-    """Where they can't be handled; it runs until cancelled."""
+def test_other_threads_leave_signals_alone() -> None:
+    """The server runs until it is cancelled."""
 
     async def main() -> int:
         async with running() as server, httpx.AsyncClient() as http:
@@ -140,8 +137,8 @@ async def _in_thread(main: object) -> int:
     return await asyncio.to_thread(lambda: asyncio.run(main()))
 
 
-async def test_a_port_in_use_is_an_error() -> None:
-    """Told as any program tells it, before anything is served."""
+async def test_port_in_use_is_an_error() -> None:
+    """Before anything is served."""
     with socket.create_server((HOST, 0)) as taken, pytest.raises(OSError, match="in use"):
         await serve(
             HOST, taken.getsockname()[1], 0, sailthru=SailthruSandbox({KEY: SECRET}), lytics=LyticsSandbox("token")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from tests.promises.processes import ADMIN_TOKEN, WEBHOOK_TOKEN, running
 from tests.sizes import size
 

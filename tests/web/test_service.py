@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.sandbox.audiences import Audience
+from app.sandbox.lytics.audiences import Audience
 from tests.service import ADMIN_TOKEN, LIST, WEBHOOK_TOKEN, Running, running, until
 from tests.web.webhook.messages import ADA, enter
 

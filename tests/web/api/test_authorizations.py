@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.sandbox import webhooks
 from app.sandbox.faults import Error
+from app.sandbox.lytics import webhooks
 from app.sandbox.rules import Rule
 from tests.factories import ADA, NOON
 from tests.service import API_KEY, API_SECRET

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from app.explain.codes import explain
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from app.store.schema import memberships, totals
 from app.web.api import dead_letters
 from tests.service import LIST, Running, until

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from app.domain.errors import BadSettings
 from app.main import create_app
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from app.settings import Settings
 from tests.service import LIST, Running, running, settings, until
 

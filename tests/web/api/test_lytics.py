@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS, Audience, Field
 from app.sandbox.faults import AnyFault, Empty, Error, Hang, Html, Reset
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience, Field
 from app.sandbox.rules import Rule
 from tests.factories import ADA, NOON, SECOND
 from tests.service import ADMIN_TOKEN, LYTICS_TOKEN, Running, running

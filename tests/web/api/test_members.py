@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS
 from tests.service import LIST, Running, running, until
 
 ADA = "ada@example.com"

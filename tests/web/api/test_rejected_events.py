@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.explain.codes import explain
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 from app.web.api import rejected_events
 from tests.service import HOOK, Running, running
 from tests.web.webhook.messages import ADA, NOW, counts, enter, with_event, without

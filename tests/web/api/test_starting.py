@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS, Audience
 from app.sandbox.faults import Html
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.rules import Rule
 from tests.service import API_KEY, LIST, Running, running, until
 

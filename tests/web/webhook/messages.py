@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.sandbox import webhooks
+from app.sandbox.lytics import webhooks
 
 ADA = "ada@example.com"
 NOW = datetime.now(UTC)

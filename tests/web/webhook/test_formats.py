@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.sandbox.audiences import SPRING_BUYERS, Audience
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from tests.service import API_KEY, LIST, Running, running, until
 from tests.web.webhook.messages import ADA, counts, enter
 

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.lytics.sketch import LONGEST_SKETCH_BYTES
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS
 from app.web.webhook.body import MAX_BODY_BYTES
 from tests.service import Running, running, until
 from tests.sizes import size

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.sandbox import webhooks
-from app.sandbox.audiences import SPRING_BUYERS, Audience
+from app.sandbox.lytics import webhooks
+from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from tests.service import ADMIN_TOKEN, HOOK, WEBHOOK_TOKEN, Running, running, until
 from tests.web.webhook.messages import ADA, at, counts, enter, with_event, without
 
