@@ -1,4 +1,4 @@
-"""What more than one folder needs: a fresh database for each test, on SQLite and on PostgreSQL."""
+"""Fixtures of several folders: a fresh database for each test, on SQLite and on PostgreSQL."""
 
 import asyncio
 import os
@@ -14,42 +14,41 @@ from tests import postgresql
 from tests.factories import Clock
 from tests.places import PLACE, make, opened
 
-# Where the server of this run answers: set once, for all workers.
+# Environment variable with the URL of the PostgreSQL server, set once for all workers.
 SERVER = "TESTS_POSTGRESQL"
-_own: list[postgresql.Server] = []
-_said: list[str] = []
+_servers: list[postgresql.Server] = []
+_header: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server for the whole run, started by the process that all workers come from."""
+    """Start one server for the whole run, in the process that starts all workers."""
     if hasattr(config, "workerinput") or SERVER in os.environ or config.option.collectonly:
         return
     given = os.environ.get(postgresql.GIVEN)
     if given:
-        _said.append(f"PostgreSQL of {postgresql.GIVEN}")
+        _header.append(f"PostgreSQL of {postgresql.GIVEN}")
         os.environ[SERVER] = given
         return
     server = postgresql.Server()
-    _own.append(server)
+    _servers.append(server)
     server.start()
-    _said.append(server.name)
+    _header.append(server.name)
     os.environ[SERVER] = server.url
 
 
 def pytest_report_header() -> list[str]:
-    """Says which server it is."""
-    return _said
+    """Return a line that names the server."""
+    return _header
 
 
 def pytest_unconfigure() -> None:
-    """Ends it."""
-    while _own:
-        _own.pop().remove()
+    while _servers:
+        _servers.pop().remove()
 
 
 @pytest.fixture
 def unmeasured() -> Iterator[None]:
-    """Without coverage, which makes every line cost twice; what runs in these long tests is covered by shorter ones."""
+    """Run the test without coverage, which doubles its time. Shorter tests cover the same code."""
     measure = sys.gettrace()
     sys.settrace(None)
     yield
@@ -58,13 +57,13 @@ def unmeasured() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> str:
-    """A PostgreSQL that answers; databases of their own are made on its server."""
+    """Return the URL of a running PostgreSQL server. Tests create their databases on it."""
     return os.environ[SERVER]
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgresql_url: str) -> Iterator[str]:
-    """The name of a database with the schema of this version, made once and copied for each test."""
+    """Return the name of a database with the current schema, created once and copied for each test."""
     with postgresql.database(postgresql_url) as url:
         asyncio.run(make(url))
         yield url.rpartition("/")[2]
@@ -72,7 +71,7 @@ def migrated_template(postgresql_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite file with the schema of this version, made once and copied for each test."""
+    """Return an SQLite file with the current schema, created once and copied for each test."""
     path = tmp_path_factory.mktemp("migrated") / "store.db"
     asyncio.run(make(f"sqlite:///{path}"))
     return path
@@ -80,14 +79,14 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each kind of database that the store can open; a test of one of them says which."""
+    """Return each kind of database in turn. A test of one kind overrides this fixture."""
     found: str = request.param
     return found
 
 
 @pytest.fixture
 def empty_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A database that is not there yet, or holds nothing."""
+    """Return the URL of an SQLite file that does not exist yet, or of an empty PostgreSQL database."""
     if kind == "sqlite":
         yield f"sqlite:///{tmp_path}/store.db"
         return
@@ -97,7 +96,7 @@ def empty_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
 
 @pytest.fixture
 def database_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A fresh database with the schema of this version."""
+    """Return the URL of a fresh database with the current schema."""
     if kind == "sqlite":
         shutil.copyfile(request.getfixturevalue("migrated_file"), tmp_path / "store.db")
         yield f"sqlite:///{tmp_path}/store.db"
@@ -109,14 +108,14 @@ def database_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> I
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """The same, open."""
+    """Return `database_url`, opened."""
     async with opened(database_url) as database:
         yield database
 
 
 @pytest.fixture
-def everywhere(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever is opened in the test is opened on each kind."""
+def place_of_kind(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let `tests.places.PLACE` create all databases of the test on this kind."""
     if kind == "sqlite":
         yield
         return
@@ -127,5 +126,4 @@ def everywhere(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """The time, moved by hand."""
     return Clock()

@@ -1,5 +1,6 @@
-"""Any history at all: hypothesis lets people enter, leave and change while Sailthru, the clock and the process do what
-they like, and looks after each step whether what is promised holds.
+"""Random histories: hypothesis lets people enter, leave and change while Sailthru, the clock and the process fail.
+
+The promises are checked after each step.
 """
 
 import shutil
@@ -27,46 +28,46 @@ from tests.world import Died, World
 
 T = TypeVar("T")
 Step = tuple[str, tuple[Any, ...]]
-What = tuple[Kind, int, int, int | None, int, int, str | None]
+MessageValues = tuple[Kind, int, int, int | None, int, int, str | None]
 
 LAPSED = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Lapsed Buyers", "lapsed_buyers")
 AUDIENCES = (SPRING_BUYERS, LAPSED)
-# Each audience brings one field, under a name of its own, so that it is known which of two values is newer.
+# Each export has one field with its own name, so each var has one newest value.
 FIELDS = ("first_name", "city")
 PEOPLE = range(4)
 LIMIT, SHARE = 40, 0.8
 NS = 1_000_000_000
-# Two timeouts, and what is added to a lease.
+# Two timeouts plus the margin of a lease, in seconds.
 LONGEST_CALL = 35
 TOLERANCE_NS = 600 * NS
 
-# One fault for each of what Sailthru can do to a call; a person is given up after the first of them only.
-ANSWERS: dict[str, AnyFault] = {
+# One fault for each way in which a call can fail. Only the first one makes a member a dead letter.
+FAULTS: dict[str, AnyFault] = {
     "invalid address": Error(status=400, code=11, text="Invalid email"),
     "500 with 9": Error(),
-    "500 with 9, done": Error(applied=True),
+    "500 with 9, applied": Error(applied=True),
     "200 with an error": Error(status=200, code=99, text="Other"),
     "429": Error(status=429, code=43, text="Too many"),
     "429 without headers": Error(status=429, code=43, text="Too many", with_rate_headers=False),
     "HTML 502": Html(with_rate_headers=False),
-    "HTML 200, done": Html(status=200, applied=True),
+    "HTML 200, applied": Html(status=200, applied=True),
     "empty": Empty(status=200),
-    "half, done": Half(),
-    "timeout, done": Hang(),
+    "half, applied": Half(),
+    "timeout, applied": Hang(),
     "timeout, lost": Hang(applied=False),
     "late": Hang(apply_after=25),
-    "reset, done": Reset(),
+    "reset, applied": Reset(),
     "reset, lost": Reset(applied=False),
     "slow": Slow(seconds=12),
     "key revoked": Error(status=401, code=3, text="Invalid API key"),
     "list unknown": Error(status=404, code=15, text="Unknown list"),
 }
-# What passes for a while and then is over by itself, and so can be all there is.
-SHARED = ("500 with 9", "HTML 502", "timeout, lost", "timeout, done", "key revoked", "429", "reset, lost")
+# Temporary faults, which all calls of the account may meet at once.
+ACCOUNT_FAULTS = ("500 with 9", "HTML 502", "timeout, lost", "timeout, applied", "key revoked", "429", "reset, lost")
 
 
 class Counts(NamedTuple):
-    """Membership changes of one export, and who is wanted on its list."""
+    """Membership changes of one export, and the number of members desired on its list."""
 
     accepted: int
     settled: int
@@ -77,7 +78,7 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Message:
-    """One webhook as it can be sent again."""
+    """One webhook, kept so that it can be sent again."""
 
     kind: Kind
     person: int
@@ -106,7 +107,7 @@ class Message:
 
 
 def steps() -> st.SearchStrategy[Step]:
-    """What happens next: mostly somebody comes, goes or changes, or time passes; now and then something goes wrong."""
+    """Return a strategy for one step: mostly a webhook or a wait, sometimes a fault."""
     message = st.tuples(
         st.sampled_from([Kind.ENTER, Kind.ENTER, Kind.EXIT, Kind.CHANGE]),
         st.sampled_from(PEOPLE),
@@ -116,26 +117,26 @@ def steps() -> st.SearchStrategy[Step]:
         st.sampled_from([NS // 10, NS, 5 * NS]),
         st.sampled_from([None, "a", "b", "c"]),
     )
-    some_answers = st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=6)
-    wrong: list[st.SearchStrategy[Step]] = [
-        _step("answer_with", some_answers, st.sampled_from([0.2, 0.6])),
-        _step("answer_with", some_answers, st.sampled_from([0.2, 0.6])),
-        _step("answer_all_with", st.sampled_from(SHARED)),
-        _step("fail_for", st.sampled_from(PEOPLE), st.sampled_from(sorted(ANSWERS))),
+    some_faults = st.lists(st.sampled_from(sorted(FAULTS)), min_size=1, max_size=6)
+    problems: list[st.SearchStrategy[Step]] = [
+        _step("fail_some_with", some_faults, st.sampled_from([0.2, 0.6])),
+        _step("fail_some_with", some_faults, st.sampled_from([0.2, 0.6])),
+        _step("fail_all_with", st.sampled_from(ACCOUNT_FAULTS)),
+        _step("fail_for", st.sampled_from(PEOPLE), st.sampled_from(sorted(FAULTS))),
         _step("heal"),
-        _step("read_behind", st.sampled_from([0.0, 2.0])),
+        _step("delay_reads", st.sampled_from([0.0, 2.0])),
         _step("die"),
         _step("die_soon", st.integers(1, 6)),
         _step("set_clock", st.sampled_from([-1, 0, 0, 1])),
         _step("redrive"),
         _step("lose_store", st.sampled_from([0.05, 0.5])),
-        # For as long as an outage may last.
+        # A long outage.
         _step("wait", st.just(7200)),
     ]
-    hear, wait = _step("hear", message), _step("wait", st.sampled_from([0.1, 1, 4, 16, 61, 600]))
-    again, array = _step("hear_again", st.integers(0, 1000)), _step("hear_all", st.lists(message, max_size=5))
-    # Chosen in two steps, since one_of would make a flat choice of all.
-    kinds = [*[hear] * 8, array, *[again] * 2, *[wait] * 5, *[st.one_of(wrong)] * 4]
+    send, wait = _step("send", message), _step("wait", st.sampled_from([0.1, 1, 4, 16, 61, 600]))
+    again, array = _step("send_again", st.integers(0, 1000)), _step("send_array", st.lists(message, max_size=5))
+    # Chosen in two steps, because one_of flattens nested choices and would lose the weights.
+    kinds = [*[send] * 8, array, *[again] * 2, *[wait] * 5, *[st.one_of(problems)] * 4]
     return st.sampled_from(kinds).flatmap(lambda kind: kind)
 
 
@@ -144,7 +145,7 @@ def _step(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[St
 
 
 class Histories(RuleBasedStateMachine):
-    """Four people with two addresses each, two audiences, one account with a limit that binds."""
+    """Four people with two addresses each, two audiences, and one account whose rate limit is reached."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +163,7 @@ class Histories(RuleBasedStateMachine):
         self.live(self._start_exports)
 
     def live(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The result of the work; where the process dies in it, that of the same work done with the next one."""
+        """Return the result of the work, which is repeated in the next process if this one dies."""
 
         async def until_done() -> T:
             while True:
@@ -187,21 +188,21 @@ class Histories(RuleBasedStateMachine):
         self.seed = seed
         self.world.dice.seed(seed)
 
-    @rule(what=steps())
-    def step(self, what: Step) -> None:
-        name, arguments = what
+    @rule(drawn=steps())
+    def step(self, drawn: Step) -> None:
+        name, arguments = drawn
         getattr(self, name)(*arguments)
 
-    def hear(self, what: What) -> None:
-        self._send([self._message(what)])
+    def send(self, values: MessageValues) -> None:
+        self._send([self._message(values)])
 
-    def hear_all(self, whats: list[What]) -> None:
-        """In one webhook, of which a part may not be usable.
+    def send_array(self, many: list[MessageValues]) -> None:
+        """Send one webhook with all messages, some of which may be invalid.
 
-        One by one while the process is about to die, or its store is lost now and then: of an array that is sent again
-        after it was kept, a change that came before its person's enter, and so moved nobody, counts the second time.
+        The messages are sent one by one if the process is about to die or the database fails sometimes. Otherwise an
+        array could be kept and sent again, and a change before its person's enter would count the second time.
         """
-        messages = [self._message(what) for what in whats]
+        messages = [self._message(values) for values in many]
         if self.world.life.commits_left is None and not self.world.store_lost:
             self._send(messages)
             return
@@ -209,45 +210,48 @@ class Histories(RuleBasedStateMachine):
             if message.address is not None or message.kind is not Kind.ENTER:
                 self._send([message])
 
-    def hear_again(self, which: int) -> None:
+    def send_again(self, which: int) -> None:
         if self.sent:
             self._send([self.sent[which % len(self.sent)]])
 
     def wait(self, seconds: float) -> None:
         self.live(lambda: self.world.sleep(seconds))
 
-    def answer_with(self, names: list[str], chance: float) -> None:
-        """From now on some calls are answered like that, of which kind is up to the dice."""
-        rules = [Rule(ANSWERS[name], endpoints=frozenset({"/user"}), chance=chance / len(names)) for name in names]
+    def fail_some_with(self, names: list[str], chance: float) -> None:
+        """Answer some calls with one of these faults from now on, chosen at random."""
+        rules = [Rule(FAULTS[name], endpoints=frozenset({"/user"}), chance=chance / len(names)) for name in names]
         self.world.sailthru.faults.set(rules, seed=self.seed)
 
-    def answer_all_with(self, name: str) -> None:
-        self.world.sailthru.faults.set([Rule(ANSWERS[name])], seed=self.seed)
+    def fail_all_with(self, name: str) -> None:
+        self.world.sailthru.faults.set([Rule(FAULTS[name])], seed=self.seed)
 
     def fail_for(self, person: int, name: str) -> None:
         addresses = frozenset({_address(person, 0) or "", _address(person, 1) or ""})
-        self.world.sailthru.faults.set([Rule(ANSWERS[name], ids=addresses)], seed=self.seed)
+        self.world.sailthru.faults.set([Rule(FAULTS[name], ids=addresses)], seed=self.seed)
 
     def lose_store(self, chance: float) -> None:
-        """From now on some questions to the database are not answered; some of those were carried out."""
+        """Let some database calls fail from now on. Some of them are carried out all the same."""
         self.world.store_lost = chance
 
     def heal(self) -> None:
         self.world.sailthru.faults.set([])
         self.world.store_lost = 0
 
-    def read_behind(self, seconds: float) -> None:
+    def delay_reads(self, seconds: float) -> None:
         self.world.sailthru.switches.stale_read_seconds = seconds
 
     def die(self) -> None:
         self.world.run(self.world.die())
 
     def die_soon(self, commits: int) -> None:
-        """Right after one of the next commits."""
+        """Let the process die right after the given number of commits."""
         self.world.life.commits_left = commits
 
     def set_clock(self, hours: int) -> None:
-        """Not while the call of a process that died may still be carried out: its lease is measured by this clock."""
+        """Set the clock wrong by so many hours.
+
+        First wait for calls of dead processes: their leases are measured by this clock.
+        """
         if self.world.deaths > self.deaths_at_clock:
             self.live(lambda: self.world.sleep(LONGEST_CALL))
         self.deaths_at_clock = self.world.deaths
@@ -260,18 +264,19 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        """After every step: one call in flight for each person, the budget kept, the counts add up."""
+        """Check one call at a time for each person, the rate limit and the counts."""
         state = self.world.account()
         assert state["most_at_once_per_person"] <= 1, state
         most = max(state["most_in_a_minute"].get(call, 0) for call in ("POST /user", "GET /user"))
-        # One call teaches a new process what was used of the minute; a handful shows that our clock was set.
+        # A new process learns from its first call what was used in this minute. A few calls reveal a clock change.
         assert most <= LIMIT * SHARE + self.world.deaths + MOST_UNCONFIRMED * self.steps_of_clock, state
         for export_id, (counts, recounted) in self._counts().items():
             assert counts == recounted, export_id
 
     def _counts(self) -> dict[int, tuple[Counts, Counts]]:
-        """What the service says it has done, as committed: accepted, told or made pointless, pending, dead, members.
-        And the same, counted person by person at the same moment: by itself, a query lets the service go on.
+        """Return the committed totals of each export, and the same numbers counted from the memberships.
+
+        One query reads both, since the service goes on between two queries.
         """
         rows = self._read(
             "select export_id, accepted, delivered + superseded, pending, dead, totals.members,"
@@ -296,7 +301,7 @@ class Histories(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
     def _come_to_rest(self) -> None:
-        """All is well again, what was given up is put back: every list is as the newest changes say."""
+        """Remove all faults, redrive dead letters, and check that each list equals the newest changes."""
         world = self.world
         world.life.commits_left = None
         world.store_lost = 0
@@ -310,13 +315,13 @@ class Histories(RuleBasedStateMachine):
         assert [(counts.pending, counts.dead) for counts, _ in self._counts().values()] == [(0, 0), (0, 0)]
         for number, audience in enumerate(AUDIENCES):
             stays = [self.stays[person, number] for person in PEOPLE]
-            wanted = {stay.address for stay in stays if stay.address is not None}
-            assert world.sailthru.members(f"Lytics {audience.name}") == wanted
+            desired = {stay.address for stay in stays if stay.address is not None}
+            assert world.sailthru.members(f"Lytics {audience.name}") == desired
             for stay in stays:
                 self._check_fields(stay)
         world.note()
         rejoins = sum(world.account()["rejoins"].values())
-        # Reads lag by less than we wait for them; only a clock that was set forth cuts that short.
+        # The service waits longer than reads lag. Only a clock that was set forward shortens the wait.
         assert rejoins <= (world.joins_repeated if self.steps_of_clock else 0)
 
     def _check_fields(self, stay: Stay) -> None:
@@ -325,8 +330,8 @@ class Histories(RuleBasedStateMachine):
             assert profile is not None
             assert stay.fields.items() <= profile.vars.items()
 
-    def _message(self, what: What) -> Message:
-        kind, person, audience, address, ago, lag, value = what
+    def _message(self, values: MessageValues) -> Message:
+        kind, person, audience, address, ago, lag, value = values
         at = (int(self.world.real_clock().timestamp()) - ago) * NS
         return Message(
             kind=kind,
@@ -342,7 +347,7 @@ class Histories(RuleBasedStateMachine):
         bodies = [message.body() for message in messages]
 
         async def send() -> int:
-            # Who is sent away comes again.
+            # A refused webhook is sent again.
             while True:
                 answer = await self.world.send(bodies[0] if len(bodies) == 1 else bodies)
                 if answer.status_code != 503 or not self.world.store_lost:
@@ -353,24 +358,24 @@ class Histories(RuleBasedStateMachine):
         assert status == (200 if usable or not messages else 400)
         self.sent += usable
         for one in usable:
-            self._tell_model(one)
+            self._update_model(one)
 
-    def _tell_model(self, confirmed: Message) -> None:
-        stay = self.stays[confirmed.person, confirmed.audience]
+    def _update_model(self, sent: Message) -> None:
+        stay = self.stays[sent.person, sent.audience]
         now = int(self.world.clock().timestamp() * 1_000_000) * 1000
-        at, message = confirmed.at, confirmed.message
-        # A time that can't be believed is that of the arrival, which is after all that arrived before.
+        at, message = sent.at, sent.message
+        # A time too far in the future is replaced by the time of arrival, after all earlier arrivals.
         if at > now + TOLERANCE_NS:
             at = max(now, stay.last[0] + 1 if stay.last else 0)
         if message > now + TOLERANCE_NS:
             message = max(now, stay.fields_at + 1, stay.last[1] + 1 if stay.last else 0)
-        match confirmed.kind:
+        match sent.kind:
             case Kind.ENTER:
-                stay.enter(confirmed.address or "", at=at, message=message, fields=confirmed.fields)
+                stay.enter(sent.address or "", at=at, message=message, fields=sent.fields)
             case Kind.EXIT:
                 stay.exit(at=at, message=message)
             case Kind.CHANGE:
-                stay.change(confirmed.address or stay.address or "", message=message, fields=confirmed.fields)
+                stay.change(sent.address or stay.address or "", message=message, fields=sent.fields)
 
     async def _redrive(self) -> None:
         await self.world.admin("/dead-letters/redrive", method="POST", json={"all": True})
@@ -381,5 +386,5 @@ def _address(person: int, which: int | None) -> str | None:
 
 
 def _memory() -> str | None:
-    """A folder in memory where there is one: what is tested here is the death of a process, not of a disk."""
+    """Return a folder in memory, if there is one: these tests kill processes, and lose no disks."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -1,4 +1,4 @@
-"""One switch for how much the tests do: TEST_SIZE is `small` (`make test`), `full` (`make test-full`) or `soak`."""
+"""The size of the test run: TEST_SIZE is `small` (`make test`), `full` (`make test-full`) or `soak` (`make soak`)."""
 
 import os
 from typing import TypeVar
@@ -12,7 +12,7 @@ if TEST_SIZE not in SIZES:
 
 
 def size(small: T, full: T, soak: T | None = None) -> T:
-    """Return the value for this run; without one of its own, a soak does what a full run does."""
+    """Return the value for the size of this run. Without a soak value, a soak uses the full value."""
     if TEST_SIZE == "small":
         return small
     return full if TEST_SIZE == "full" or soak is None else soak

@@ -25,9 +25,9 @@ from tests.promises.processes import (
     ADMIN_TOKEN,
     API_KEY,
     API_SECRET,
+    ENV_WITHOUT_COVERAGE,
     LYTICS_TOKEN,
     ROOT,
-    UNMEASURED,
     WEBHOOK_TOKEN,
     Sandbox,
     Service,
@@ -83,7 +83,7 @@ class Scene:
     def run_process(self, *words: str, **different: str) -> Ended:
         """Run the command as a process, which also reads settings of the resolver."""
         known = {name.upper() for name in Settings.model_fields}
-        outside = {name: value for name, value in UNMEASURED.items() if name not in known}
+        outside = {name: value for name, value in ENV_WITHOUT_COVERAGE.items() if name not in known}
         done = subprocess.run(
             [sys.executable, "-m", "app", "check", *words],
             cwd=self.folder,

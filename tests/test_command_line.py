@@ -21,7 +21,7 @@ from app.store.erasure.erasures import Erasures
 from app.store.schema import metadata
 from tests import postgresql
 from tests.command_line import API_CALL, CommandLine
-from tests.promises.processes import ROOT, UNMEASURED
+from tests.promises.processes import ENV_WITHOUT_COVERAGE, ROOT
 from tests.store.filling import fill
 
 NEEDED = {
@@ -49,7 +49,7 @@ def process(folder: Path, *words: str, **env: str) -> subprocess.CompletedProces
     result = subprocess.run(
         [sys.executable, "-m", "app", *words],
         cwd=folder,
-        env={**UNMEASURED, "PYTHONPATH": str(ROOT), **env},
+        env={**ENV_WITHOUT_COVERAGE, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,
         text=True,
         timeout=90,

@@ -1,3 +1,1 @@
-"""What `make bench` measures: ratios within one run, by interleaved rounds, with load and sandbox in other
-processes.
-"""
+"""The measurements of `make bench`: ratios of interleaved rounds, with load and sandbox in other processes."""

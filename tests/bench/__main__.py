@@ -1,4 +1,4 @@
-"""Measure: `python -m tests.bench`, or some of it: `python -m tests.bench ingest`."""
+"""Run all measurements with `python -m tests.bench`, or some with `python -m tests.bench ingest`."""
 
 import sys
 import tempfile
@@ -21,11 +21,11 @@ from tests.bench import (
     settled,
     share,
 )
-from tests.bench.report import Measured, Say, show
+from tests.bench.report import Log, Measured, show
 
-ROWS: Mapping[str, Callable[[Path, Say], Measured]] = {
-    "ingest": ingest.durable_answers,
-    "ingest-postgresql": ingest.durable_answers_on_postgresql,
+ROWS: Mapping[str, Callable[[Path, Log], Measured]] = {
+    "ingest": ingest.answers,
+    "ingest-postgresql": ingest.answers_on_postgresql,
     "arrays": arrays.events_in_arrays,
     "claims": claims.claimed_and_settled,
     "latency-300": latency.slowest_answers_at_300,
@@ -42,11 +42,11 @@ ROWS: Mapping[str, Callable[[Path, Say], Measured]] = {
 
 
 def main(names: list[str]) -> int:
-    """Measure what is named, or all; 1 if a target is missed."""
+    """Run the named measurements, or all. Return 1 if a target is missed, 2 for an unknown name."""
     console = Console(highlight=False)
     unknown = sorted(set(names) - ROWS.keys())
     if unknown:
-        console.print(f"There is no {', '.join(unknown)}. There are: {', '.join(ROWS)}.")
+        console.print(f"Unknown: {', '.join(unknown)}. Use: {', '.join(ROWS)}.")
         return 2
     rows = []
     for name, measure in ROWS.items():

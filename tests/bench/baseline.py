@@ -1,4 +1,4 @@
-"""What the service is measured against: the same webhook on FastAPI, and nothing done with it."""
+"""The baseline of the measurements: the same webhook on FastAPI, which does nothing with it."""
 
 from typing import Any
 

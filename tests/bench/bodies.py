@@ -1,6 +1,4 @@
-"""The requests that the load is made of: Lytics' default format with all the fields of a profile, each event of
-somebody new.
-"""
+"""The requests of the load: Lytics' default format with all fields of a profile, and a new person in each event."""
 
 import json
 from collections.abc import Iterator
@@ -17,24 +15,24 @@ _FULL = Path(__file__).parents[1] / "fixtures" / "lytics" / "composed" / "webhoo
 _ID, _ADDRESS = b"%(n)019d", b"person%(n)012d@example.com"
 
 
-# Has no divisor in common with ten, so that no two people get the same number.
+# Has no divisor in common with ten, so no two people get the same number.
 SCATTER = 3**18
 N = TypeVar("N", int, ColumnElement[int])
 
 
 def scattered(person: N) -> N:
-    """Another number of at most 12 digits for each person: people come in no order of their addresses."""
+    """Return a different number of at most 12 digits for each person, so that addresses are in no order."""
     return person * SCATTER % 10**12
 
 
 def address(person: int) -> str:
-    """Of the person of this number."""
     return (_ADDRESS % {b"n": scattered(person)}).decode()
 
 
 def requests(first: int, events: int) -> Iterator[tuple[int, bytes]]:
-    """Whole requests without end, each with the number of its first person, of one event or of an array; people are
-    numbered from `first` on.
+    """Generate endless HTTP requests, each with the number of its first person; people are numbered from `first`.
+
+    A request with one event holds a message, one with several events holds an array.
     """
     message = json.loads(_FULL.read_text())
     message["id"], message["data"]["email"] = "ID", "ADDRESS"

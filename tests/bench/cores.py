@@ -1,4 +1,4 @@
-"""Which core a process runs on: what is measured has one, all that it is measured with another."""
+"""The core of each process: the service and the baseline have one, load and sandbox have another."""
 
 import os
 from collections.abc import Iterator
@@ -7,22 +7,23 @@ from contextlib import contextmanager
 MEASURED, AROUND = 0, 1
 
 
-def how_many() -> int:
-    """The cores that we may use."""
+def usable() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def on_core(number: int | None) -> Iterator[None]:
-    """Processes that are started meanwhile stay on this one of the cores that we may use; anywhere, where it is None or
-    the system can't be told.
+    """Bind processes that are started meanwhile to one core.
+
+    Without a number, or where the system cannot bind processes, they run on any core.
     """
     if number is None or not hasattr(os, "sched_setaffinity"):
         yield
         return
-    ours = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(ours)[number % len(ours)]})
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(allowed)[number % len(allowed)]})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, ours)
+        os.sched_setaffinity(0, allowed)

@@ -1,4 +1,4 @@
-"""A PostgreSQL for the bench: as SQLite's files, its data lies on a disk and is synced with every commit."""
+"""A PostgreSQL server for the bench. Like SQLite's files, its data is on disk and synced with every commit."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from tests.bench.cores import AROUND, on_core
 
 @contextmanager
 def on_disk(core: int | None = AROUND) -> Iterator[str]:
-    """The URL of an empty database on a server of its own, on one of the cores, or on all."""
-    # Not in the folder of the measurement, which is its owner's alone.
+    """Start a server on one core, or on all for None, and return the URL of an empty database."""
+    # The folder of the measurement is accessible to its owner only, and the server may run as another user.
     parent = Path(tempfile.gettempdir())
     with ExitStack() as running:
         with on_core(core):
@@ -22,5 +22,5 @@ def on_disk(core: int | None = AROUND) -> Iterator[str]:
 
 
 def maintain(url: str) -> None:
-    """What PostgreSQL does by itself within a minute or so: learn how many rows there are, which plans depend on."""
+    """Update the statistics that query plans depend on; PostgreSQL itself would do so within about a minute."""
     postgresql.apart(postgresql.execute(url, "VACUUM (ANALYZE)"))

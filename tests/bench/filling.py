@@ -1,5 +1,7 @@
-"""Members that were told long ago, just as the service leaves them: one is kept, called for and settled, and all others
-are made like it. Of a timeline that has had its days nothing is left.
+"""Members that were settled long ago.
+
+The service stores, claims and settles one member, and all others are copies of it. They have no timeline, as after
+retention.
 """
 
 from functools import partial
@@ -8,29 +10,29 @@ from sqlalchemy import BigInteger, Connection, String, cast, func, insert, join,
 
 from app.store.schema import identities, members, memberships, totals
 from tests.bench.bodies import scattered
-from tests.bench.report import Say
+from tests.bench.report import Log
 from tests.bench.store import Store
 
 PORTION = 250_000
-# Nobody else whom a measurement enters has such a number.
+# No person of the load has such a number.
 FIRST = 1_000_000_000
 DIGITS = 12
 
 
-def fill(store: Store, many: int, say: Say) -> None:
-    """So many, into a database that has nobody yet; leaves it as its own maintenance would."""
+def fill(store: Store, many: int, log: Log) -> None:
+    """Fill an empty database with so many settled members, and update its statistics."""
     store.keep(1)
     store.call(1)
     for first in range(2, many + 1, PORTION):
         last = min(first + PORTION - 1, many)
         store.run(store.database.change(partial(_copy, first=first, last=last)))
-        say(f"  {last:,} of {many:,} …")
+        log(f"  {last:,} of {many:,} …")
     store.run(store.database.change(partial(_finish, many=many)))
     store.maintain()
 
 
 def bytes_of(store: Store) -> int:
-    """What a database takes on disk."""
+    """Return the size of a database on disk."""
     if store.database.is_shared:
         size = select(func.pg_database_size(func.current_database()))
     else:
@@ -41,14 +43,14 @@ def bytes_of(store: Store) -> int:
 
 def _copy(connection: Connection, *, first: int, last: int) -> None:
     if connection.dialect.name == "postgresql":
-        # The rows are right, so that no foreign key has to be looked up.
+        # The rows are consistent, so foreign keys need no check.
         connection.execute(text("SET LOCAL session_replication_role = replica"))
     else:
         connection.execute(text("PRAGMA cache_size = -500000"))
     numbers = select(literal(first, BigInteger).label("n")).cte("numbers", recursive=True)
     numbers = numbers.union_all(select(numbers.c.n + 1).where(numbers.c.n < last))
     n = numbers.c.n
-    # With a one before it a number keeps its zeros.
+    # The leading one keeps the zeros of the number, and is cut off again.
     digits = func.substr(cast(10**DIGITS + scattered(n + FIRST), String), 2)
     address = literal("person") + digits + literal("@example.com")
     lytics_id = literal("0" * (19 - DIGITS)) + digits

@@ -1,42 +1,42 @@
-"""durable, how fast: answers a second to single webhooks, each sent when its commit is on disk."""
+"""durable: answers a second to single webhooks, each sent after its commit is on disk."""
 
 from pathlib import Path
 
 from tests.bench.databases import maintain, on_disk
-from tests.bench.doors import put, two_doors
-from tests.bench.report import Measured, Say, ratio_of_rounds
+from tests.bench.endpoints import both_endpoints, put
+from tests.bench.report import Log, Measured, ratio_of_rounds
 
 ROUNDS, SECONDS = 5, 4.0
 
 
-def durable_answers(folder: Path, say: Say) -> Measured:
-    """Ours keep each event; the baseline's keep nothing."""
-    return _ratio(folder, say, "durable answers ÷ the baseline's answers", 0.65)
+def answers(folder: Path, log: Log) -> Measured:
+    """Measure with SQLite. The baseline stores nothing."""
+    return _ratio(folder, log, "durable answers ÷ the baseline's answers", 0.65)
 
 
-def durable_answers_on_postgresql(folder: Path, say: Say) -> Measured:
-    """The same, the server of the database on the other core."""
+def answers_on_postgresql(folder: Path, log: Log) -> Measured:
+    """Measure with a PostgreSQL server on the other core."""
     with on_disk() as url:
-        return _ratio(folder, say, "durable answers on PostgreSQL ÷ the baseline's answers", 0.55, url)
+        return _ratio(folder, log, "durable answers on PostgreSQL ÷ the baseline's answers", 0.55, url)
 
 
-def _ratio(folder: Path, say: Say, what: str, target: float, url: str | None = None) -> Measured:
-    with two_doors(folder, url) as doors:
+def _ratio(folder: Path, log: Log, what: str, target: float, url: str | None = None) -> Measured:
+    with both_endpoints(folder, url) as ports:
 
         def per_second(port: int) -> float:
-            found = put(port, SECONDS)
-            return len(found.requests) / found.elapsed
+            result = put(port, SECONDS)
+            return len(result.requests) / result.elapsed
 
-        for port in (doors.service, doors.baseline):
+        for port in (ports.service, ports.baseline):
             put(port, 1)
         if url is not None:
             maintain(url)
         return ratio_of_rounds(
             what,
             f"≥ {target}",
-            lambda _: per_second(doors.service),
-            lambda _: per_second(doors.baseline),
-            say=say,
+            lambda _: per_second(ports.service),
+            lambda _: per_second(ports.baseline),
+            log=log,
             rounds=ROUNDS,
             unit="/s",
             holds=lambda ratio: ratio >= target,

@@ -1,20 +1,21 @@
-"""isolated: how much a dead account slows another one."""
+"""isolated: the delay that a dead account causes in another one."""
 
 from pathlib import Path
 from statistics import quantiles
 
 from app.sandbox.faults import Hang
 from app.sandbox.rules import Rule, as_json
-from tests.bench.report import Measured, Say, ratio_of_rounds
+from tests.bench.report import Log, Measured, ratio_of_rounds
 from tests.bench.scene import MAIN, OTHER, scene, send_steadily
 from tests.promises.processes import until
 
 PEOPLE, PER_SECOND, ROUNDS = 300, 50, 5
 
 
-def a_dead_account(folder: Path, say: Say) -> Measured:
-    """The same people in two accounts at 50 a second; p95 of "sent to call arrived" in the one, the other dead or
-    alive.
+def a_dead_account(folder: Path, log: Log) -> Measured:
+    """Measure p95 from the webhook to the arrival of its call in one account, while the other one is dead or alive.
+
+    Both accounts have the same members, at 50 webhooks a second.
     """
     dead = as_json([Rule(Hang(applied=False), api_keys=frozenset({OTHER}))])
 
@@ -29,11 +30,11 @@ def a_dead_account(folder: Path, say: Say) -> Measured:
             return quantiles([arrived[address] - at for address, at in sent.items()], n=20)[-1]
 
     return ratio_of_rounds(
-        "p95 of an account, another one dead ÷ alive",
+        "p95 of an account while another one is dead ÷ while it is alive",
         "≤ 1.1",
         lambda n: p95(f"dead{n}", is_dead=True),
         lambda n: p95(f"alive{n}", is_dead=False),
-        say=say,
+        log=log,
         rounds=ROUNDS,
         unit="ms",
         scale=1000,

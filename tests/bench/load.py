@@ -1,8 +1,8 @@
-"""A load generator as a process, much cheaper than what it measures: keep-alive sockets, prepared bytes, one request
-at a time on each: `python -m tests.bench.load '{"port": ..., ...}'`, which prints what it found as JSON.
+"""A load generator: `python -m tests.bench.load '{"port": ..., ...}'` prints its result as JSON.
 
-With a rate it keeps to a schedule, whatever the answers do, and counts from the moment a request was to be sent;
-without one it sends the next request of a connection when the answer to the last is here.
+It is much cheaper than the measured server: it sends prepared bytes over keep-alive connections, each with one request
+at a time. With a rate, requests follow a schedule that answers do not change, and times count from the scheduled time.
+Without a rate, each connection sends its next request after the answer to the last one.
 """
 
 import json
@@ -20,22 +20,22 @@ from typing import NamedTuple
 
 from tests.bench.bodies import requests
 
-# Bytes of a request that a socket takes at once, so that sending never waits for the server.
+# Size of the send buffer in bytes, large enough that sending never waits for the server.
 BUFFER = 1 << 20
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to send.
+    """The load to send.
 
     Args:
         port: of 127.0.0.1.
-        people: the number of the first person; each event is one of the next.
-        seconds: for how long requests are sent.
-        connections: how many requests may be under way.
-        events: of one request; an array where more than one.
-        rate: requests a second, at random moments; None for as many as are answered.
+        people: the number of the first person; each event takes the next number.
+        seconds: the time during which requests are sent.
+        connections: the maximum of requests in flight.
+        events: the number of events of a request; several are sent as an array.
+        rate: requests a second, at random times; None to send as fast as answers arrive.
     """
 
     port: int
@@ -47,8 +47,12 @@ class Load:
 
 
 class Answered(NamedTuple):
-    """One request: its first person, when it was to be sent in seconds since 1970, and how many seconds its answer
-    took.
+    """One answered request.
+
+    Args:
+        person: the number of its first person.
+        at: the scheduled time, in seconds since 1970.
+        took: the seconds from then to the answer.
     """
 
     person: int
@@ -57,14 +61,14 @@ class Answered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
-    """What came of it.
+class LoadResult:
+    """The answers to a load.
 
     Args:
-        answers: how often each came, by its status and body.
+        answers: the number of answers, by status and body.
         requests: in the order of their answers.
         elapsed: seconds from the first request to the last answer.
-        busy: the part of it in which the generator itself used its core.
+        busy: the fraction of that time in which the generator used its core.
     """
 
     answers: dict[str, int]
@@ -73,14 +77,14 @@ class Found:
     busy: float
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "Found":
-        """As the process printed it."""
+    def from_json(cls, text: str | bytes) -> "LoadResult":
+        """Read the output of the process."""
         found = json.loads(text)
         return cls(**found | {"requests": [Answered(*one) for one in found["requests"]]})
 
 
 class _Connection:
-    """One request at a time."""
+    """A connection with at most one request in flight."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -95,7 +99,7 @@ class _Connection:
         self.socket.sendall(request)
 
     def receive(self) -> tuple[bytes, Answered] | None:
-        """Status and body of the answer, or None while it is not whole."""
+        """Return the status and body of the answer, or None while it is incomplete."""
         part = self.socket.recv(65536)
         if not part:
             raise ConnectionError("The server closed a connection.")
@@ -108,10 +112,10 @@ class _Connection:
         return head[9:12] + b" " + body, Answered(self._person, self._began_at, time.time() - self._began_at)
 
 
-def run(load: Load) -> Found:
-    """Send it all, and wait for the last answer."""
+def run(load: Load) -> LoadResult:
+    """Send the load, and wait for the last answer."""
     prepared = requests(load.people, load.events)
-    # Not epoll: that waits for whole milliseconds.
+    # Not epoll, which waits for whole milliseconds.
     selector = selectors.SelectSelector()
     idle = deque(_Connection(load.port) for _ in range(load.connections))
     for connection in idle:
@@ -134,18 +138,18 @@ def run(load: Load) -> Found:
                 answered.append(answer[1])
                 idle.append(connection)
     elapsed = time.time() - begins
-    return Found({a.decode(): n for a, n in answers.items()}, answered, elapsed, (_used() - used) / elapsed)
+    return LoadResult({a.decode(): n for a, n in answers.items()}, answered, elapsed, (_used() - used) / elapsed)
 
 
 def _schedule(begins: float, load: Load) -> Iterator[float]:
-    """When requests are to be sent: at once while there is time, or at random moments, as strangers would."""
+    """Generate the time of each request: now, or with a rate at random, like requests of independent senders."""
     ends = begins + load.seconds
     if load.rate is None:
         while time.time() < ends:
             yield begins
         return
-    dice, at = random.Random(load.people), begins
-    while (at := at + dice.expovariate(load.rate)) < ends:
+    rng, at = random.Random(load.people), begins
+    while (at := at + rng.expovariate(load.rate)) < ends:
         yield at
 
 

@@ -1,4 +1,4 @@
-"""What a second replica adds: calls a second with a backlog, by two of them on one PostgreSQL and by one."""
+"""The gain of a second replica: calls a second with a backlog, by two replicas on one PostgreSQL and by one."""
 
 import time
 from contextlib import ExitStack
@@ -6,29 +6,30 @@ from pathlib import Path
 
 from tests.bench import cores
 from tests.bench.databases import on_disk
-from tests.bench.report import Measured, Say, ratio_of_rounds
+from tests.bench.report import Log, Measured, ratio_of_rounds
 from tests.bench.scene import MAIN, BenchSandbox, scene, service_of
 from tests.bench.store import stores
 from tests.promises.processes import Service, until
 
 ROUNDS, SECONDS, WARM_CALLS = 5, 8.0, 500
-# More than any machine makes in a minute.
+# More calls a minute than any machine makes.
 LIMIT = 10_000_000
 BACKLOG, AT_ONCE = 16_000, 500
 # One for each replica, one for the sandbox and one for the server of the database.
 CORES = 4
 
 
-def delivery_of_two(folder: Path, say: Say) -> Measured:
-    """Sailthru answers after 150 ms ± 50 and closes each connection; nobody is bound to a core. With fewer cores than
-    processes the replicas only take them from each other, and a target that is missed then counts for nothing.
+def delivery_of_two(folder: Path, log: Log) -> Measured:
+    """Measure with processes that are not bound to cores.
+
+    With fewer cores than processes, the replicas compete for cores. Then a missed target does not count.
     """
-    enough = cores.how_many() >= CORES
+    enough = cores.usable() >= CORES
     with (
         on_disk(core=None) as url,
         scene(folder / "one", limit=LIMIT, url=url, sandbox_core=None) as (first, sandbox),
     ):
-        # The list is there now; whoever is measured starts with a backlog of its own.
+        # The list exists now. Each measurement starts its replicas with a new backlog.
         first.process.stop()
         (folder / "two").mkdir()
         second = service_of(folder / "two", sandbox, url)
@@ -41,12 +42,12 @@ def delivery_of_two(folder: Path, say: Say) -> Measured:
 
         try:
             return ratio_of_rounds(
-                f"calls a second with a backlog, two replicas ÷ one, on {cores.how_many()} cores"
-                + ("" if enough else f" (counts from {CORES} on)"),
+                f"calls a second with a backlog, two replicas ÷ one, on {cores.usable()} cores"
+                + ("" if enough else f" (counts with {CORES} or more)"),
                 "≥ 1.6",
                 lambda _: rate(first, second),
                 lambda _: rate(first),
-                say=say,
+                log=log,
                 rounds=ROUNDS,
                 unit="/s",
                 holds=lambda ratio: ratio >= 1.6 or (False if enough else None),
@@ -56,7 +57,7 @@ def delivery_of_two(folder: Path, say: Say) -> Measured:
 
 
 def _calls_a_second(sandbox: BenchSandbox, replicas: tuple[Service, ...]) -> float:
-    """From when they all run and call."""
+    """Measure from the moment at which all replicas make calls."""
     with ExitStack() as running:
         for replica in replicas:
             running.callback(replica.process.stop)

@@ -1,4 +1,4 @@
-"""What a measurement found, and how it is shown."""
+"""The result of a measurement, and the table of results."""
 
 import os
 import platform
@@ -11,10 +11,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-Say = Callable[[str], None]
-"""
-Takes a line that tells how far a measurement is.
-"""
+Log = Callable[[str], None]
+"""Shows one line about the progress of a measurement."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +20,11 @@ class Measured:
     """One row of the table.
 
     Args:
-        what: was measured; `target` what it should be, in words.
-        value: the ratio or number that the target is about, ready to be shown; `details` where it comes from.
-        is_met: the target; None where this machine can't tell, and the details say why.
+        what: the measured quantity, in words.
+        target: its target, in words.
+        value: the measured ratio or number, as text.
+        details: the numbers behind the value.
+        is_met: whether the target is met; None if this machine cannot decide it.
     """
 
     what: str
@@ -35,7 +35,7 @@ class Measured:
 
     @property
     def is_missed(self) -> bool:
-        """True if this machine could have met the target and did not."""
+        """True if the target is not met on a machine that counts."""
         return self.is_met is False
 
 
@@ -45,43 +45,44 @@ def ratio_of_rounds(
     ours: Callable[[int], float],
     base: Callable[[int], float],
     *,
-    say: Say,
+    log: Log,
     rounds: int,
     unit: str,
     holds: Callable[[float], bool | None],
     scale: float = 1,
 ) -> Measured:
-    """The median, over rounds, of `ours` divided by `base`: in each round one follows the other, in an order that is
-    drawn, so that a busy machine hits both alike.
+    """Return the median over all rounds of `ours` divided by `base`.
+
+    Each round measures both, one after the other in random order, so that a busy machine slows both alike.
     """
-    mine: list[float] = []
-    theirs: list[float] = []
-    for number in numbered(rounds, say):
-        sides = [(ours, mine), (base, theirs)]
+    our_values: list[float] = []
+    base_values: list[float] = []
+    for number in numbered(rounds, log):
+        sides = [(ours, our_values), (base, base_values)]
         random.shuffle(sides)
         for measure, found in sides:
             found.append(measure(number) * scale)
-        say(f"  {mine[-1]:,.1f} ÷ {theirs[-1]:,.1f} {unit} = {mine[-1] / theirs[-1]:.2f}")
-    ratios = [one / other for one, other in zip(mine, theirs, strict=True)]
-    details = f"{spread(mine, unit)} ÷ {spread(theirs, unit)}"
+        log(f"  {our_values[-1]:,.1f} ÷ {base_values[-1]:,.1f} {unit} = {our_values[-1] / base_values[-1]:.2f}")
+    ratios = [one / other for one, other in zip(our_values, base_values, strict=True)]
+    details = f"{spread(our_values, unit)} ÷ {spread(base_values, unit)}"
     return Measured(what, target, spread(ratios, digits=2), details, holds(median(ratios)))
 
 
-def numbered(rounds: int, say: Say) -> Iterator[int]:
-    """The number of each round, told as it begins."""
+def numbered(rounds: int, log: Log) -> Iterator[int]:
+    """Yield the number of each round, and log its start."""
     for number in range(rounds):
-        say(f"  round {number + 1} of {rounds} …")
+        log(f"  round {number + 1} of {rounds} …")
         yield number
 
 
 def spread(values: Sequence[float], unit: str = "", *, digits: int = 1) -> str:
-    """Median, least and most."""
+    """Return the median with the smallest and the largest value, as text."""
     middle, least, most = (f"{value:,.{digits}f}" for value in (median(values), min(values), max(values)))
     return f"{middle} {unit} ({least}-{most})".replace("  ", " ")
 
 
 def show(console: Console, rows: list[Measured]) -> None:
-    """The table, and the machine it was measured on."""
+    """Print the table, and a line about the machine."""
     words = {True: "yes", False: "[red]no[/red]", None: "not counted"}
     table = Table("what", "target", "measured", "from", "met")
     for row in rows:
@@ -89,5 +90,5 @@ def show(console: Console, rows: list[Measured]) -> None:
     console.print(table)
     console.print(
         f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}; medians over interleaved rounds, least and most in brackets."
+        f"SQLite {sqlite3.sqlite_version}; medians of interleaved rounds, smallest and largest values in brackets."
     )

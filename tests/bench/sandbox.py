@@ -1,7 +1,7 @@
-"""A Sailthru of several accounts for the bench, as a process:
-`python -m tests.bench.sandbox SAILTHRU_PORT LYTICS_PORT LIMIT KEY ...`
+"""The sandboxes for the bench: `python -m tests.bench.sandbox SAILTHRU_PORT LYTICS_PORT LIMIT KEY ...`
 
-Each key's secret is its own name backwards; calls take 150 ms ± 50 and close their connection.
+Sailthru has one account for each key, and the secret is the key reversed. Calls take 150 ms ± 50 and close their
+connection.
 """
 
 import asyncio
@@ -23,12 +23,11 @@ AUDIENCES = (
 
 
 def secret_of(key: str) -> str:
-    """The secret of a key."""
     return key[::-1]
 
 
 def main(sailthru_port: str, lytics_port: str, limit: str, *keys: str) -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     sailthru = SailthruSandbox(
         {key: secret_of(key) for key in keys},
         limits={("POST", "/user"): int(limit)},

@@ -21,19 +21,19 @@ MAIN, OTHER = "demo-key", "other-key"
 
 
 class BenchSandbox(Sandbox):
-    """With two accounts and the latency of the real ones."""
+    """A sandbox with two accounts and the latency of the real Sailthru."""
 
     def __init__(self, folder: Path, *, limit: int = 18_000) -> None:
         self._limit = limit
         super().__init__(folder)
 
     def program(self, log: Path, latency: float) -> Process:
-        """Our own, whose latency is fixed."""
+        """Return the sandbox of the bench, whose latency is fixed."""
         ports = [str(self.port), str(self.lytics_port)]
         return Process([*ports, str(self._limit), MAIN, OTHER], {}, log, module="tests.bench.sandbox")
 
     def arrivals(self, key: str = MAIN) -> dict[str, float]:
-        """When the first `/user` call for each person arrived, in seconds since 1970."""
+        """Return the arrival of the first POST to `/user` by address, in seconds since 1970."""
         found: dict[str, float] = {}
         for call in self.account(key=key, with_log=True)["calls_log"]:
             if (call["method"], call["endpoint"]) == ("POST", "/user"):
@@ -50,12 +50,13 @@ def scene(
     url: str | None = None,
     sandbox_core: int | None = AROUND,
 ) -> Iterator[tuple[Service, BenchSandbox]]:
-    """Both, running; the audience is exported to each of these accounts, and its lists are there.
+    """Run a service and a sandbox, with an export of the audience to each account. Its lists exist.
 
     Args:
-        limit: of Sailthru, in calls a minute.
-        url: of an empty database; None for an SQLite file of its own.
-        sandbox_core: None for all.
+        accounts: the accounts that get an export.
+        limit: Sailthru's rate limit, in calls a minute.
+        url: of an empty database; None for a new SQLite file.
+        sandbox_core: the core of the sandbox; None for all cores.
     """
     folder.mkdir(parents=True)
     with on_core(sandbox_core):
@@ -73,7 +74,7 @@ def scene(
 
 
 def service_of(folder: Path, sandbox: BenchSandbox, url: str | None) -> Service:
-    """One for both accounts of the sandbox, not started yet."""
+    """Return a service for both accounts of the sandbox, not started yet."""
     other = {
         "other": {"api_key": OTHER, "api_secret": secret_of(OTHER), "base_url": f"http://127.0.0.1:{sandbox.port}"}
     }
@@ -90,7 +91,7 @@ def service_of(folder: Path, sandbox: BenchSandbox, url: str | None) -> Service:
 
 
 async def start_exports(url: str, accounts: Sequence[str]) -> None:
-    """Bring a database to the schema of this version, and export the audience to each of these accounts."""
+    """Create the current schema in a database, and export the audience to each account."""
     database = Database.open(url)
     try:
         await migrate(database, url)
@@ -103,7 +104,7 @@ async def start_exports(url: str, accounts: Sequence[str]) -> None:
 
 
 def send_steadily(service: Service, people: Sequence[str], *, per_second: float) -> dict[str, float]:
-    """Enter one person after the other at a steady rate; returns when each was sent, in seconds since 1970."""
+    """Send enters at a steady rate, and return the time of each by address, in seconds since 1970."""
     sent: dict[str, float] = {}
     begins = time.monotonic()
     for number, address in enumerate(people):

@@ -1,4 +1,4 @@
-"""The baseline as a process, with the server and the flags of the service: `python -m tests.bench.serving PORT`."""
+"""Run the baseline with the server and the flags of the service: `python -m tests.bench.serving PORT`."""
 
 import sys
 

@@ -1,6 +1,4 @@
-"""What members that are settled cost those who are not: claims and webhooks beside five million of them, and beside
-none.
-"""
+"""The cost of settled members for others: claims and webhooks beside five million of them, and beside none."""
 
 import os
 import random
@@ -12,16 +10,16 @@ from statistics import median
 from tests import postgresql
 from tests.bench.databases import on_disk
 from tests.bench.filling import bytes_of, fill
-from tests.bench.report import Measured, Say, numbered, spread
+from tests.bench.report import Log, Measured, numbered, spread
 from tests.bench.store import Store, stores
 
 MANY = int(os.environ.get("BENCH_SETTLED", "5_000_000"))
 ROUNDS, PEOPLE, WARM = 7, 4_000, 2_000
-WORK = {"kept": Store.keep, "claimed and settled": Store.call}
+WORK = {"stored": Store.keep, "claimed and settled": Store.call}
 
 
-def beside_settled_members(folder: Path, say: Say) -> Measured:
-    """Changes kept a second, then as many members claimed and settled; the least of the four ratios decides."""
+def beside_settled_members(folder: Path, log: Log) -> Measured:
+    """Measure stored changes a second, then claimed and settled members. The smallest of the four ratios decides."""
     ratios: dict[str, list[float]] = defaultdict(list)
     details = []
     with ExitStack() as open_:
@@ -31,24 +29,24 @@ def beside_settled_members(folder: Path, say: Say) -> Measured:
         full_file, empty_file, full_server, empty_server = open_.enter_context(stores(urls))
         pairs = {"SQLite": (full_file, empty_file), "PostgreSQL": (full_server, empty_server)}
         for kind, (full, empty) in pairs.items():
-            say(f"  {MANY:,} settled members on {kind}, which takes minutes …")
-            fill(full, MANY, say)
+            log(f"  creating {MANY:,} settled members on {kind}, which takes minutes …")
+            fill(full, MANY, log)
             each = (bytes_of(full) - bytes_of(empty)) / MANY
             details.append(f"{each:,.0f} bytes each on {kind}")
-            say(f"  {details[-1]}")
+            log(f"  {details[-1]}")
             for store in (full, empty):
                 store.keep(WARM)
                 store.call(WARM)
                 store.maintain()
-        for _ in numbered(ROUNDS, say):
+        for _ in numbered(ROUNDS, log):
             for kind, pair in pairs.items():
                 for what, measure in WORK.items():
                     found = {store: measure(store, PEOPLE) for store in random.sample(pair, 2)}
                     beside, alone = (found[store] for store in pair)
                     ratios[f"{what} on {kind}"].append(beside / alone)
-                    say(f"  {what} on {kind}: {beside:,.0f} ÷ {alone:,.0f} /s = {beside / alone:.2f}")
+                    log(f"  {what} on {kind}: {beside:,.0f} ÷ {alone:,.0f} /s = {beside / alone:.2f}")
     return Measured(
-        f"changes kept, and members claimed and settled, a second, beside {MANY:,} settled members ÷ beside none",
+        f"changes stored, and members claimed and settled, a second, beside {MANY:,} settled members ÷ beside none",
         "≥ 0.9 each",
         "; ".join(f"{what} {spread(found, digits=2)}" for what, found in ratios.items()),
         "; ".join(details),

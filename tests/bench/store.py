@@ -1,6 +1,4 @@
-"""The store by itself, in this process: how fast it keeps changes, and how fast it hands members out and takes back how
-their calls ended.
-"""
+"""The store alone, in this process: stored changes a second, and claimed and settled members a second."""
 
 import asyncio
 import time
@@ -29,18 +27,18 @@ T = TypeVar("T")
 
 ACCOUNT = "default"
 EXPORT = 1
-# As many webhooks as share a group commit under a rush.
+# As many webhooks as share a group commit under load.
 AT_ONCE = 32
 CLAIMED = 200
-# As the workers of three replicas, side by side. Each claims while calls of earlier claims end, up to so many claims.
-CLAIMERS, UNDER_WAY = 3, 3
+# Like the workers of three replicas. Each claims while calls of earlier claims end, with so many claims in flight.
+CLAIMERS, IN_FLIGHT = 3, 3
 LEASE = timedelta(minutes=10)
 VARS = {"first_name": "Ada", "city": "London"}
 _people = count(1)
 
 
 class Store:
-    """One database with one running export. It measures in seconds of the wall's clock."""
+    """One database with one running export."""
 
     def __init__(self, url: str, runner: asyncio.Runner) -> None:
         self.url = url
@@ -49,26 +47,22 @@ class Store:
         self._members = Members(self.database, self.database.clock)
 
     def keep(self, people: int, *, at_once: int = AT_ONCE) -> float:
-        """How many changes a second are kept, each of somebody new; so many wait at a time for their commit."""
+        """Return the stored changes a second, each of a new member, with `at_once` parallel webhooks."""
         return self._runner.run(self._keep(people, at_once))
 
     def call(self, people: int) -> float:
-        """How many members a second are claimed, by several side by side, and settled as told while others are
-        claimed.
-        """
+        """Return the members a second that parallel workers claim and settle as confirmed."""
         return self._runner.run(self._call(people))
 
     def maintain(self) -> None:
-        """Whatever the database does by itself where it has the time."""
+        """Run the maintenance that the database would do itself, if it had the time."""
         if self.database.is_shared:
             maintain(self.url)
 
     def close(self) -> None:
-        """Give the database back."""
         self._runner.run(self.database.close())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What some work with the database comes to."""
         return self._runner.run(work)
 
     async def _keep(self, people: int, at_once: int) -> float:
@@ -89,14 +83,14 @@ class Store:
 
         async def end(claims: list[Claim], free: asyncio.Semaphore) -> None:
             try:
-                settled = await asyncio.gather(*(self._members.settle(_told(claim)) for claim in claims))
+                settled = await asyncio.gather(*(self._members.settle(_confirmed(claim)) for claim in claims))
                 assert all(one.is_ours and one.due_at is None for one in settled)
             finally:
                 free.release()
 
         async def claim_all() -> None:
             nonlocal left
-            free = asyncio.Semaphore(UNDER_WAY)
+            free = asyncio.Semaphore(IN_FLIGHT)
             while left:
                 most = min(CLAIMED, left)
                 left -= most
@@ -113,10 +107,10 @@ class Store:
 
 @contextmanager
 def stores(urls: Sequence[str], *, are_new: bool = True) -> Iterator[list[Store]]:
-    """One on each of these databases; what of them runs in this process has one core.
+    """Open a store on each database. This process runs on one core.
 
     Args:
-        are_new: the databases are empty, and get an export whose list is there.
+        are_new: whether the databases are empty, and get an export whose list exists.
     """
     with on_core(MEASURED), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         opened: list[Store] = []
@@ -150,5 +144,5 @@ def _enter(person: int, now: datetime) -> MembershipChange:
     return MembershipChange(EXPORT, Kind.ENTER, address(person), f"{scattered(person):019d}", at_ns, at_ns, VARS)
 
 
-def _told(claim: Claim) -> Settlement:
+def _confirmed(claim: Claim) -> Settlement:
     return Settlement(claim, "ok", confirmed=dict(claim.call.covers))

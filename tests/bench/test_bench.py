@@ -1,4 +1,4 @@
-"""The bench measures what it says: real webhooks, all of them answered, and medians of rounds."""
+"""Tests of the bench: valid webhooks, an answer to each of them, and medians of rounds."""
 
 import json
 import tempfile
@@ -14,7 +14,7 @@ from app.store.database.engine import Database
 from app.store.schema import identities, members, memberships, totals
 from tests import postgresql
 from tests.bench import __main__ as bench
-from tests.bench import databases, doors
+from tests.bench import databases, endpoints
 from tests.bench.bodies import address, requests
 from tests.bench.filling import bytes_of, fill
 from tests.bench.report import Measured, numbered, ratio_of_rounds, spread
@@ -22,8 +22,8 @@ from tests.bench.store import stores
 
 
 @pytest.mark.parametrize("events", [1, 3])
-def test_each_event_of_the_load_is_one_of_somebody_new(events: int) -> None:
-    """Whole requests in Lytics' own format, whose length is told right."""
+def test_each_event_of_the_load_has_a_new_person(events: int) -> None:
+    """The requests are valid webhooks in Lytics' format, with the right Content-Length."""
     people: list[tuple[object, object]] = []
     for person, request in islice(requests(70_000_000, events), 4):
         head, _, body = request.partition(b"\r\n\r\n")
@@ -38,11 +38,11 @@ def test_each_event_of_the_load_is_one_of_somebody_new(events: int) -> None:
     assert len(set(people)) == 4 * events
 
 
-def test_the_load_is_answered_to_the_last_request(tmp_path: Path) -> None:
-    """As fast as answers come, or at a rate; what is counted is what the server answered."""
-    with doors.baseline(tmp_path) as port:
-        peak = doors.put(port, 0.5, connections=4)
-        steady = doors.put(port, 1, rate=100)
+def test_load_waits_for_the_last_answer(tmp_path: Path) -> None:
+    """Each request has an answer, with a rate and without."""
+    with endpoints.baseline(tmp_path) as port:
+        peak = endpoints.put(port, 0.5, connections=4)
+        steady = endpoints.put(port, 1, rate=100)
 
     assert list(peak.answers) == list(steady.answers) == ['200 {"accepted":1}']
     assert len(peak.requests) == peak.answers['200 {"accepted":1}'] > 0
@@ -50,21 +50,21 @@ def test_the_load_is_answered_to_the_last_request(tmp_path: Path) -> None:
     assert all(request.took > 0 for request in [*peak.requests, *steady.requests])
 
 
-def test_a_server_that_keeps_less_than_it_was_sent_is_not_measured(tmp_path: Path) -> None:
-    """The baseline knows no arrays."""
-    with doors.baseline(tmp_path) as port, pytest.raises(AssertionError, match="422"):
-        doors.put(port, 0.2, events=2, connections=1)
+def test_load_fails_if_an_answer_is_not_200(tmp_path: Path) -> None:
+    """The baseline refuses arrays."""
+    with endpoints.baseline(tmp_path) as port, pytest.raises(AssertionError, match="422"):
+        endpoints.put(port, 0.2, events=2, connections=1)
 
 
-def test_a_ratio_is_the_median_of_the_rounds() -> None:
-    """Of each round's own ratio, so that a round on a busy machine counts as one."""
-    said: list[str] = []
+def test_ratio_is_the_median_of_the_ratios_of_rounds() -> None:
+    """A round on a busy machine counts once, because both of its values are slow."""
+    logged: list[str] = []
     row = ratio_of_rounds(
         "speed",
         "≥ 2",
         [6.0, 1.0, 9.0].__getitem__,
         [2.0, 1.0, 3.0].__getitem__,
-        say=said.append,
+        log=logged.append,
         rounds=3,
         unit="/s",
         holds=lambda ratio: ratio >= 2,
@@ -72,19 +72,19 @@ def test_a_ratio_is_the_median_of_the_rounds() -> None:
 
     assert (row.value, row.is_met) == ("3.00 (1.00-3.00)", True)
     assert row.details == "6.0 /s (1.0-9.0) ÷ 2.0 /s (1.0-3.0)"
-    assert said[:2] == ["  round 1 of 3 …", "  6.0 ÷ 2.0 /s = 3.00"]
+    assert logged[:2] == ["  round 1 of 3 …", "  6.0 ÷ 2.0 /s = 3.00"]
 
 
-def test_rounds_are_told_as_they_begin() -> None:
-    said: list[str] = []
+def test_rounds_are_logged_when_they_begin() -> None:
+    logged: list[str] = []
 
-    assert list(numbered(2, said.append)) == [0, 1]
-    assert said == ["  round 1 of 2 …", "  round 2 of 2 …"]
+    assert list(numbered(2, logged.append)) == [0, 1]
+    assert logged == ["  round 1 of 2 …", "  round 2 of 2 …"]
     assert spread([1.0, 2000.0, 3.0], "ms") == "3.0 ms (1.0-2,000.0)"
 
 
-def test_a_server_of_the_bench_syncs_to_disk_and_is_gone_afterwards() -> None:
-    """What is compared with SQLite's files is as durable."""
+def test_postgresql_of_the_bench_syncs_to_disk_and_is_removed() -> None:
+    """It must be as durable as the SQLite files that it is compared with."""
     with databases.on_disk() as url:
         for name in ("fsync", "synchronous_commit", "full_page_writes"):
             assert postgresql.apart(value_of(url, f"SHOW {name}")) == "on"
@@ -102,8 +102,7 @@ async def value_of(url: str, statement: str) -> str:
         await connection.close()
 
 
-def test_the_store_is_measured_by_members_that_are_kept_and_told(empty_url: str) -> None:
-    """Each person is kept, called for and settled once, on both databases."""
+def test_store_keeps_and_settles_each_member_once(empty_url: str) -> None:
     with stores([empty_url]) as (store,):
         assert store.keep(70) > 0
         assert totals_of(empty_url) == (70, 0, 70)
@@ -117,7 +116,7 @@ def test_the_store_is_measured_by_members_that_are_kept_and_told(empty_url: str)
 
 
 def totals_of(url: str) -> tuple[int, int, int]:
-    """Accepted, delivered and pending."""
+    """Return the accepted, delivered and pending changes."""
 
     async def read() -> tuple[int, int, int]:
         database = Database.open(url, is_exclusive=False)
@@ -130,10 +129,8 @@ def totals_of(url: str) -> tuple[int, int, int]:
     return postgresql.apart(read())
 
 
-def test_members_that_are_settled_are_as_the_service_leaves_them(empty_url: str) -> None:
-    """All like the one that was told, but for who they are; nobody of them is called for, and others come after
-    them.
-    """
+def test_filled_members_equal_a_member_that_the_service_settled(empty_url: str) -> None:
+    """They differ in their ids and addresses only. None of them is due, and new members can be stored after them."""
     with stores([empty_url]) as (store,):
         before = bytes_of(store)
         fill(store, 700, lambda _: None)
@@ -166,10 +163,10 @@ def test_members_that_are_settled_are_as_the_service_leaves_them(empty_url: str)
 @pytest.mark.parametrize(
     ("met", "word", "code"), [(True, "yes", 0), (False, "no", 1), (None, "not counted", 0)], ids=str
 )
-def test_a_target_is_missed_only_where_the_machine_could_have_met_it(
+def test_target_is_missed_only_on_a_machine_that_counts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], met: bool | None, word: str, code: int
 ) -> None:
-    """The table says which, and the exit code tells of those that were missed."""
+    """The table shows the result, and the exit code is 1 for a missed target."""
     row = Measured("speed", "≥ 2", "1.5", "3 ÷ 2", met)
     monkeypatch.setattr(bench, "ROWS", {"speed": lambda _folder, _say: row})
     ended = bench.main([])

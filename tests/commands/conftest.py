@@ -38,7 +38,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sa
         sandbox.tell("faults", rules=[{"fault": invalid, "ids": [BAD], "methods": ["POST"]}])
         # One after the other, because the first answer brings the rate limit.
         service.send_all([webhooks.enter(ADA, at=datetime.now(UTC))])
-        service.wait_until_told()
+        service.wait_until_delivered()
         service.send_all([webhooks.enter(BAD, at=datetime.now(UTC))])
         until(service.export, lambda export: export["counts"]["delivered"] and export["counts"]["dead"])
         yield service, sandbox

@@ -1,5 +1,3 @@
-"""Fixtures for the promises."""
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,14 +7,14 @@ from tests.promises.processes import Sandbox, Service, running
 
 
 @pytest.fixture(autouse=True)
-def on_each(everywhere: None, kind: str, request: pytest.FixtureRequest) -> None:
-    """Every promise is kept on each kind of database. What runs is measured on one of them: it is the same."""
+def on_each_database(place_of_kind: None, kind: str, request: pytest.FixtureRequest) -> None:
+    """Run every promise on each kind of database, with coverage on SQLite only."""
     if kind == "postgresql":
         request.getfixturevalue("unmeasured")
 
 
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[tuple[Service, Sandbox]]:
-    """A service and a sandbox of their own."""
+    """Run a service and a sandbox for one test."""
     with running(tmp_path) as pair:
         yield pair

@@ -1,6 +1,4 @@
-"""A wire to PostgreSQL that is cut in the middle of a commit: before the server has heard of it, or before we hear
-that it is done.
-"""
+"""A proxy to PostgreSQL that cuts a connection during a commit: before the server receives it, or before its answer."""
 
 import asyncio
 import random
@@ -13,21 +11,21 @@ COMMIT = b"COMMIT;\x00"
 
 
 class Cut(StrEnum):
-    """What becomes of the commit."""
+    """When the connection is cut: LOST before the commit reaches the server, DONE after the server has committed."""
 
     LOST = "lost"
     DONE = "done"
 
 
-class Wire:
-    """Passes everything on, until it is told to cut.
+class Proxy:
+    """Forward all bytes, except for the connections to cut.
 
     Args:
         port: of the server.
-        seed: of the dice.
+        seed: of the random choice of commits.
 
     Attributes:
-        cuts: how many commits were cut.
+        cuts: the number of commits that were cut.
     """
 
     def __init__(self, port: int, *, seed: int = 0) -> None:
@@ -39,16 +37,15 @@ class Wire:
         self.cuts = 0
         self.port = 0
 
-    def cut_next(self, how: Cut, named: str) -> None:
-        """The commit of the next transaction that names this."""
-        self._next = how, named.encode()
+    def cut_next(self, how: Cut, text: str) -> None:
+        """Cut the commit of the next transaction that contains this text."""
+        self._next = how, text.encode()
 
     def cut_some(self, chance: float) -> None:
-        """From now on each commit with this chance."""
+        """Cut each commit with this probability from now on."""
         self._chance = chance
 
     async def serve(self, is_up: threading.Event, over: asyncio.Event) -> None:
-        """Until it is over."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         is_up.set()
@@ -71,7 +68,7 @@ class Wire:
                 await self._pass_on(ours, to_us, theirs, to_them)
         finally:
             _abort(writers)
-            # Each is told of its end in one of the next turns.
+            # A closed writer reports its end in a later turn of the loop.
             await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
             del self._connections[this]
 
@@ -83,18 +80,18 @@ class Wire:
         to_them: asyncio.StreamWriter,
     ) -> None:
         answers = asyncio.create_task(_copy(theirs, to_us))
-        said = b""
+        sent = b""
         try:
             while data := await ours.read(65536):
-                said += data
-                cut = self._cut(said) if COMMIT in data else None
+                sent += data
+                cut = self._cut(sent) if COMMIT in data else None
                 if COMMIT in data:
-                    said = b""
+                    sent = b""
                 if cut is not Cut.LOST:
                     to_them.write(data)
                     await to_them.drain()
                 if cut is Cut.DONE:
-                    # What the server says of it goes nowhere.
+                    # Wait for the server's answer, and drop it.
                     await _stopped(answers)
                     await theirs.read(1)
                 if cut is not None:
@@ -102,12 +99,10 @@ class Wire:
         finally:
             await _stopped(answers)
 
-    def _cut(self, said: bytes) -> Cut | None:
-        """Args:
-        said: in the transaction that is to be committed.
-        """
+    def _cut(self, transaction: bytes) -> Cut | None:
+        """Decide about a commit, given all bytes of its transaction."""
         cut: Cut | None = None
-        if self._next is not None and self._next[1] in said:
+        if self._next is not None and self._next[1] in transaction:
             (cut, _), self._next = self._next, None
         elif self._dice.random() < self._chance:
             cut = self._dice.choice(list(Cut))
@@ -134,9 +129,9 @@ def _abort(writers: list[asyncio.StreamWriter]) -> None:
 
 
 @contextmanager
-def wire_to(port: int, *, seed: int = 0) -> Iterator[Wire]:
-    """A wire in a thread of its own."""
-    wire = Wire(port, seed=seed)
+def proxy_to(port: int, *, seed: int = 0) -> Iterator[Proxy]:
+    """Run a proxy to the server on this port, in its own thread."""
+    proxy = Proxy(port, seed=seed)
     is_up = threading.Event()
     loop: asyncio.AbstractEventLoop | None = None
     over: asyncio.Event | None = None
@@ -144,13 +139,13 @@ def wire_to(port: int, *, seed: int = 0) -> Iterator[Wire]:
     async def serve() -> None:
         nonlocal loop, over
         loop, over = asyncio.get_running_loop(), asyncio.Event()
-        await wire.serve(is_up, over)
+        await proxy.serve(is_up, over)
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     try:
         assert is_up.wait(10)
-        yield wire
+        yield proxy
     finally:
         if loop is not None and over is not None:
             loop.call_soon_threadsafe(over.set)

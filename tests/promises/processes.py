@@ -1,4 +1,4 @@
-"""The service and the sandbox as real processes that talk over real HTTP, for the promises."""
+"""The service and the sandbox as real processes that talk over HTTP."""
 
 import os
 import signal
@@ -26,20 +26,24 @@ API_KEY, API_SECRET, LYTICS_TOKEN = "demo-key", "demo-secret", "demo-token"
 LIST = f"Lytics {SPRING_BUYERS.name}"
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60
-# Most of these processes are killed, and then have nothing to say about coverage; being measured would only slow them.
-UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+# Most of these processes are killed and so write no coverage. Measuring it would only slow them down.
+ENV_WITHOUT_COVERAGE = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 TIMEOUT_SECONDS = 1.0
 
 
 def until(read: Callable[[], T], holds: Callable[[T], object], *, patience: float = PATIENCE_SECONDS) -> T:
-    """What `read` returns once it holds; fails with the last value if that takes too long."""
+    """Call `read` until `holds` accepts its value, and return the value.
+
+    Raises:
+        AssertionError: no value was accepted within `patience` seconds.
+    """
     deadline = time.monotonic() + patience
     while True:
         value = read()
         if holds(value):
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"This did not come to hold within {patience} seconds; last: {value!r:.2000}")
+            raise AssertionError(f"The condition did not hold within {patience} seconds. Last value: {value!r:.2000}")
         time.sleep(0.05)
 
 
@@ -51,7 +55,7 @@ def free_port() -> int:
 
 @dataclass
 class Process:
-    """One of our own commands as a process, ended at the latest with the test."""
+    """One command as a process, by default of the service's program."""
 
     words: list[str]
     env: Mapping[str, str]
@@ -64,7 +68,7 @@ class Process:
         with self.log.open("ab") as log:
             self.running = subprocess.Popen(
                 [*self.prefix, sys.executable, "-m", self.module, *self.words],
-                env={**UNMEASURED, "PYTHONPATH": str(ROOT), **self.env},
+                env={**ENV_WITHOUT_COVERAGE, "PYTHONPATH": str(ROOT), **self.env},
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,
@@ -77,13 +81,13 @@ class Process:
         return self.running is not None and self.running.poll() is None
 
     def kill(self) -> None:
-        """Kill -9: nothing of the process gets to say goodbye."""
+        """Send SIGKILL to the process and its children."""
         assert self.running is not None
         os.killpg(self.running.pid, signal.SIGKILL)
         self.running.wait()
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM, and return the exit code."""
         assert self.running is not None
         if self.is_running:
             self.running.terminate()
@@ -95,7 +99,7 @@ class Process:
 
 
 class Sandbox:
-    """Sailthru and Lytics."""
+    """The sandboxes of Sailthru and Lytics, in one process."""
 
     def __init__(self, folder: Path, *, latency: float = 0.02) -> None:
         self.port, self.lytics_port = free_port(), free_port()
@@ -105,15 +109,16 @@ class Sandbox:
         until(lambda: is_up(self.http, "state"), bool)
 
     def program(self, log: Path, latency: float) -> Process:
-        """What serves on these ports."""
         ports = ["--sailthru-port", str(self.port), "--lytics-port", str(self.lytics_port)]
         return Process(["sandbox", *ports, "--latency", str(latency)], {}, log)
 
-    def tell(self, door: str, **wish: object) -> None:
-        self.http.post(door, json=wish).raise_for_status()
+    def tell(self, path: str, **order: object) -> None:
+        """Post an order to Sailthru's sandbox."""
+        self.http.post(path, json=order).raise_for_status()
 
-    def tell_lytics(self, door: str, **wish: object) -> None:
-        self.lytics.post(door, json=wish).raise_for_status()
+    def tell_lytics(self, path: str, **order: object) -> None:
+        """Post an order to Lytics' sandbox."""
+        self.lytics.post(path, json=order).raise_for_status()
 
     def state(self, *, with_log: bool = False) -> dict[str, Any]:
         state: dict[str, Any] = self.http.get("state", params={"log": str(with_log).lower()}).json()
@@ -127,7 +132,7 @@ class Sandbox:
         return set(self.account()["lists"].get(name, []))
 
     def joins(self, name: str = LIST) -> list[str]:
-        """Who started a flow, once for each start."""
+        """Return the address of each join of a list, which starts a flow."""
         events = self.account()["lo_events"]
         return [e["email"] for e in events if e["entry"] == "List Joined" and e["list"] == name]
 
@@ -142,7 +147,7 @@ class Sandbox:
 
 
 class Service:
-    """The service on a database of its own: an SQLite file in `data`, or one on PostgreSQL."""
+    """The service with its own database: an SQLite file in `data`, or a database on PostgreSQL."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, **env: str) -> None:
         self.port = free_port()
@@ -175,11 +180,11 @@ class Service:
         return self
 
     def wait_until_ready(self) -> None:
-        def look() -> bool:
+        def is_ready() -> bool:
             assert self.process.is_running, self.log.read_text()
             return is_up(self.http, "/health/ready")
 
-        until(look, bool)
+        until(is_ready, bool)
 
     def send(self, body: object, **more: Any) -> httpx.Response:
         return self.http.post("/webhooks/lytics", json=body, headers={"Authorization": WEBHOOK_TOKEN}, **more)
@@ -189,23 +194,23 @@ class Service:
             self.send(body).raise_for_status()
 
     def files(self) -> list[Path]:
-        """What it has written beside its log: none where the database is a server's."""
+        """Return the files of the database; none on PostgreSQL."""
         folder = self.database.parent
         return list(folder.iterdir()) if folder.exists() else []
 
     def stored(self) -> bytes:
-        """All that its database holds."""
+        """Return all that its database holds."""
         if PLACE.is_postgresql:
             return postgresql.apart(postgresql.everything(self.url)).encode()
         return b"".join(path.read_bytes() for path in self.files())
 
     def export(self) -> dict[str, Any]:
-        """The only export there is."""
+        """Return the only export."""
         (export,) = self.http.get("/exports").raise_for_status().json()["items"]
         return dict(export)
 
-    def wait_until_told(self) -> dict[str, Any]:
-        """The export once nothing is pending."""
+    def wait_until_delivered(self) -> dict[str, Any]:
+        """Wait until nothing is pending, and return the only export."""
         return until(self.export, lambda e: e["state"] == "running" and e["counts"]["pending"] == 0)
 
     def close(self) -> None:
@@ -222,7 +227,7 @@ def is_up(client: httpx.Client, path: str) -> bool:
 
 @contextmanager
 def running(folder: Path, *, latency: float = 0.02, **env: str) -> Iterator[tuple[Service, Sandbox]]:
-    """Both, started; whatever still runs at the end is ended."""
+    """Run a service and a sandbox, and end both."""
     sandbox = Sandbox(folder, latency=latency)
     try:
         service = Service(folder, sandbox, **env)

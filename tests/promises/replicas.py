@@ -1,4 +1,4 @@
-"""Replicas as real processes that share one PostgreSQL, each on a machine whose clock is wrong by its own hours."""
+"""Replicas as real processes on one PostgreSQL, each with a clock that is wrong by a different time."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ LIMIT, SHARE = 3000, 0.8
 
 
 class LimitedSandbox(Sandbox):
-    """A Sailthru whose limit binds."""
+    """A Sailthru with a low rate limit, which the service reaches."""
 
     def program(self, log: Path, latency: float) -> Process:
         ports = [str(self.port), str(self.lytics_port)]
@@ -36,7 +36,7 @@ class LimitedSandbox(Sandbox):
 
 
 class Replica:
-    """One process, on a machine whose clock is so many seconds ahead."""
+    """One process, whose clock is `skew` seconds ahead."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, url: str, number: int, skew: float, *words: str) -> None:
         self.port = free_port()
@@ -67,11 +67,11 @@ class Replica:
         return self.http.post("/webhooks/lytics", json=body, headers={"Authorization": WEBHOOK_TOKEN})
 
     def wait(self) -> None:
-        def look() -> bool:
+        def is_ready() -> bool:
             assert self.process.is_running, self.log.read_text()[-3000:]
             return is_up(self.http, "/health/ready")
 
-        until(look, bool)
+        until(is_ready, bool)
 
     def close(self) -> None:
         self.http.close()
@@ -79,8 +79,8 @@ class Replica:
 
 
 @dataclass
-class Scene:
-    """Replicas, and what they share."""
+class Cluster:
+    """Replicas with their database server and sandbox."""
 
     folder: Path
     server: postgresql.Server
@@ -88,32 +88,30 @@ class Scene:
     replicas: list[Replica]
 
     def add(self, url: str, *words: str, skew: float = 0) -> Replica:
-        """Start another replica, which reaches the database at this URL."""
+        """Start another replica with the database at this URL."""
         replica = Replica(self.folder, self.sandbox, url, len(self.replicas), skew, *words)
         self.replicas.append(replica)
         replica.start()
         return replica
 
     def close(self) -> None:
-        """End all that still runs."""
         for replica in self.replicas:
             replica.close()
 
     def exports(self) -> list[dict[str, Any]]:
-        """All exports."""
         found: list[dict[str, Any]] = self.admin("/exports")["items"]
         return found
 
-    def wait_until_told(self, patience: float = 60) -> None:
-        """Until all that was kept is told."""
+    def wait_until_delivered(self, patience: float = 60) -> None:
+        """Wait until no export has pending changes."""
         until(
             lambda: [(e["state"], e["counts"]["pending"]) for e in self.exports()],
-            lambda standings: standings and all(standing == ("running", 0) for standing in standings),
+            lambda states: states and all(state == ("running", 0) for state in states),
             patience=patience,
         )
 
     def admin(self, path: str, *, method: str = "GET", json: object = None) -> Any:
-        """What one of the replicas answers; whichever can."""
+        """Return the answer of the first replica that can give one."""
         deadline = time.monotonic() + 60
         while True:
             for replica in self.replicas:
@@ -129,18 +127,19 @@ class Scene:
 
 
 @contextmanager
-def scene(folder: Path, *roles: tuple[str, ...]) -> Iterator[Scene]:
-    """Replicas with one role each, `serve` if none is named; the first one's clock is an hour behind, the last one's an
-    hour ahead.
+def running_cluster(folder: Path, *roles: tuple[str, ...]) -> Iterator[Cluster]:
+    """Start one replica for each role, which is a command line; an empty one means `serve`.
+
+    The clock of each replica is an hour ahead of the one before it, and their average is right.
     """
     with ExitStack() as stack:
         server = stack.enter_context(postgresql.server())
         sandbox = LimitedSandbox(folder)
         stack.callback(sandbox.close)
-        here = Scene(folder, server, sandbox, [])
-        stack.callback(here.close)
+        cluster = Cluster(folder, server, sandbox, [])
+        stack.callback(cluster.close)
         for number, words in enumerate(roles):
-            here.add(server.url, *words, skew=(number - (len(roles) - 1) / 2) * HOUR_SECONDS)
-        for replica in here.replicas:
+            cluster.add(server.url, *words, skew=(number - (len(roles) - 1) / 2) * HOUR_SECONDS)
+        for replica in cluster.replicas:
             replica.wait()
-        yield here
+        yield cluster

@@ -1,4 +1,4 @@
-"""Backfill: the list ends as the audience is, whatever comes before, during and after, and nobody is told twice."""
+"""Backfill: the list ends equal to the audience despite live changes and faults, and no member joins twice."""
 
 import random
 from collections import Counter
@@ -29,49 +29,49 @@ def world(tmp_path: Path) -> Any:
         yield world
 
 
-async def started(world: World, **wanted: Any) -> dict[str, Any]:
-    body = {"audience": SPRING_BUYERS.id, "existing_users": True} | wanted
+async def start_export(world: World, **different: Any) -> dict[str, Any]:
+    body = {"audience": SPRING_BUYERS.id, "existing_users": True} | different
     found: dict[str, Any] = await world.admin("/exports", method="POST", json=body)
     return found
 
 
-async def backfill(world: World, export_id: int = 1, number: int = 1) -> dict[str, Any]:
+async def read_backfill(world: World, export_id: int = 1, number: int = 1) -> dict[str, Any]:
     found: dict[str, Any] = await world.admin(f"/exports/{export_id}/backfills/{number}")
     return found
 
 
-async def ended(world: World, export_id: int = 1, number: int = 1) -> dict[str, Any]:
+async def wait_for_end(world: World, export_id: int = 1, number: int = 1) -> dict[str, Any]:
     async def has_ended() -> bool:
-        return (await backfill(world, export_id, number))["ended_at"] is not None
+        return (await read_backfill(world, export_id, number))["ended_at"] is not None
 
     await world.work_until(has_ended, patience=timedelta(days=2))
-    return await backfill(world, export_id, number)
+    return await read_backfill(world, export_id, number)
 
 
-def people(world: World, count: int, audience: Audience = SPRING_BUYERS) -> set[str]:
-    """Put so many people into an audience; returns their addresses."""
+def add_people(world: World, count: int, audience: Audience = SPRING_BUYERS) -> set[str]:
+    """Add people to an audience, and return their addresses."""
     of_audience = world.lytics.scans.people[audience.id]
     of_audience.generate(count)
     return {str(profile["email"]) for profile in of_audience.page(0, count)}
 
 
 def joins(world: World, list_name: str = LIST) -> Counter[str]:
-    """How often each person was told to join."""
+    """Return the number of join calls for each address."""
     confirmed = world.confirmed or []
     return Counter(one["id"] for one in confirmed if one.get("lists", {}).get(list_name) == 1)
 
 
-class TestEverybody:
-    def test_who_is_in_the_audience_is_brought_over_once(self, world: World) -> None:
-        """With the chosen fields; the numbers say what became of each row."""
+class TestWholeAudience:
+    def test_each_person_in_the_audience_joins_once(self, world: World) -> None:
+        """Members get the chosen fields only, and the counts of the backfill cover each row."""
 
         async def story() -> None:
-            addresses = people(world, 250)
+            addresses = add_people(world, 250)
             world.lytics.scans.people[SPRING_BUYERS.id].add(
                 [{"_id": "1", "email": ""}, {"_id": "2"}, {"_id": "3", "email": "no address"}]
             )
-            begun = await started(world, fields=["first_name"])
-            done = await ended(world)
+            begun = await start_export(world, fields=["first_name"])
+            done = await wait_for_end(world)
             await world.work_until_told()
             profile = world.sailthru.account(API_KEY).find("email", min(addresses))
 
@@ -86,25 +86,23 @@ class TestEverybody:
 
         world.run(story())
 
-    def test_who_is_there_already_is_not_told_again(self, world: World) -> None:
-        """By webhook or by scan, which write the same profile differently, a person has the same vars: no second
-        call.
-        """
+    def test_unchanged_members_get_no_second_call(self, world: World) -> None:
+        """Webhooks and scans format values differently, but both produce the same vars."""
 
         async def story() -> None:
-            addresses = people(world, 30)
+            addresses = add_people(world, 30)
             fields = ["first_name", "visitct", "is_member", "lastvisit_ts", "emails", "hourly"]
-            await started(world, existing_users=False, fields=fields)
+            await start_export(world, existing_users=False, fields=fields)
             for profile in world.lytics.scans.people[SPRING_BUYERS.id].page(0, 15):
                 sent = {name: profile[name] for name in fields}
                 sent["lastvisit_ts"] = str(sent["lastvisit_ts"]).replace(".000Z", "Z")
                 await world.send(webhooks.enter(str(profile["email"]), at=world.clock(), fields=sent))
             await world.work_until_told()
-            await started(world)
-            first = await ended(world)
+            await start_export(world)
+            first = await wait_for_end(world)
             await world.work_until_told()
-            await started(world)
-            second = await ended(world, number=2)
+            await start_export(world)
+            second = await wait_for_end(world, number=2)
             account = world.sailthru.account(API_KEY)
             kinds = {
                 (name, type(value))
@@ -128,19 +126,19 @@ class TestEverybody:
 
         world.run(story())
 
-    def test_those_whom_sailthru_refuses_are_dead_letters_of_their_own(self, world: World) -> None:
+    def test_refused_member_becomes_a_dead_letter(self, world: World) -> None:
         async def story() -> None:
-            addresses = people(world, 40)
+            addresses = add_people(world, 40)
             bad = "person7@example.com"
             refused = Error(status=400, code=35, text="Known hardbounce")
             world.sailthru.faults.set([Rule(refused, ids=frozenset({bad}))])
-            await started(world)
-            await ended(world)
+            await start_export(world)
+            await wait_for_end(world)
 
-            async def is_told() -> bool:
+            async def is_delivered() -> bool:
                 return (await world.counts())["pending"] == 0
 
-            await world.work_until(is_told, patience=timedelta(hours=1))
+            await world.work_until(is_delivered, patience=timedelta(hours=1))
 
             assert world.sailthru.members(LIST) == addresses - {bad}
             assert (await world.counts())["dead"] == 1
@@ -150,17 +148,18 @@ class TestEverybody:
 
 class TestLiveChanges:
     @pytest.mark.parametrize("moment", ["before", "during", "after"])
-    def test_win_whenever_they_come(self, world: World, moment: str) -> None:
-        """Before, while and after the page that holds the person is read: who left is not on the list, who entered is,
-        and a newer field stays.
+    def test_live_change_wins_over_the_scan(self, world: World, moment: str) -> None:
+        """The live changes arrive before, while or after the scan reads the member's page.
+
+        Members that left are not on the list, new members are, and newer fields are kept.
         """
 
         async def story() -> None:
-            addresses = people(world, 350)
+            addresses = add_people(world, 350)
             leaver, changer, newcomer = "person250@example.com", "person251@example.com", "new@example.com"
-            await started(world, existing_users=False, fields=["first_name"])
+            await start_export(world, existing_users=False, fields=["first_name"])
 
-            async def happen() -> None:
+            async def send_changes() -> None:
                 at = world.clock()
                 await world.send(webhooks.enter(changer, at=at, fields={"first_name": "Newest"}))
                 await world.send(webhooks.enter(leaver, at=at - timedelta(minutes=30)))
@@ -168,15 +167,15 @@ class TestLiveChanges:
                 await world.send(webhooks.enter(newcomer, at=at))
 
             if moment == "before":
-                await happen()
+                await send_changes()
             scan_slowly(world)
-            await started(world)
+            await start_export(world)
             if moment == "during":
                 await until_scanned(world, 100)
-                await happen()
-            await ended(world)
+                await send_changes()
+            await wait_for_end(world)
             if moment == "after":
-                await happen()
+                await send_changes()
             await world.work_until_told()
             account = world.sailthru.account(API_KEY)
             changed = account.find("email", changer)
@@ -188,11 +187,13 @@ class TestLiveChanges:
 
         world.run(story())
 
-    def test_a_person_whom_the_scan_named_by_no_id_leaves_by_the_id_of_the_first_event(self, world: World) -> None:
+    def test_exit_by_id_finds_a_member_scanned_without_id(self, world: World) -> None:
+        """The first event adds the Lytics id to the member."""
+
         async def story() -> None:
             world.lytics.scans.people[SPRING_BUYERS.id].add([{"_id": "not a number", "email": "ada@example.com"}])
-            await started(world)
-            await ended(world)
+            await start_export(world)
+            await wait_for_end(world)
             await world.send(webhooks.change("ada@example.com", sent_at=world.clock(), user_id="77"))
             await world.send(webhooks.exit_(None, at=world.clock(), user_id="77"))
             await world.work_until_told()
@@ -202,10 +203,8 @@ class TestLiveChanges:
         world.run(story())
 
     @pytest.mark.usefixtures("unmeasured")
-    def test_go_before_a_backfill(self, tmp_path: Path) -> None:
-        """While 1,500 wait behind a limit that binds, p95 of live changes is at most 1.5 times that of an idle
-        account.
-        """
+    def test_live_changes_overtake_a_backfill(self, tmp_path: Path) -> None:
+        """While 1,500 members wait for the rate limit, p95 of live changes is at most 1.5 times that when idle."""
         limit, waiting = size((200, 500), (600, 1500))
 
         def live(folder: Path, *, is_busy: bool) -> float:
@@ -213,10 +212,10 @@ class TestLiveChanges:
             with World(folder, limits={("POST", "/user"): limit}) as world:
 
                 async def story() -> float:
-                    await started(world, existing_users=False)
+                    await start_export(world, existing_users=False)
                     if is_busy:
-                        people(world, waiting)
-                        await started(world)
+                        add_people(world, waiting)
+                        await start_export(world)
                     await world.sleep(60)
                     sent: dict[str, datetime] = {}
                     for number in range(60):
@@ -234,24 +233,27 @@ class TestLiveChanges:
         assert live(tmp_path / "busy", is_busy=True) <= 1.5 * live(tmp_path / "idle", is_busy=False)
 
 
-class TestWhatGoesWrong:
+class TestFaults:
     @pytest.mark.usefixtures("unmeasured")
-    def test_killed_several_times_it_goes_on_from_its_last_page(self, tmp_path: Path) -> None:
-        """At any commit: the list is exact, at most one page is read twice for each death, and nobody joins twice."""
+    def test_killed_backfill_continues_from_its_last_page(self, tmp_path: Path) -> None:
+        """The process dies after random commits: at most one page is read twice for each death, no member joins twice.
+
+        A join that is repeated after an unknown outcome is allowed, and counted by the service.
+        """
         dice = random.Random(20261125)
         many, kills = size((600, 4), (1500, 10))
         with World(tmp_path, confirmed=[], seed=5) as world:
 
             async def story() -> None:
-                addresses = people(world, many)
-                await started(world)
+                addresses = add_people(world, many)
+                await start_export(world)
                 for _ in range(kills):
                     world.life.commits_left = dice.randrange(1, 40)
                     with suppress(Died):
                         while True:
                             await world.sleep(1)
                     await world.start_again()
-                done = await ended(world)
+                done = await wait_for_end(world)
                 await world.work_until_told()
 
                 assert world.sailthru.members(LIST) == addresses
@@ -261,16 +263,16 @@ class TestWhatGoesWrong:
 
             world.run(story())
 
-    def test_a_scan_that_lytics_forgot_begins_again_once(self, world: World) -> None:
-        """Whom it had brought over is there already; a second time it fails with the reason."""
+    def test_expired_scan_starts_again(self, world: World) -> None:
+        """Members of the first attempt are not joined again."""
 
         async def story() -> None:
-            addresses = people(world, 500)
+            addresses = add_people(world, 500)
             scan_slowly(world)
-            await started(world)
+            await start_export(world)
             await until_scanned(world, 200)
             world.lytics.scans.expire()
-            done = await ended(world)
+            done = await wait_for_end(world)
             await world.work_until_told()
 
             assert (done["state"], world.sailthru.members(LIST)) == ("completed", addresses)
@@ -279,12 +281,12 @@ class TestWhatGoesWrong:
 
         world.run(story())
 
-    def test_a_scan_that_never_ends_fails_with_the_reason(self, world: World) -> None:
+    def test_endless_scan_fails_with_a_reason(self, world: World) -> None:
         async def story() -> None:
-            people(world, 500)
+            add_people(world, 500)
             world.lytics.scans.switches.loops = True
-            await started(world)
-            done = await ended(world)
+            await start_export(world)
+            done = await wait_for_end(world)
 
             assert done["state"] == "failed"
             assert "read already" in done["reason"]
@@ -292,14 +294,14 @@ class TestWhatGoesWrong:
 
         world.run(story())
 
-    def test_an_audience_that_is_deleted_meanwhile_fails_with_the_reason(self, world: World) -> None:
+    def test_audience_deleted_during_the_scan_fails_with_a_reason(self, world: World) -> None:
         async def story() -> None:
-            people(world, 500)
+            add_people(world, 500)
             scan_slowly(world)
-            await started(world)
+            await start_export(world)
             await until_scanned(world, 100)
             world.lytics.put(replace(SPRING_BUYERS, is_deleted=True))
-            done = await ended(world)
+            done = await wait_for_end(world)
             await world.work_until_told()
 
             assert done["state"] == "failed"
@@ -308,16 +310,16 @@ class TestWhatGoesWrong:
 
         world.run(story())
 
-    def test_a_lytics_that_is_away_is_waited_for(self, world: World) -> None:
+    def test_backfill_waits_while_the_lytics_token_is_expired(self, world: World) -> None:
         async def story() -> None:
-            addresses = people(world, 300)
-            await started(world, existing_users=False)
+            addresses = add_people(world, 300)
+            await start_export(world, existing_users=False)
             world.lytics.availability.token_expired = True
             await world.admin("/exports/1/backfills", method="POST", json={})
             await world.sleep(600)
-            waits = await backfill(world)
+            waits = await read_backfill(world)
             world.lytics.availability.token_expired = False
-            done = await ended(world)
+            done = await wait_for_end(world)
             await world.work_until_told()
 
             assert waits["state"] == "waiting"
@@ -328,24 +330,24 @@ class TestWhatGoesWrong:
         world.run(story())
 
 
-class TestItIsHeldUp:
-    def test_by_an_export_that_is_paused(self, world: World) -> None:
-        """Nobody is brought over before it runs; stopped, it ends."""
+class TestWaiting:
+    def test_paused_export_holds_its_backfill(self, world: World) -> None:
+        """The backfill reads nothing before its export runs, and is cancelled when the export is stopped."""
 
         async def story() -> None:
-            addresses = people(world, 300)
-            await started(world, state="paused")
+            addresses = add_people(world, 300)
+            await start_export(world, state="paused")
             await world.sleep(60)
-            waits = await backfill(world)
+            waits = await read_backfill(world)
             await world.admin("/exports/1", method="PATCH", json={"state": "running"})
-            await ended(world)
+            await wait_for_end(world)
             await world.work_until_told()
-            await started(world)
-            await ended(world, number=2)
+            await start_export(world)
+            await wait_for_end(world, number=2)
             await world.admin("/exports/1", method="PATCH", json={"state": "paused"})
-            await started(world)
+            await start_export(world)
             await world.admin("/exports/1", method="DELETE")
-            done = await ended(world, number=3)
+            done = await wait_for_end(world, number=3)
 
             assert (waits["state"], waits["scanned"]) == ("waiting", 0)
             assert "paused" in waits["waiting_for"]
@@ -355,30 +357,30 @@ class TestItIsHeldUp:
         world.run(story())
 
     @pytest.mark.usefixtures("unmeasured")
-    def test_by_sailthru_so_that_two_of_one_account_share_it(
+    def test_two_backfills_of_one_account_share_the_rate_limit(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Neither has to wait for the end of the other, and live changes for none of them."""
+        """Neither waits for the end of the other, and live changes wait for neither."""
         many = size(750, 3000)
-        # A third of the audience at most is waiting for its calls, as in the full size with the real bound of 1,000.
+        # At most a third of the audience is pending, as in the full size with the real maximum of 1,000.
         monkeypatch.setattr("app.backfills.scan.MOST_WAITING", many // 3)
         limits = {("POST", "/user"): 2 * many // 5}
         with World(tmp_path, audiences=(SPRING_BUYERS, OTHER), limits=limits, confirmed=[]) as world:
 
             async def story() -> None:
-                first = people(world, many)
+                first = add_people(world, many)
                 world.lytics.scans.people[OTHER.id].add(
                     [{"_id": str(n), "email": f"other{n}@example.com"} for n in range(many // 2)]
                 )
-                await started(world)
+                await start_export(world)
                 await world.sleep(60)
-                await started(world, audience=OTHER.id)
+                await start_export(world, audience=OTHER.id)
                 await world.send(webhooks.enter("live@example.com", at=world.clock()))
                 await world.sleep(3 * 60)
                 halfway = {name: len(joins(world, name)) for name in (LIST, f"Lytics {OTHER.name}")}
                 live = joins(world)["live@example.com"]
-                await ended(world)
-                await ended(world, export_id=2, number=2)
+                await wait_for_end(world)
+                await wait_for_end(world, export_id=2, number=2)
                 await world.work_until_told()
 
                 assert live == 1
@@ -389,20 +391,20 @@ class TestItIsHeldUp:
 
             world.run(story())
 
-    def test_until_it_is_cancelled(self, world: World) -> None:
-        """Whom it has queued is told; a new one goes on with the rest."""
+    def test_cancelled_backfill_delivers_its_queued_members(self, world: World) -> None:
+        """A new backfill brings the rest over."""
 
         async def story() -> None:
-            addresses = people(world, 1000)
+            addresses = add_people(world, 1000)
             scan_slowly(world)
-            await started(world)
+            await start_export(world)
             await until_scanned(world, 300)
             cancelled = await world.admin("/exports/1/backfills/1", method="DELETE")
             await world.sleep(60)
             await world.work_until_told()
             some = len(world.sailthru.members(LIST))
-            await started(world)
-            await ended(world, number=2)
+            await start_export(world)
+            await wait_for_end(world, number=2)
             await world.work_until_told()
 
             assert cancelled["state"] == "cancelled"
@@ -414,31 +416,29 @@ class TestItIsHeldUp:
 
 
 def scan_slowly(world: World) -> None:
-    """Each page takes a second."""
+    """Let each page take a second."""
     world.lytics.faults.set([Rule(Slow(seconds=1), endpoints=frozenset({SCAN}))])
 
 
 async def until_scanned(world: World, rows: int) -> None:
     async def is_scanned() -> bool:
-        return bool((await backfill(world))["scanned"] >= rows)
+        return bool((await read_backfill(world))["scanned"] >= rows)
 
     while not await is_scanned():
         await world.sleep(0.01)
 
 
 @pytest.mark.usefixtures("unmeasured")
-def test_many_come_over_within_the_limit(tmp_path: Path, kind: str) -> None:
-    """As fast as the share of a backfill allows: at least 97 % of it is used in every whole minute, no call is
-    refused.
-    """
+def test_large_backfill_uses_its_share_of_the_rate_limit(tmp_path: Path, kind: str) -> None:
+    """At least 97 % of a backfill's share is used in every whole minute, and no call is refused."""
     count = {"sqlite": size(1000, 10_000, 100_000), "postgresql": size(500, 2000)}[kind]
     limit = max(count // 8, size(200, 600))
     with World(tmp_path, limits={("POST", "/user"): limit}, confirmed=[]) as world:
 
         async def story() -> set[str]:
-            addresses = people(world, count)
-            await started(world)
-            await ended(world)
+            addresses = add_people(world, count)
+            await start_export(world)
+            await wait_for_end(world)
             await world.work_until_told()
             return addresses
 

@@ -1,5 +1,6 @@
-"""PostgreSQL goes away, or is lost in the middle of a commit: webhooks hear 503 and come again, workers wait, and all
-goes on without a restart.
+"""PostgreSQL stops, or its connection breaks during a commit.
+
+Webhooks get 503 and are sent again, workers wait, and the service resumes without a restart.
 """
 
 import asyncio
@@ -14,29 +15,29 @@ import pytest
 
 from app.sandbox.lytics import webhooks
 from tests import postgresql
-from tests.promises.cutting import Cut, Wire, wire_to
+from tests.promises.cutting import Cut, Proxy, proxy_to
 from tests.promises.processes import LIST, until
-from tests.promises.replicas import Replica, Scene, scene
+from tests.promises.replicas import Cluster, Replica, running_cluster
 from tests.sizes import size
 
 PEOPLE = 12
 
 
 @pytest.fixture(autouse=True)
-def on_each() -> None:
-    """A PostgreSQL of its own, which is stopped."""
+def on_each_database() -> None:
+    """Replace the fixture of all promises: each test stops its own PostgreSQL server."""
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Scene]:
-    """A server and a sandbox, and nobody else yet."""
-    with scene(tmp_path) as here:
-        yield here
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Run a server and a sandbox, without replicas."""
+    with running_cluster(tmp_path) as cluster:
+        yield cluster
 
 
-def on_wire(here: Scene, wire: Wire) -> Replica:
-    """A replica that reaches the server through a wire."""
-    replica = here.add(f"postgresql://tests@127.0.0.1:{wire.port}/postgres")
+def start_behind(cluster: Cluster, proxy: Proxy) -> Replica:
+    """Start a replica that connects to the server through the proxy."""
+    replica = cluster.add(f"postgresql://tests@127.0.0.1:{proxy.port}/postgres")
     replica.wait()
     return replica
 
@@ -49,45 +50,44 @@ def address(person: int) -> str:
     return f"person{person}@example.com"
 
 
-def test_who_comes_while_it_is_away_is_sent_away_and_all_goes_on_by_itself(here: Scene) -> None:
-    """A person who waits to be told meanwhile is told once it is back, by the same process."""
-    replica = here.add(here.server.url)
+def test_database_outage_answers_503_and_ends_without_restart(cluster: Cluster) -> None:
+    """A member that is pending during the outage is delivered afterwards, by the same process."""
+    replica = cluster.add(cluster.server.url)
     replica.wait()
     replica.send(enter(0)).raise_for_status()
-    here.wait_until_told()
+    cluster.wait_until_delivered()
     process = replica.process.running
-    here.sandbox.tell("hold", endpoints=["/user"])
+    cluster.sandbox.tell("hold", endpoints=["/user"])
     replica.send(enter(1)).raise_for_status()
-    until(lambda: here.sandbox.account()["calls"].get("POST /user", 0), lambda calls: calls >= 2)
-    here.server.stop()
-    here.sandbox.tell("release")
+    until(lambda: cluster.sandbox.account()["calls"].get("POST /user", 0), lambda calls: calls >= 2)
+    cluster.server.stop()
+    cluster.sandbox.tell("release")
     refused = replica.send(enter(2))
     ready = replica.http.get("/health/ready")
-    here.server.start()
+    cluster.server.start()
     kept = until(lambda: replica.send(enter(2)), lambda answer: answer.status_code == httpx.codes.OK)
-    here.wait_until_told()
+    cluster.wait_until_delivered()
 
     assert refused.status_code == httpx.codes.SERVICE_UNAVAILABLE
     assert refused.headers["Retry-After"] == "30"
     assert (ready.status_code, ready.json()["store"]) == (200, "unavailable")
     assert kept.json() == {"accepted": 1, "ignored": 0, "rejected": 0}
-    assert here.sandbox.members(LIST) == {address(n) for n in range(3)}
-    assert here.sandbox.account()["most_at_once_per_person"] == 1
+    assert cluster.sandbox.members(LIST) == {address(n) for n in range(3)}
+    assert cluster.sandbox.account()["most_at_once_per_person"] == 1
     assert replica.process.running is process
     assert replica.process.is_running
 
 
-def test_a_start_waits_for_it(here: Scene) -> None:
-    """Both may be started at the same time."""
-    here.server.stop()
-    replica = here.add(here.server.url)
+def test_start_waits_for_the_database(cluster: Cluster) -> None:
+    cluster.server.stop()
+    replica = cluster.add(cluster.server.url)
     until(replica.log.read_text, lambda log: "waits for the database" in log)
-    here.server.start()
+    cluster.server.start()
     replica.wait()
     replica.send(enter(0)).raise_for_status()
-    here.wait_until_told()
+    cluster.wait_until_delivered()
 
-    assert here.sandbox.members(LIST) == {address(0)}
+    assert cluster.sandbox.members(LIST) == {address(0)}
 
 
 @pytest.mark.parametrize(
@@ -97,63 +97,64 @@ def test_a_start_waits_for_it(here: Scene) -> None:
         (Cut.LOST, {"accepted": 1, "ignored": 0, "rejected": 0}),
     ],
 )
-def test_a_webhook_whose_commit_was_lost_comes_again_and_counts_once(
-    here: Scene, cut: Cut, again: dict[str, int]
+def test_webhook_with_unknown_commit_gets_503_and_counts_once(
+    cluster: Cluster, cut: Cut, again: dict[str, int]
 ) -> None:
-    """Whether it was carried out can't be known, so 503; the same event sent again changes nothing if it was."""
-    with wire_to(here.server.port) as wire:
-        replica = on_wire(here, wire)
+    """The service cannot know whether the commit succeeded. If it did, the repeated event is ignored."""
+    with proxy_to(cluster.server.port) as proxy:
+        replica = start_behind(cluster, proxy)
         replica.send(enter(0)).raise_for_status()
-        here.wait_until_told()
-        here.sandbox.tell("hold", endpoints=["/user"])
+        cluster.wait_until_delivered()
+        cluster.sandbox.tell("hold", endpoints=["/user"])
         body = enter(1)
-        wire.cut_next(cut, address(1))
+        proxy.cut_next(cut, address(1))
         unknown = replica.send(body)
         known = replica.send(body)
-        here.sandbox.tell("release")
-        here.wait_until_told()
-        (export,) = here.exports()
+        cluster.sandbox.tell("release")
+        cluster.wait_until_delivered()
+        (export,) = cluster.exports()
 
         assert unknown.status_code == httpx.codes.SERVICE_UNAVAILABLE
         assert unknown.headers["Retry-After"] == "30"
         assert known.json() == again
         assert export["counts"]["accepted"] == 2
-        assert here.sandbox.members(LIST) == {address(0), address(1)}
-        assert sorted(here.sandbox.joins(LIST)) == [address(0), address(1)]
+        assert cluster.sandbox.members(LIST) == {address(0), address(1)}
+        assert sorted(cluster.sandbox.joins(LIST)) == [address(0), address(1)]
         replica.close()
 
 
 @pytest.mark.timeout(300)
-def test_whichever_commits_are_lost_the_list_ends_exact(here: Scene) -> None:
-    """Of webhooks, claims and settlements, one in six; nobody is called twice at once, and all counts add up."""
+def test_list_is_exact_after_lost_commits(cluster: Cluster) -> None:
+    """One in six commits of webhooks, claims and settlements is cut; no member gets two calls at once."""
     dice = random.Random(6)
-    wanted: dict[int, bool] = {}
-    with wire_to(here.server.port, seed=6) as wire:
-        replica = on_wire(here, wire)
+    desired: dict[int, bool] = {}
+    with proxy_to(cluster.server.port, seed=6) as proxy:
+        replica = start_behind(cluster, proxy)
         replica.send(enter(PEOPLE)).raise_for_status()
-        here.wait_until_told()
-        wire.cut_some(1 / 6)
+        cluster.wait_until_delivered()
+        proxy.cut_some(1 / 6)
         at = datetime.now(UTC) - timedelta(seconds=100)
         for number in range(size(24, 80)):
             person, is_enter = dice.randrange(PEOPLE), dice.random() < 0.6
             make = webhooks.enter if is_enter else webhooks.exit_
             body = make(address(person), at=at + timedelta(seconds=number))
             until(partial(replica.send, body), lambda answer: answer.status_code == httpx.codes.OK)
-            wanted[person] = is_enter
-        wire.cut_some(0)
-        here.wait_until_told(120)
-        account = here.sandbox.account()
-        totals = asyncio.run(_totals(here.server.url))
+            desired[person] = is_enter
+        proxy.cut_some(0)
+        cluster.wait_until_delivered(120)
+        account = cluster.sandbox.account()
+        totals = asyncio.run(_totals(cluster.server.url))
 
-        assert wire.cuts >= size(3, 10)
-        assert here.sandbox.members(LIST) == {address(PEOPLE), *(address(p) for p, is_in in wanted.items() if is_in)}
+        assert proxy.cuts >= size(3, 10)
+        desired_addresses = {address(p) for p, is_in in desired.items() if is_in}
+        assert cluster.sandbox.members(LIST) == {address(PEOPLE)} | desired_addresses
         assert account["most_at_once_per_person"] == 1
         assert totals == (0, 0)
         replica.close()
 
 
 async def _totals(url: str) -> tuple[int, ...]:
-    """What waits, and by how much the members that are counted differ from those that there are."""
+    """Return the pending changes, and the difference between counted and stored members."""
     found = await postgresql.fetch(
         url,
         "select sum(pending), sum(members) - (select count(*) from memberships where wanted) from totals",

@@ -1,4 +1,4 @@
-"""durable: 200 leaves only after the change is committed and synced to disk; nothing acknowledged is ever lost."""
+"""durable: 200 is sent only after the change is committed and synced to disk; no accepted change is ever lost."""
 
 import random
 import re
@@ -20,16 +20,16 @@ from tests import postgresql
 from tests.promises.processes import WEBHOOK_TOKEN, Sandbox, Service, running, until
 from tests.sizes import size
 
-# Fewer where it is the server that keeps what a killed process leaves.
+# Fewer on PostgreSQL: there the server, which is not killed, keeps the data.
 KILLS = {"sqlite": size(2, 12), "postgresql": size(1, 4)}
-# What Sailthru does with calls that the killed process left open: carried out before or after, or not at all.
+# What Sailthru does with the calls that the killed process left open: where it holds them, then how it ends them.
 HOLDS = [("before", "apply"), ("apply", "drop"), ("before", "apply"), ("before", "drop")]
 TIMES = {"sqlite": size(1, 2), "postgresql": 1}
 SENDERS = 8
 
 
 class Load:
-    """Lytics with several workers: each event is sent again until it is answered with 200, as Lytics does."""
+    """Lytics with several workers, which send each event again until it is answered with 200."""
 
     def __init__(self, service: Service) -> None:
         self._url = f"http://127.0.0.1:{service.port}/webhooks/lytics"
@@ -59,7 +59,7 @@ class Load:
                     address = f"person{self._number}@example.com"
                 body = webhooks.enter(address, at=datetime.now(UTC))
                 while not self._post(client, body):
-                    # As soon as the service is back; without a pause the test would only measure refused connections.
+                    # Do not use the CPU for refused connections.
                     time.sleep(0.05)
                 self.acknowledged.add(address)
 
@@ -68,20 +68,21 @@ class Load:
             return client.post(self._url, json=body).status_code == 200
         except httpx.TransportError:
             self.failed += 1
-            # What the process was told without answering may be kept or not; the test ends with a living one.
+            # A killed process may have kept an event without an answer, so the event is sent again.
             return False
 
 
 @pytest.mark.timeout(300)
-def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Path, kind: str) -> None:
-    """The process is killed at random moments under load, some of them while Sailthru holds calls open. In the end
-    everybody whose webhook got 200 is on the list, and nobody's flow was started twice.
+def test_accepted_events_survive_sigkill_at_random_moments(tmp_path: Path, kind: str) -> None:
+    """The process is killed under load, sometimes while Sailthru holds calls open.
+
+    Each member whose webhook got 200 is on the list in the end, and no flow starts twice.
     """
     dice = random.Random(20261123)
     held_at_kill = 0
     with running(tmp_path, SAILTHRU_TIMEOUT_SECONDS="6") as (service, sandbox):
-        # The leases of 14 seconds are longer than any restart here takes.
-        # A repeated join would start the flow again, so that every one of them is seen.
+        # With this timeout a lease takes 14 seconds, longer than any restart here.
+        # A repeated join starts the flow again, so the test sees every repeated join.
         sandbox.tell("switches", rejoin_fires=True)
         load = Load(service)
         with load.running():
@@ -98,12 +99,12 @@ def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Pa
                     until(sandbox.state, lambda state: state["held"] == state["held_abandoned"])
                 service.start()
                 if hold is not None:
-                    # Sailthru decides on what the killed process had sent only when the next one is already at work:
-                    # whoever did not respect the old leases would have asked too early, and joined a second time.
+                    # Sailthru ends the calls of the killed process only after the next process has made calls.
+                    # A process that ignored the old leases would read too early, and join a second time.
                     until(sandbox.state, lambda state: state["held"] > state["held_abandoned"])
                     sandbox.tell("release")
         members = until(sandbox.members, lambda members: load.acknowledged <= members)
-        export = service.wait_until_told()
+        export = service.wait_until_delivered()
         joins = Counter(sandbox.joins())
         account = sandbox.account()
 
@@ -117,13 +118,13 @@ def test_what_got_200_is_on_the_list_after_kill_9_at_random_moments(tmp_path: Pa
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed, so syncs to disk can't be counted")
 @pytest.mark.parametrize("kind", ["sqlite"])
-def test_every_200_has_a_sync_of_its_own(tmp_path: Path) -> None:
-    """N webhooks one after the other cause at least n syncs to disk: none is answered from memory."""
+def test_each_200_follows_a_sync_to_disk(tmp_path: Path) -> None:
+    """N webhooks in sequence cause at least N syncs."""
     count = size(20, 50)
     summary = tmp_path / "strace.txt"
     sandbox = Sandbox(tmp_path)
     try:
-        # Without a name nothing is delivered, so that all syncs but a few of the start belong to webhooks.
+        # Without a Lytics token the export gets no name and nothing is delivered. So nearly all syncs are of webhooks.
         service = Service(tmp_path, sandbox, LYTICS_API_TOKEN="")
         service.process.prefix = ["strace", "-f", "-c", "-e", "trace=fdatasync", "-o", str(summary)]
         try:
@@ -145,11 +146,11 @@ def test_every_200_has_a_sync_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-def test_every_200_has_a_sync_of_the_servers(tmp_path: Path) -> None:
-    """The same where a server keeps the data: it syncs for each, although its own default is to do so later."""
+def test_each_200_follows_a_sync_of_the_server(tmp_path: Path) -> None:
+    """The service asks for synced commits, although the server's own default is asynchronous."""
     count = size(20, 50)
     sandbox = Sandbox(tmp_path)
-    # By itself it would sync once in ten seconds.
+    # With these defaults the server would sync once in ten seconds.
     with postgresql.server(fsync="on", synchronous_commit="off", wal_writer_delay="10s") as server:
         service = Service(tmp_path, sandbox, LYTICS_API_TOKEN="", DATABASE_URL=server.url)
         try:
@@ -158,7 +159,7 @@ def test_every_200_has_a_sync_of_the_servers(tmp_path: Path) -> None:
             for number in range(count):
                 answer = service.send(webhooks.enter(f"person{number}@example.com", at=datetime.now(UTC)))
                 assert answer.json() == {"accepted": 1, "ignored": 0, "rejected": 0}
-            # The server's processes tell of it once a second at most.
+            # PostgreSQL publishes its statistics at most once a second.
             until(lambda: _syncs(server) - before, lambda syncs: syncs >= count, patience=10)
         finally:
             service.close()
@@ -166,7 +167,7 @@ def test_every_200_has_a_sync_of_the_servers(tmp_path: Path) -> None:
 
 
 def _syncs(server: postgresql.Server) -> int:
-    """How often the server has synced its log."""
+    """Return how often the server has synced its write-ahead log."""
     (version,) = postgresql.apart(postgresql.fetch(server.url, "SELECT current_setting('server_version_num')::int"))[0]
     where = "sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'" if version >= 180000 else "wal_sync FROM pg_stat_wal"
     (syncs,) = postgresql.apart(postgresql.fetch(server.url, f"SELECT {where}"))[0]
@@ -174,7 +175,7 @@ def _syncs(server: postgresql.Server) -> int:
 
 
 def _terminate_child(service: Service) -> None:
-    """SIGTERM for the program under strace, not for strace, which then writes its summary and ends."""
+    """Send SIGTERM to the program under strace. Then strace writes its summary and ends too."""
     assert service.process.running is not None
     strace = service.process.running.pid
     children = Path(f"/proc/{strace}/task/{strace}/children").read_text().split()
@@ -183,11 +184,11 @@ def _terminate_child(service: Service) -> None:
     service.process.running.wait(30)
 
 
-def test_a_drained_service_gives_everything_back(both: tuple[Service, Sandbox]) -> None:
-    """SIGTERM: webhooks hear 503 with Retry-After while calls in flight end; nothing stays leased, nothing is lost."""
+def test_sigterm_drains_the_service(both: tuple[Service, Sandbox]) -> None:
+    """Calls in flight end and are settled. Meanwhile webhooks get 503 with Retry-After."""
     service, sandbox = both
     service.send_all([webhooks.enter("first@example.com", at=datetime.now(UTC))])
-    service.wait_until_told()
+    service.wait_until_delivered()
     sandbox.tell("hold", after="before", then="drop", methods=["POST"], endpoints=["/user"])
     service.send_all([webhooks.enter(f"person{n}@example.com", at=datetime.now(UTC)) for n in range(5)])
     until(sandbox.state, lambda state: state["held"] == 5)
@@ -197,7 +198,7 @@ def test_a_drained_service_gives_everything_back(both: tuple[Service, Sandbox]) 
         lambda: service.send(webhooks.enter("late@example.com", at=datetime.now(UTC))), lambda a: a.status_code == 503
     )
     sandbox.tell("release")
-    # No second signal: that would end it at once.
+    # Not `stop()`: a second signal would end the process at once.
     exit_code = service.process.running.wait(30)
     members = sandbox.members()
 

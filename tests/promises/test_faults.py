@@ -1,6 +1,6 @@
-"""Every fault alone, at log level DEBUG: nothing is lost, nobody joins twice, and nothing private gets out.
+"""Each fault alone, at log level DEBUG: no change is lost, no member joins twice, and no output is private.
 
-The numbers are those of the list of faults; a full disk and a locked database stand in `test_full_disk.py`.
+The numbers are those of the list of faults. `test_full_disk.py` tests a full disk and a locked database.
 """
 
 import io
@@ -18,7 +18,7 @@ from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, LIST, LYTICS_TOKEN, 
 from tests.sizes import size
 from tests.world import World
 
-# A small run tries every fault on SQLite, and every fourth of them on PostgreSQL.
+# A small run tests each fault on SQLite, and every fourth one on PostgreSQL.
 ON_EACH = [("sqlite", name) for name in STORIES] + [("postgresql", name) for name in list(STORIES)[:: size(4, 1)]]
 PRIVATE = {
     "address": ADA,
@@ -31,7 +31,7 @@ PRIVATE = {
     "key": API_KEY,
     "secret": API_SECRET,
     "Lytics token": LYTICS_TOKEN,
-    "crowd": "somebody",
+    "crowd": "crowd",
     "Lytics id": ADA_ID,
     "other Lytics id": BOB_ID,
 }
@@ -39,7 +39,7 @@ PRIVATE = {
 
 @pytest.fixture
 def logs() -> Iterator[io.StringIO]:
-    """The service's own logs, as chatty as they get."""
+    """Capture the service's logs at log level DEBUG."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     configure_logs("DEBUG")
@@ -56,10 +56,8 @@ def logs() -> Iterator[io.StringIO]:
 @pytest.mark.parametrize(
     ("kind", "story"), [pytest.param(kind, STORIES[name], id=f"{kind}-{name}") for kind, name in ON_EACH]
 )
-def test_each_fault_alone_is_survived(tmp_path: Path, story: Story, logs: io.StringIO) -> None:
-    """The list is exact, the counts add up, one call at a time for a person, and logs, metrics and errors name
-    nobody.
-    """
+def test_service_survives_fault(tmp_path: Path, story: Story, logs: io.StringIO) -> None:
+    """The list is exact, calls of one member never overlap, and logs, metrics and errors contain nothing private."""
     confirmed: list[dict[str, Any]] = []
     with World(tmp_path, confirmed=confirmed, is_quiet=False) as world:
         world.run(start(world))
@@ -80,5 +78,5 @@ def test_each_fault_alone_is_survived(tmp_path: Path, story: Story, logs: io.Str
 
 
 async def start(world: World) -> None:
-    """An export that brings one field along."""
+    """Start an export with one field."""
     await world.export({"first_name": "first_name"})

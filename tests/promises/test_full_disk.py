@@ -1,6 +1,4 @@
-"""durable, when the store can't be written: Lytics hears 503 and comes again, nothing acknowledged is lost, and the
-service goes on by itself.
-"""
+"""durable, while the database cannot be written: webhooks get 503, no accepted change is lost, the service resumes."""
 
 import resource
 import shutil
@@ -29,25 +27,21 @@ ROOM_BYTES = 512 * 1024
 SERVERS_DISK_BYTES = 256 * 1024 * 1024
 SENDERS = 8
 REFUSALS = size(16, 40)
-# A transaction waits 10 seconds for a lock, and a request may have to wait for the transaction before its own.
+# A transaction waits 10 seconds for a lock, and a request may first wait for the transaction before its own.
 LONGEST_ANSWER_SECONDS = 25
 
 
 class Disk(Protocol):
-    """Where the database lies."""
-
     def fill(self, service: Service) -> None:
-        """Leave room for some webhooks more, not for many."""
+        """Leave room for a few more webhooks."""
         ...
 
-    def make_room(self, service: Service) -> None:
-        """Take away what fills it."""
-        ...
+    def make_room(self, service: Service) -> None: ...
 
 
 @dataclass
 class SmallDisk:
-    """A file system of a few megabytes, which something else fills."""
+    """A file system of a few megabytes, filled by another file."""
 
     folder: Path
 
@@ -61,7 +55,7 @@ class SmallDisk:
 
 @dataclass
 class SmallFiles:
-    """The kernel lets no file of the process grow beyond a size: for whoever may not mount."""
+    """A limit on the size of the process's files, which needs no permission to mount."""
 
     folder: Path
 
@@ -88,13 +82,13 @@ def small_disk(folder: Path) -> Iterator[Disk]:
 
 @contextmanager
 def mounted(folder: Path, size: int, *, mode: str) -> Iterator[None]:
-    """A file system of its own in memory, of so many bytes."""
+    """Mount a file system in memory with this many bytes."""
     folder.mkdir(mode=int(mode, 8))
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode={mode}", "tmpfs", str(folder)]
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a file system can't be mounted here; a limit on the size of files is tested for SQLite")
+        pytest.skip("cannot mount a file system here; for SQLite another test limits the size of files")
     try:
         yield
     finally:
@@ -108,7 +102,7 @@ def small_files(folder: Path) -> Iterator[Disk]:
 
 @dataclass
 class Lytics:
-    """Several workers that send one person each, and remember how each was answered."""
+    """Several workers that send one enter after the other, and record the answers."""
 
     service: Service
     sent: int = 0
@@ -137,14 +131,14 @@ class Lytics:
                     (self.refused if answer.status_code == 503 else self.others).append(answer)
 
     def send_more(self, count: int) -> None:
-        """Until so many more were kept."""
+        """Send until the service has kept this many more events."""
         enough = len(self.kept) + count
         self.send_until(lambda: len(self.kept) >= enough)
 
 
 @dataclass
 class Scene:
-    """A running service on a disk that can be filled, with some people told already."""
+    """A running service on a disk that can be filled; some members are delivered already."""
 
     service: Service
     sandbox: Sandbox
@@ -152,18 +146,18 @@ class Scene:
     lytics: Lytics
 
     def fill(self) -> None:
-        """Until nothing is taken any more."""
+        """Fill the disk, and send webhooks until enough of them are refused."""
         self.disk.fill(self.service)
         self.lytics.send_until(lambda: len(self.lytics.refused) >= REFUSALS)
 
-    def wait_until_all_are_told(self) -> None:
+    def wait_until_all_are_delivered(self) -> None:
         until(self.sandbox.members, lambda members: self.lytics.kept <= members)
-        self.service.wait_until_told()
+        self.service.wait_until_delivered()
 
 
 @pytest.fixture
 def kind() -> str:
-    """Each scene has a database of its own."""
+    """Disable the parametrization: each scene chooses its database."""
     return "sqlite"
 
 
@@ -177,7 +171,7 @@ def _scene(folder: Path, disk: Disk, **env: str) -> Iterator[Scene]:
         service.start()
         scene = Scene(service, sandbox, disk, Lytics(service))
         scene.lytics.send_more(5)
-        scene.wait_until_all_are_told()
+        scene.wait_until_all_are_delivered()
         yield scene
 
 
@@ -195,10 +189,10 @@ def files_of_service(folder: Path) -> Iterator[Scene]:
 
 @contextmanager
 def disk_of_server(folder: Path) -> Iterator[Scene]:
-    """PostgreSQL has no room for a table's next page; its log has some in the files that it has already."""
+    """Run PostgreSQL on a small disk: tables cannot grow, while the write-ahead log reuses its files."""
     options = {"min_wal_size": "32MB", "max_wal_size": "32MB", "fsync": "on"}
     with ExitStack() as stack:
-        # The tests' own folder may be entered by its owner alone, and the server is another user.
+        # `tmp_path` is accessible to its owner only, and the server runs as another user.
         parent = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="disk-")))
         parent.chmod(0o755)
         disk = parent / "disk"
@@ -209,7 +203,6 @@ def disk_of_server(folder: Path) -> Iterator[Scene]:
 
 @pytest.fixture(params=[disk_of_service, files_of_service, disk_of_server])
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    """Ready to be filled."""
     with request.param(tmp_path) as scene:
         yield scene
 
@@ -220,9 +213,10 @@ def store_state(service: Service) -> str:
     return state
 
 
-def test_a_full_disk_sends_webhooks_away_and_ends_by_itself(scene: Scene) -> None:
-    """503 with Retry-After while it is full, still ready and saying so; with room it goes on in the same process, and
-    exactly those with a 200 are on the list.
+def test_full_disk_refuses_webhooks_and_recovers_without_restart(scene: Scene) -> None:
+    """While the disk is full, webhooks get 503 with Retry-After, and the service stays ready.
+
+    Once there is room, the same process resumes. Exactly the members whose webhooks got 200 are on the list.
     """
     scene.fill()
     full = until(lambda: store_state(scene.service), lambda state: state == "unavailable", patience=10)
@@ -230,7 +224,7 @@ def test_a_full_disk_sends_webhooks_away_and_ends_by_itself(scene: Scene) -> Non
     process = scene.service.process.running
     scene.disk.make_room(scene.service)
     scene.lytics.send_more(20)
-    scene.wait_until_all_are_told()
+    scene.wait_until_all_are_delivered()
     until(lambda: store_state(scene.service), lambda state: state == "ok")
 
     assert full == "unavailable"
@@ -243,23 +237,24 @@ def test_a_full_disk_sends_webhooks_away_and_ends_by_itself(scene: Scene) -> Non
     assert scene.service.export()["counts"]["accepted"] == len(scene.lytics.kept)
 
 
-def test_kill_9_on_a_full_disk_loses_nothing(scene: Scene) -> None:
-    """What got 200 before and while the disk ran full is there after a restart with room."""
+def test_sigkill_on_a_full_disk_loses_no_accepted_event(scene: Scene) -> None:
+    """Events that got 200 before or while the disk ran full are there after a restart."""
     scene.fill()
     scene.service.process.kill()
     scene.disk.make_room(scene.service)
     scene.service.start()
     accepted = scene.service.export()["counts"]["accepted"]
-    scene.wait_until_all_are_told()
+    scene.wait_until_all_are_delivered()
 
     assert scene.lytics.others == []
     assert accepted == len(scene.lytics.kept)
     assert scene.sandbox.members() == scene.lytics.kept
 
 
-def test_a_locked_database_sends_webhooks_away_and_ends_by_itself(tmp_path: Path) -> None:
-    """Somebody else holds the file: each webhook waits its turn for ten seconds and hears 503, nobody waits in vain for
-    longer, and all goes on once the file is free.
+def test_locked_database_refuses_webhooks_and_recovers_without_restart(tmp_path: Path) -> None:
+    """Another process locks the SQLite file: each webhook waits ten seconds for it and gets 503.
+
+    The service resumes once the file is unlocked.
     """
     with _scene(tmp_path, SmallFiles(tmp_path)) as scene:
         began = time.monotonic()
@@ -270,7 +265,7 @@ def test_a_locked_database_sends_webhooks_away_and_ends_by_itself(tmp_path: Path
             readable = scene.service.http.get("/exports").status_code
         held = time.monotonic() - began
         scene.lytics.send_more(20)
-        scene.wait_until_all_are_told()
+        scene.wait_until_all_are_delivered()
         until(lambda: store_state(scene.service), lambda state: state == "ok")
 
         assert (locked, readable) == ("unavailable", 200)

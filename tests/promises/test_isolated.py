@@ -1,6 +1,6 @@
-"""isolated: one bad record never stops the rest, one bad account never slows another, and an outage is nobody's fault.
+"""isolated: a failing member delays no other, a failing account slows no other, an outage uses up no retry window.
 
-In a time that jumps, so that days pass in seconds and latencies are exact.
+The tests run in virtual time: days pass in seconds, and latencies are exact.
 """
 
 import asyncio
@@ -26,8 +26,7 @@ from tests.world import World
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
 PEOPLE = [f"person{n}@example.com" for n in range(40)]
-# A database that is asked over a connection takes so much longer for each probe and each retry: there the window is so
-# much shorter, and everything with it.
+# Divides the retry window and all other times: on PostgreSQL each probe and each retry takes much longer to run.
 SHORTER = {"sqlite": size(10, 1), "postgresql": 10}
 WINDOW_HOURS = 76
 POISON = "poison@example.com"
@@ -47,10 +46,8 @@ async def dead_letters(world: World) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "fault", [Error(), Html(status=503), Hang(applied=False)], ids=["500 with 9", "HTML 503", "timeout"]
 )
-def test_a_poison_person_dies_alone_once_the_window_is_over(tmp_path: Path, kind: str, fault: AnyFault) -> None:
-    """Whoever else comes in the 76 hours of the window is told at once; after it the letter says what happened and
-    what to do.
-    """
+def test_poison_member_becomes_a_dead_letter_after_the_retry_window(tmp_path: Path, kind: str, fault: AnyFault) -> None:
+    """Other members are delivered at once during the 76 hours; the dead letter has a next step."""
     hour = 3600 / SHORTER[kind]
 
     async def story(world: World) -> tuple[list[timedelta], list[Any], list[Any]]:
@@ -67,7 +64,7 @@ def test_a_poison_person_dies_alone_once_the_window_is_over(tmp_path: Path, kind
             waits.append(world.clock() - began)
             await world.sleep(4 * hour - waits[-1].total_seconds())
         before = await dead_letters(world)
-        # The last try comes up to an hour after the end of the window.
+        # The last attempt comes up to an hour after the end of the window.
         await world.sleep(2 * 3600)
         return waits, before, await dead_letters(world)
 
@@ -82,10 +79,11 @@ def test_a_poison_person_dies_alone_once_the_window_is_over(tmp_path: Path, kind
         assert world.sailthru.members(LIST) == {"first@example.com", *PEOPLE[:19]}
 
 
-@pytest.mark.parametrize("is_list", [False, True], ids=["their records", "their list"])
-def test_many_who_fail_do_not_keep_others_waiting(tmp_path: Path, *, is_list: bool) -> None:
-    """A hundred people whose calls always end in an error look like an outage at first: a newcomer then is the next
-    probe, within a minute. Before long those who fail are known, and others are told at once.
+@pytest.mark.parametrize("is_list", [False, True], ids=["failing records", "failing list"])
+def test_many_failing_members_do_not_delay_others(tmp_path: Path, *, is_list: bool) -> None:
+    """At first a hundred failing members look like an outage, and a new member is the next probe, within a minute.
+
+    Later the failing members are known, and others are delivered at once.
     """
     poison = [f"poison{n}@example.com" for n in range(size(30, 100))]
     autumn = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Autumn Buyers", "autumn_buyers")
@@ -117,9 +115,10 @@ def test_many_who_fail_do_not_keep_others_waiting(tmp_path: Path, *, is_list: bo
         assert world.run(world.counts())["pending"] == len(poison)
 
 
-def test_an_outage_of_80_hours_costs_nobody_anything(tmp_path: Path, kind: str) -> None:
-    """Nobody is given up although the window is 76 hours (on PostgreSQL both are a tenth); ten flips of each person are
-    one call in the end.
+def test_outage_longer_than_the_retry_window_causes_no_dead_letter(tmp_path: Path, kind: str) -> None:
+    """The outage takes 80 hours, the window 76 (a tenth of both on PostgreSQL).
+
+    Ten changes of a member during the outage cost one call.
     """
     hour = 3600 / SHORTER[kind]
 
@@ -143,7 +142,7 @@ def test_an_outage_of_80_hours_costs_nobody_anything(tmp_path: Path, kind: str) 
         in_outage, calls = world.run(story(world))
         counts = world.run(world.counts())
 
-        # A newcomer who flips is out, in, out, in ...: ten changes; those on the list have one more.
+        # A new member has ten changes: out, in, out, in and so on. Members on the list have one more.
         assert in_outage["pending"] >= len(PEOPLE)
         assert in_outage["dead"] == 0
         assert (counts["pending"], counts["dead"], counts["accepted"]) == (0, 0, 40 + 41 * 10)
@@ -152,11 +151,12 @@ def test_an_outage_of_80_hours_costs_nobody_anything(tmp_path: Path, kind: str) 
 
 
 @pytest.mark.parametrize(
-    "fault", [Html(status=503, with_rate_headers=False), Hang(applied=False)], ids=["pages of a proxy", "no answers"]
+    "fault", [Html(status=503, with_rate_headers=False), Hang(applied=False)], ids=["HTML of a proxy", "no answer"]
 )
-def test_an_outage_that_tells_no_limit_uses_none_of_it_up(tmp_path: Path, fault: AnyFault) -> None:
-    """Two hours of probes that may have counted somewhere, five times our share of a minute: once answers come again,
-    everybody is told within minutes.
+def test_probes_without_rate_headers_do_not_use_up_the_rate_limit(tmp_path: Path, fault: AnyFault) -> None:
+    """Two hours of probes are five times our share of a minute, and Sailthru may have counted them.
+
+    After the outage all members are delivered within minutes.
     """
 
     async def story(world: World) -> None:
@@ -175,14 +175,14 @@ def test_an_outage_that_tells_no_limit_uses_none_of_it_up(tmp_path: Path, fault:
         assert world.account()["over_limit"] == {}
 
 
-def test_a_pause_that_could_not_be_stored_ends_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database is away just when the last call of all shows an outage, so that no other call's end can store it."""
+def test_breaker_that_was_not_saved_closes_after_the_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database fails just when the last call opens the circuit breaker, so no later call can save its state."""
     save, lost = Accounts.save, [StoreUnavailable("The database is away.")]
 
-    async def save_later(self: Accounts, *standings: Any) -> tuple[BreakerState, BreakerState]:
+    async def save_later(self: Accounts, *states: Any) -> tuple[BreakerState, BreakerState]:
         if lost:
             raise lost.pop()
-        return await save(self, *standings)
+        return await save(self, *states)
 
     async def story(world: World) -> None:
         await enter(world, "first@example.com")
@@ -208,8 +208,8 @@ def calls_of(world: World) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("code", size([3], [3, 4, 5]))
-def test_a_refused_key_pauses_the_account_and_ends_by_itself(tmp_path: Path, code: int) -> None:
-    """Nobody is given up, one call a minute asks, and all go on within a minute of its end."""
+def test_refused_key_opens_the_breaker_until_it_is_accepted(tmp_path: Path, code: int) -> None:
+    """There are no dead letters and one probe a minute; delivery resumes within a minute."""
 
     async def story(world: World) -> datetime:
         await enter(world, "first@example.com")
@@ -219,22 +219,22 @@ def test_a_refused_key_pauses_the_account_and_ends_by_itself(tmp_path: Path, cod
         await world.sleep(2 * 3600)
         assert (await world.admin("/health/ready"))["accounts"] == {"default": "refused"}
         world.sailthru.faults.set([])
-        mended = world.clock()
+        accepted_at = world.clock()
         while len(world.sailthru.members(LIST)) < len(PEOPLE):
             await world.sleep(1)
-        return mended
+        return accepted_at
 
     with World(tmp_path) as world:
-        mended = world.run(story(world))
+        accepted_at = world.run(story(world))
         calls = world.account()["answers"]["POST /user"]["401"]
 
-        assert world.clock() - mended < 65 * SECOND
+        assert world.clock() - accepted_at < 65 * SECOND
         assert calls <= 2 * 60 + len(PEOPLE) + 10
         assert world.run(world.counts())["dead"] == 0
 
 
 def waits(world: World, sent: dict[str, datetime], account: str = API_KEY) -> dict[str, float]:
-    """Seconds from accepted to joined, for each person."""
+    """Return the seconds from the webhook to the join, by address."""
     joined = {e.email: e.time for e in world.sailthru.account(account).lo_events if e.entry == "List Joined"}
     return {address: (joined[address] - at).total_seconds() for address, at in sent.items() if address in joined}
 
@@ -244,7 +244,7 @@ def p95(seconds: dict[str, float]) -> float:
 
 
 async def trickle(world: World, people: list[str], *, every: float) -> dict[str, datetime]:
-    """One person after the other enters; returns when each did."""
+    """Send one enter every `every` seconds, wait until all are delivered, and return the times by address."""
     sent = {}
     for address in people:
         sent[address] = world.clock()
@@ -254,9 +254,9 @@ async def trickle(world: World, people: list[str], *, every: float) -> dict[str,
     return sent
 
 
-def test_slow_calls_of_some_do_not_slow_the_others(tmp_path: Path) -> None:
-    """Every tenth call takes half a minute and so ends without an answer; the places it takes are not missed."""
-    people = [f"someone{n}@example.com" for n in range(size(150, 600))]
+def test_slow_calls_do_not_slow_other_members(tmp_path: Path) -> None:
+    """Every tenth call takes half a minute, and so ends without an answer."""
+    people = [f"person{n}@example.com" for n in range(size(150, 600))]
     slow = set(people[::10])
 
     def story(folder: Path, rules: list[Rule]) -> dict[str, float]:
@@ -274,9 +274,9 @@ def test_slow_calls_of_some_do_not_slow_the_others(tmp_path: Path) -> None:
     assert p95(troubled) <= 1.5 * p95(healthy)
 
 
-def test_a_dead_account_does_not_slow_another(tmp_path: Path) -> None:
-    """The same people in two accounts, of which one no longer answers."""
-    people = [f"someone{n}@example.com" for n in range(size(60, 200))]
+def test_dead_account_does_not_slow_another(tmp_path: Path) -> None:
+    """Two accounts have the same members, and one account does not answer."""
+    people = [f"person{n}@example.com" for n in range(size(60, 200))]
     other = {"other": {"api_key": "other-key", "api_secret": "other-secret", "base_url": "https://sailthru.test"}}
 
     def story(folder: Path, rules: list[Rule]) -> dict[str, float]:
@@ -304,7 +304,7 @@ async def export_to(world: World, audience_id: str, account: str) -> None:
 
 
 async def send_all(world: World, people: list[str], *, every: float) -> dict[str, datetime]:
-    """As `trickle`, but only the account that answers is waited for."""
+    """Like `trickle`, but wait only for the account that answers."""
     sent = {}
     for address in people:
         sent[address] = world.clock()

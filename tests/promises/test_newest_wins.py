@@ -1,4 +1,4 @@
-"""newest-wins: the list ends as the newest change says, whatever the order and the repetition on the way."""
+"""newest-wins: the list ends as the newest change says, in any order of arrival and with any repetition."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -11,8 +11,7 @@ NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-def test_a_late_exit_does_not_undo_a_newer_enter(both: tuple[Service, Sandbox]) -> None:
-    """Lytics may deliver out of order; the change that happened last decides."""
+def test_late_exit_does_not_override_newer_enter(both: tuple[Service, Sandbox]) -> None:
     service, sandbox = both
     service.send_all(
         [
@@ -22,17 +21,16 @@ def test_a_late_exit_does_not_undo_a_newer_enter(both: tuple[Service, Sandbox]) 
         ]
     )
     late = service.send(webhooks.exit_("ada@example.com", at=NOON - 2 * MINUTE))
-    service.wait_until_told()
+    service.wait_until_delivered()
 
     assert late.json() == {"accepted": 0, "ignored": 1, "rejected": 0}
     assert sandbox.members() == {"ada@example.com", "ben@example.com"}
 
 
-def test_shuffled_and_repeated_histories_end_as_the_newest_change_says(both: tuple[Service, Sandbox]) -> None:
-    """Forty people with five moves each, every event twice, all in a random order: the last move of each decides."""
+def test_list_follows_newest_changes_of_shuffled_and_repeated_events(both: tuple[Service, Sandbox]) -> None:
     service, sandbox = both
     dice = random.Random(7)
-    wanted: set[str] = set()
+    desired: set[str] = set()
     events: list[object] = []
     for person in range(40):
         address = f"person{person}@example.com"
@@ -41,20 +39,20 @@ def test_shuffled_and_repeated_histories_end_as_the_newest_change_says(both: tup
             make = webhooks.enter if is_enter else webhooks.exit_
             events += 2 * [make(address, at=NOON + move * MINUTE)]
         if is_enter:
-            wanted.add(address)
+            desired.add(address)
     dice.shuffle(events)
     service.send_all(events)
-    export = service.wait_until_told()
+    export = service.wait_until_delivered()
 
-    assert sandbox.members() == wanted
-    assert export["members"] == len(wanted)
+    assert sandbox.members() == desired
+    assert export["members"] == len(desired)
     counts = export["counts"]
     parts = ("delivered", "superseded", "pending", "dead", "erased", "cancelled")
     assert counts["accepted"] == sum(counts[part] for part in parts)
 
 
-def test_a_new_address_takes_the_place_of_the_old_one(both: tuple[Service, Sandbox]) -> None:
-    """The e-mail of a Lytics user changes: the old address leaves, the new one joins."""
+def test_enter_under_a_new_address_replaces_the_old_one(both: tuple[Service, Sandbox]) -> None:
+    """Both events have the same Lytics id: the old address leaves, the new one joins."""
     service, sandbox = both
     service.send_all([webhooks.enter("old@example.com", at=NOON, user_id="15000000000000000001")])
     until(sandbox.members, lambda members: members == {"old@example.com"})
@@ -63,8 +61,8 @@ def test_a_new_address_takes_the_place_of_the_old_one(both: tuple[Service, Sandb
     assert until(sandbox.members, lambda members: members == {"new@example.com"})
 
 
-def test_a_change_under_a_new_address_moves_the_person_too(both: tuple[Service, Sandbox]) -> None:
-    """Lytics tells a new e-mail as a change of fields; the person keeps one place on the list."""
+def test_change_under_a_new_address_replaces_the_old_one(both: tuple[Service, Sandbox]) -> None:
+    """Lytics reports a new e-mail address as a change of fields."""
     service, sandbox = both
     service.send_all([webhooks.enter("old@example.com", at=NOON, user_id="15000000000000000001")])
     until(sandbox.members, lambda members: members == {"old@example.com"})
@@ -73,19 +71,19 @@ def test_a_change_under_a_new_address_moves_the_person_too(both: tuple[Service, 
     assert until(sandbox.members, lambda members: members == {"new@example.com"})
 
 
-def test_an_exit_under_the_new_address_takes_the_old_one_off(both: tuple[Service, Sandbox]) -> None:
-    """The address changed without an event, then the person left: the address that was entered goes."""
+def test_exit_under_a_new_address_removes_the_old_one(both: tuple[Service, Sandbox]) -> None:
+    """The address changed without an event, so the exit is the first event that shows it."""
     service, sandbox = both
     service.send_all([webhooks.enter("old@example.com", at=NOON, user_id="15000000000000000001")])
     until(sandbox.members, lambda members: members == {"old@example.com"})
     service.send_all([webhooks.exit_("new@example.com", at=NOON + MINUTE, user_id="15000000000000000001")])
-    service.wait_until_told()
+    service.wait_until_delivered()
 
     assert sandbox.members() == set()
     assert sandbox.account()["profiles"]["addresses"] == ["old@example.com"]
 
 
-def test_an_exit_without_an_address_finds_the_person_by_id(both: tuple[Service, Sandbox]) -> None:
+def test_exit_without_an_address_finds_the_member_by_id(both: tuple[Service, Sandbox]) -> None:
     """A profile may lose its address before it leaves the audience."""
     service, sandbox = both
     service.send_all([webhooks.enter("ada@example.com", at=NOON, user_id="15000000000000000001")])
@@ -95,8 +93,8 @@ def test_an_exit_without_an_address_finds_the_person_by_id(both: tuple[Service, 
     assert until(sandbox.members, lambda members: members == set()) == set()
 
 
-def test_a_change_that_comes_during_a_call_is_told_next(both: tuple[Service, Sandbox]) -> None:
-    """An exit that arrives while the join is in flight is not lost when the join is settled."""
+def test_exit_during_a_join_is_delivered_next(both: tuple[Service, Sandbox]) -> None:
+    """Settling the join does not confirm the newer exit."""
     service, sandbox = both
     service.send_all([webhooks.enter("first@example.com", at=NOON)])
     until(sandbox.members, lambda members: members == {"first@example.com"})
@@ -105,7 +103,7 @@ def test_a_change_that_comes_during_a_call_is_told_next(both: tuple[Service, San
     until(sandbox.state, lambda state: state["held"] == 1)
     service.send_all([webhooks.exit_("ada@example.com", at=NOON + MINUTE)])
     sandbox.tell("release")
-    service.wait_until_told()
+    service.wait_until_delivered()
 
     assert sandbox.members() == {"first@example.com"}
     events = [e["entry"] for e in sandbox.account()["lo_events"] if e["email"] == "ada@example.com"]

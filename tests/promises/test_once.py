@@ -1,4 +1,4 @@
-"""once: one call at a time for a person, a join only where Sailthru was told otherwise, one list however many ask."""
+"""once: one call at a time for a member, no join of a confirmed member, and one list for any number of webhooks."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -14,10 +14,10 @@ MINUTE = timedelta(minutes=1)
 LAPSED = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Lapsed Buyers", "lapsed_buyers")
 
 
-def test_many_webhooks_for_a_new_audience_make_one_list(both: tuple[Service, Sandbox]) -> None:
-    """Webhooks arrive over 20 connections: exactly one POST /list leaves, and each person joins once."""
+def test_many_webhooks_for_a_new_audience_create_one_list(both: tuple[Service, Sandbox]) -> None:
+    """The webhooks arrive over 20 connections, and each member joins once."""
     service, sandbox = both
-    # Slow enough for many to need the list while it is being made.
+    # With this latency many members need the list while it is being created.
     sandbox.tell("latency", mean=0.3, spread=0.1)
     addresses = {f"person{n}@example.com" for n in range(size(200, 1000))}
 
@@ -35,24 +35,24 @@ def test_many_webhooks_for_a_new_audience_make_one_list(both: tuple[Service, San
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(send, [ordered[n::20] for n in range(20)]))
     until(sandbox.members, lambda members: members == addresses)
-    service.wait_until_told()
+    service.wait_until_delivered()
 
     assert sandbox.calls("POST /list") == 1
     assert sorted(sandbox.joins()) == ordered
     assert sandbox.account()["most_at_once_per_person"] == 1
 
 
-def test_a_duplicate_enter_causes_no_call(both: tuple[Service, Sandbox]) -> None:
-    """The same event again, and the same enter in a newer message, start no flow and cost no call."""
+def test_duplicate_enter_causes_no_call(both: tuple[Service, Sandbox]) -> None:
+    """Neither the same event nor the same enter in a newer message causes a call."""
     service, sandbox = both
     sandbox.tell("switches", rejoin_fires=True)
     service.send_all([webhooks.enter("ada@example.com", at=NOON)])
     until(sandbox.members, lambda members: members == {"ada@example.com"})
-    service.wait_until_told()
+    service.wait_until_delivered()
     calls = sandbox.calls("POST /user")
     duplicate = service.send(webhooks.enter("ada@example.com", at=NOON))
     resent = service.send(webhooks.enter("ada@example.com", at=NOON, sent_at=NOON + MINUTE))
-    # Somebody else's change, told after them, shows that nothing of theirs is still on its way.
+    # Once a later change of another member is delivered, no call for Ada can be under way.
     service.send_all([webhooks.enter("ben@example.com", at=NOON)])
     until(sandbox.members, lambda members: "ben@example.com" in members)
 
@@ -62,19 +62,19 @@ def test_a_duplicate_enter_causes_no_call(both: tuple[Service, Sandbox]) -> None
     assert sandbox.joins().count("ada@example.com") == 1
 
 
-def test_an_exit_for_a_stranger_leaves_no_profile(both: tuple[Service, Sandbox]) -> None:
-    """A write would create a profile that can be mailed, so Sailthru is asked first, and told nothing."""
+def test_exit_of_an_unknown_address_creates_no_profile(both: tuple[Service, Sandbox]) -> None:
+    """A write would create a profile that can receive mail, so the service reads first and writes nothing."""
     service, sandbox = both
     service.send_all([webhooks.exit_("stranger@example.com", at=NOON)])
-    service.wait_until_told()
+    service.wait_until_delivered()
 
     assert sandbox.account()["profiles"] == {"count": 0, "addresses": []}
     assert sandbox.calls("GET /user") == 1
     assert sandbox.calls("POST /user") == 0
 
 
-def test_several_lists_of_a_person_travel_in_one_call(both: tuple[Service, Sandbox]) -> None:
-    """One message tells that a person entered two audiences: one call joins both lists."""
+def test_one_call_joins_several_lists(both: tuple[Service, Sandbox]) -> None:
+    """One message says that a person entered two audiences."""
     service, sandbox = both
     sandbox.lytics.post("audiences", json={"id": LAPSED.id, "name": LAPSED.name, "slug": LAPSED.slug})
     service.send_all(
@@ -93,11 +93,11 @@ def test_several_lists_of_a_person_travel_in_one_call(both: tuple[Service, Sandb
     assert [call["lists"] for call in calls] == [{LIST: 1, "Lytics Lapsed Buyers": 1}]
 
 
-def test_flapping_while_sailthru_is_busy_costs_at_most_one_call_more(both: tuple[Service, Sandbox]) -> None:
-    """A person who enters and leaves ten times while a call is open is told only how it ended."""
+def test_ten_changes_during_a_call_cost_at_most_one_more_call(both: tuple[Service, Sandbox]) -> None:
+    """Only the last state of a member that enters and leaves ten times is delivered."""
     service, sandbox = both
     service.send_all([webhooks.enter("ada@example.com", at=NOON)])
-    service.wait_until_told()
+    service.wait_until_delivered()
     until(sandbox.members, bool)
     sandbox.tell("hold", after="before", then="apply", methods=["POST"], endpoints=["/user"])
     service.send_all([webhooks.exit_("ada@example.com", at=NOON + MINUTE)])
@@ -106,7 +106,7 @@ def test_flapping_while_sailthru_is_busy_costs_at_most_one_call_more(both: tuple
         make = webhooks.enter if flip % 2 == 0 else webhooks.exit_
         service.send_all([make("ada@example.com", at=NOON + (flip + 2) * MINUTE)])
     sandbox.tell("release")
-    export = service.wait_until_told()
+    export = service.wait_until_delivered()
 
     assert sandbox.members() == set()
     assert sandbox.calls("POST /user") <= 3

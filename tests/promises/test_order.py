@@ -1,6 +1,6 @@
-"""newest-wins and once, on many people at a time: whatever Sailthru answers, each person's changes are told in order.
+"""newest-wins and once, with many members and many faults: each member's changes are delivered in order.
 
-After the event-order test of rudder-server, with more people and stranger answers.
+Modelled on the event-order test of rudder-server, with more people and more kinds of answers.
 """
 
 import random
@@ -21,13 +21,13 @@ from tests.world import World
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
-# Fewer where the database is asked over a connection, which takes so much longer.
+# Fewer on PostgreSQL, where each statement takes much longer.
 PEOPLE = {
     kind: [f"person{n}@example.com" for n in range(many)]
     for kind, many in (("sqlite", size(80, 500)), ("postgresql", size(20, 120)))
 }
 ROUNDS = 40
-# Beside the answer that is right. After a 429 everybody waits for the next minute, so that there must not be many.
+# Faults with their probability. After a 429 all members wait for the next minute, so it must be rare.
 ANSWERS: list[tuple[AnyFault, float]] = [
     (Error(status=429, code=43, text="Too many"), 0.001),
     (Error(status=200, code=99, text="Other"), 0.02),
@@ -40,14 +40,14 @@ ANSWERS: list[tuple[AnyFault, float]] = [
 
 
 class History:
-    """What was sent of one person: round by round whether in, the fields with the number of the round."""
+    """The events sent for one person: by round, whether the person is in. The field `round` holds its number."""
 
     def __init__(self) -> None:
         self.is_in: list[bool] = []
 
     def next(self, address: str, number: int, at: int, dice: random.Random) -> dict[str, object]:
         was_in = bool(self.is_in and self.is_in[-1])
-        # Who is in leaves, or only a field changes.
+        # A person who is in leaves, or only a field changes.
         stays = was_in and dice.random() < 0.5
         self.is_in.append(stays or not was_in)
         fields = {"round": number}
@@ -56,24 +56,22 @@ class History:
         event = webhooks.exit_ if was_in else webhooks.enter
         return event(address, at=at, sent_at=at, fields=fields)
 
-    def assert_told_in_order(self, calls: list[dict[str, Any]]) -> None:
-        """Each call tells of a round that is not before the one that the call before it told of."""
-        confirmed = 0
+    def assert_delivered_in_order(self, calls: list[dict[str, Any]]) -> None:
+        """Check that no call delivers an earlier round than the call before it."""
+        delivered = 0
         for call in calls:
             if "vars" in call:
-                assert call["vars"]["round"] >= confirmed
-                confirmed = call["vars"]["round"]
-                assert self.is_in[confirmed]
+                assert call["vars"]["round"] >= delivered
+                delivered = call["vars"]["round"]
+                assert self.is_in[delivered]
                 assert call.get("lists", {LIST: 1}) == {LIST: 1}
             else:
                 assert call["lists"] == {LIST: 0}
-                confirmed = next(number for number in range(confirmed, ROUNDS) if not self.is_in[number])
+                delivered = next(number for number in range(delivered, ROUNDS) if not self.is_in[number])
 
 
-def test_whatever_is_answered_each_persons_changes_are_told_in_order(tmp_path: Path, kind: str) -> None:
-    """500 people, or fewer on PostgreSQL, with 40 changes each and eight kinds of answer: the list is exact in the end,
-    and no call ever tells of something older than the call before it.
-    """
+def test_changes_of_each_member_are_delivered_in_order_despite_faults(tmp_path: Path, kind: str) -> None:
+    """Up to 500 people have 40 changes each, with eight kinds of answers; the list is exact in the end."""
     dice = random.Random(20261125)
     people = PEOPLE[kind]
     histories = {address: History() for address in people}
@@ -111,7 +109,7 @@ def test_whatever_is_answered_each_persons_changes_are_told_in_order(tmp_path: P
     by_person: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for call in calls:
         by_person[call["id"]].append(call)
-    # Enough to be out of order: several for each person, although a used-up limit lets changes pass unseen.
+    # There are several calls for each person, although changes are superseded while the rate limit is used up.
     assert len(calls) > len(people) * ROUNDS / 8
     for address, history in histories.items():
-        history.assert_told_in_order(by_person[address])
+        history.assert_delivered_in_order(by_person[address])

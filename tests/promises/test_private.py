@@ -1,6 +1,4 @@
-"""private: no address, field value, token, key or signature in logs, metrics or error bodies; files for their owner
-only.
-"""
+"""private: no personal data and no secrets in logs, metrics or error bodies; files are for their owner only."""
 
 import stat
 from datetime import UTC, datetime
@@ -14,8 +12,8 @@ NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 FIELD_VALUE = "Zyzzyva-of-Sampleton"
 
 
-def test_nothing_private_leaves_by_logs_metrics_or_errors(tmp_path: Path, kind: str) -> None:
-    """At the most talkative log level, after joins, leaves, reads, refused webhooks and failed calls."""
+def test_logs_metrics_and_errors_contain_nothing_private(tmp_path: Path, kind: str) -> None:
+    """The test joins, leaves, reads, sends invalid webhooks and lets calls fail at log level DEBUG."""
     people = ["ada@example.com", "stays@example.com"]
     with running(tmp_path, LOG_LEVEL="DEBUG") as (service, sandbox):
         fields = {"last_name": FIELD_VALUE}
@@ -24,10 +22,10 @@ def test_nothing_private_leaves_by_logs_metrics_or_errors(tmp_path: Path, kind: 
         service.send_all(
             [webhooks.exit_("ada@example.com", at=datetime.now(UTC)), webhooks.exit_("gone@example.com", at=NOON)]
         )
-        service.wait_until_told()
+        service.wait_until_delivered()
         sandbox.tell("hold", after="before", then="drop", methods=["POST"], endpoints=["/user"])
         service.send_all([webhooks.enter("lost@example.com", at=NOON)])
-        # The call is given up after the service's timeout, and recorded as unknown.
+        # The call ends with the service's timeout, and its outcome is unknown.
         until(
             lambda: service.http.get("/members/lost@example.com").json()["memberships"],
             lambda found: found and found[0]["state"] == "retrying",
@@ -59,6 +57,6 @@ def test_nothing_private_leaves_by_logs_metrics_or_errors(tmp_path: Path, kind: 
     for private in [*people, *map(quote, people), FIELD_VALUE, "sig=", *secrets, *signatures]:
         assert private not in public, private
     assert set(modes.values()) == ({0o600} if kind == "sqlite" else set())
-    # A field that nobody chose is never stored.
+    # A field that no export has chosen is never stored.
     assert b"stays@example.com" in stored
     assert FIELD_VALUE.encode() not in stored

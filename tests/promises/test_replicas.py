@@ -1,5 +1,6 @@
-"""Several replicas on one PostgreSQL, as real processes whose clocks are an hour apart: whatever dies, and when, the
-promises hold.
+"""Several replicas on one PostgreSQL, as real processes whose clocks are an hour apart.
+
+Replicas and the database server are killed at random moments, and the promises hold.
 """
 
 import os
@@ -21,37 +22,37 @@ from app.sandbox.lytics.audiences import Audience
 from app.sandbox.lytics.people import address_of
 from tests.bench.sandbox import AUDIENCES
 from tests.promises.processes import until
-from tests.promises.replicas import LIMIT, SHARE, Scene, scene
+from tests.promises.replicas import LIMIT, SHARE, Cluster, running_cluster
 from tests.sizes import TEST_SIZE, size
 
 SECONDS = size(6.0, 18.0, 600.0)
 PEOPLE, BROUGHT_OVER = 60, size(300, 1200)
 PATIENCE_SECONDS = 180
 LIVE, OTHER, BACKFILLED = AUDIENCES
-# Half an answer, none, another one's; some calls are carried out all the same.
-NONSENSE = {"error", "html", "half", "reset", "hang"}
+# Unreadable, missing and wrong answers. Some of these calls are applied all the same.
+FAULTS = {"error", "html", "half", "reset", "hang"}
 CHANCE = size(0.05, 0.02)
 
 
 @pytest.fixture(autouse=True)
-def on_each() -> None:
-    """Only PostgreSQL has replicas; this one is restarted, and so a server of its own."""
+def on_each_database() -> None:
+    """Replace the fixture of all promises: only PostgreSQL has replicas, and this test restarts its own server."""
 
 
 @dataclass
 class History:
-    """What senders have sent and heard to be kept: by audience and person, the newest move and when it was.
+    """The newest accepted move and its time, by audience and person.
 
-    A person's moves are sent one after the other, each to any replica, until one has answered 200.
+    The moves of a person are sent in sequence, each to any replica, until one answers 200.
     """
 
-    scene: Scene
+    cluster: Cluster
     newest: dict[tuple[str, int], tuple[bool, datetime]] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
     refused: Counter[str] = field(default_factory=Counter)
 
     def send(self, share: int, of: int, seed: int) -> None:
-        """Until it is over, for one part of the people."""
+        """Send moves of one part of the people until `over` is set."""
         dice = random.Random(seed)
         people = range(share, PEOPLE, of)
         at = datetime.now(UTC) - timedelta(minutes=1)
@@ -64,7 +65,7 @@ class History:
         make = webhooks.enter if is_enter else webhooks.exit_
         body = make(address(person), at=at, audience=audience)
         while True:
-            replica = dice.choice(self.scene.replicas)
+            replica = dice.choice(self.cluster.replicas)
             try:
                 answer = replica.send(body)
             except httpx.TransportError:
@@ -85,62 +86,65 @@ def address(person: int) -> str:
 
 
 @pytest.mark.timeout(1800)
-def test_whatever_dies_lists_end_exact_and_nobody_is_called_twice_at_once(tmp_path: Path) -> None:
-    """Replicas are killed and started again at random, PostgreSQL once in the middle, and Sailthru answers nonsense."""
+def test_lists_are_exact_although_replicas_and_the_database_are_killed(tmp_path: Path) -> None:
+    """Replicas are killed and started at random, PostgreSQL once, and Sailthru's answers are faulty.
+
+    No member gets two calls at once, and the rate limit is kept.
+    """
     seed = int(os.environ.get("REPLICAS_SEED", random.SystemRandom().randrange(2**31)))
     print(f"REPLICAS_SEED={seed}")  # noqa: T201 - pytest shows it where the test fails
     dice = random.Random(seed)
-    with scene(tmp_path, (), (), ()) as here:
-        here.sandbox.lytics.post(
+    with running_cluster(tmp_path, (), (), ()) as cluster:
+        cluster.sandbox.lytics.post(
             "members", json={"audience": BACKFILLED.id, "generate": BROUGHT_OVER}
         ).raise_for_status()
         order = {"audience": BACKFILLED.id, "existing_users": True}
-        here.admin("/exports", method="POST", json=order)
-        rules = [{"fault": {"kind": kind}, "endpoints": ["/user"], "chance": CHANCE} for kind in NONSENSE]
-        here.sandbox.tell("faults", rules=rules, seed=seed)
-        history = History(here)
+        cluster.admin("/exports", method="POST", json=order)
+        rules = [{"fault": {"kind": kind}, "endpoints": ["/user"], "chance": CHANCE} for kind in FAULTS]
+        cluster.sandbox.tell("faults", rules=rules, seed=seed)
+        history = History(cluster)
         with ThreadPoolExecutor(4) as senders:
             sent = [senders.submit(history.send, n, 4, seed + n) for n in range(4)]
             try:
-                _kill_at_random(here, dice)
+                _kill_at_random(cluster, dice)
             finally:
                 history.over.set()
             for each in sent:
                 each.result()
-        met = here.sandbox.account()["faults"]
-        here.sandbox.tell("faults")
-        _come_to_rest(here)
-        account = here.sandbox.account()
+        faults = cluster.sandbox.account()["faults"]
+        cluster.sandbox.tell("faults")
+        _wait_until_idle(cluster)
+        account = cluster.sandbox.account()
 
         for audience in (LIVE, OTHER):
-            wanted = {address(p) for (a, p), (is_in, _) in history.newest.items() if a == audience.id and is_in}
-            assert here.sandbox.members(f"Lytics {audience.name}") == wanted
-        assert here.sandbox.members(f"Lytics {BACKFILLED.name}") == {address_of(n) for n in range(BROUGHT_OVER)}
+            desired = {address(p) for (a, p), (is_in, _) in history.newest.items() if a == audience.id and is_in}
+            assert cluster.sandbox.members(f"Lytics {audience.name}") == desired
+        assert cluster.sandbox.members(f"Lytics {BACKFILLED.name}") == {address_of(n) for n in range(BROUGHT_OVER)}
         assert account["most_at_once_per_person"] == 1
         assert account["calls"]["POST /list"] == 3
         assert set(account["lists_by_name"].values()) == {1}
         assert account["over_limit"] == {}
         assert account["most_in_a_minute"]["POST /user"] <= SHARE * LIMIT
-        backfill = here.admin(f"/exports/{_export_of(here, BACKFILLED)['id']}/backfills")["items"][0]
+        backfill = cluster.admin(f"/exports/{_export_of(cluster, BACKFILLED)['id']}/backfills")["items"][0]
         assert (backfill["state"], backfill["scanned"]) == ("completed", BROUGHT_OVER)
-        # The faults were real ones. A small run makes too few calls to meet each kind for sure.
-        assert met.keys() == NONSENSE if TEST_SIZE != "small" else met.keys() <= NONSENSE and met
+        # Faults did happen. A small run makes too few calls to be sure of each kind.
+        assert faults.keys() == FAULTS if TEST_SIZE != "small" else faults.keys() <= FAULTS and faults
         assert history.refused["not reached"] > 0
         assert history.refused["503"] > 0
 
 
-def _kill_at_random(here: Scene, dice: random.Random) -> None:
+def _kill_at_random(cluster: Cluster, dice: random.Random) -> None:
     ends, restarts_at = time.monotonic() + SECONDS, time.monotonic() + SECONDS / 2
     has_restarted = False
     while time.monotonic() < ends:
         time.sleep(dice.uniform(0.5, 2.5))
         if not has_restarted and time.monotonic() >= restarts_at:
-            here.server.kill()
+            cluster.server.kill()
             time.sleep(dice.uniform(0.5, 2))
-            here.server.start()
+            cluster.server.start()
             has_restarted = True
             continue
-        victim = dice.choice(here.replicas)
+        victim = dice.choice(cluster.replicas)
         victim.process.kill()
         time.sleep(dice.uniform(0, 2))
         victim.start()
@@ -148,19 +152,19 @@ def _kill_at_random(here: Scene, dice: random.Random) -> None:
             victim.wait()
 
 
-def _come_to_rest(here: Scene) -> None:
-    for replica in here.replicas:
+def _wait_until_idle(cluster: Cluster) -> None:
+    for replica in cluster.replicas:
         if not replica.process.is_running:
             replica.start()
         replica.wait()
-    here.wait_until_told(PATIENCE_SECONDS)
+    cluster.wait_until_delivered(PATIENCE_SECONDS)
     until(
-        lambda: here.admin(f"/exports/{_export_of(here, BACKFILLED)['id']}/backfills")["items"][0],
+        lambda: cluster.admin(f"/exports/{_export_of(cluster, BACKFILLED)['id']}/backfills")["items"][0],
         lambda backfill: backfill["ended_at"],
         patience=PATIENCE_SECONDS,
     )
-    here.wait_until_told(PATIENCE_SECONDS)
+    cluster.wait_until_delivered(PATIENCE_SECONDS)
 
 
-def _export_of(here: Scene, audience: Audience) -> dict[str, Any]:
-    return next(export for export in here.exports() if export["audience"]["id"] == audience.id)
+def _export_of(cluster: Cluster, audience: Audience) -> dict[str, Any]:
+    return next(export for export in cluster.exports() if export["audience"]["id"] == audience.id)

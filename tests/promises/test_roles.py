@@ -1,4 +1,4 @@
-"""Doors and workers as processes of their own, and an old replica beside a newer one."""
+"""Receivers and workers as separate processes, and an old replica beside a newer one."""
 
 import asyncio
 import re
@@ -14,67 +14,67 @@ from app.store.migrate import steps_after
 from tests import postgresql
 from tests.bench.sandbox import AUDIENCES
 from tests.promises.processes import LIST, Service, until
-from tests.promises.replicas import Replica, Scene, scene
+from tests.promises.replicas import Cluster, Replica, running_cluster
 
-# Sooner than anybody looks again by himself.
+# Shorter than any polling interval, so that only a notification can be in time.
 SOON_SECONDS = 10
 BROUGHT_OVER = 120
 
 
 @pytest.fixture(autouse=True)
-def on_each() -> None:
-    """A PostgreSQL of its own; what SQLite says to roles is a test of its own."""
+def on_each_database() -> None:
+    """Replace the fixture of all promises: the tests use their own PostgreSQL server, one of them SQLite."""
 
 
 def enter(address: str) -> object:
     return webhooks.enter(address, at=datetime.now(UTC))
 
 
-def on_list(here: Scene, *people: str, name: str = LIST) -> None:
-    """Once they are, soon."""
-    until(lambda: here.sandbox.members(name), lambda members: set(people) <= members, patience=SOON_SECONDS)
+def wait_until_on_list(cluster: Cluster, *people: str, name: str = LIST) -> None:
+    """Wait for at most `SOON_SECONDS`."""
+    until(lambda: cluster.sandbox.members(name), lambda members: set(people) <= members, patience=SOON_SECONDS)
 
 
-def test_doors_wake_the_worker_for_all_that_they_take(tmp_path: Path) -> None:
-    """A webhook, a new export, a backfill: done before the worker would have looked by itself."""
-    with scene(tmp_path, ("serve", "--no-worker"), ("work",)) as here:
-        doors, worker = here.replicas
-        doors.send(enter("first@example.com")).raise_for_status()
-        on_list(here, "first@example.com")
-        doors.send(enter("second@example.com")).raise_for_status()
-        on_list(here, "second@example.com")
-        here.sandbox.lytics.post("members", json={"audience": AUDIENCES[1].id, "generate": BROUGHT_OVER})
+def test_receiver_notifies_the_worker(tmp_path: Path) -> None:
+    """The worker handles a webhook, a new export and a backfill sooner than it would poll."""
+    with running_cluster(tmp_path, ("serve", "--no-worker"), ("work",)) as cluster:
+        receiver, worker = cluster.replicas
+        receiver.send(enter("first@example.com")).raise_for_status()
+        wait_until_on_list(cluster, "first@example.com")
+        receiver.send(enter("second@example.com")).raise_for_status()
+        wait_until_on_list(cluster, "second@example.com")
+        cluster.sandbox.lytics.post("members", json={"audience": AUDIENCES[1].id, "generate": BROUGHT_OVER})
         order = {"audience": AUDIENCES[1].id, "existing_users": True}
-        doors.http.post("/exports", json=order).raise_for_status()
-        on_list(here, *map(address_of, range(BROUGHT_OVER)), name=f"Lytics {AUDIENCES[1].name}")
-        doors.process.kill()
+        receiver.http.post("/exports", json=order).raise_for_status()
+        wait_until_on_list(cluster, *map(address_of, range(BROUGHT_OVER)), name=f"Lytics {AUDIENCES[1].name}")
+        receiver.process.kill()
         states = {path: worker.http.get(path).status_code for path in ("/health/live", "/health/ready", "/metrics")}
-        nothing = [worker.send(enter("third@example.com")).status_code, worker.http.get("/exports").status_code]
+        refused = [worker.send(enter("third@example.com")).status_code, worker.http.get("/exports").status_code]
 
         assert set(states.values()) == {httpx.codes.OK}
-        assert nothing == [httpx.codes.NOT_FOUND] * 2
+        assert refused == [httpx.codes.NOT_FOUND] * 2
 
 
-def test_a_worker_that_ends_finishes_what_it_has_begun(tmp_path: Path) -> None:
-    """SIGTERM: calls under way are settled, exit code 0; who comes later is told by the other one."""
-    with scene(tmp_path, ("serve", "--no-worker"), ("work",), ("work",)) as here:
-        doors, one, other = here.replicas
-        doors.send(enter("first@example.com")).raise_for_status()
-        on_list(here, "first@example.com")
+def test_stopped_worker_settles_its_calls(tmp_path: Path) -> None:
+    """After SIGTERM the exit code is 0, and the other worker delivers later changes."""
+    with running_cluster(tmp_path, ("serve", "--no-worker"), ("work",), ("work",)) as cluster:
+        receiver, one, other = cluster.replicas
+        receiver.send(enter("first@example.com")).raise_for_status()
+        wait_until_on_list(cluster, "first@example.com")
         assert one.process.stop() == 0
-        doors.send(enter("second@example.com")).raise_for_status()
-        on_list(here, "second@example.com")
-        here.wait_until_told()
+        receiver.send(enter("second@example.com")).raise_for_status()
+        wait_until_on_list(cluster, "second@example.com")
+        cluster.wait_until_delivered()
 
         assert other.process.is_running
-        assert here.sandbox.account()["most_at_once_per_person"] == 1
+        assert cluster.sandbox.account()["most_at_once_per_person"] == 1
 
 
 @pytest.mark.parametrize("words", [["work"], ["serve", "--no-worker"]])
-def test_an_sqlite_file_takes_no_roles(tmp_path: Path, words: list[str]) -> None:
-    """One process owns it, so there would be nobody to do the rest; in one sentence."""
-    with scene(tmp_path) as here:
-        service = Service(tmp_path, here.sandbox, DATABASE_URL=f"sqlite:///{tmp_path}/store.db")
+def test_sqlite_refuses_roles(tmp_path: Path, words: list[str]) -> None:
+    """Only one process may open an SQLite file, so another role could not run."""
+    with running_cluster(tmp_path) as cluster:
+        service = Service(tmp_path, cluster.sandbox, DATABASE_URL=f"sqlite:///{tmp_path}/store.db")
         service.process.words = words
         service.process.start()
         assert service.process.running is not None
@@ -85,14 +85,15 @@ def test_an_sqlite_file_takes_no_roles(tmp_path: Path, words: list[str]) -> None
         assert "belongs to one process" in service.log.read_text()
 
 
-def test_an_old_replica_goes_on_beside_a_newer_one_that_only_adds(tmp_path: Path) -> None:
-    """The newer one has added a column, a table and an index while the old one worked; the old one can even be started
-    again. Once a newer version can't be worked with any more, it says so and ends.
+def test_old_replica_works_beside_a_newer_compatible_one(tmp_path: Path) -> None:
+    """A newer version adds a column, a table and an index; old replicas go on and can be started again.
+
+    An old replica refuses to start once the schema needs a newer version.
     """
-    with scene(tmp_path, ()) as here:
-        (old,) = here.replicas
+    with running_cluster(tmp_path, ()) as cluster:
+        (old,) = cluster.replicas
         old.send(enter("before@example.com")).raise_for_status()
-        on_list(here, "before@example.com")
+        wait_until_on_list(cluster, "before@example.com")
         for statement in (
             "ALTER TABLE members ADD COLUMN favourite VARCHAR(64)",
             "ALTER TABLE memberships ADD COLUMN colour BIGINT DEFAULT 0 NOT NULL",
@@ -100,24 +101,24 @@ def test_an_old_replica_goes_on_beside_a_newer_one_that_only_adds(tmp_path: Path
             "CREATE INDEX ix_novelty ON memberships (colour)",
             "UPDATE alembic_version SET version_num = '9999'",
         ):
-            asyncio.run(postgresql.execute(here.server.url, statement))
+            asyncio.run(postgresql.execute(cluster.server.url, statement))
         old.send(enter("meanwhile@example.com")).raise_for_status()
-        on_list(here, "meanwhile@example.com")
-        beside = here.add(here.server.url)
+        wait_until_on_list(cluster, "meanwhile@example.com")
+        beside = cluster.add(cluster.server.url)
         beside.wait()
         old.process.kill()
         beside.send(enter("after@example.com")).raise_for_status()
-        on_list(here, "after@example.com")
-        here.wait_until_told()
+        wait_until_on_list(cluster, "after@example.com")
+        cluster.wait_until_delivered()
         too_new = int(steps_after(None)[-1]) + 1
         asyncio.run(
-            postgresql.execute(here.server.url, f"UPDATE versions SET version = {too_new} WHERE name = 'schema'")
+            postgresql.execute(cluster.server.url, f"UPDATE versions SET version = {too_new} WHERE name = 'schema'")
         )
-        late: Replica = here.add(here.server.url)
+        late: Replica = cluster.add(cluster.server.url)
         assert late.process.running is not None
         code = late.process.running.wait(60)
 
-        assert here.sandbox.account()["most_at_once_per_person"] == 1
+        assert cluster.sandbox.account()["most_at_once_per_person"] == 1
         assert code == 2
         assert re.search("used by a newer version of this program", late.log.read_text())
 
@@ -125,14 +126,14 @@ def test_an_old_replica_goes_on_beside_a_newer_one_that_only_adds(tmp_path: Path
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ("postgresql://nobody-known@127.0.0.1:{port}/postgres", "nobody-known"),
+        ("postgresql://unknown-user@127.0.0.1:{port}/postgres", "unknown-user"),
         ("postgresql://tests@127.0.0.1:{port}/nowhere", "has no database nowhere"),
     ],
 )
-def test_a_server_that_does_not_let_us_in_ends_the_start_at_once(tmp_path: Path, wrong: str, sentence: str) -> None:
-    """Waiting would not help; in one sentence that says what to do."""
-    with scene(tmp_path) as here:
-        replica = here.add(wrong.format(port=here.server.port))
+def test_wrong_user_or_database_ends_the_start_at_once(tmp_path: Path, wrong: str, sentence: str) -> None:
+    """Waiting would not help, so the start fails with a message."""
+    with running_cluster(tmp_path) as cluster:
+        replica = cluster.add(wrong.format(port=cluster.server.port))
         assert replica.process.running is not None
         code = replica.process.running.wait(40)
 

@@ -1,4 +1,4 @@
-"""What nobody calls about is told all the same: a list that somebody changed, an audience that fell silent."""
+"""Problems without an error: a list that changed outside the service, and an audience without events."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -29,8 +29,8 @@ async def enter(world: World, *people: str) -> None:
     await world.work_until_told()
 
 
-def by_hand(world: World, address: str) -> None:
-    """Somebody is put on the list in My Sailthru."""
+def add_by_hand(world: World, address: str) -> None:
+    """Add an address to the list, as an operator in My Sailthru would."""
     account = world.sailthru.account(API_KEY)
     profile = account.create()
     account.set_key(profile, "email", address)
@@ -43,16 +43,14 @@ async def export(world: World) -> dict[str, Any]:
     return found
 
 
-class TestTheList:
-    def test_that_is_as_it_was_is_looked_at_once_an_hour(self, world: World) -> None:
-        """One call for the account; people who come and go by our own calls are no change, nor is one put on it by
-        hand.
-        """
+class TestListSize:
+    def test_list_sizes_are_read_once_an_hour(self, world: World) -> None:
+        """One call reads all lists. Our own joins are no change, and one address added by hand is a small one."""
 
         async def story() -> None:
             await enter(world, *(f"p{n}" for n in range(30)))
             await world.sleep(2 * HOUR)
-            by_hand(world, "by-hand@example.com")
+            add_by_hand(world, "by-hand@example.com")
             before = world.account()["calls"]["GET /list"]
             await enter(world, *(f"q{n}" for n in range(30)))
             await world.sleep(12 * HOUR)
@@ -63,11 +61,12 @@ class TestTheList:
 
         world.run(story())
 
-    # Replicas share one look an hour, so on PostgreSQL a start does not look again.
+    # On PostgreSQL replicas share one check an hour, so a new process does not check again.
     @pytest.mark.parametrize("kind", ["sqlite"])
-    def test_that_was_first_seen_while_people_were_told_is_as_it_was(self, world: World) -> None:
-        """The process dies when Sailthru has carried out many calls, and their ends are not recorded; the next one
-        looks at once. What it can't be sure of then is no change later, while half of them gone by hand is one.
+    def test_list_size_in_doubt_after_a_crash_is_no_change(self, world: World) -> None:
+        """The process dies before it records many applied calls, and the next one reads the list size at once.
+
+        The members in doubt are no change later, while 40 members removed by hand are one.
         """
 
         async def story() -> tuple[int, str, str]:
@@ -96,8 +95,8 @@ class TestTheList:
         assert then == "running"
         assert later == "list_changed"
 
-    def test_that_was_deleted_stops_its_export_until_somebody_has_looked(self, world: World) -> None:
-        """Changes are kept meanwhile; resumed, the list is made again, and who comes back is asked for first."""
+    def test_deleted_list_stops_its_export_until_an_operator_resumes_it(self, world: World) -> None:
+        """Changes are kept meanwhile. Resuming creates the list again."""
 
         async def story() -> None:
             await enter(world, *(f"p{n}" for n in range(5)))
@@ -128,7 +127,7 @@ class TestTheList:
 
         world.run(story())
 
-    def test_that_lost_many_at_once_stops_its_export(self, world: World) -> None:
+    def test_list_that_lost_many_members_stops_its_export(self, world: World) -> None:
         async def story() -> None:
             await enter(world, *(f"p{n}" for n in range(40)))
             await world.sleep(HOUR)
@@ -149,7 +148,7 @@ class TestTheList:
 
         world.run(story())
 
-    def test_is_not_taken_for_changed_while_sailthru_does_not_answer(self, world: World) -> None:
+    def test_outage_is_not_mistaken_for_a_changed_list(self, world: World) -> None:
         async def story() -> None:
             await enter(world, "ada")
             world.sailthru.faults.set([Rule(Html(status=503))])
@@ -167,7 +166,7 @@ class TestSilence:
         with World(tmp_path, different={"silent_after_hours": hours}) as world:
             yield world
 
-    def test_is_told_once_and_ends_with_the_next_webhook(self, world: World) -> None:
+    def test_export_is_silent_until_the_next_webhook(self, world: World) -> None:
         async def story() -> None:
             await enter(world, "ada")
             await world.sleep(1.9 * HOUR)
@@ -186,7 +185,7 @@ class TestSilence:
 
         world.run(story())
 
-    def test_of_an_export_that_never_had_a_webhook_is_none(self, world: World) -> None:
+    def test_export_without_any_webhook_is_not_silent(self, world: World) -> None:
         async def story() -> None:
             await world.export({})
             await world.sleep(3 * HOUR)
@@ -196,7 +195,7 @@ class TestSilence:
         world.run(story())
 
     @pytest.mark.parametrize("world", [0], indirect=True)
-    def test_can_be_left_untold(self, world: World) -> None:
+    def test_setting_0_disables_the_check(self, world: World) -> None:
         async def story() -> None:
             await enter(world, "ada")
             await world.sleep(3 * HOUR)

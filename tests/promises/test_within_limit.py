@@ -1,6 +1,6 @@
-"""within-limit, by the whole service: a backlog uses what others leave of our share, and takes nothing from them.
+"""within-limit: a backlog uses what foreign callers leave of our share, and takes nothing from them.
 
-How the budget follows others, clocks and windows stands in `tests/sailthru/test_within_limit.py`, call by call.
+`tests/sailthru/test_rate_limit.py` tests single calls: foreign callers, clocks and windows.
 """
 
 import asyncio
@@ -22,14 +22,15 @@ from tests.world import World
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
 SHARE = 0.8
-# Calls a minute, and people; fewer where the database is asked over a connection, which takes so much longer.
+# Calls a minute, and people; fewer on PostgreSQL, where each statement takes much longer.
 SIZES = {"sqlite": size((200, 1000), (600, 3000)), "postgresql": size((100, 500), (300, 1500))}
 
 
-@pytest.mark.parametrize("taken", [0, 0.3], ids=["nobody else", "somebody else takes 30 %"])
-def test_a_backlog_uses_what_a_foreign_caller_leaves_and_meets_no_429(tmp_path: Path, kind: str, taken: float) -> None:
-    """3,000 people wait and 600 calls a minute are allowed, or half of both on PostgreSQL: no call of anybody is
-    refused, and in every whole minute at least 97 % of what is ours is used, and never more than our share.
+@pytest.mark.parametrize("taken", [0, 0.3], ids=["no foreign calls", "foreign calls take 30 %"])
+def test_backlog_uses_what_a_foreign_caller_leaves_and_gets_no_429(tmp_path: Path, kind: str, taken: float) -> None:
+    """At full size, 3,000 members wait for 600 calls a minute, or half of both on PostgreSQL.
+
+    At least 97 % of the usable calls leave in each whole minute, and never more than our share.
     """
     limit, many = SIZES[kind]
     people = [f"person{n}@example.com" for n in range(many)]
@@ -40,7 +41,7 @@ def test_a_backlog_uses_what_a_foreign_caller_leaves_and_meets_no_429(tmp_path: 
         credentials = Credentials("foreign-key", "foreign-secret", "https://sailthru.test")
         async with SailthruClient(credentials, transport=lambda: transport) as client:
             while foreign:
-                await client.call("POST", "user", {"id": "somebody@example.org"})
+                await client.call("POST", "user", {"id": "foreign@example.org"})
                 await asyncio.sleep(60 / foreign - 0.15)
 
     async def story(world: World) -> None:

@@ -22,7 +22,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 def test_every_call_answers_as_declared(tmp_path: Path) -> None:
     with running(tmp_path, ERASURE_KEY="a-key-that-is-kept-elsewhere") as (service, _):
         service.send_all([webhooks.enter("ada@example.com", at=datetime.now(UTC))])
-        service.wait_until_told()
+        service.wait_until_delivered()
         paths = service.http.get("/openapi.json").raise_for_status().json()["paths"]
         (tmp_path / "schemathesis.toml").write_text('[parameters]\n"path.export_id" = 1\n')
         done = subprocess.run(

@@ -319,7 +319,7 @@ class TestKilled:
         said = self.finish(process)
 
         assert copied >= members > 0
-        assert f"{copied:,} of them before" in said
+        assert f"{copied:,} by an earlier run" in said
         assert await rows_of(empty_url) == await rows_of(source_url)
 
     async def test_before_the_progress_table_goes(self, source_url: str, empty_url: str, process: Process) -> None:

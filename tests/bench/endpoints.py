@@ -1,4 +1,4 @@
-"""The service's door for webhooks beside that of the baseline, and load for them."""
+"""The webhook endpoints of the service and of the baseline, and load for them."""
 
 import json
 import subprocess
@@ -12,39 +12,37 @@ from pathlib import Path
 import httpx
 
 from tests.bench.cores import AROUND, MEASURED, on_core
-from tests.bench.load import Found, Load
+from tests.bench.load import Load, LoadResult
 from tests.bench.scene import scene
 from tests.promises.processes import ROOT, Process, free_port, is_up, until
 
-# So many that neither door waits for the next request, and group commits are as large as under a real rush.
+# Enough that neither endpoint waits for requests, and that group commits are as large as under real load.
 CONNECTIONS = 256
-# Beyond this the generator may hold up what it measures.
-BUSIEST = 0.8
-_crowds = count(1)
+# A load generator that uses more of its core may slow down what it measures.
+MAX_BUSY = 0.8
+_loads = count(1)
 
 
 @dataclass(frozen=True)
-class Dependencies:
-    """The ports of both."""
-
+class Ports:
     service: int
     baseline: int
 
 
 @contextmanager
-def two_doors(folder: Path, url: str | None = None) -> Iterator[Dependencies]:
-    """Both, on one core; Sailthru's limit is used up, so that the service only receives.
+def both_endpoints(folder: Path, url: str | None = None) -> Iterator[Ports]:
+    """Run the service and the baseline on one core. Sailthru's rate limit is used up, so the service only receives.
 
     Args:
         url: of the service's database; None for an SQLite file.
     """
     with scene(folder / "service", limit=1, url=url) as (service, _), baseline(folder) as port:
-        yield Dependencies(service.port, port)
+        yield Ports(service.port, port)
 
 
 @contextmanager
 def baseline(folder: Path) -> Iterator[int]:
-    """The port of the baseline alone."""
+    """Run the baseline alone, and return its port."""
     port = free_port()
     with on_core(MEASURED):
         process = Process([str(port)], {}, folder / "baseline.log", module="tests.bench.serving").start()
@@ -58,21 +56,21 @@ def baseline(folder: Path) -> Iterator[int]:
 
 def put(
     port: int, seconds: float, *, events: int = 1, connections: int = CONNECTIONS, rate: float | None = None
-) -> Found:
-    """Load for one of the doors, by a process of its own on another core, of people that nobody has heard of.
+) -> LoadResult:
+    """Send load of new people to one endpoint, from another process on another core.
 
     Raises:
-        AssertionError: an answer was not the 200 that keeps all its events, or the generator was too busy.
+        AssertionError: an answer was not a 200 that accepts all events, or the generator was too busy.
     """
-    people = next(_crowds) * 10_000_000
+    people = next(_loads) * 10_000_000
     load = Load(port, people, seconds, connections, events=events, rate=rate)
     with on_core(AROUND):
         program = [sys.executable, "-m", "tests.bench.load", json.dumps(asdict(load))]
         done = subprocess.run(program, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    found = Found.from_json(done.stdout)
-    for answer in found.answers:
+    result = LoadResult.from_json(done.stdout)
+    for answer in result.answers:
         status, _, body = answer.partition(" ")
         assert status == "200", answer
         assert json.loads(body)["accepted"] == events, answer
-    assert found.busy < BUSIEST, f"The generator used {found.busy:.0%} of its core."
-    return found
+    assert result.busy < MAX_BUSY, f"The load generator used {result.busy:.0%} of its core."
+    return result
