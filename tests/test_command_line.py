@@ -153,7 +153,7 @@ def test_copy_that_is_not_possible_ends_with_one_sentence(command_line: CommandL
     away = command_line.run("copy", "--from", file, "--to", "postgresql://me:sesame@127.0.0.1:1/store")
 
     assert (wrong.code, away.code) == (2, 1)
-    assert wrong.err.startswith("lytics-sailthru: A copy goes from an SQLite file to PostgreSQL")
+    assert wrong.err.startswith("lytics-sailthru: Copy from an SQLite file to PostgreSQL")
     assert away.err.startswith("lytics-sailthru: Nothing listens at 127.0.0.1:1.")
     assert [each.err.count("\n") for each in (wrong, away)] == [1, 1]
     assert "sesame" not in wrong.err + away.err

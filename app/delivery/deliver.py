@@ -150,10 +150,15 @@ class Deliverer:
         try:
             await self._write(attempt, call)
         except UnknownList:
-            if not call.leave or not await self._is_off(attempt.claim, one.list_name):
+            if not call.leave or not self._can_be_read(one) or not await self._is_off(attempt.claim, one.list_name):
                 raise
             attempt.in_flight = None
             attempt.confirmed |= call.covers
+
+    def _can_be_read(self, one: Pending) -> bool:
+        """Return whether a read shows the last confirmed write to this list; before that it may show older lists."""
+        confirmed_at = one.membership.confirmed_at
+        return confirmed_at is None or self._clock() - confirmed_at >= READS_LAG
 
     async def _is_off(self, claim: Claim, list_name: str) -> bool:
         """Ask Sailthru whether the member is off a list that it called unknown.

@@ -512,3 +512,16 @@ class TestOneByOne:
 
         assert (world.settlement.confirmed, world.settlement.dead, world.settlement.outcome) == ({}, {}, "15")
         assert world.settlement.retry_at is not None
+
+    @pytest.mark.parametrize(("age", "is_confirmed"), [(READS_LAG - SECOND, False), (READS_LAG, True)])
+    async def test_read_soon_after_a_join_does_not_confirm_the_leave(
+        self, world: World, age: timedelta, *, is_confirmed: bool
+    ) -> None:
+        """Sailthru's reads lag behind its writes: the member seems to be off the list that it has just joined."""
+        world.lists = frozenset()
+        world.errors = [UnknownList(15, "No such list.")]
+        joined_at = world.clock() - age
+        await deliver(world, claim(pending(desired=False, confirmed=Confirmed.IN, confirmed_at=joined_at)))
+
+        assert bool(world.settlement.confirmed) is is_confirmed
+        assert world.settlement.outcome == ("ok" if is_confirmed else "15")

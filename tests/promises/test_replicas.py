@@ -130,7 +130,7 @@ def test_lists_are_exact_although_replicas_and_the_database_are_killed(tmp_path:
         # Faults did happen. A small run makes too few calls to be sure of each kind.
         assert faults.keys() == FAULTS if TEST_SIZE != "small" else faults.keys() <= FAULTS and faults
         assert history.refused["not reached"] > 0
-        assert history.refused["503"] > 0
+        assert history.refused["503"] > 0 or TEST_SIZE == "small"
 
 
 def _kill_at_random(cluster: Cluster, dice: random.Random) -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("unmeasured")
 
 SHARE = 0.8
 # Calls a minute, and people; fewer on PostgreSQL, where each statement takes much longer.
-SIZES = {"sqlite": size((200, 1000), (600, 3000)), "postgresql": size((100, 500), (300, 1500))}
+SIZES = {"sqlite": size((300, 1500), (600, 3000)), "postgresql": (300, 1500)}
 
 
 @pytest.mark.parametrize("taken", [0, 0.3], ids=["no foreign calls", "foreign calls take 30 %"])
