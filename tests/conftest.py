@@ -7,17 +7,22 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from app.store.database.engine import Database
 from tests import postgresql
 from tests.factories import Clock
 from tests.places import PLACE, make, opened
+from tests.sizes import size
 
 # Environment variable with the URL of the PostgreSQL server, set once for all workers.
 SERVER = "TESTS_POSTGRESQL"
 _servers: list[postgresql.Server] = []
 _header: list[str] = []
+
+hypothesis.settings.register_profile("of this size", max_examples=size(30, 100))
+hypothesis.settings.load_profile("of this size")
 
 
 def pytest_configure(config: pytest.Config) -> None:

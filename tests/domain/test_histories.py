@@ -30,6 +30,7 @@ from tests.factories import (
     exit_,
     settlement,
 )
+from tests.sizes import size
 
 ADDRESSES = (ADA, LOVELACE, GRACE)
 
@@ -181,7 +182,7 @@ happenings = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=size(60, 200))
 @given(st.lists(happenings, max_size=40))
 def test_counts_add_up_after_each_step(steps: list[MembershipChange | str | tuple[str, Effect, bool]]) -> None:
     """Changes arrive in any order, and calls end in every way. A membership that is not pending needs nothing."""

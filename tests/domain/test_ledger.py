@@ -15,6 +15,7 @@ from app.domain.membership import Confirmed, Membership
 from app.domain.settlement import settle_attempt
 from tests.changes import change, enter, exit_
 from tests.factories import ADA, ADA_ID, NOON, Effect, settlement
+from tests.sizes import size
 
 OLD, NEW = "old@example.com", "new@example.com"
 
@@ -153,7 +154,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=size(100, 300), deadline=None)
 @given(history=histories, dice=st.randoms(use_true_random=False))
 def test_last_move_decides_in_any_order_with_duplicates(history: list[tuple[Kind, str]], dice: random.Random) -> None:
     """Moves of one user at distinct times, shuffled and doubled; the user holds at most one address."""

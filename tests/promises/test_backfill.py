@@ -16,9 +16,12 @@ from app.sandbox.lytics import SCAN, webhooks
 from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.rules import Rule
 from tests.factories import MINUTE, NOON
+from tests.promises.kinds import sqlite_in_small_runs
 from tests.service import API_KEY, LIST
 from tests.sizes import size
 from tests.world import Died, World
+
+kind = sqlite_in_small_runs()
 
 OTHER = Audience("9999", "Autumn Buyers", "autumn_buyers")
 

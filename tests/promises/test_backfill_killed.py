@@ -9,8 +9,11 @@ from typing import Any
 from app.sandbox.lytics import SCAN
 from app.sandbox.lytics.audiences import SPRING_BUYERS
 from app.sandbox.lytics.people import address_of
+from tests.promises.kinds import sqlite_in_small_runs
 from tests.promises.processes import Service, running, until
 from tests.sizes import size
+
+kind = sqlite_in_small_runs()
 
 KILLS = size(1, 2, 10)
 PEOPLE = {"sqlite": size(600, 2500), "postgresql": size(400, 1200)}

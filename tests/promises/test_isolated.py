@@ -19,9 +19,12 @@ from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 from app.sandbox.rules import Rule
 from app.store.replicas.accounts import Accounts
 from tests.factories import HOUR, MINUTE, SECOND
+from tests.promises.kinds import sqlite_in_small_runs
 from tests.service import API_KEY, LIST
 from tests.sizes import size
 from tests.world import World
+
+kind = sqlite_in_small_runs()
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 

@@ -15,9 +15,12 @@ from app.sandbox.lytics import webhooks
 from app.sandbox.lytics.audiences import SPRING_BUYERS
 from app.sandbox.rules import Rule
 from tests.factories import HOUR
+from tests.promises.kinds import sqlite_in_small_runs
 from tests.service import LIST
 from tests.sizes import size
 from tests.world import World
+
+kind = sqlite_in_small_runs()
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 

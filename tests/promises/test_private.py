@@ -6,7 +6,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.sandbox.lytics import webhooks
+from tests.promises.kinds import sqlite_in_small_runs
 from tests.promises.processes import ADMIN_TOKEN, API_KEY, API_SECRET, LYTICS_TOKEN, WEBHOOK_TOKEN, running, until
+
+kind = sqlite_in_small_runs()
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 FIELD_VALUE = "Zyzzyva-of-Sampleton"

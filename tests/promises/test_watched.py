@@ -11,8 +11,11 @@ from app.domain.list_check import SMALLEST_JUMP
 from app.sandbox.faults import Html
 from app.sandbox.lytics import webhooks
 from app.sandbox.rules import Rule
+from tests.promises.kinds import sqlite_in_small_runs
 from tests.service import API_KEY, LIST
 from tests.world import World
+
+kind = sqlite_in_small_runs()
 
 HOUR = 3600.0
 

@@ -15,9 +15,12 @@ from app.sailthru.protocol import Credentials
 from app.sandbox.lytics import webhooks
 from app.sandbox.sailthru import Access
 from tests.factories import HOUR, MINUTE, NOON
+from tests.promises.kinds import sqlite_in_small_runs
 from tests.service import API_KEY, LIST
 from tests.sizes import size
 from tests.world import World
+
+kind = sqlite_in_small_runs()
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 

@@ -22,6 +22,7 @@ from app.store.exports.exports import Exports
 from app.store.members.members import Members
 from app.store.schema import dry_run_people, metadata, versions
 from tests.factories import ACCOUNT, MINUTE, NOON, Clock, Effect, change, enter, exit_, ns, room, settlement
+from tests.sizes import size
 from tests.store.conftest import Running
 
 PEOPLE = st.integers(0, 5)
@@ -127,7 +128,7 @@ def _everything(connection: Connection) -> list[object]:
 
 
 @pytest.mark.usefixtures("unmeasured")
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=size(40, 200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pages=PAGES, steps=STEPS)
 # A dead letter, scanned first with the same fields and then with others.
 @example(
@@ -145,7 +146,7 @@ def test_dry_run_counts_what_the_run_does_and_changes_nothing(
 
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("kind", ["postgresql"])
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=size(6, 30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pages=PAGES, steps=STEPS)
 def test_dry_run_counts_what_the_run_does_on_postgresql(
     database_url: str, pages: list[list[MembershipChange]], steps: list[object]
