@@ -13,7 +13,7 @@ from app.sandbox.lytics.people import address_of
 from app.store.migrate import steps_after
 from tests import postgresql
 from tests.bench.sandbox import AUDIENCES
-from tests.promises.processes import LIST, Service, until
+from tests.promises.processes import ADMIN_TOKEN, API_KEY, API_SECRET, LIST, WEBHOOK_TOKEN, Process, until
 from tests.promises.replicas import Cluster, Replica, running_cluster
 
 # Shorter than any polling interval, so that only a notification can be in time.
@@ -73,16 +73,22 @@ def test_stopped_worker_settles_its_calls(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["work"], ["serve", "--no-worker"]])
 def test_sqlite_refuses_roles(tmp_path: Path, words: list[str]) -> None:
     """Only one process may open an SQLite file, so another role could not run."""
-    with running_cluster(tmp_path) as cluster:
-        service = Service(tmp_path, cluster.sandbox, DATABASE_URL=f"sqlite:///{tmp_path}/store.db")
-        service.process.words = words
-        service.process.start()
-        assert service.process.running is not None
-        code = service.process.running.wait(60)
-        service.close()
+    env = {
+        "DATABASE_URL": f"sqlite:///{tmp_path}/store.db",
+        "WEBHOOK_TOKENS": WEBHOOK_TOKEN,
+        "ADMIN_TOKENS": ADMIN_TOKEN,
+        "SAILTHRU_API_KEY": API_KEY,
+        "SAILTHRU_API_SECRET": API_SECRET,
+    }
+    process = Process(words, env, tmp_path / "service.log").start()
+    try:
+        assert process.running is not None
+        code = process.running.wait(60)
+    finally:
+        process.end()
 
-        assert code == 2
-        assert "belongs to one process" in service.log.read_text()
+    assert code == 2
+    assert "belongs to one process" in process.log.read_text()
 
 
 def test_old_replica_works_beside_a_newer_compatible_one(tmp_path: Path) -> None:
