@@ -1,7 +1,7 @@
 """Alarms: conditions that need an operator, raised and resolved as data.
 
-The part that knows a condition raises the alarm and resolves it. A sink passes the news on to people: the log is one.
-Metrics read what is raised when they are scraped. To send alarms elsewhere, write another sink.
+The part that knows a condition raises the alarm and resolves it. A sink passes the news on: the log is one. The gauge
+of silent exports reads the raised alarms when metrics are scraped. `app.main` chooses the sinks.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -12,7 +12,7 @@ import httpx
 from fastapi import FastAPI
 
 from app import __version__
-from app.alarms import Alarms
+from app.alarms import Alarms, log_alarm
 from app.backfills.loop import BackfillLoop
 from app.backfills.scan import Backfiller
 from app.delivery.account import Account
@@ -146,7 +146,7 @@ def build(settings: Settings, environment: Environment | None = None, role: Role
         database=database,
         stores=_stores(database, clock, settings, metrics),
         metrics=metrics,
-        alarms=Alarms(),
+        alarms=Alarms(sinks=(log_alarm,)),
         signals=Signals(),
         policy=RetryPolicy(
             first_wait=timedelta(seconds=settings.retry_first_wait_seconds),

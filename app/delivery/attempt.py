@@ -16,7 +16,8 @@ from app.domain.errors import (
     UnknownList,
 )
 from app.domain.membership import Confirmed
-from app.domain.retry import RetryPolicy, window_ends_at
+from app.domain.rate_limit.window import window_ends_at
+from app.domain.retry import RetryPolicy
 from app.domain.settlement import Settlement
 
 # Reads may lag behind writes. Sailthru does not say by how much; after 0.3 s they were current in every trial. A read

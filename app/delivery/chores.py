@@ -6,7 +6,8 @@ from datetime import timedelta
 import structlog
 
 from app.delivery.account import Account
-from app.domain.retry import LONGEST_WINDOW, RetryPolicy
+from app.domain.rate_limit.window import LONGEST_WINDOW
+from app.domain.retry import RetryPolicy
 
 log = structlog.get_logger(__name__)
 

@@ -3,19 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# Sailthru counts by calendar minute, so its window never lasts longer.
-LONGEST_WINDOW = timedelta(minutes=1)
-SHORTEST_WINDOW = timedelta(seconds=1)
-
-
-def window_ends_at(resets_at: datetime | None, now: datetime) -> datetime:
-    """When a used-up rate limit resets.
-
-    The result is at least one second and at most one minute ahead, however much the two clocks differ.
-    """
-    latest = now + LONGEST_WINDOW
-    return latest if resets_at is None else min(max(resets_at, now + SHORTEST_WINDOW), latest)
-
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:

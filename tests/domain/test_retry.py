@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from app.domain.retry import LONGEST_WINDOW, RetryPolicy, window_ends_at
-from tests.factories import HOUR, MINUTE, NOON, SECOND
+from app.domain.retry import RetryPolicy
+from tests.factories import HOUR, NOON, SECOND
 
 POLICY = RetryPolicy()
 
@@ -58,18 +58,3 @@ def test_member_is_retried_for_at_least_76_hours() -> None:
         at, attempts = POLICY.next_attempt_at(attempts=attempts, failed_at=at, draw=1.0), attempts + 1
 
     assert NOON + 76 * HOUR <= at < NOON + 77 * HOUR
-
-
-@pytest.mark.parametrize(
-    ("resets_at", "expected"),
-    [
-        (None, NOON + LONGEST_WINDOW),
-        (NOON + 20 * SECOND, NOON + 20 * SECOND),
-        (NOON - HOUR, NOON + SECOND),
-        (NOON, NOON + SECOND),
-        (NOON + HOUR, NOON + MINUTE),
-    ],
-)
-def test_used_up_limit_resets_within_a_minute(resets_at: datetime | None, expected: datetime) -> None:
-    """Two clocks never agree: neither a past time nor a distant one is believed."""
-    assert window_ends_at(resets_at, NOON) == expected

@@ -9,8 +9,7 @@ from math import ceil, floor
 
 from app.domain.rate_limit.share import ShareGrant, ShareRequest
 from app.domain.rate_limit.tracker import WindowTracker
-from app.domain.rate_limit.window import NEVER, WINDOW_SECONDS, Window
-from app.domain.retry import SHORTEST_WINDOW
+from app.domain.rate_limit.window import NEVER, SHORTEST_WINDOW, WINDOW_SECONDS, Window
 
 # A permit is one call that the shared limit granted to this process. A busy process asks for a batch of permits at
 # once: a fiftieth of our share, at most 20. Permits that stay unused for 2 s are returned.

@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from app.domain.rate_limit.bucket import Bucket
 from app.domain.rate_limit.share import ShareGrant, ShareRequest
-from app.domain.rate_limit.window import WINDOW_SECONDS
-from app.domain.retry import LONGEST_WINDOW
+from app.domain.rate_limit.window import LONGEST_WINDOW, WINDOW_SECONDS
 
 SHORTEST_WAIT = timedelta(milliseconds=50)
 

@@ -6,10 +6,12 @@ identifies the window. When the window ends in our clock is learned from the ans
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from operator import itemgetter
 
-from app.domain.retry import LONGEST_WINDOW
-
+# Sailthru counts by calendar minute, so its window never lasts longer.
+LONGEST_WINDOW = timedelta(minutes=1)
+SHORTEST_WINDOW = timedelta(seconds=1)
 WINDOW_SECONDS = LONGEST_WINDOW.total_seconds()
 NEVER = float("-inf")
 # How much longer a window lasts that outlived its expected end; doubles each time.
@@ -20,6 +22,15 @@ _TREND_SECONDS = 20.0
 _CAUTION_SECONDS = 3.0
 # Calls of other tools that no answer reported for this long were probably not made.
 _FRESH_SECONDS = 3.0
+
+
+def window_ends_at(resets_at: datetime | None, now: datetime) -> datetime:
+    """When a used-up rate limit resets.
+
+    The result is at least one second and at most one minute ahead, however much the two clocks differ.
+    """
+    latest = now + LONGEST_WINDOW
+    return latest if resets_at is None else min(max(resets_at, now + SHORTEST_WINDOW), latest)
 
 
 class Usage:

@@ -6,7 +6,6 @@ sorted by key. There is one exception: where an export takes over the pending ch
 first. If that ends in a deadlock, the database breaks it and the transaction is repeated.
 """
 
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,6 +24,7 @@ from app.domain.resolve import Received, Resolver
 from app.domain.settlement import Settled, Settlement
 from app.store.database.engine import Database
 from app.store.database.group_commit import GroupCommit
+from app.store.lease import new_token
 from app.store.members import batches, claims, due
 from app.store.members.rows import membership_of
 from app.store.members.settling import settle
@@ -94,7 +94,7 @@ class Members:
         def take(connection: Connection) -> list[Claim]:
             now = self._clock()
             # Random for each claim, so that no two claims of a member share a token.
-            lease, until = secrets.randbits(62), now + lease_for
+            lease, until = new_token(), now + lease_for
             return claims.take(connection, account, room=room, now=now, lease=lease, until=until)
 
         return await self._database.write(take)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from app.explain.codes import explain
 from app.store.members.dead_letters import DeadLetter, Filter, Place
+from app.web.api.addresses import normalized
 from app.web.auth import require_admin
 from app.web.dependencies import Injected
 from app.web.problems import declared
@@ -116,7 +117,7 @@ def _filter(export_id: int | None, code: str | int | None, email: str | None) ->
     return Filter(
         export_id=export_id,
         code=None if code is None else str(code),
-        address=None if email is None else email.strip().lower(),
+        address=None if email is None else normalized(email),
     )
 
 

@@ -5,14 +5,14 @@ https://www.contentstack.com/docs/lytics/webhooks
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
 import structlog
 from fastapi import Request, Response
 
-from app.domain.change import AudienceEvent
+from app.domain.change import AudienceEvent, nanoseconds
 from app.domain.errors import MalformedWebhook, RejectedWebhook, StoreUnavailable, UnauthenticatedWebhook
 from app.domain.rejection import Reason
 from app.explain.rejections import advice
@@ -25,7 +25,6 @@ from app.web.webhook.rejections import Record, RejectionLog
 
 log = structlog.get_logger(__name__)
 
-EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 _RECEIPT = b'{"accepted": %d, "ignored": %d, "rejected": %d}'
 _STATUSES = {
@@ -87,7 +86,7 @@ class WebhookIntake:
             raise StoreUnavailable("The service is shutting down.")
         body = await self._read(request)
         now = self._clock()
-        reading = read(body, arrived_at_ns=(now - EPOCH) // MICROSECOND * 1000)
+        reading = read(body, arrived_at_ns=nanoseconds(now))
         receipt = await self._receive(reading.events)
         rejected = [*reading.rejected, *receipt.rejected]
         if rejected:
