@@ -124,8 +124,8 @@ def test_stop_lets_running_task_finish() -> None:
     ("failure", "expected"),
     [
         (Unfinished(), []),
-        (StoreUnavailable("The disk is full."), [("warning", "store unavailable, the loop waits")]),
-        (RuntimeError("a bug"), [("error", "a background loop failed and tries again")]),
+        (StoreUnavailable("The disk is full."), [("warning", "store unavailable, retrying")]),
+        (RuntimeError("a bug"), [("error", "background loop failed, retrying")]),
     ],
     ids=["unfinished", "store", "bug"],
 )

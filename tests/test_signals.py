@@ -28,7 +28,7 @@ def test_published_topic_is_forwarded_and_heard_topic_is_not() -> None:
     ears, sent = Ears(), list[str]()
     ears.signals.forward_to(sent.append)
     ears.signals.publish(members_due("other"))
-    ears.signals.hear(BACKFILL_QUEUED)
+    ears.signals.publish_locally(BACKFILL_QUEUED)
 
     assert sent == ["due:other"]
     assert ears.heard == ["backfill"]
@@ -38,7 +38,7 @@ def test_hear_everything_reaches_each_subscriber_once() -> None:
     """Notifications may have been missed while the connection was lost."""
     ears, sent = Ears(), list[str]()
     ears.signals.forward_to(sent.append)
-    ears.signals.hear_everything()
+    ears.signals.publish_all_locally()
 
     assert ears.heard == ["exports", "backfill", "due:default"]
     assert sent == []

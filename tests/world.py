@@ -384,9 +384,9 @@ def _patches() -> Iterator[None]:
         mock.patch.object(Database, "read", _read_while_alive),
         mock.patch.object(Database, "close", _close_in_time_that_stands),
         # There is one replica at a time, so there is nothing to find that another replica did.
-        mock.patch.multiple(main, LOOK_FOR_DUE=SELDOM, LOOK_FOR_ORDERS=SELDOM),
-        mock.patch.object(chores, "LOOK_AT_BREAKERS", SELDOM),
-        mock.patch.object(backfill_loop, "LOOK_EVERY", SELDOM),
+        mock.patch.multiple(main, DUE_POLL_INTERVAL=SELDOM, ORDERS_POLL_INTERVAL=SELDOM),
+        mock.patch.object(chores, "BREAKER_READ_INTERVAL", SELDOM),
+        mock.patch.object(backfill_loop, "POLL_INTERVAL", SELDOM),
         # Its connection would wait in real time.
         mock.patch.object(Database, "notifications", return_value=None),
     ):

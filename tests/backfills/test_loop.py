@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 
-from app.backfills.loop import LEASE, LOOK_EVERY, RENEW_EVERY, BackfillLoop
+from app.backfills.loop import LEASE, POLL_INTERVAL, RENEW_EVERY, BackfillLoop
 from app.backfills.scan import Backfiller, Step
 from app.domain.backfill import Backfill, BackfillClaim, BackfillState, Page
 from app.domain.errors import StoreUnavailable
@@ -111,7 +111,7 @@ def test_lease_lost_in_an_outage_is_not_claimed_again_by_the_process_that_runs_i
         await world.run_for(STEP - SECOND)
         return world
 
-    assert LEASE < LOOK_EVERY < STEP
+    assert LEASE < POLL_INTERVAL < STEP
     world = run(work())
 
     assert world.store.claimed == [(1, 1)]

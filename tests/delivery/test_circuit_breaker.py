@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.alarms import Alarms
-from app.delivery.circuit_breaker import LOOK_EVERY, CircuitBreaker
+from app.delivery.circuit_breaker import READ_INTERVAL, CircuitBreaker
 from app.delivery.store import BreakerStore
 from app.domain.account import FIRST_PROBE_WAIT, LONGEST_PROBE_WAIT, BreakerState, OpenReason, merged
 from app.domain.errors import CredentialsRefused, StoreUnavailable
@@ -62,7 +62,7 @@ class World:
             CircuitBreaker(ACCOUNT, self.store, clock, Alarms(), concurrency=4, is_shared=True) for _ in range(2)
         )
 
-    async def look(self, *, after: timedelta = LOOK_EVERY) -> None:
+    async def look(self, *, after: timedelta = READ_INTERVAL) -> None:
         self.clock.advance(after)
         for breaker in (self.first, self.second):
             await breaker.prepare(0, has_backlog=False, is_backfill=False)
@@ -85,7 +85,7 @@ def events(log: list[MutableMapping[str, Any]]) -> list[str]:
 
 async def test_shared_state_is_read_once_a_second(world: World) -> None:
     for _ in range(10):
-        await world.look(after=LOOK_EVERY / 5)
+        await world.look(after=READ_INTERVAL / 5)
 
     assert world.store.looks == 2 * 2
 
@@ -102,7 +102,7 @@ async def test_unshared_state_is_not_read(clock: Clock) -> None:
     breaker = CircuitBreaker(ACCOUNT, store, clock, Alarms(), concurrency=4)
     await breaker.prepare(0, has_backlog=False, is_backfill=False)
 
-    assert await breaker.may_probe()
+    assert await breaker.reserve_probe()
     assert store.looks == 0
 
 
@@ -112,7 +112,7 @@ async def test_finding_of_one_replica_counts_for_all(world: World, log: list[Mut
     await world.look()
     is_probe = [breaker.capacity(0).is_probe for breaker in (world.first, world.second)]
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.second.may_probe()
+    assert await world.second.reserve_probe()
     await world.second.judge(1, None, is_probe=True)
     await world.look()
 
@@ -136,7 +136,7 @@ async def test_one_replica_makes_probe(world: World) -> None:
     world.clock.advance(FIRST_PROBE_WAIT)
     await world.look(after=timedelta(0))
     is_due = [breaker.capacity(0).calls for breaker in (world.first, world.second)]
-    probes = [await world.first.may_probe(), await world.second.may_probe()]
+    probes = [await world.first.reserve_probe(), await world.second.reserve_probe()]
     await world.second.prepare(0, has_backlog=False, is_backfill=False)
     is_due_elsewhere, opens_at = world.second.capacity(0).calls, world.second.next_capacity_at()
     await world.look(after=LONGEST_PROBE_WAIT)
@@ -144,35 +144,35 @@ async def test_one_replica_makes_probe(world: World) -> None:
     assert is_due == [1, 1]
     assert probes == [True, False]
     assert (is_due_elsewhere, opens_at) == (0, NOON + FIRST_PROBE_WAIT + LONGEST_PROBE_WAIT)
-    assert await world.second.may_probe()
+    assert await world.second.reserve_probe()
 
 
 async def test_failed_probe_delays_next_probe_of_all_replicas(world: World) -> None:
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.first.may_probe()
+    assert await world.first.reserve_probe()
     await world.first.judge(1, REFUSED, is_probe=True)
     await world.look()
 
     assert world.second.next_capacity_at() == NOON + FIRST_PROBE_WAIT + 2 * FIRST_PROBE_WAIT
-    assert not await world.second.may_probe()
+    assert not await world.second.reserve_probe()
 
 
 async def test_released_probe_may_be_made_by_another_replica(world: World) -> None:
     """The replica that took it has no due member."""
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.first.may_probe()
+    assert await world.first.reserve_probe()
     await world.first.release_probe()
 
-    assert await world.second.may_probe()
+    assert await world.second.reserve_probe()
 
 
 async def test_releasing_probe_does_not_reopen_closed_breaker(world: World) -> None:
     """A call of another replica closed it meanwhile."""
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.first.may_probe()
+    assert await world.first.reserve_probe()
     await world.second.restore()
     await world.second.judge(1, None, is_probe=True)
     await world.first.release_probe()
@@ -189,7 +189,7 @@ async def test_state_that_could_not_be_saved_is_saved_with_next_read(
     """
     world.store.is_away = True
     await world.first.judge(1, REFUSED, is_probe=False)
-    await world.first.look()
+    await world.first.refresh()
     logged = events(log)
     is_open, unsaved = world.first.is_open, world.store.state
     world.store.is_away = False
@@ -205,7 +205,7 @@ async def test_state_that_could_not_be_saved_is_saved_with_next_read(
     assert world.store.state == world.second.state == BreakerState().opened(OpenReason.REFUSED, REFUSED, NOON)
     assert events(log)[3:] == [FOUND]
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.first.may_probe()
+    assert await world.first.reserve_probe()
 
 
 async def test_state_that_could_not_be_saved_is_saved_with_next_call(world: World) -> None:
@@ -239,7 +239,7 @@ async def test_open_breaker_is_probed_at_once_after_a_start(world: World, log: l
     await world.look()
 
     assert [breaker.capacity(0).calls for breaker in (world.first, world.second)] == [1, 1]
-    assert [await world.first.may_probe(), await world.second.may_probe()] == [True, False]
+    assert [await world.first.reserve_probe(), await world.second.reserve_probe()] == [True, False]
     assert events(log) == [RAISED, RAISED]
 
 
@@ -249,4 +249,4 @@ async def test_without_store_no_call_leaves(world: World) -> None:
     with pytest.raises(StoreUnavailable):
         await world.first.prepare(0, has_backlog=True, is_backfill=False)
     with pytest.raises(StoreUnavailable):
-        await world.first.may_probe()
+        await world.first.reserve_probe()

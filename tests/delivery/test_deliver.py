@@ -336,7 +336,7 @@ class TestReadFirst:
 
         assert world.steps == ["read", "settle"]
         assert world.settlement.unknown == frozenset()
-        assert not delivered.may_go_on
+        assert not delivered.may_still_apply
         assert world.settlement.spent_at == NOON - OPEN_FOR
 
     async def test_failed_write_after_read_is_unknown(self, world: World) -> None:
@@ -376,7 +376,7 @@ class TestFailures:
 
         settlement = world.settlement
         assert (settlement.confirmed, settlement.outcome) == ({}, str(error.code))
-        assert delivered.may_go_on == isinstance(error, OutcomeUnknown)
+        assert delivered.may_still_apply == isinstance(error, OutcomeUnknown)
         assert settlement.unknown == ({EXPORT} if is_in_doubt else set())
         assert settlement.retry_at == NOON + retry_after * SECOND
         assert settlement.spent_at == (NOON - OPEN_FOR if is_spent else None)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from app.alarms import Alarms
-from app.delivery.circuit_breaker import MOST_PLACES, CircuitBreaker
+from app.delivery.circuit_breaker import IN_FLIGHT_FACTOR, CircuitBreaker
 from app.delivery.deliver import Delivered, Deliverer
 from app.delivery.loop import AccountLoop
 from app.delivery.worker import Worker
@@ -112,7 +112,7 @@ class World(UnusedQueue, Deliverer):
             await self.account.judge(held.member_id, error, is_probe=is_probe)
         if isinstance(error, CallFailed):
             self.due.append(held)
-            return Delivered(error, self.clock(), may_go_on=isinstance(error, OutcomeUnknown))
+            return Delivered(error, self.clock(), may_still_apply=isinstance(error, OutcomeUnknown))
         if error is not None:
             raise error
         self.delivered.append(held.member_id)
@@ -164,7 +164,7 @@ async def working(
     patience: timedelta = 10 * SECOND,
     throttle: Throttle | None = None,
     is_shared: bool = False,
-    looks_every: timedelta | None = None,
+    poll_interval: timedelta | None = None,
 ) -> AsyncIterator[Working]:
     world.account = CircuitBreaker(
         ACCOUNT, world, world.clock, Alarms(), concurrency=concurrency, throttle=throttle, is_shared=is_shared
@@ -178,7 +178,7 @@ async def working(
         unfinished_exports=world.unfinished,
         name_exports=world.name_exports,
         drain_patience=patience,
-        looks_every=looks_every,
+        poll_interval=poll_interval,
     )
     worker.start()
     try:
@@ -445,7 +445,7 @@ class TestStopping:
 class TestErrors:
     async def test_loop_survives_unavailable_store(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """It tries again a little later."""
-        monkeypatch.setattr("app.delivery.loop.STORE_PAUSE", timedelta(milliseconds=5))
+        monkeypatch.setattr("app.delivery.loop.STORE_RETRY_WAIT", timedelta(milliseconds=5))
         world.claim_errors, world.due = [StoreUnavailable("The disk is full.") for _ in range(3)], [claim()]
         async with working(world):
             await until(lambda: world.delivered)
@@ -462,7 +462,7 @@ class TestErrors:
         assert world.delivered == [1, 2, 3, 4]
 
     async def test_loop_survives_failed_claim(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("app.delivery.loop.STORE_PAUSE", timedelta(milliseconds=5))
+        monkeypatch.setattr("app.delivery.loop.STORE_RETRY_WAIT", timedelta(milliseconds=5))
         monkeypatch.setattr("tests.service.PATIENCE_SECONDS", 1)
         world.claim_errors, world.due = [RuntimeError("a bug")], [claim()]
         async with working(world) as worker:
@@ -477,7 +477,7 @@ class TestErrors:
         self, world: World, monkeypatch: pytest.MonkeyPatch, trouble: Exception | bool
     ) -> None:
         """Names are asked for again a little later, until all exports have one."""
-        monkeypatch.setattr("app.delivery.worker.FIRST_PAUSE", timedelta(milliseconds=5))
+        monkeypatch.setattr("app.delivery.worker.FIRST_RETRY_WAIT", timedelta(milliseconds=5))
         world.naming = [trouble, trouble]
         async with working(world):
             await until(lambda: world.rounds_of_naming == 3)
@@ -488,7 +488,7 @@ class TestErrors:
 
 async def test_exports_are_looked_at_without_signal(world: World) -> None:
     """Another replica may have changed one."""
-    async with working(world, looks_every=timedelta(milliseconds=5)):
+    async with working(world, poll_interval=timedelta(milliseconds=5)):
         await until(lambda: world.rounds_of_naming > 3)
 
 
@@ -551,7 +551,7 @@ def test_calls_in_flight_are_at_most_eight_times_the_places() -> None:
     left = departures(seconds, places=3)
     at_once = max(sum(left[n] <= at < left[n] + seconds[n] for n in left) for at in left.values())
 
-    assert at_once == MOST_PLACES * 3
+    assert at_once == IN_FLIGHT_FACTOR * 3
 
 
 @pytest.mark.parametrize(
@@ -625,7 +625,7 @@ def test_locked_due_member_is_polled_every_10_ms() -> None:
 
 async def test_chore_repeats_also_after_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs at the start and after each interval. A stop does not wait for the next time."""
-    monkeypatch.setattr("app.delivery.worker.CHORE_PAUSE", timedelta(milliseconds=1))
+    monkeypatch.setattr("app.delivery.worker.CHORE_RETRY_WAIT", timedelta(milliseconds=1))
     turns: list[timedelta | Exception] = [
         timedelta(0),
         timedelta(milliseconds=1),

@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.errors import CredentialsRefused, NotSent, OutcomeUnknown, StoreUnavailable, Transient, UnknownList
 from app.domain.export import ListTurn
-from app.exports.lists import LOOK_AGAIN, ListMaker
+from app.exports.lists import POLL_INTERVAL, ListMaker
 from tests.factories import ACCOUNT, LIST, NOON, SECOND
 from tests.virtual_time import LoopClock, run
 
@@ -232,7 +232,7 @@ def test_other_replicas_wait_until_the_list_is_ready_or_it_is_their_turn(is_agai
 
     assert world.sailthru.made == [LIST]
     assert len(world.sailthru.asked) == (3 if is_again else 1)
-    assert world.seconds <= (3 if is_again else 1) * (1 + LOOK_AGAIN / SECOND)
+    assert world.seconds <= (3 if is_again else 1) * (1 + POLL_INTERVAL / SECOND)
 
 
 @pytest.mark.parametrize("who", [0, 1], ids=["itself", "another replica"])
@@ -248,7 +248,7 @@ def test_unknown_outcome_keeps_the_turn_until_its_lease_ends(who: int) -> None:
     world = run(work())
 
     assert world.sailthru.asked == [LIST, LIST]
-    assert 3 * TIMEOUT / SECOND <= world.seconds - 1 <= 3 * TIMEOUT / SECOND + LOOK_AGAIN / SECOND
+    assert 3 * TIMEOUT / SECOND <= world.seconds - 1 <= 3 * TIMEOUT / SECOND + POLL_INTERVAL / SECOND
 
 
 def test_replica_that_stops_during_its_request_keeps_the_turn_until_its_lease_ends() -> None:

@@ -289,7 +289,7 @@ class TestFaults:
             done = await wait_for_end(world)
 
             assert done["state"] == "failed"
-            assert "read already" in done["reason"]
+            assert "was read before" in done["reason"]
             assert "after a restart" in done["reason"]
 
         world.run(story())

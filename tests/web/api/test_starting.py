@@ -88,7 +88,7 @@ class TestStart:
         await until(lambda: service.sailthru.account(API_KEY).list_names() == {LIST})
 
         assert not started["export"]["list_ready"]
-        assert "is tried again" in started["export"]["reason"]
+        assert "The service retries" in started["export"]["reason"]
 
 
 class TestExistingExport:
