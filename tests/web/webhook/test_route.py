@@ -177,7 +177,7 @@ class TestStoreUnavailable:
         ("error", "detail"),
         [
             (StoreUnavailable("The disk is full."), "The disk is full."),
-            (RuntimeError("something with ada@example.com"), "The service made a mistake"),
+            (RuntimeError("something with ada@example.com"), "An internal error occurred"),
         ],
     )
     async def test_unstored_webhook_answers_503_with_retry_after(self, error: Exception, detail: str) -> None:
