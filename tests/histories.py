@@ -289,7 +289,7 @@ class Histories(RuleBasedStateMachine):
         return {export_id: (Counts(*counts[:5]), Counts(*counts[5:])) for export_id, *counts in rows}
 
     def _read(self, query: str) -> list[tuple[int, ...]]:
-        rows = self.world.run(self.world.look(lambda connection: connection.execute(text(query)).all()))
+        rows = self.world.run(self.world.read_database(lambda connection: connection.execute(text(query)).all()))
         return [tuple(row) for row in rows]
 
     def teardown(self) -> None:

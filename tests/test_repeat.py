@@ -1,4 +1,4 @@
-"""The background loop: when it repeats its task, after what wait, and how it stops."""
+"""The background loop: intervals, wake-ups, back-off and stop."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,10 @@ Turn = timedelta | None | Exception
 def turns(
     *turns_in_order: Turn, meanwhile: Callable[[Repeat], None] | None = None, seconds: float = 3600
 ) -> list[float]:
-    """Run a loop for some seconds of virtual time. Returns when each turn began; further turns wait for a wake-up."""
+    """Run a loop in virtual time and return when each run of its task began.
+
+    After the given turns, the task waits for a wake-up.
+    """
 
     async def work() -> list[float]:
         began: list[float] = []
@@ -46,8 +49,8 @@ def turns(
 
 def wake_after(*seconds: float) -> Callable[[Repeat], None]:
     def schedule(loop: Repeat) -> None:
-        for each in seconds:
-            asyncio.get_running_loop().call_later(each, loop.wake)
+        for delay in seconds:
+            asyncio.get_running_loop().call_later(delay, loop.wake)
 
     return schedule
 
