@@ -1,7 +1,7 @@
 """Alarms: conditions that need an operator.
 
 The part of the service that detects a condition raises the alarm and resolves it. Sinks report both changes; the log is
-one sink. Metrics read the raised alarms when they are scraped. To send alarms elsewhere, add a sink.
+one sink. The gauge of silent exports reads the raised alarms when metrics are scraped.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

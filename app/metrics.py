@@ -155,9 +155,9 @@ class Metrics:
         """Count a join that was sent although Sailthru may have applied an earlier one."""
         self._repeated.labels(account).inc()
 
-    def committed(self, what: str, size: int) -> None:
+    def committed(self, kind: str, size: int) -> None:
         """Record the number of requests that shared a transaction."""
-        self._commits.labels(what).observe(size)
+        self._commits.labels(kind).observe(size)
 
     def called(self, account: str, call: str, answer: str) -> None:
         """Count a call to Sailthru that ended."""

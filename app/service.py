@@ -214,21 +214,21 @@ class Service:
                 await asyncio.sleep(START_RETRY_SECONDS)
 
     async def _check_erasure_key(self) -> None:
-        people = await self.stores.erasures.ineffective()
-        if people and not self._has_erasure_key:
+        erasures = await self.stores.erasures.ineffective()
+        if erasures and not self._has_erasure_key:
             self.refusal = BadSettings(
-                "ERASURE_KEY is not set, but people were erased with one and would come back. Put the key back. If it "
-                "is lost, set a new one and erase them again."
+                "ERASURE_KEY is not set, but members were erased with a key, and their events would be stored again. Set "
+                "the former key. If it is lost, set a new key and erase the members again."
             )
             raise self.refusal
-        if people:
+        if erasures:
             self.alarms.raise_(
                 Alarm(
                     AlarmName.ERASURE_KEY,
                     Subject("setting", "ERASURE_KEY"),
                     self.clock(),
-                    "Erased people are not kept out: they were erased with another ERASURE_KEY than the present one.",
-                    "Put the former key back, or erase them again.",
-                    {"people": people},
+                    "Events of erased members are stored again, because the members were erased with another ERASURE_KEY.",
+                    "Set the former key, or erase the members again.",
+                    {"erasures": erasures},
                 )
             )

@@ -39,7 +39,7 @@ async def nothing() -> dict[str, str]:
 def test_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     """The line has the event, time, level and logger, and one value per keyword."""
     configure_logs()
-    structlog.get_logger("app.tests").warning("list not created yet", export=7, why="away")
+    structlog.get_logger("app.tests").warning("list not created yet", export=7, why="unavailable")
 
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")
@@ -48,7 +48,7 @@ def test_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
         "level": "warning",
         "logger": "app.tests",
         "export": 7,
-        "why": "away",
+        "why": "unavailable",
     }
 
 

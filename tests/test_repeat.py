@@ -16,9 +16,7 @@ from tests.virtual_time import run
 Turn = timedelta | None | Exception
 
 
-def turns(
-    *turns_in_order: Turn, meanwhile: Callable[[Repeat], None] | None = None, seconds: float = 3600
-) -> list[float]:
+def turns(*turns_in_order: Turn, during: Callable[[Repeat], None] | None = None, seconds: float = 3600) -> list[float]:
     """Run a loop in virtual time and return when each run of its task began.
 
     After the given turns, the task waits for a wake-up.
@@ -37,8 +35,8 @@ def turns(
 
         loop = Repeat("a loop", task, retry_after=5 * SECOND, longest_retry=MINUTE)
         running = asyncio.create_task(loop.run())
-        if meanwhile is not None:
-            meanwhile(loop)
+        if during is not None:
+            during(loop)
         await asyncio.sleep(seconds)
         loop.stop()
         await asyncio.wait_for(running, 1)
@@ -60,7 +58,7 @@ def test_task_runs_at_once_and_after_each_interval() -> None:
 
 
 def test_wake_up_repeats_task_at_once() -> None:
-    assert turns(None, HOUR, meanwhile=wake_after(7, 8), seconds=100) == [0, 7, 8]
+    assert turns(None, HOUR, during=wake_after(7, 8), seconds=100) == [0, 7, 8]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +79,7 @@ def test_wait_starts_again_after_success() -> None:
 def test_wait_starts_again_after_wake_up() -> None:
     failure = Unfinished()
 
-    assert turns(*[failure] * 4, meanwhile=wake_after(16)) == [0, 5, 15, 16, 21]
+    assert turns(*[failure] * 4, during=wake_after(16)) == [0, 5, 15, 16, 21]
 
 
 def test_wake_up_during_task_repeats_it() -> None:

@@ -124,7 +124,7 @@ class FakeThrottle(Throttle):
 
     def __init__(self, clock: Clock) -> None:
         self.left = 0
-        self.asked = 0
+        self.requests = 0
         self.prepared: list[tuple[int, bool]] = []
         self._clock = clock
 
@@ -132,7 +132,7 @@ class FakeThrottle(Throttle):
         self.prepared.append((calls, backfill))
 
     def room(self, *, backfill: bool = False) -> int:
-        self.asked += 1
+        self.requests += 1
         return self.left
 
     def opens_at(self) -> datetime:
@@ -218,7 +218,7 @@ class TestClaiming:
         async with working(world) as worker:
             await run_ready_tasks()
             before = len(world.claims)
-            worker.wake("gone")
+            worker.wake("removed")
             await run_ready_tasks()
 
         assert len(world.claims) == before
@@ -329,7 +329,7 @@ class TestCircuitBreaker:
         world = World(clock, due=3)
         throttle = FakeThrottle(clock)
         async with working(world, throttle=throttle):
-            await until(lambda: throttle.asked)
+            await until(lambda: throttle.requests)
             await run_ready_tasks()
             before = list(world.claims)
             throttle.left = 2
@@ -627,7 +627,7 @@ async def test_chore_repeats_also_after_errors(monkeypatch: pytest.MonkeyPatch) 
     turns: list[timedelta | Exception] = [
         timedelta(0),
         timedelta(milliseconds=1),
-        StoreUnavailable("away"),
+        StoreUnavailable("unavailable"),
         RuntimeError("a bug"),
         timedelta(hours=1),
     ]

@@ -144,7 +144,7 @@ async def test_failure_of_one_export_does_not_delay_the_others(make_error: Calla
 
 
 async def test_export_of_a_removed_account_waits() -> None:
-    world = World(export(account="gone", list_ready_at=None))
+    world = World(export(account="removed", list_ready_at=None))
 
     assert not await world.run()
     assert world.ensured == []

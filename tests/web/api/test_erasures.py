@@ -207,5 +207,5 @@ class TestRestart:
                 pass
         (line,) = [line for line in logs if line["log_level"] == "error"]
 
-        assert line["people"] == 1
-        assert "erase them again" in line["next_step"]
+        assert line["erasures"] == 1
+        assert "erase the members again" in line["next_step"]
