@@ -217,8 +217,8 @@ class Service:
         erasures = await self.stores.erasures.ineffective()
         if erasures and not self._has_erasure_key:
             self.refusal = BadSettings(
-                "ERASURE_KEY is not set, but members were erased with a key, and their events would be stored again. Set "
-                "the former key. If it is lost, set a new key and erase the members again."
+                "ERASURE_KEY is not set, but members were erased with a key, and their events would be stored again. "
+                "Set the former key. If it is lost, set a new key and erase the members again."
             )
             raise self.refusal
         if erasures:
@@ -227,7 +227,7 @@ class Service:
                     AlarmName.ERASURE_KEY,
                     Subject("setting", "ERASURE_KEY"),
                     self.clock(),
-                    "Events of erased members are stored again, because the members were erased with another ERASURE_KEY.",
+                    "Events of erased members are stored again: the members were erased with another ERASURE_KEY.",
                     "Set the former key, or erase the members again.",
                     {"erasures": erasures},
                 )

@@ -220,7 +220,7 @@ class World:
         audience = self.audiences[0]
         await self.service.exports.start(audience.id, audience_slug=audience.slug, account="default", fields=fields)
         self.service.exports_changed()
-        await self.work_until_told()
+        await self.work_until_delivered()
 
     async def read_database(self, work: Callable[[Connection], T]) -> T:
         """Read from the database, also after the process has ended."""
@@ -244,14 +244,14 @@ class World:
             await self.sleep(interval)
             interval = min(2 * interval, 600.0)
 
-    async def work_until_told(self, *, patience: timedelta = timedelta(days=8)) -> None:
+    async def work_until_delivered(self, *, patience: timedelta = timedelta(days=8)) -> None:
         """Let time pass until all exports are running and have no pending change."""
 
-        async def is_told() -> bool:
+        async def is_delivered() -> bool:
             exports = (await self.admin("/exports"))["items"]
             return all(e["state"] == "running" and e["counts"]["pending"] == 0 for e in exports)
 
-        await self.work_until(is_told, patience=patience)
+        await self.work_until(is_delivered, patience=patience)
 
     async def _state(self) -> dict[str, Any]:
         seen = self.account()
@@ -265,14 +265,14 @@ class World:
 
     async def die(self) -> None:
         """End the process now and start the next one."""
-        await self.start_again()
+        await self.restart()
 
-    async def start_again(self) -> None:
+    async def restart(self) -> None:
         """Clean up after a process that has ended, and start the next one on the same database."""
         self.deaths += 1
         # Without a database the next process could not start.
         self.store_lost = 0
-        self.note()
+        self.add_up_metrics()
         await self.life.end()
         await self.service.database.close()
         await self._start()
@@ -326,12 +326,12 @@ class World:
             self.errors.append((await answer.aread()).decode())
 
     async def _close(self) -> None:
-        self.note()
+        self.add_up_metrics()
         await self.service.drain()
         await self.service.close()
         self.sailthru.reset()
 
-    def note(self) -> None:
+    def add_up_metrics(self) -> None:
         """Add up the metrics of the process before they are lost."""
         name = "lytics_sailthru_joins_repeated_after_unknown_total"
         value = self.service.meter.registry.get_sample_value(name, {"account": "default"})

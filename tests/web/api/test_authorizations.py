@@ -42,7 +42,7 @@ def test_every_account_is_listed_without_its_key_and_secret(tmp_path: Path) -> N
 def test_limits_show_the_rest_of_our_share(tmp_path: Path) -> None:
     with World(tmp_path, limits={("POST", "/user"): 100}) as world:
         world.run(world.send(webhooks.enter(ADA, at=NOON)))
-        world.run(world.work_until_told())
+        world.run(world.work_until_delivered())
         (item,) = authorizations(world)
 
     assert 0 < item["limits"]["POST user"] <= 80
@@ -55,7 +55,7 @@ def test_refused_account_shows_the_next_step_until_it_is_accepted(tmp_path: Path
         world.run(world.sleep(120))
         (refused,) = authorizations(world)
         world.sailthru.faults.set(())
-        world.run(world.work_until_told())
+        world.run(world.work_until_delivered())
         (running,) = authorizations(world)
 
     assert (refused["state"], refused["code"]) == ("refused", "3")
