@@ -40,7 +40,7 @@ class MemberQueue(Protocol):
 
 
 class BreakerStore(Protocol):
-    """The states of circuit breakers, kept over restarts and shared by replicas."""
+    """The states of circuit breakers. They survive restarts, and replicas share them."""
 
     async def load(self, account: str) -> BreakerState:
         """Return the newest saved state, or a closed breaker if none was saved."""

@@ -97,13 +97,13 @@ class ListMonitor:
         first = candidates[0] if candidates else None
         seen = next((found for found in candidates if found.list_id == export.list_id), first)
         if seen is None:
-            # The index may be incomplete, and an incomplete index must not stop an export.
+            # The index may be incomplete, which must not stop an export.
             seen = await lists.find(name)
-        confirmed_meanwhile = after.counts["delivered"] - before.counts["delivered"]
+        confirmed_during_check = after.counts["delivered"] - before.counts["delivered"]
         known = Kept(
             export.list_id,
             confirmed.on_list,
-            confirmed.in_doubt + confirmed_meanwhile,
+            confirmed.in_doubt + confirmed_during_check,
             export.list_others,
             export.list_others_in_doubt,
         )
