@@ -97,8 +97,8 @@ class Deliverer:
             if is_probe:
                 await self._breaker.release_probe()
             return Delivered(None, None)
-        except CallFailed as failed:
-            attempt.error = failed
+        except CallFailed as error:
+            attempt.error = error
         spent_at: datetime | None = None
         if claim.call.is_read or claim.call.is_write:
             spent_at = await self._breaker.judge(claim.member_id, attempt.error, is_probe=is_probe)

@@ -22,8 +22,8 @@ PROBE_RESERVED_WAIT = timedelta(seconds=5)
 STORE_RETRY_WAIT = timedelta(seconds=1)
 # The wait while backfill members have no capacity and the time of the next capacity is unknown.
 BACKFILL_WAIT = timedelta(seconds=1)
-# Poll every 10 ms while due rows are locked. A longer interval would delay deliveries: a claim is also empty if it only
-# released members without a request to send, and many more members may be due behind them.
+# Poll every 10 ms while due rows are locked. A claim is also empty if it only released members without a request to
+# send. Many more members may be due behind them, so a longer interval would delay deliveries.
 LOCKED_POLL_INTERVAL = timedelta(milliseconds=10)
 # The loop polls once a minute even without a wake-up, because a clock that was set back delays all due times.
 LONGEST_SLEEP = timedelta(minutes=1)
