@@ -121,7 +121,7 @@ class Service:
             self._listening = asyncio.create_task(self._notifications.run())
         self._worker.start()
         self.is_started = True
-        log.info("ready", version=__version__, accounts=sorted(self.accounts), asks_lytics=self.lytics is not None)
+        log.info("ready", version=__version__, accounts=sorted(self.accounts), has_lytics_token=self.lytics is not None)
 
     async def drain(self) -> None:
         """Refuse new webhooks, wait for the calls in flight, and release leases. Safe to call twice."""
