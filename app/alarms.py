@@ -1,7 +1,8 @@
-"""Alarms: conditions that need an operator, raised and resolved as data.
+"""Alarms: conditions that need an operator.
 
-The part that knows a condition raises the alarm and resolves it. A sink passes the news on: the log is one. The gauge
-of silent exports reads the raised alarms when metrics are scraped. `app.main` chooses the sinks.
+The part of the service that detects a condition raises the alarm and resolves it. Sinks report both changes; the log is
+one sink. The gauge of silent exports reads the raised alarms when metrics are scraped.
+`app.main` chooses the sinks.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 class AlarmName(StrEnum):
-    """Every condition that raises an alarm."""
+    """The names of all alarms."""
 
     ACCOUNT_REFUSED = "account_refused"
     ACCOUNT_OUTAGE = "account_outage"
@@ -25,7 +26,7 @@ class AlarmName(StrEnum):
 
 
 class Change(StrEnum):
-    """What happened to an alarm."""
+    """A change of an alarm's state."""
 
     RAISED = "raised"
     RESOLVED = "resolved"
@@ -33,7 +34,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an alarm is about, such as the account `default` or the export 3."""
+    """The subject of an alarm, such as the account `default` or export 3."""
 
     kind: str
     id: str | int
@@ -41,12 +42,12 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A condition that needs an operator. It contains nothing personal.
+    """A condition that needs an operator. It contains no personal data.
 
     Args:
-        meaning: what is wrong.
-        next_step: what the operator does about it.
-        details: further facts for the log, such as an error code.
+        meaning: the problem, in one sentence.
+        next_step: the action that the operator should take.
+        details: further values for the log, such as an error code.
     """
 
     name: AlarmName
@@ -78,7 +79,7 @@ def log_alarm(alarm: Alarm, change: Change) -> None:
 
 
 class Alarms:
-    """The alarms that are raised now. The set lives in memory, so a restart raises again what still holds.
+    """The alarms that are raised now. They are kept in memory, so a restart raises them again.
 
     Args:
         sinks: called once when an alarm is raised and once when it is resolved.
@@ -90,18 +91,17 @@ class Alarms:
 
     @property
     def raised(self) -> list[Alarm]:
-        """All raised alarms, the oldest first."""
+        """All raised alarms, oldest first."""
         return list(self._raised.values())
 
     def is_raised(self, name: AlarmName, subject: Subject) -> bool:
-        """True while the alarm is raised."""
         return (name, subject) in self._raised
 
     def raise_(self, alarm: Alarm, *, announce: bool = True) -> None:
-        """Raise an alarm. Nothing happens if it is raised already.
+        """Raise an alarm. An alarm that is already raised does not change.
 
         Args:
-            announce: tell the sinks; False if another replica has announced the condition.
+            announce: call the sinks; False if another replica has announced the condition.
         """
         key = (alarm.name, alarm.subject)
         if key not in self._raised:
@@ -109,7 +109,7 @@ class Alarms:
             self._announce(alarm, Change.RAISED, announce=announce)
 
     def resolve(self, name: AlarmName, subject: Subject, *, announce: bool = True) -> None:
-        """Resolve an alarm. Nothing happens if it is not raised."""
+        """Resolve an alarm, if it is raised."""
         alarm = self._raised.pop((name, subject), None)
         if alarm is not None:
             self._announce(alarm, Change.RESOLVED, announce=announce)

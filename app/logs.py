@@ -8,15 +8,14 @@ from typing import Any
 
 import structlog
 
-# The last line of defence. Our own code logs no address, but the exception of a library may quote one.
+# Our own code logs no address, but the exception of a library may quote one.
 ADDRESS = re.compile(r"""[^\s@"'<>(){}\[\],;:=?&/]+(?:@|%40)[^\s@"'<>(){}\[\],;:?&/\\]+""")
 
-# These loggers write whole URLs. A GET request to Sailthru has the address and the signature in its URL.
+# These loggers write whole URLs. The URL of a GET request to Sailthru contains the address and the signature.
 QUIET_LOGGERS = ("httpx", "httpcore", "hpack", "sqlalchemy.engine", "sqlalchemy.pool", "alembic")
 
 
 def configure_logs(level: str = "INFO") -> None:
-    """Set up logging for the whole process."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -51,5 +50,5 @@ def configure_logs(level: str = "INFO") -> None:
 
 
 def masked_json(event: object, **options: Any) -> str:  # noqa: ANN401 - passed on to json.dumps
-    """Return the event as JSON, with everything that looks like an e-mail address replaced."""
+    """Return the event as JSON and replace every text that looks like an e-mail address."""
     return ADDRESS.sub("(address)", json.dumps(event, **options))

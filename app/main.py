@@ -1,4 +1,4 @@
-"""Composition: `build` puts the parts of the service together, `create_app` adds the routes. Nothing else is here."""
+"""Composition of the service: `build` connects its parts, and `create_app` adds the routes."""
 
 import random
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +17,7 @@ from app.backfills.loop import BackfillLoop
 from app.backfills.scan import Backfiller
 from app.delivery.account import Account
 from app.delivery.chores import correct_due_times, read_breakers
-from app.delivery.circuit_breaker import MOST_PLACES, CircuitBreaker
+from app.delivery.circuit_breaker import IN_FLIGHT_FACTOR, CircuitBreaker
 from app.delivery.deliver import Deliverer
 from app.delivery.loop import LONGEST_SLEEP, AccountLoop
 from app.delivery.worker import Worker
@@ -73,12 +73,12 @@ from app.web.dependencies import Dependencies
 from app.web.webhook import route as webhook_routes
 from app.web.webhook.intake import WebhookIntake
 
-# How often a replica looks for what other replicas did, without a notification.
-LOOK_FOR_DUE, LOOK_FOR_ORDERS = timedelta(seconds=15), timedelta(seconds=30)
+# How often a replica polls for changes of other replicas, in case a notification was lost.
+DUE_POLL_INTERVAL, ORDERS_POLL_INTERVAL = timedelta(seconds=15), timedelta(seconds=30)
 
 
 class Role(StrEnum):
-    """What a process does: everything, only the HTTP routes, or only the background work."""
+    """The work of a process: all of it, only the HTTP routes, or only the background loops."""
 
     ALL = "all"
     WEB = "web"
@@ -87,13 +87,13 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What lies outside the service. A test replaces each part with its own.
+    """The outside world of the service. Tests replace its parts.
 
     Args:
-        clock: the time, aware and in UTC; None for the clock that all users of the database share.
+        clock: returns the time, aware and in UTC; None for the clock that all users of the database share.
         draw: returns a random number from 0 to 1.
-        sailthru: makes the transport of one connection to the account of a label; None for real ones.
-        lytics: the transport to Lytics; None for a real one.
+        sailthru: returns the transport of one connection to the account with a given label; None for real connections.
+        lytics: the transport to Lytics; None for a real connection.
     """
 
     clock: Callable[[], datetime] | None = None
@@ -104,7 +104,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """What the parts of all accounts share."""
+    """The parts that all accounts share."""
 
     settings: Settings
     environment: Environment
@@ -118,15 +118,15 @@ class Common:
 
     @property
     def timeout(self) -> timedelta:
-        """How long Sailthru may take for one request."""
+        """The time limit of one request to Sailthru."""
         return timedelta(seconds=self.settings.sailthru_timeout_seconds)
 
 
 def build(settings: Settings, environment: Environment | None = None, role: Role = Role.ALL) -> Service:
-    """Build a service that is not started.
+    """Build a service without starting it.
 
     Raises:
-        BadSettings: a necessary setting is missing, the database cannot be opened, or the role needs a database that
+        BadSettings: a required setting is missing, the database cannot be opened, or the role needs a database that
             several processes can share.
     """
     settings.require_for_serving()
@@ -158,7 +158,7 @@ def build(settings: Settings, environment: Environment | None = None, role: Role
     lytics = _lytics(settings, environment, metrics, clock)
     list_makers = {label: account.list_maker for label, account in accounts.items()}
     namer = ExportNamer(common.stores.exports, lytics, list_makers, RULES)
-    notifications = database.notifications(partial(_hear, common.signals))
+    notifications = database.notifications(partial(_publish_notification, common.signals))
     if notifications is not None and role is Role.WEB:
         common.signals.forward_to(notifications.notify)
     return Service(
@@ -178,11 +178,11 @@ def build(settings: Settings, environment: Environment | None = None, role: Role
     )
 
 
-def _hear(signals: Signals, topic: str) -> None:
+def _publish_notification(signals: Signals, topic: str) -> None:
     if topic == EVERYTHING:
-        signals.hear_everything()
+        signals.publish_all_locally()
     else:
-        signals.hear(topic)
+        signals.publish_locally(topic)
 
 
 def _stores(database: Database, clock: Callable[[], datetime], settings: Settings, metrics: Metrics) -> Stores:
@@ -208,13 +208,13 @@ def _credentials(settings: Settings) -> dict[str, Credentials]:
 
 
 def _account(label: str, credentials: Credentials, common: Common) -> Account:
-    """Build the whole stack of one account, from its connections to its delivery loop."""
+    """Build all parts of one account, from its connections to its delivery loop."""
     settings, environment, clock = common.settings, common.environment, common.clock
     is_shared = common.database.is_shared
     limiter = RateLimiter(settings.sailthru_rate_share, is_shared=is_shared)
     client = SailthruClient(
         credentials,
-        lanes=MOST_PLACES * settings.sailthru_concurrency,
+        lanes=IN_FLIGHT_FACTOR * settings.sailthru_concurrency,
         timeout=common.timeout,
         transport=partial(environment.sailthru, label) if environment.sailthru is not None else None,
         on_rate_limit=learn_from_headers(limiter, clock),
@@ -248,7 +248,7 @@ def _account(label: str, credentials: Credentials, common: Common) -> Account:
         clock=clock,
         draw=environment.draw,
     )
-    longest_sleep = LOOK_FOR_DUE if is_shared else LONGEST_SLEEP
+    longest_sleep = DUE_POLL_INTERVAL if is_shared else LONGEST_SLEEP
     loop = AccountLoop(label, common.stores.members, deliverer, breaker, clock, longest_sleep=longest_sleep)
     return Account(
         label, credentials.base_url, lists, list_maker, breaker, deliverer, loop, limited.room_left, client.aclose
@@ -265,7 +265,7 @@ def _lytics(
         token.get_secret_value(),
         settings.lytics_base_url,
         transport=environment.lytics,
-        on_end=metrics.asked_lytics,
+        on_end=metrics.lytics_called,
         draw=environment.draw,
         clock=clock,
     )
@@ -281,17 +281,17 @@ def _worker(
     """
     stores, settings, clock = common.stores, common.settings, common.clock
     is_shared = common.database.is_shared
-    turns = Chores(common.database, clock)
+    shared_chores = Chores(common.database, clock)
     monitor = ListMonitor(
         stores.exports,
         {label: account.destination for label, account in accounts.items()},
         clock,
         common.alarms,
         silent_after=timedelta(hours=settings.silent_after_hours) if settings.silent_after_hours else None,
-        may_look_at_lists=partial(turns.take_turn, "lists") if is_shared else None,
+        may_check_lists=partial(shared_chores.take_turn, "lists") if is_shared else None,
     )
-    retention = Retention(common.database, clock, settings.journal_days, turns if is_shared else None)
-    chores = {"monitor": monitor.look}
+    retention = Retention(common.database, clock, settings.journal_days, shared_chores if is_shared else None)
+    chores = {"monitor": monitor.run}
     if is_shared:
         chores["breakers"] = partial(read_breakers, accounts.values())
     if has_worker:
@@ -315,16 +315,16 @@ def _worker(
         common.signals,
         unfinished_exports=stores.exports.unfinished,
         name_exports=namer.run,
-        # A call, and the read or the list before it.
+        # A call, after a read or the creation of a list.
         drain_patience=3 * common.timeout,
         chores=chores,
         backfills=backfills,
-        looks_every=LOOK_FOR_ORDERS if is_shared else None,
+        poll_interval=ORDERS_POLL_INTERVAL if is_shared else None,
     )
 
 
 def create_app(settings: Settings, environment: Environment | None = None, role: Role = Role.ALL) -> FastAPI:
-    """Build the service as an ASGI app. The service starts and stops with the app's lifespan.
+    """Build the ASGI app. The service starts and stops with the app's lifespan.
 
     Raises:
         BadSettings: see `build`.
@@ -340,8 +340,8 @@ def create_app(settings: Settings, environment: Environment | None = None, role:
         finally:
             await service.close()
 
-    # The page /docs would load scripts from another host, and /openapi.json needs a token: see the routes. Telemetry
-    # would contain paths, and a path may contain an address.
+    # The built-in pages stay off: /docs loads scripts from another host, and our own /openapi.json needs a token.
+    # Telemetry stays off, because it records paths, and a path may contain an address.
     app = FastAPI(
         title="lytics-sailthru",
         version=__version__,
@@ -355,7 +355,7 @@ def create_app(settings: Settings, environment: Environment | None = None, role:
     app.state.webhooks = _webhook_intake(service, settings)
     app.state.dependencies = _dependencies(service, settings)
     common_routes = (health_routes, openapi_routes)
-    # Webhooks come first: the router tries its routes in order, and they are most of the traffic.
+    # Webhooks are most of the traffic, and the router tries its routes in order.
     web_routes = (
         webhook_routes,
         export_routes,

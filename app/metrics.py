@@ -1,4 +1,4 @@
-"""Every metric's name, labels and buckets. No label contains personal data."""
+"""The metrics of the service. No label contains personal data."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from app.domain.export import ExportState
 
 PREFIX = "lytics_sailthru"
-# The answer that an audience is unknown also shows that Lytics answers and accepts the token.
+# A 404 for an unknown audience also shows that Lytics answers and accepts the token.
 LYTICS_ANSWERED = frozenset({"ok", "not_found"})
 
 
 @dataclass(frozen=True, slots=True)
 class ExportGauges:
-    """What the gauges show of one export."""
+    """The values of one export's gauges."""
 
     export_id: int
     state: ExportState
@@ -26,7 +26,7 @@ class ExportGauges:
 
 
 class Metrics:
-    """The metrics of one service, in a registry of its own."""
+    """The metrics of one service, in their own registry."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -55,7 +55,7 @@ class Metrics:
         self._accepted, self._ignored, self._rejected = map(self._events.labels, ("accepted", "ignored", "rejected"))
         self._webhooks = self._counter("webhooks", "Webhooks stored, by the label of their token.", "token")
         self._refused = self._counter(
-            "webhooks_refused", "Webhooks, or single events of them, that were not kept, by reason.", "reason"
+            "webhooks_refused", "Webhooks and single events that were not stored, by reason.", "reason"
         )
         self._last_webhook = self._gauge(
             "last_webhook_timestamp_seconds", "Time at which the newest webhook was stored."
@@ -132,7 +132,7 @@ class Metrics:
         )
 
     def received(self, token: str, *, accepted: int, ignored: int, rejected: int, at: datetime) -> None:
-        """Count a webhook that was stored, by the label of its token."""
+        """Count a stored webhook by the label of its token."""
         self._webhooks.labels(token).inc()
         for outcome, count in ((self._accepted, accepted), (self._ignored, ignored), (self._rejected, rejected)):
             if count:
@@ -144,52 +144,57 @@ class Metrics:
         self._refused.labels(reason).inc()
 
     def confirmed(self, account: str, latency: timedelta) -> None:
-        """Record how long a change took from its acceptance to its confirmation."""
+        """Record the time between the acceptance of a change and its confirmation."""
         self._latency.labels(account).observe(max(latency.total_seconds(), 0))
 
     def attempted(self, account: str, outcome: str) -> None:
-        """Count an attempt that ended."""
+        """Count a delivery attempt that ended."""
         self._attempts.labels(account, outcome).inc()
 
     def join_repeated(self, account: str) -> None:
-        """Count a join that is sent although an earlier one may have been carried out."""
+        """Count a join that was sent although Sailthru may have applied an earlier one."""
         self._repeated.labels(account).inc()
 
-    def committed(self, what: str, size: int) -> None:
-        """Record how many requests shared a transaction."""
-        self._commits.labels(what).observe(size)
+    def committed(self, kind: str, size: int) -> None:
+        """Record the number of requests that shared a transaction."""
+        self._commits.labels(kind).observe(size)
 
     def called(self, account: str, call: str, answer: str) -> None:
         """Count a call to Sailthru that ended."""
         self._calls.labels(account, call, answer).inc()
 
-    def asked_lytics(self, answer: str) -> None:
+    def lytics_called(self, answer: str) -> None:
         """Count a call to Lytics that ended."""
         self._lytics_calls.labels(answer).inc()
         self._lytics_up.set(answer in LYTICS_ANSWERED)
 
     def set_exports(self, exports: Iterable[ExportGauges], now: datetime) -> None:
-        """Set the gauges of all exports. An export that is not given disappears."""
+        """Set the gauges of all exports. The gauges of other exports are removed."""
         for gauge in (self._changes, self._state, self._since_webhook, self._silent, self._oldest):
             gauge.clear()
-        for one in exports:
-            label = str(one.export_id)
-            for what, count in one.counts.items():
-                self._changes.labels(label, what).set(count)
+        for export in exports:
+            label = str(export.export_id)
+            for name, count in export.counts.items():
+                self._changes.labels(label, name).set(count)
             for state in ExportState:
-                self._state.labels(label, state.value).set(state is one.state)
-            if one.last_event_at is not None:
-                self._since_webhook.labels(label).set(max((now - one.last_event_at).total_seconds(), 0))
-            self._silent.labels(label).set(one.is_silent)
-            pending_since = one.oldest_pending_at or now
+                self._state.labels(label, state.value).set(state is export.state)
+            if export.last_event_at is not None:
+                self._since_webhook.labels(label).set(max((now - export.last_event_at).total_seconds(), 0))
+            self._silent.labels(label).set(export.is_silent)
+            pending_since = export.oldest_pending_at or now
             self._oldest.labels(label).set(max((now - pending_since).total_seconds(), 0))
 
     def set_account(self, account: str, *, is_open: bool, calls_left: Mapping[str, int]) -> None:
-        """Set the gauges of one account: its circuit breaker and the calls that may leave now."""
+        """Set the gauges of one account.
+
+        Args:
+            is_open: the circuit breaker is open.
+            calls_left: calls that may leave now, by call such as `POST user`.
+        """
         self._paused.labels(account).set(is_open)
         for call, calls in calls_left.items():
             self._calls_left.labels(account, call).set(calls)
 
     def render(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The one background loop: it repeats a task after an interval, on a wake-up, or after a back-off, until it stops."""
+"""A background loop that repeats a task after an interval, on a wake-up, or after a back-off, until it is stopped."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,19 +13,18 @@ log = structlog.get_logger(__name__)
 
 
 class Unfinished(Exception):
-    """Raised by a task that left something undone. The loop repeats it after the back-off, without a log line."""
+    """A task has not finished its work. The loop repeats it after the back-off, without a log line."""
 
 
 class Repeat:
-    """Repeats a task, the first time at once.
+    """Runs a task at once and then repeatedly.
 
-    The task returns how long to wait until the next time; None to wait for a wake-up. If it fails, the loop logs why
-    and waits `retry_after`. The wait doubles with each further failure, and starts again at `retry_after` after a
-    success or a wake-up.
+    The task returns the wait until its next run, or None to wait for a wake-up. After a failure, the loop logs the
+    error and waits `retry_after`. The wait doubles with each further failure. A success or a wake-up resets it.
 
     Args:
-        name: of the loop, for the log.
-        longest_retry: the longest wait after a failure; the default is `retry_after`, so that the wait never grows.
+        name: the loop's name in the log.
+        longest_retry: the longest wait after a failure; None for a constant wait of `retry_after`.
     """
 
     def __init__(
@@ -45,22 +44,22 @@ class Repeat:
 
     @property
     def is_stopped(self) -> bool:
-        """True once the loop was told to stop. A long task checks it between steps."""
+        """True after `stop`. A long task checks it between steps."""
         return self._is_stopped
 
     def wake(self) -> None:
-        """Repeat the task at once, or again if it is running."""
+        """Run the task at once. If it is running, run it once more afterwards."""
         self._woken.set()
 
     def stop(self) -> None:
-        """Start the task no more. A task that is running finishes first."""
+        """Stop the loop. A running task finishes first."""
         self._is_stopped = True
         self._woken.set()
 
     async def run(self) -> None:
-        """Return once the loop is stopped."""
+        """Run until the loop is stopped."""
         while not self._is_stopped:
-            # Cleared before the task runs: the loop must not miss a wake-up that arrives during the task.
+            # Clear the event before the task runs, so that a wake-up during the task is not lost.
             self._woken.clear()
             wait = await self._run_once()
             with suppress(TimeoutError):
@@ -74,10 +73,10 @@ class Repeat:
         except Unfinished:
             pass
         except StoreUnavailable as error:
-            log.warning("store unavailable, the loop waits", loop=self._name, why=str(error))
+            log.warning("store unavailable, retrying", loop=self._name, why=str(error))
         except Exception:
-            # An unexpected error must not end the loop: everything behind it would wait forever.
-            log.exception("a background loop failed and tries again", loop=self._name)
+            # An unexpected error must not end the loop, because its work would stop until a restart.
+            log.exception("background loop failed, retrying", loop=self._name)
         else:
             self._backoff = self._retry_after
             return wait

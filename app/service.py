@@ -1,4 +1,4 @@
-"""The running service: it migrates the database, starts, reports its state, drains and closes. `main` builds it."""
+"""The running service: migrates the database, starts, reports its state, drains and closes. `main` builds it."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -32,10 +32,10 @@ from app.store.migrate import migrate
 
 log = structlog.get_logger(__name__)
 
-# How long a request waits for the list of its export. Creating the list continues in the background.
+# The longest wait of a request for its export's list. The creation continues in the background.
 LIST_PATIENCE = timedelta(seconds=10)
-# How long a start waits for PostgreSQL, which may start at the same time.
-START_PATIENCE_SECONDS, START_PAUSE_SECONDS = 60.0, 2.0
+# The longest wait for PostgreSQL, which may be starting at the same time, and the wait between two attempts.
+START_PATIENCE_SECONDS, START_RETRY_SECONDS = 60.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Stores:
 
 
 class Service:
-    """The parts of one process, from start to close.
+    """The service in one process, from start to close.
 
     Args:
         accounts: by label, in the order of the settings.
@@ -87,7 +87,7 @@ class Service:
         self.meter = metrics
         self.lytics = lytics
         self.is_started = self.is_draining = False
-        # Why the service did not start, if a setting does not fit what the database holds.
+        # Set if the service did not start, because a setting conflicts with the contents of the database.
         self.refusal: BadSettings | None = None
         self._worker = worker
         self._namer = namer
@@ -106,8 +106,8 @@ class Service:
         """Migrate the database and start the background loops.
 
         Raises:
-            BadSettings: ERASURE_KEY is missing although people were erased with one; a newer version has used the
-                database; or the database does not accept us.
+            BadSettings: ERASURE_KEY is missing although members were erased with one; a newer version has used the
+                database; or the database refuses the connection.
         """
         try:
             steps = await self._migrate_and_wait()
@@ -121,7 +121,7 @@ class Service:
             self._listening = asyncio.create_task(self._notifications.run())
         self._worker.start()
         self.is_started = True
-        log.info("ready", version=__version__, accounts=sorted(self.accounts), asks_lytics=self.lytics is not None)
+        log.info("ready", version=__version__, accounts=sorted(self.accounts), has_lytics_token=self.lytics is not None)
 
     async def drain(self) -> None:
         """Refuse new webhooks, wait for the calls in flight, and release leases. Safe to call twice."""
@@ -145,7 +145,7 @@ class Service:
         await self.database.close()
 
     def exports_changed(self) -> None:
-        """Wake the loops that carry out orders about exports."""
+        """Wake the loops that name exports and apply orders to them."""
         self._signals.publish(EXPORTS_CHANGED)
 
     def backfill_started(self) -> None:
@@ -153,11 +153,11 @@ class Service:
         self._signals.publish(BACKFILL_QUEUED)
 
     def wake(self, account: str) -> None:
-        """Wake the delivery of an account: members are due."""
+        """Wake the delivery loop of an account, because members are due."""
         self._signals.publish(members_due(account))
 
     async def make_list(self, export: Export) -> None:
-        """Try to create an export's list now, for ten seconds at most. The background loop tries on."""
+        """Try to create an export's list for at most ten seconds. The background loop continues."""
         if export.state in NEED_LIST and export.list_ready_at is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._namer.make_list(export), LIST_PATIENCE.total_seconds())
@@ -167,7 +167,7 @@ class Service:
         return [account.report() for account in self.accounts.values()]
 
     def is_silent(self, export_id: int) -> bool:
-        """True while an export that had webhooks has none."""
+        """Return True while an export that received webhooks before receives none."""
         return self.alarms.is_raised(AlarmName.SILENT, Subject("export", export_id))
 
     async def metrics(self) -> bytes:
@@ -175,14 +175,14 @@ class Service:
         self.meter.set_exports(
             [
                 ExportGauges(
-                    one.export.id,
-                    one.export.state,
-                    one.counts,
-                    one.last_event_at,
-                    one.oldest_pending_at,
-                    is_silent=self.is_silent(one.export.id),
+                    report.export.id,
+                    report.export.state,
+                    report.counts,
+                    report.last_event_at,
+                    report.oldest_pending_at,
+                    is_silent=self.is_silent(report.export.id),
                 )
-                for one in await self.exports.reports()
+                for report in await self.exports.reports()
             ],
             self.clock(),
         )
@@ -191,7 +191,7 @@ class Service:
         return self.meter.render()
 
     async def _migrate_and_wait(self) -> list[str]:
-        """Migrate the database. A server that is not reachable yet is waited for.
+        """Migrate the database. Wait for a database server that is not reachable yet.
 
         Raises:
             BadSettings: the database cannot be used.
@@ -210,25 +210,25 @@ class Service:
                         f"{error} Database unreachable for 60 s. Check that the server that DATABASE_URL names is "
                         "running, and that no dump or other tool locks its tables. Then run lytics-sailthru check."
                     ) from None
-                log.warning("waits for the database", why=str(error))
-                await asyncio.sleep(START_PAUSE_SECONDS)
+                log.warning("database unreachable, retrying", why=str(error))
+                await asyncio.sleep(START_RETRY_SECONDS)
 
     async def _check_erasure_key(self) -> None:
-        people = await self.stores.erasures.ineffective()
-        if people and not self._has_erasure_key:
+        erasures = await self.stores.erasures.ineffective()
+        if erasures and not self._has_erasure_key:
             self.refusal = BadSettings(
-                "ERASURE_KEY is not set, but people were erased with one and would come back. Put the key back. If it "
-                "is lost, set a new one and erase them again."
+                "ERASURE_KEY is not set, but members were erased with a key, and their events would be stored again. "
+                "Set the former key. If it is lost, set a new key and erase the members again."
             )
             raise self.refusal
-        if people:
+        if erasures:
             self.alarms.raise_(
                 Alarm(
                     AlarmName.ERASURE_KEY,
                     Subject("setting", "ERASURE_KEY"),
                     self.clock(),
-                    "Erased people are not kept out: they were erased with another ERASURE_KEY than the present one.",
-                    "Put the former key back, or erase them again.",
-                    {"people": people},
+                    "Events of erased members are stored again: the members were erased with another ERASURE_KEY.",
+                    "Set the former key, or erase the members again.",
+                    {"erasures": erasures},
                 )
             )

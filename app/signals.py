@@ -1,7 +1,7 @@
-"""Topics within this process. A publisher does not know who listens.
+"""Publish and subscribe within one process, so that publishers need not know the subscribers.
 
-LISTEN/NOTIFY is the remote half: a process without workers forwards what it publishes, and a process that hears a
-topic from the database publishes it to its own subscribers. `main` connects the two halves.
+Notifications (LISTEN/NOTIFY) connect processes. A process without workers forwards its topics to the database. The
+other processes publish each notified topic to their own subscribers. `main` connects both parts.
 """
 
 from collections import defaultdict
@@ -12,37 +12,37 @@ BACKFILL_QUEUED = "backfill"
 
 
 def members_due(account: str) -> str:
-    """The topic for due members of one account."""
+    """Return the topic for due members of one account."""
     return f"due:{account}"
 
 
 class Signals:
-    """Publishes topics to subscribers. Callbacks return at once: most of them wake a background loop."""
+    """Topics and their subscribers. Callbacks must return at once; most of them wake a background loop."""
 
     def __init__(self) -> None:
         self._subscribers: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self._forward: Callable[[str], None] | None = None
 
     def subscribe(self, topic: str, callback: Callable[[], None]) -> None:
-        """Call back each time that the topic is published, here or by another process."""
+        """Call `callback` whenever this or another process publishes the topic."""
         self._subscribers[topic].append(callback)
 
     def forward_to(self, send: Callable[[str], None]) -> None:
-        """Send what is published from now on to other processes too."""
+        """Also send every topic that is published from now on to other processes."""
         self._forward = send
 
     def publish(self, topic: str) -> None:
-        """Tell the subscribers of this process, and other processes if this one forwards."""
-        self.hear(topic)
+        """Call the subscribers of this process, and notify other processes if forwarding is on."""
+        self.publish_locally(topic)
         if self._forward is not None:
             self._forward(topic)
 
-    def hear(self, topic: str) -> None:
-        """Tell the subscribers of this process only. A topic without subscribers is ignored."""
+    def publish_locally(self, topic: str) -> None:
+        """Call only the subscribers of this process. A topic without subscribers has no effect."""
         for callback in self._subscribers.get(topic, ()):
             callback()
 
-    def hear_everything(self) -> None:
-        """Publish every topic once to the subscribers of this process: notifications may have been missed."""
+    def publish_all_locally(self) -> None:
+        """Publish every topic once within this process, because notifications may have been lost."""
         for topic in self._subscribers:
-            self.hear(topic)
+            self.publish_locally(topic)

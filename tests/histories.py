@@ -170,7 +170,7 @@ class Histories(RuleBasedStateMachine):
                 try:
                     return await work()
                 except Died:
-                    await self.world.start_again()
+                    await self.world.restart()
 
         return self.world.run(until_done())
 
@@ -181,7 +181,7 @@ class Histories(RuleBasedStateMachine):
                 audience.id, audience_slug=audience.slug, account="default", fields={name: name}
             )
         service.exports_changed()
-        await self.world.work_until_told()
+        await self.world.work_until_delivered()
 
     @initialize(seed=st.integers(0, 2**31))
     def roll(self, seed: int) -> None:
@@ -289,7 +289,7 @@ class Histories(RuleBasedStateMachine):
         return {export_id: (Counts(*counts[:5]), Counts(*counts[5:])) for export_id, *counts in rows}
 
     def _read(self, query: str) -> list[tuple[int, ...]]:
-        rows = self.world.run(self.world.look(lambda connection: connection.execute(text(query)).all()))
+        rows = self.world.run(self.world.read_database(lambda connection: connection.execute(text(query)).all()))
         return [tuple(row) for row in rows]
 
     def teardown(self) -> None:
@@ -310,7 +310,7 @@ class Histories(RuleBasedStateMachine):
         world.sailthru.switches.stale_read_seconds = 0.0
         self.live(lambda: world.sleep(60))
         self.live(self._redrive)
-        self.live(world.work_until_told)
+        self.live(world.work_until_delivered)
 
         assert [(counts.pending, counts.dead) for counts, _ in self._counts().values()] == [(0, 0), (0, 0)]
         for number, audience in enumerate(AUDIENCES):
@@ -319,7 +319,7 @@ class Histories(RuleBasedStateMachine):
             assert world.sailthru.members(f"Lytics {audience.name}") == desired
             for stay in stays:
                 self._check_fields(stay)
-        world.note()
+        world.add_up_metrics()
         rejoins = sum(world.account()["rejoins"].values())
         # The service waits longer than reads lag. Only a clock that was set forward shortens the wait.
         assert rejoins <= (world.joins_repeated if self.steps_of_clock else 0)

@@ -1,4 +1,4 @@
-"""The whole service in this process, between the two sandboxes: real store, real worker, no sockets."""
+"""The whole service in the process of the tests, between the two sandboxes, without sockets."""
 
 import asyncio
 import time
@@ -28,11 +28,11 @@ PATIENCE_SECONDS = 10
 
 
 async def until(condition: Callable[[], object] | Callable[[], Awaitable[object]]) -> None:
-    """Return once the condition holds; fail if that takes too long."""
+    """Wait until the condition holds. Fail after `PATIENCE_SECONDS`."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
-        held = condition()
-        if await held if isinstance(held, Awaitable) else held:
+        result = condition()
+        if await result if isinstance(result, Awaitable) else result:
             return
         if time.monotonic() > deadline:
             raise AssertionError(f"The condition did not hold within {PATIENCE_SECONDS} seconds.")
@@ -40,7 +40,7 @@ async def until(condition: Callable[[], object] | Callable[[], Awaitable[object]
 
 
 def settings(folder: Path, **different: Any) -> Settings:
-    """Complete settings, with a database of their own."""
+    """Return complete settings with a new database."""
     values: dict[str, Any] = {
         "database_url": PLACE.url(folder),
         "webhook_tokens": WEBHOOK_TOKEN,
@@ -57,7 +57,7 @@ def settings(folder: Path, **different: Any) -> Settings:
 
 @dataclass
 class Running:
-    """A running service and everything around it."""
+    """A running service, its sandboxes and an HTTP client."""
 
     app: FastAPI
     http: httpx.AsyncClient
@@ -78,14 +78,18 @@ class Running:
         method: str = "POST",
         url: str = HOOK,
     ) -> httpx.Response:
-        """Send a webhook, with the token unless other headers are given. A body that is not bytes becomes JSON."""
+        """Send a webhook. A body that is not bytes is sent as JSON.
+
+        Args:
+            headers: replace the header with the webhook token.
+        """
         sent = self.token if headers is None else headers
         if isinstance(body, bytes):
             return await self.http.request(method, url, content=body, headers=dict(sent))
         return await self.http.request(method, url, json=body, headers=dict(sent))
 
     async def admin(self, path: str, *, method: str = "GET", json: object = None) -> httpx.Response:
-        """Call our own API as an operator."""
+        """Call the service's API as an operator."""
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         if json is None:
             return await self.http.request(method, path, headers=headers)
@@ -104,7 +108,7 @@ class Running:
 async def running(
     folder: Path, *, audiences: Iterable[Audience] = (SPRING_BUYERS,), **different: Any
 ) -> AsyncIterator[Running]:
-    """Run a service on a new database. Keywords replace settings of `settings`."""
+    """Run a service on a new database. Keyword arguments replace settings."""
     sailthru = SailthruSandbox({API_KEY: API_SECRET})
     lytics = LyticsSandbox(LYTICS_TOKEN, audiences)
     environment = Environment(

@@ -1,4 +1,4 @@
-"""Alarms: when sinks are called, and what the log says."""
+"""Alarms: the calls to sinks and the lines in the log."""
 
 from dataclasses import replace
 
@@ -13,47 +13,47 @@ SILENT = Alarm(AlarmName.SILENT, EXPORT, NOON, "No webhook has come.", "Check th
 CHANGED = replace(SILENT, name=AlarmName.LIST_CHANGED)
 
 
-class News:
-    """Alarms with a sink that records what it is told."""
+class Recorder:
+    """Alarms with a sink that records its calls."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str]] = []
-        self.alarms = Alarms([lambda alarm, change: self.heard.append((alarm.name, change))])
+        self.calls: list[tuple[str, str]] = []
+        self.alarms = Alarms([lambda alarm, change: self.calls.append((alarm.name, change))])
 
 
 @pytest.fixture
-def news() -> News:
-    return News()
+def recorder() -> Recorder:
+    return Recorder()
 
 
-def test_sinks_are_called_once_per_change(news: News) -> None:
+def test_sinks_are_called_once_per_change(recorder: Recorder) -> None:
     for _ in range(2):
-        news.alarms.raise_(SILENT)
-    raised = news.alarms.is_raised(AlarmName.SILENT, EXPORT)
+        recorder.alarms.raise_(SILENT)
+    raised = recorder.alarms.is_raised(AlarmName.SILENT, EXPORT)
     for _ in range(2):
-        news.alarms.resolve(AlarmName.SILENT, EXPORT)
+        recorder.alarms.resolve(AlarmName.SILENT, EXPORT)
 
-    assert news.heard == [("silent", Change.RAISED), ("silent", Change.RESOLVED)]
+    assert recorder.calls == [("silent", Change.RAISED), ("silent", Change.RESOLVED)]
     assert raised
-    assert news.alarms.raised == []
+    assert recorder.alarms.raised == []
 
 
-def test_unannounced_alarm_is_raised_without_calling_sinks(news: News) -> None:
-    """Another replica announced it. Metrics show it all the same."""
-    news.alarms.raise_(SILENT, announce=False)
+def test_unannounced_alarm_is_raised_without_calling_sinks(recorder: Recorder) -> None:
+    """Another replica has announced the alarm. Metrics still show it."""
+    recorder.alarms.raise_(SILENT, announce=False)
 
-    assert news.alarms.raised == [SILENT]
-    assert news.heard == []
+    assert recorder.alarms.raised == [SILENT]
+    assert recorder.calls == []
 
 
-def test_replace_resolves_only_the_given_names(news: News) -> None:
+def test_replace_resolves_only_the_given_names(recorder: Recorder) -> None:
     other = replace(SILENT, subject=Subject("export", 4))
-    news.alarms.raise_(CHANGED)
-    news.alarms.replace({AlarmName.SILENT}, [SILENT])
-    news.alarms.replace({AlarmName.SILENT}, [other])
+    recorder.alarms.raise_(CHANGED)
+    recorder.alarms.replace({AlarmName.SILENT}, [SILENT])
+    recorder.alarms.replace({AlarmName.SILENT}, [other])
 
-    assert news.alarms.raised == [CHANGED, other]
-    assert news.heard == [
+    assert recorder.alarms.raised == [CHANGED, other]
+    assert recorder.calls == [
         ("list_changed", Change.RAISED),
         ("silent", Change.RAISED),
         ("silent", Change.RAISED),

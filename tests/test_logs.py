@@ -1,4 +1,4 @@
-"""The log: one JSON line for each event, without an address, a secret or a query."""
+"""The log: one JSON line per event, without an address, a secret or a query."""
 
 import json
 import logging
@@ -17,8 +17,7 @@ ADA = "ada@example.com"
 
 
 @pytest.fixture(autouse=True)
-def put_back() -> Iterator[None]:
-    """Restore the logging of the process after each test."""
+def restore_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -38,22 +37,22 @@ async def nothing() -> dict[str, str]:
 
 
 def test_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """It has the event, time, level and logger, and each fact as a value of its own."""
+    """The line has the event, time, level and logger, and one value per keyword."""
     configure_logs()
-    structlog.get_logger("app.tests").warning("list not made yet", export=7, why="away")
+    structlog.get_logger("app.tests").warning("list not created yet", export=7, why="unavailable")
 
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "event": "list not made yet",
+        "event": "list not created yet",
         "level": "warning",
         "logger": "app.tests",
         "export": 7,
-        "why": "away",
+        "why": "unavailable",
     }
 
 
-def test_log_level_applies_to_our_lines_and_to_libraries(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_level_applies_to_the_service_and_to_libraries(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("WARNING")
     structlog.get_logger("app.tests").info("not shown")
     logging.getLogger("library").info("not shown")
@@ -63,10 +62,10 @@ def test_log_level_applies_to_our_lines_and_to_libraries(capsys: pytest.CaptureF
 
 
 def test_addresses_are_masked_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
-    """In our own lines, in those of libraries, and in tracebacks."""
+    """This covers the service, libraries and tracebacks."""
     configure_logs()
-    log, words = structlog.get_logger("app.tests"), f"told {ADA}"
-    log.info(words, person="Ada.L+x@Example.co.uk", url="https://x.test/user?id=ada%40example.com&y=1")
+    log, event = structlog.get_logger("app.tests"), f"called {ADA}"
+    log.info(event, member="Ada.L+x@Example.co.uk", url="https://x.test/user?id=ada%40example.com&y=1")
     logging.getLogger("library").warning("bad row for %s", ADA)
     try:
         int(ADA)
@@ -91,7 +90,7 @@ def test_other_values_are_not_changed() -> None:
     [
         "ada@example.com",
         ["ada@example.com"],
-        {"who": {"deep": "ada@example.com"}},
+        {"member": {"nested": "ada@example.com"}},
         "müller@example.com",
         "ada@exämple.com",
         "first line\nada@example.com\nlast line",
@@ -100,7 +99,7 @@ def test_other_values_are_not_changed() -> None:
     ],
 )
 def test_address_is_masked_in_any_value(value: object) -> None:
-    """In lists, in foreign alphabets, beside line ends. The line stays JSON."""
+    """This covers nested values, other alphabets and line breaks. The line stays JSON."""
     line = masked_json({"value": value}, ensure_ascii=False)
 
     assert "(address)" in json.dumps(json.loads(line))
@@ -108,7 +107,7 @@ def test_address_is_masked_in_any_value(value: object) -> None:
 
 
 async def test_httpx_logs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its lines would contain whole URLs, with address and signature."""
+    """Lines of httpx would contain whole URLs, with the address and the signature."""
     configure_logs("DEBUG")
     transport = httpx.MockTransport(lambda _: httpx.Response(200))
     async with httpx.AsyncClient(transport=transport) as http:
@@ -118,7 +117,7 @@ async def test_httpx_logs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_access_log_has_route_template_instead_of_path(capsys: pytest.CaptureFixture[str]) -> None:
-    """The line never contains the path's values or the query. Webhooks and health checks have no line."""
+    """The line contains neither the path's values nor the query. Webhooks and health checks have no line."""
     configure_logs()
     app = FastAPI()
     for path in ("/members/{email}", "/webhooks/lytics", "/health/live"):

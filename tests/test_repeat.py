@@ -1,4 +1,4 @@
-"""The background loop: when it repeats its task, after what wait, and how it stops."""
+"""The background loop: intervals, wake-ups, back-off and stop."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,10 +16,11 @@ from tests.virtual_time import run
 Turn = timedelta | None | Exception
 
 
-def turns(
-    *turns_in_order: Turn, meanwhile: Callable[[Repeat], None] | None = None, seconds: float = 3600
-) -> list[float]:
-    """Run a loop for some seconds of virtual time. Returns when each turn began; further turns wait for a wake-up."""
+def turns(*turns_in_order: Turn, during: Callable[[Repeat], None] | None = None, seconds: float = 3600) -> list[float]:
+    """Run a loop in virtual time and return when each run of its task began.
+
+    After the given turns, the task waits for a wake-up.
+    """
 
     async def work() -> list[float]:
         began: list[float] = []
@@ -34,8 +35,8 @@ def turns(
 
         loop = Repeat("a loop", task, retry_after=5 * SECOND, longest_retry=MINUTE)
         running = asyncio.create_task(loop.run())
-        if meanwhile is not None:
-            meanwhile(loop)
+        if during is not None:
+            during(loop)
         await asyncio.sleep(seconds)
         loop.stop()
         await asyncio.wait_for(running, 1)
@@ -46,8 +47,8 @@ def turns(
 
 def wake_after(*seconds: float) -> Callable[[Repeat], None]:
     def schedule(loop: Repeat) -> None:
-        for each in seconds:
-            asyncio.get_running_loop().call_later(each, loop.wake)
+        for delay in seconds:
+            asyncio.get_running_loop().call_later(delay, loop.wake)
 
     return schedule
 
@@ -57,7 +58,7 @@ def test_task_runs_at_once_and_after_each_interval() -> None:
 
 
 def test_wake_up_repeats_task_at_once() -> None:
-    assert turns(None, HOUR, meanwhile=wake_after(7, 8), seconds=100) == [0, 7, 8]
+    assert turns(None, HOUR, during=wake_after(7, 8), seconds=100) == [0, 7, 8]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_wait_starts_again_after_success() -> None:
 def test_wait_starts_again_after_wake_up() -> None:
     failure = Unfinished()
 
-    assert turns(*[failure] * 4, meanwhile=wake_after(16)) == [0, 5, 15, 16, 21]
+    assert turns(*[failure] * 4, during=wake_after(16)) == [0, 5, 15, 16, 21]
 
 
 def test_wake_up_during_task_repeats_it() -> None:
@@ -124,8 +125,8 @@ def test_stop_lets_running_task_finish() -> None:
     ("failure", "expected"),
     [
         (Unfinished(), []),
-        (StoreUnavailable("The disk is full."), [("warning", "store unavailable, the loop waits")]),
-        (RuntimeError("a bug"), [("error", "a background loop failed and tries again")]),
+        (StoreUnavailable("The disk is full."), [("warning", "store unavailable, retrying")]),
+        (RuntimeError("a bug"), [("error", "background loop failed, retrying")]),
     ],
     ids=["unfinished", "store", "bug"],
 )

@@ -1,4 +1,4 @@
-"""An event loop with virtual time: it jumps to the next timer as soon as no task is ready."""
+"""An event loop with virtual time. It jumps to the next timer when no task is ready."""
 
 import asyncio
 import selectors
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# Turns of the loop at one moment. The most that a test needed is some hundreds.
-MOST_TURNS = 100_000
+# The largest number of loop turns at one moment. Tests need some hundreds.
+MAX_TURNS = 100_000
 
 
 class StandsStill(Exception):
-    """Tasks keep each other busy without end."""
+    """Virtual time does not advance, because tasks wake each other forever."""
 
 
 class _Selector(selectors.SelectSelector):
-    """Sleeps by moving the virtual time. While the loop waits for something outside of it, real time passes."""
+    """Advances the virtual time instead of sleeping. Within `outside`, it waits in real time."""
 
     slept = 0.0
     waits_for = 0
@@ -27,8 +27,8 @@ class _Selector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         self.turns += 1
-        if self.turns > MOST_TURNS:
-            raise StandsStill("Tasks keep each other busy, and no time passes.")
+        if self.turns > MAX_TURNS:
+            raise StandsStill("Tasks wake each other forever, so virtual time does not advance.")
         if not ready and self.waits_for:
             return super().select(None if timeout is None or timeout > 0 else 0)
         if not ready:
@@ -41,10 +41,10 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Its time begins at 0. Tasks may wait for threads and other processes only within `outside`.
+    """A loop whose time begins at 0. Tasks may wait for threads and other processes only within `outside`.
 
     Raises:
-        StandsStill: tasks keep each other busy at one moment. Its note says where each task is.
+        StandsStill: tasks wake each other forever at one moment. A note lists the position of each task.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Virtual time stands still in this context."""
+        """Stop virtual time, so that the loop can wait for threads and other processes."""
         self._sleeper.waits_for += 1
         try:
             yield

@@ -1,9 +1,8 @@
 """The whole service in virtual time: real routes, store, worker and client, between the two sandboxes.
 
-Everything runs on one event loop in one thread, so hours pass in moments. On SQLite a run is repeatable: statements
-run on the loop itself instead of the driver's thread. Time stands still while PostgreSQL works. A process can die
-between any two commits: its objects are dropped, its requests continue at the sandbox, and the next process opens what
-is stored.
+One event loop in one thread runs everything, so a test can simulate hours. On SQLite a run is repeatable, because
+statements run on the loop itself. On PostgreSQL, virtual time stops while the server works. A test can end the process
+between any two commits. Requests that have left continue in the sandbox, and the next process opens the same database.
 """
 
 import asyncio
@@ -43,7 +42,7 @@ from tests.service import ADMIN_TOKEN, API_KEY, API_SECRET, HOOK, LYTICS_TOKEN, 
 from tests.virtual_time import VirtualTimeLoop, whereabouts
 
 T = TypeVar("T")
-SELDOM = timedelta(minutes=10)
+RARELY = timedelta(minutes=10)
 OUR_SANDBOX = str(Path("app") / "sandbox")
 
 
@@ -52,21 +51,21 @@ class Died(Exception):
 
 
 class _OnTheLoop(Executor):
-    """Replaces the store's threads: work is done at once, and its result arrives in a later turn of the loop."""
+    """Replaces the store's threads. Work runs at once, and its result arrives in a later turn of the loop."""
 
     def __init__(self, *_: object) -> None: ...
 
     def submit(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        done: Future[T] = Future()
+        future: Future[T] = Future()
         try:
-            done.set_result(work(*args, **kwargs))
+            future.set_result(work(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - the caller handles every error
-            done.set_exception(error)
-        return done
+            future.set_exception(error)
+        return future
 
 
 class _Life:
-    """One process. It may end after any commit."""
+    """The lifetime of one process, which may end after any commit."""
 
     def __init__(self, loses_store: Callable[[], bool]) -> None:
         self.loses_store = loses_store
@@ -74,8 +73,8 @@ class _Life:
         self.commits_left: int | None = None
         self.transactions: set[asyncio.Task[Any]] = set()
 
-    async def in_time_that_stands(self, transaction: Coroutine[Any, Any, T]) -> T:
-        """Return the result. A database server does not know virtual time."""
+    async def run_outside(self, transaction: Coroutine[Any, Any, T]) -> T:
+        """Run a transaction while virtual time stops, because a database server needs real time."""
         task = asyncio.create_task(_outside(transaction))
         self.transactions.add(task)
         task.add_done_callback(self.transactions.discard)
@@ -86,9 +85,9 @@ class _Life:
             raise asyncio.CancelledError
 
     def reach_store(self) -> None:
-        """Raise `StoreUnavailable` if the test cuts the connection. After a commit, only the answer is lost."""
+        """Raise `StoreUnavailable` if the test interrupts the connection. After a commit, only the answer is lost."""
         if self.loses_store():
-            raise StoreUnavailable("The test has cut the connection.")
+            raise StoreUnavailable("The test has interrupted the connection.")
 
     def committed(self) -> None:
         if self.commits_left is not None:
@@ -98,37 +97,39 @@ class _Life:
         self.check()
 
     async def end(self) -> None:
-        """Cancel every task where it is."""
+        """End the process: cancel all tasks except those of the sandboxes."""
         self.over.set()
-        await self._transactions_end()
+        await self._wait_for_transactions()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and not _is_sandbox(task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _transactions_end(self) -> None:
-        """Wait for statements that a database server finishes although the process died."""
-        while under_way := [transaction for transaction in self.transactions if not transaction.done()]:
-            await asyncio.wait(under_way)
+    async def _wait_for_transactions(self) -> None:
+        """Wait for transactions that a database server finishes after the end of the process."""
+        while running := [transaction for transaction in self.transactions if not transaction.done()]:
+            await asyncio.wait(running)
 
 
 @dataclass
 class World:
-    """Use it as `with World(folder) as world: world.run(world.send(...))`.
+    """The service and its sandboxes, as in `with World(folder) as world: world.run(world.send(...))`.
 
     Args:
-        folder: where the database lies.
-        different: replaces settings of `tests.service.settings`.
-        limits, latency: of the Sailthru sandbox.
-        keys: the keys of further accounts, with their secrets.
-        seed: of all random numbers, of the service and the sandbox.
+        folder: the folder of the database.
+        different: settings that replace those of `tests.service.settings`.
+        limits: the rate limits of the Sailthru sandbox.
+        latency: the latencies of the Sailthru sandbox.
+        keys: the API keys of further accounts, with their secrets.
+        seed: the seed of all random numbers, in the service and in the sandbox.
+        step: the error of the service's clock.
         confirmed: a list that receives the body of each POST to `/user`, in order; None to record nothing.
         is_quiet: log nothing.
 
     Attributes:
-        store_lost: the fraction of all database calls that fail from now on.
-        confirmed_at: when each call of `confirmed` left.
-        signatures: of all calls, if `confirmed` is a list.
+        store_lost: the fraction of database calls that fail.
+        confirmed_at: the time at which each call of `confirmed` left.
+        signatures: the signatures of all calls, if `confirmed` is a list.
         errors: the bodies of all answers that are not successful.
     """
 
@@ -171,7 +172,7 @@ class World:
             self._patches.__exit__(None, None, None)
 
     def account(self) -> dict[str, Any]:
-        """Return what Sailthru has seen, without the single calls."""
+        """Return the state of the account in the Sailthru sandbox, without the log of calls."""
         state: Any = self.sailthru.state(with_log=False)
         account: dict[str, Any] = state["accounts"][API_KEY]
         return account
@@ -188,11 +189,11 @@ class World:
         return self._runner.run(work)
 
     def real_clock(self) -> datetime:
-        """The right time."""
+        """Return the correct time."""
         return NOON + timedelta(seconds=self._runner.get_loop().time())
 
     def clock(self) -> datetime:
-        """The service's clock, which is wrong by `step`."""
+        """Return the time of the service's clock, which is wrong by `step`."""
         return self.real_clock() + self.step
 
     async def send(self, body: object) -> httpx.Response:
@@ -219,10 +220,10 @@ class World:
         audience = self.audiences[0]
         await self.service.exports.start(audience.id, audience_slug=audience.slug, account="default", fields=fields)
         self.service.exports_changed()
-        await self.work_until_told()
+        await self.work_until_delivered()
 
-    async def look(self, work: Callable[[Connection], T]) -> T:
-        """Read from the database, also after the process died."""
+    async def read_database(self, work: Callable[[Connection], T]) -> T:
+        """Read from the database, also after the process has ended."""
         return await _outside(_read(self.service.database, work))
 
     async def counts(self) -> dict[str, int]:
@@ -235,22 +236,22 @@ class World:
 
     async def work_until(self, holds: Callable[[], Coroutine[Any, Any, bool]], *, patience: timedelta) -> None:
         """Let time pass until the condition holds."""
-        ends = self.real_clock() + patience
-        pause = 1.0
+        deadline = self.real_clock() + patience
+        interval = 1.0
         while not await holds():
-            if self.real_clock() >= ends:
+            if self.real_clock() >= deadline:
                 raise AssertionError(f"The condition did not hold. {await self._state()}")
-            await self.sleep(pause)
-            pause = min(2 * pause, 600.0)
+            await self.sleep(interval)
+            interval = min(2 * interval, 600.0)
 
-    async def work_until_told(self, *, patience: timedelta = timedelta(days=8)) -> None:
-        """Let time pass until nothing is pending."""
+    async def work_until_delivered(self, *, patience: timedelta = timedelta(days=8)) -> None:
+        """Let time pass until all exports are running and have no pending change."""
 
-        async def is_told() -> bool:
+        async def is_delivered() -> bool:
             exports = (await self.admin("/exports"))["items"]
             return all(e["state"] == "running" and e["counts"]["pending"] == 0 for e in exports)
 
-        await self.work_until(is_told, patience=patience)
+        await self.work_until(is_delivered, patience=patience)
 
     async def _state(self) -> dict[str, Any]:
         seen = self.account()
@@ -263,24 +264,24 @@ class World:
         }
 
     async def die(self) -> None:
-        """Kill the process now, and start the next one."""
-        await self.start_again()
+        """End the process now and start the next one."""
+        await self.restart()
 
-    async def start_again(self) -> None:
-        """Drop what is left of a dead process, and start the next one on what was committed."""
+    async def restart(self) -> None:
+        """Clean up after a process that has ended, and start the next one on the same database."""
         self.deaths += 1
-        # A process that finds no database at its start would only be started again.
+        # Without a database the next process could not start.
         self.store_lost = 0
-        self.note()
+        self.add_up_metrics()
         await self.life.end()
         await self.service.database.close()
         await self._start()
 
     async def _alive(self, answer: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(answer)
-        over = asyncio.create_task(self.life.over.wait())
-        await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
-        over.cancel()
+        ended = asyncio.create_task(self.life.over.wait())
+        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
         if not task.done():
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -325,13 +326,13 @@ class World:
             self.errors.append((await answer.aread()).decode())
 
     async def _close(self) -> None:
-        self.note()
+        self.add_up_metrics()
         await self.service.drain()
         await self.service.close()
         self.sailthru.reset()
 
-    def note(self) -> None:
-        """Keep what the process counted, before its metrics are gone."""
+    def add_up_metrics(self) -> None:
+        """Add up the metrics of the process before they are lost."""
         name = "lytics_sailthru_joins_repeated_after_unknown_total"
         value = self.service.meter.registry.get_sample_value(name, {"account": "default"})
         self.joins_repeated += value or 0
@@ -352,26 +353,26 @@ async def _write_while_alive(self: Database, work: Callable[[Connection], T]) ->
     life = _LIVES[self]
     life.check()
     life.reach_store()
-    result = await life.in_time_that_stands(_write(self, work))
+    result = await life.run_outside(_write(self, work))
     life.committed()
     life.reach_store()
     return result
 
 
 async def _change_while_alive(self: Database, work: Callable[[Connection], T]) -> T:
-    return await _LIVES[self].in_time_that_stands(_change(self, work))
+    return await _LIVES[self].run_outside(_change(self, work))
 
 
 async def _read_while_alive(self: Database, work: Callable[[Connection], T]) -> T:
     life = _LIVES[self]
     life.check()
     life.reach_store()
-    result = await life.in_time_that_stands(_read(self, work))
+    result = await life.run_outside(_read(self, work))
     life.check()
     return result
 
 
-async def _close_in_time_that_stands(self: Database) -> None:
+async def _close_while_time_stops(self: Database) -> None:
     await _outside(_shut(self))
 
 
@@ -382,12 +383,12 @@ def _patches() -> Iterator[None]:
         mock.patch.object(Database, "write", _write_while_alive),
         mock.patch.object(Database, "change", _change_while_alive),
         mock.patch.object(Database, "read", _read_while_alive),
-        mock.patch.object(Database, "close", _close_in_time_that_stands),
-        # There is one replica at a time, so there is nothing to find that another replica did.
-        mock.patch.multiple(main, LOOK_FOR_DUE=SELDOM, LOOK_FOR_ORDERS=SELDOM),
-        mock.patch.object(chores, "LOOK_AT_BREAKERS", SELDOM),
-        mock.patch.object(backfill_loop, "LOOK_EVERY", SELDOM),
-        # Its connection would wait in real time.
+        mock.patch.object(Database, "close", _close_while_time_stops),
+        # Only one replica runs at a time, so no polling for other replicas is needed.
+        mock.patch.multiple(main, DUE_POLL_INTERVAL=RARELY, ORDERS_POLL_INTERVAL=RARELY),
+        mock.patch.object(chores, "BREAKER_READ_INTERVAL", RARELY),
+        mock.patch.object(backfill_loop, "POLL_INTERVAL", RARELY),
+        # The connection for notifications would wait in real time.
         mock.patch.object(Database, "notifications", return_value=None),
     ):
         yield

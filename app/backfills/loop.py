@@ -1,7 +1,7 @@
 """The background loop of backfills: claims them, runs each in its own task and releases them on shutdown.
 
-A lease is renewed while its backfill runs. After a crash the lease ends and another worker continues from the last
-page.
+A lease is renewed while its backfill runs. After a crash the lease expires, and another worker continues after the last
+stored page.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from app.repeat import Repeat
 
 log = structlog.get_logger(__name__)
 
-MOST_AT_ONCE = 8
+MAX_RUNNING = 8
 LEASE = timedelta(seconds=15)
 RENEW_EVERY = timedelta(seconds=5)
-STORE_PAUSE = timedelta(seconds=2)
-# How often to look for backfills of a crashed process. A new backfill wakes the loop at once.
-LOOK_EVERY = timedelta(seconds=30)
+STORE_RETRY_WAIT = timedelta(seconds=2)
+# How often to check for backfills of a crashed process. A new backfill wakes the loop at once.
+POLL_INTERVAL = timedelta(seconds=30)
 
 
 class BackfillLoop(Repeat):
-    """All backfills of this process."""
+    """Runs all backfills of this process."""
 
     def __init__(
         self,
@@ -38,41 +38,41 @@ class BackfillLoop(Repeat):
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        super().__init__("backfills", self._claim, retry_after=LOOK_EVERY)
+        super().__init__("backfills", self._claim, retry_after=POLL_INTERVAL)
         self._backfills = backfills
         self._backfiller = backfiller
         self._sleep = sleep
         self._running: dict[int, asyncio.Task[None]] = {}
 
     def stop(self) -> None:
-        """Begin no further page."""
+        """Stop the loop and cancel all running backfills."""
         super().stop()
         for task in self._running.values():
             task.cancel()
 
     async def run(self) -> None:
-        """Run until stopped; returns once every backfill is released."""
+        """Run until the loop is stopped and every backfill is released."""
         await super().run()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _claim(self) -> timedelta:
-        await self._claim_free_ones()
+        await self._start_backfills()
         if not self._running:
             while await self._backfills.forget_dry_runs():
                 pass
-        return LOOK_EVERY
+        return POLL_INTERVAL
 
-    async def _claim_free_ones(self) -> None:
-        most = MOST_AT_ONCE - len(self._running)
+    async def _start_backfills(self) -> None:
+        most = MAX_RUNNING - len(self._running)
         if not most:
             return
-        # While the store was unavailable, leases of this process may have ended although their tasks still run.
+        # Leases of running tasks may have expired while the store was unavailable, so exclude the running backfills.
         for claim in await self._backfills.claim(lease_for=LEASE, most=most, besides=tuple(self._running)):
             task = asyncio.create_task(self._run_claim(claim))
             self._running[claim.backfill.id] = task
-            task.add_done_callback(partial(self._ended, claim.backfill.id))
+            task.add_done_callback(partial(self._on_end, claim.backfill.id))
 
-    def _ended(self, backfill_id: int, _: asyncio.Task[None]) -> None:
+    def _on_end(self, backfill_id: int, _: asyncio.Task[None]) -> None:
         del self._running[backfill_id]
         self.wake()
 
@@ -82,8 +82,8 @@ class BackfillLoop(Repeat):
         try:
             await self._run_pages(claim)
         except Exception:
-            # A bug in one backfill must not end the others. Its lease ends, and it is claimed again.
-            log.exception("a backfill failed", backfill=backfill_id)
+            # A bug in one backfill must not end the others. The backfill is claimed again when its lease expires.
+            log.exception("backfill failed", backfill=backfill_id)
             return
         finally:
             renewing.cancel()
@@ -98,12 +98,12 @@ class BackfillLoop(Repeat):
                 try:
                     step = await self._backfiller.step(current, lease=claim.lease, failures=failures)
                 except StoreUnavailable as error:
-                    log.warning("store unavailable, a backfill waits", backfill=current.id, why=str(error))
-                    await self._sleep(STORE_PAUSE.total_seconds())
+                    log.warning("store unavailable, backfill waits", backfill=current.id, why=str(error))
+                    await self._sleep(STORE_RETRY_WAIT.total_seconds())
                     continue
-                failures = failures + 1 if step.pause else 0
+                failures = failures + 1 if step.wait else 0
                 current = step.backfill
-                await self._sleep(step.pause.total_seconds())
+                await self._sleep(step.wait.total_seconds())
 
     async def _renew(self, claim: BackfillClaim) -> None:
         while True:

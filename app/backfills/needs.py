@@ -1,4 +1,4 @@
-"""What backfills need of the store and of Lytics. `main` passes the implementations in."""
+"""The interfaces that backfills use: the store and Lytics."""
 
 from collections.abc import Collection, Iterable
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Backfill: read an audience page by page and store each member as a change that every newer live change beats."""
+"""Backfill: reads an audience page by page and stores each member as a change. A newer live change supersedes it."""
 
 import re
 from collections import Counter
@@ -17,11 +17,11 @@ from app.domain.scan import ScanPage
 
 log = structlog.get_logger(__name__)
 
-# A scan pauses while its export has this many pending changes: enough that Sailthru never waits for Lytics, few enough
-# that backfills of one account share it.
+# A scan waits while its export has this many pending changes. They keep Sailthru busy during the next read, and they
+# are few enough that several backfills can share one account.
 MOST_PENDING = 1000
-LOOK_AGAIN = timedelta(seconds=0.5)
-LOOK_AT_EXPORT_AGAIN = timedelta(seconds=5)
+PENDING_POLL_INTERVAL = timedelta(seconds=0.5)
+EXPORT_POLL_INTERVAL = timedelta(seconds=5)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=1)
 MOST_RESTARTS = 1
 ID_FIELD = "_id"
@@ -34,11 +34,11 @@ class Step:
 
     Args:
         backfill: its new state; None if the lease was lost.
-        pause: how long to wait before the next step.
+        wait: the wait before the next step.
     """
 
     backfill: Backfill | None
-    pause: timedelta = timedelta(0)
+    wait: timedelta = timedelta(0)
 
 
 class Backfiller:
@@ -47,7 +47,7 @@ class Backfiller:
     Args:
         lytics: None without an API token.
         usable_address: returns the e-mail address in a profile field, or None.
-        wake: called with each account that has members due.
+        wake: wakes the delivery of an account, given by label.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Backfiller:
         self._clock = clock
 
     async def step(self, backfill: Backfill, *, lease: int, failures: int = 0) -> Step:
-        """Store the next page, or record what the backfill waits for.
+        """Store the next page, or record why the backfill waits.
 
         Args:
-            failures: number of failed steps in a row before this one.
+            failures: the number of consecutive failed steps before this one.
 
         Raises:
             StoreUnavailable: nothing was stored.
@@ -94,36 +94,36 @@ class Backfiller:
         except (NotFound, CallFailed) as error:
             return await self._after_failure(backfill, error, failures, lease)
         if is_loop(backfill, page.next):
-            why = "Lytics named a page as the next one that was read already, so the scan would never end."
+            why = "The next page that Lytics named was read before, so the scan would never end."
             return await self._restart(backfill, why, lease)
-        kept = await self._backfills.keep(backfill, self._page_of(page, backfill, export), lease=lease)
-        if kept is None:
+        stored = await self._backfills.keep(backfill, self._page_of(page, backfill, export), lease=lease)
+        if stored is None:
             return Step(None)
-        moved, due_accounts = kept
+        updated, due_accounts = stored
         for account in due_accounts:
             self._wake(account)
-        if not moved.is_active:
-            _log_end(moved)
-        return Step(moved)
+        if not updated.is_active:
+            _log_end(updated)
+        return Step(updated)
 
     async def _after_failure(self, backfill: Backfill, error: NotFound | CallFailed, failures: int, lease: int) -> Step:
         if isinstance(error, ScanExpired):
             return await self._restart(backfill, str(error), lease)
         if isinstance(error, NotFound | Permanent):
             return await self._end(backfill, BackfillState.FAILED, str(error), lease)
-        pause = LONGEST_WAIT if isinstance(error, CredentialsRefused) else FIRST_WAIT * (1 << min(failures, 4))
-        return await self._wait(backfill, str(error), min(pause, LONGEST_WAIT), lease)
+        wait = LONGEST_WAIT if isinstance(error, CredentialsRefused) else FIRST_WAIT * (1 << min(failures, 4))
+        return await self._wait(backfill, str(error), min(wait, LONGEST_WAIT), lease)
 
     async def _obstacle(self, backfill: Backfill, export: Export) -> tuple[str, timedelta] | None:
-        """Return what the next page has to wait for, and when to look again."""
+        """Return why the next page must wait, and the wait until the next check; None if it need not wait."""
         if backfill.is_dry_run:
             return None
         if export.state is not ExportState.RUNNING:
             why = f"The export is in state {export.state}. The backfill continues when the export runs."
-            return why, LOOK_AT_EXPORT_AGAIN
+            return why, EXPORT_POLL_INTERVAL
         pending = await self._exports.pending(export.id)
         if pending >= MOST_PENDING:
-            return f"{pending:,} pending changes of this export are delivered first.", LOOK_AGAIN
+            return f"{pending:,} pending changes of this export must be delivered first.", PENDING_POLL_INTERVAL
         return None
 
     def _page_of(self, page: ScanPage, backfill: Backfill, export: Export) -> Page:
@@ -134,10 +134,10 @@ class Backfiller:
             skipped[Skip.UNREADABLE] = page.unreadable
         changes: list[MembershipChange] = []
         for row in page.rows:
-            given = row.get(export.email_field)
-            address = self._usable_address(given)
+            value = row.get(export.email_field)
+            address = self._usable_address(value)
             if address is None:
-                skipped[Skip.INVALID if given else Skip.NO_ADDRESS] += 1
+                skipped[Skip.INVALID if value else Skip.NO_ADDRESS] += 1
                 continue
             changes.append(
                 MembershipChange(
@@ -153,30 +153,30 @@ class Backfiller:
             )
         return Page(changes, skipped, page.next, page.total, moment)
 
-    async def _wait(self, backfill: Backfill, why: str, pause: timedelta, lease: int) -> Step:
+    async def _wait(self, backfill: Backfill, why: str, wait: timedelta, lease: int) -> Step:
         waiting = replace(backfill, state=BackfillState.WAITING, waiting_for=why)
         if waiting == backfill or await self._backfills.save(waiting, lease=lease):
-            return Step(waiting, pause)
+            return Step(waiting, wait)
         return Step(None)
 
     async def _restart(self, backfill: Backfill, why: str, lease: int) -> Step:
         if backfill.restarts >= MOST_RESTARTS:
             return await self._end(backfill, BackfillState.FAILED, f"{why} It happened again after a restart.", lease)
-        again = restarted(backfill)
+        restart = restarted(backfill)
         log.warning("backfill restarts", backfill=backfill.id, export=backfill.export_id, why=why)
-        return Step(again) if await self._backfills.save(again, lease=lease) else Step(None)
+        return Step(restart) if await self._backfills.save(restart, lease=lease) else Step(None)
 
     async def _end(self, backfill: Backfill, state: BackfillState, why: str, lease: int) -> Step:
-        done = ended(backfill, state, why, self._clock())
-        if not await self._backfills.save(done, lease=lease):
+        final = ended(backfill, state, why, self._clock())
+        if not await self._backfills.save(final, lease=lease):
             return Step(None)
-        _log_end(done)
-        return Step(done)
+        _log_end(final)
+        return Step(final)
 
 
 def _lytics_id(row: Mapping[str, object]) -> str | None:
-    given = row.get(ID_FIELD)
-    text = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+    value = row.get(ID_FIELD)
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return text if isinstance(text, str) and _LYTICS_ID.fullmatch(text) else None
 
 

@@ -1,4 +1,4 @@
-"""Everything that belongs to one Sailthru account, as `main` builds it for each authorization in the settings."""
+"""The parts that serve one Sailthru account. `main` builds them for each authorization in the settings."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.domain.destination import Destination, ListMaker
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account.
+    """One Sailthru account.
 
     Args:
         base_url: the address of its Sailthru API.
@@ -32,7 +32,7 @@ class Account:
 
     @property
     def state(self) -> str:
-        """`running`, or why the circuit breaker is open: `refused` or `outage`."""
+        """`running`, or the reason why the circuit breaker is open: `refused` or `outage`."""
         reason = self.breaker.state.open_reason
         return "running" if reason is None else reason.value
 

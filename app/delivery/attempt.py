@@ -1,4 +1,4 @@
-"""One attempt for one member: how far it came, and what its outcome means for the member."""
+"""One delivery attempt for one member: its progress, and the settlement that follows from its outcome."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,24 +20,25 @@ from app.domain.rate_limit.window import window_ends_at
 from app.domain.retry import RetryPolicy
 from app.domain.settlement import Settlement
 
-# Reads may lag behind writes. Sailthru does not say by how much; after 0.3 s they were current in every trial. A read
-# that finds out whether a lost call was carried out waits this much longer than it would have to.
+# Reads may lag behind writes. Sailthru documents no limit; in every trial, reads were current after 0.3 s. A read that
+# checks whether Sailthru applied an unanswered write waits this much longer.
 # https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/user.html
 READS_LAG = timedelta(seconds=5)
-# Spreads the members that met a used-up limit, so that they do not all return in the window's first moment.
+# Random extra wait after a rate limit, so that not all members are retried in the first moment of the next window.
 LIMIT_JITTER = timedelta(seconds=2)
 WINDOW_OVER = "retry_window_over"
-SURELY_NOT_CARRIED_OUT = (NotSent, LimitReached, CredentialsRefused, Permanent, UnknownList)
+NOT_APPLIED = (NotSent, LimitReached, CredentialsRefused, Permanent, UnknownList)
 
 
 @dataclass(slots=True)
 class Attempt:
-    """How far an attempt came.
+    """The progress of an attempt.
 
     Args:
         in_flight: the write that was sent and has no answer yet.
-        confirmed, dead: what is decided, by export.
-        lists: the lists that the member is on, if `was_read`; None for an unknown profile.
+        confirmed: the confirmed states by export.
+        dead: the codes of memberships that were given up, by export.
+        lists: the lists that the member is on, if `was_read`; None if Sailthru has no profile.
     """
 
     claim: Claim
@@ -55,14 +56,14 @@ class Attempt:
 
     @property
     def unknown(self) -> frozenset[int]:
-        """The exports whose last write may or may not have been carried out."""
-        if self.in_flight is None or isinstance(self.error, SURELY_NOT_CARRIED_OUT):
+        """The exports whose last write Sailthru may or may not have applied."""
+        if self.in_flight is None or isinstance(self.error, NOT_APPLIED):
             return frozenset()
         return frozenset(self.in_flight.covers)
 
     @property
-    def may_go_on(self) -> bool:
-        """True if Sailthru may still carry out the last write, because no answer came."""
+    def may_still_apply(self) -> bool:
+        """True if Sailthru may still apply the last write, because no answer came."""
         return bool(self.unknown) and isinstance(self.error, OutcomeUnknown)
 
 
@@ -83,16 +84,16 @@ class Outcomes:
         """Decide what is confirmed, unknown or dead, and when to call again.
 
         Args:
-            spent_at: when the attempt failed by the account's retry clock; None if no attempt is spent.
+            spent_at: the time of the failure by the account's retry clock; None if the attempt does not count.
         """
         claim, error = attempt.claim, attempt.error
         if error is None:
             return Settlement(claim, "ok", confirmed=attempt.confirmed)
         dead = dict(attempt.dead)
         if isinstance(error, Permanent):
-            dead |= {one.export_id: str(error.code) for one in claim.pending if one.export_id not in attempt.confirmed}
+            dead |= {p.export_id: str(error.code) for p in claim.pending if p.export_id not in attempt.confirmed}
         elif spent_at is not None:
-            dead |= {one.export_id: WINDOW_OVER for one in attempt.undecided if self._is_over(one, spent_at)}
+            dead |= {p.export_id: WINDOW_OVER for p in attempt.undecided if self._is_over(p, spent_at)}
         return Settlement(
             claim,
             str(error.code),
@@ -112,19 +113,19 @@ class Outcomes:
             return window_ends_at(error.resets_at, now) + self.draw() * LIMIT_JITTER
         if isinstance(error, CredentialsRefused):
             return now
-        rested_at = now + self._rest_after(attempt)
+        earliest_at = now + self._rest_after(attempt)
         if not is_spent:
-            return rested_at
+            return earliest_at
         attempts = attempt.claim.attempts
-        return max(self.policy.next_attempt_at(attempts=attempts, failed_at=now, draw=self.draw()), rested_at)
+        return max(self.policy.next_attempt_at(attempts=attempts, failed_at=now, draw=self.draw()), earliest_at)
 
     def _rest_after(self, attempt: Attempt) -> timedelta:
-        """How long the member rests at least.
+        """Return the shortest wait before the next call for the member.
 
-        Sailthru may still carry out a call without a readable answer, until one timeout after we hung up.
+        Sailthru may still apply a call without a readable answer, until one timeout after the connection was closed.
         """
         rest = READS_LAG if attempt.unknown else timedelta(0)
         return rest + self.timeout if isinstance(attempt.error, OutcomeUnknown) else rest
 
-    def _is_over(self, one: Pending, spent_at: datetime) -> bool:
-        return self.policy.is_over(first_failed_at=one.membership.first_failed_at, now=spent_at)
+    def _is_over(self, pending: Pending, spent_at: datetime) -> bool:
+        return self.policy.is_over(first_failed_at=pending.membership.first_failed_at, now=spent_at)

@@ -1,4 +1,4 @@
-"""The circuit breaker of one account at work: it lets calls leave, shares its state with replicas and raises alarms."""
+"""The circuit breaker of one account: limits calls, shares its state with other replicas and raises alarms."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +14,11 @@ from app.domain.errors import CallFailed, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-# A slow call that later calls overtook gives its place back. This bounds the calls in flight: so many times the places.
-MOST_PLACES = 8
-# How often a replica reads what the other replicas stored about an account.
-LOOK_EVERY = timedelta(seconds=1)
+# Slow calls that were overtaken do not count against the concurrency. All calls in flight together are limited to this
+# many times the concurrency.
+IN_FLIGHT_FACTOR = 8
+# How often a replica reads the stored state, which other replicas may have changed.
+READ_INTERVAL = timedelta(seconds=1)
 
 ALARM_NAMES = {
     OpenReason.REFUSED: AlarmName.ACCOUNT_REFUSED,
@@ -37,9 +38,9 @@ class CircuitBreaker:
     """Decides whether calls of one account may leave.
 
     Args:
-        concurrency: calls in flight at most, apart from those that others overtook.
-        throttle: the account's rate limit; None for no limit.
-        is_shared: other replicas call the same account, and their findings count.
+        concurrency: the largest number of calls in flight, not counting overtaken calls.
+        throttle: the account's rate limiter; None for no limit.
+        is_shared: other replicas call the same account and share this state.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class CircuitBreaker:
         is_shared: bool = False,
     ) -> None:
         self._is_shared = is_shared
-        self._looked_at: datetime | None = None
+        self._refreshed_at: datetime | None = None
         self._account = account
         self._store = store
         self._clock = clock
@@ -71,7 +72,7 @@ class CircuitBreaker:
         return self.state.is_open
 
     async def restore(self) -> None:
-        """Continue with the stored state. A breaker that was open is probed at once."""
+        """Load the stored state. If the breaker is open, the next probe is due at once."""
         now = self._clock()
         self.state = self._stored = await self._store.load(self._account)
         if self.is_open:
@@ -81,82 +82,83 @@ class CircuitBreaker:
         self._update_alarms(announce=True)
 
     async def prepare(self, in_flight: int, *, has_backlog: bool, is_backfill: bool) -> None:
-        """Read what other replicas found, and ask them for a share of the rate limit.
+        """Refresh the state and reserve a share of the rate limit.
 
-        With a backlog it asks for all free places, else for one call: what it does not use is lost to the others.
+        With a backlog, the request covers all free slots; otherwise one call. Other replicas cannot use a share that
+        this replica reserves and leaves unused.
 
         Args:
-            is_backfill: only backfills made the backlog.
+            is_backfill: the backlog holds only backfill members.
 
         Raises:
-            StoreUnavailable: that is not known.
+            StoreUnavailable: the state or the share could not be read.
         """
         if self._is_shared:
-            await self.look()
+            await self.refresh()
         if self._throttle is not None:
-            is_full = has_backlog and not self.is_open
-            calls = max(1, self._concurrency - in_flight) if is_full else 1
-            await self._throttle.prepare(calls, backfill=is_full and is_backfill)
+            has_work = has_backlog and not self.is_open
+            calls = max(1, self._concurrency - in_flight) if has_work else 1
+            await self._throttle.prepare(calls, backfill=has_work and is_backfill)
 
-    async def look(self) -> None:
-        """Read what other replicas found, at most once a second."""
+    async def refresh(self) -> None:
+        """Read the state that other replicas may have changed, at most once a second."""
         now = self._clock()
-        if self._looked_at is not None and timedelta(0) <= now - self._looked_at < LOOK_EVERY:
+        if self._refreshed_at is not None and timedelta(0) <= now - self._refreshed_at < READ_INTERVAL:
             return
         before = self.state.open_reason
         if self._is_saved:
-            found = await self._store.load(self._account)
-            # A call that ended meanwhile knows more.
+            loaded = await self._store.load(self._account)
+            # A call that ended during the read may have set a newer state that is not saved yet.
             if self._is_saved:
-                self.state = self._stored = found
+                self.state = self._stored = loaded
         else:
-            # Perhaps no call is in flight whose end would save the state. A probe needs the stored state.
+            # If no call is in flight, no end of a call will save the state. A probe needs the stored state.
             await self._save(self.state, now)
-        self._looked_at = now
+        self._refreshed_at = now
         reason = self.state.open_reason
         if reason is not before:
             self._update_alarms(announce=False)
             log.info("another replica changed the circuit breaker", account=self._account, open_reason=reason)
 
-    async def may_probe(self) -> bool:
-        """Reserve the probe that is due. False if another replica has it."""
+    async def reserve_probe(self) -> bool:
+        """Reserve the probe that is due. Return False if another replica has reserved it."""
         if not self._is_shared:
             return True
         now = self._clock()
-        taken = await self._store.take_probe(self._account, now, now + LONGEST_PROBE_WAIT)
-        if taken is None:
-            self._looked_at = None
+        reserved = await self._store.take_probe(self._account, now, now + LONGEST_PROBE_WAIT)
+        if reserved is None:
+            self._refreshed_at = None
             return False
-        self.state = self._stored = taken
+        self.state = self._stored = reserved
         return True
 
     async def release_probe(self) -> None:
-        """Give the probe back, because no call was made. Any replica may make it at once."""
+        """Release the reserved probe, because no call was made. Any replica may make the probe at once."""
         if self._is_shared and self.is_open:
             before, now = self.state, self._clock()
             self.state = replace(before, probe_at=now)
             await self._save(before, now)
 
     def capacity(self, in_flight: int, *, overtaken: int = 0) -> Capacity:
-        """How many calls may leave now, besides those in flight.
+        """Return how many further calls may leave now.
 
         Args:
-            in_flight: calls without an answer.
-            overtaken: those of them that take long while Sailthru answers others. They keep no place.
+            in_flight: number of calls without an answer.
+            overtaken: number of slow calls among them, while Sailthru answers later calls. They use no slot.
         """
         if self.is_open:
             now = self._clock()
             is_due = self.state.next_probe_at(now) <= now
             calls = int(is_due and in_flight == 0 and (self._throttle is None or self._throttle.room() > 0))
             return Capacity(calls, calls, is_probe=True, failing=self._streak.failing if calls else frozenset())
-        places = min(self._concurrency + overtaken, MOST_PLACES * self._concurrency)
-        free = max(places - in_flight, 0)
+        slots = min(self._concurrency + overtaken, IN_FLIGHT_FACTOR * self._concurrency)
+        free = max(slots - in_flight, 0)
         if self._throttle is None:
             return Capacity(free, free)
         return Capacity(min(free, self._throttle.room()), min(free, self._throttle.room(backfill=True)))
 
     def next_capacity_at(self) -> datetime | None:
-        """When there may be capacity again although no call ends; None if only the end of a call frees some."""
+        """Return when capacity may grow although no call ends; None if only the end of a call frees capacity."""
         now = self._clock()
         next_probe_at = self.state.next_probe_at(now)
         if next_probe_at > now:
@@ -168,38 +170,38 @@ class CircuitBreaker:
     async def judge(self, member_id: int, error: CallFailed | None, *, is_probe: bool) -> datetime | None:
         """Record the end of a call.
 
-        Returns when the call failed by the account's retry clock, if that counts against the member's retry window;
-        else None.
+        Return the time of the failure by the account's retry clock, or None if the failure does not count against the
+        member's retry window.
         """
         now = self._clock()
-        before = known = self.state
+        before = announced = self.state
         judgement = judge(before, self._streak, member_id, error, is_probe=is_probe, now=now)
         self.state = judgement.breaker
         if self.state != before or not self._is_saved:
-            known = await self._save(before, now)
+            announced = await self._save(before, now)
         if self.state.open_reason is not before.open_reason:
-            self._update_alarms(announce=self.state.open_reason is not known.open_reason)
+            self._update_alarms(announce=self.state.open_reason is not announced.open_reason)
         return self.state.retry_clock(now) if judgement.is_spent else None
 
     async def _save(self, before: BreakerState, now: datetime) -> BreakerState:
-        """Store the state. Returns the state before this finding, as far as it was announced."""
+        """Store the state. Return the state that was last announced, by this or another replica."""
         try:
             stored, state = await self._store.save(self._account, self._stored, self.state, now)
         except StoreUnavailable as error:
-            # The state in memory counts meanwhile. The end of the next call saves it.
+            # The state in memory applies until the end of the next call saves it.
             self._is_saved = False
             log.warning("the circuit breaker could not be saved", account=self._account, why=str(error))
             return before
         was_saved, self._is_saved = self._is_saved, True
         self.state = self._stored = state
-        # What this or another replica has announced is not announced again.
+        # If the last save failed, this replica has announced `before` already.
         return stored if was_saved else before
 
     def _update_alarms(self, *, announce: bool) -> None:
-        """Raise the alarm of the state, and resolve the others.
+        """Raise the alarm of the present state and resolve the others.
 
         Args:
-            announce: False if another replica announced the change.
+            announce: False if another replica has announced the change.
         """
         subject = Subject("account", self._account)
         state = self.state

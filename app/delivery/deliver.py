@@ -1,11 +1,11 @@
-"""Delivers one claimed member: ensures its lists, sends what is pending in as few calls as possible, and settles."""
+"""Delivers one claimed member: ensures its lists, sends its changes in as few calls as possible, and settles."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.delivery.attempt import READS_LAG, SURELY_NOT_CARRIED_OUT, Attempt, Outcomes
+from app.delivery.attempt import NOT_APPLIED, READS_LAG, Attempt, Outcomes
 from app.delivery.circuit_breaker import CircuitBreaker
 from app.delivery.store import MemberQueue
 from app.domain.call import Call, Claim, Pending, plan
@@ -19,17 +19,17 @@ from app.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """How a delivery ended.
+    """The result of a delivery.
 
     Args:
-        error: None if everything was confirmed.
+        error: None if Sailthru confirmed all pending changes.
         due_at: when the member is due again; None if nothing is pending.
-        may_go_on: Sailthru may still carry out a write, until one timeout after we hung up.
+        may_still_apply: Sailthru may still apply a write, until one timeout after the connection was closed.
     """
 
     error: CallFailed | None
     due_at: datetime | None
-    may_go_on: bool = False
+    may_still_apply: bool = False
 
 
 class _LeaseLost(Exception):
@@ -68,27 +68,27 @@ class Deliverer:
 
     @property
     def lease_for(self) -> timedelta:
-        """How long a claim is held.
+        """The duration of a lease.
 
-        Two timeouts from the moment a request leaves, so that no other worker calls for the member while Sailthru may
-        still carry out the call. Some seconds more, because a request leaves a moment after its claim.
+        A lease covers two timeouts after a request leaves: Sailthru may still apply the call during the second one. The
+        extra seconds allow for the delay between the claim and its request.
         """
         return 2 * self._timeout + READS_LAG
 
     @property
     def timeout(self) -> timedelta:
-        """How long Sailthru may take for one request, and for how long it may carry it out after we hung up."""
+        """The time limit of one request. Sailthru may still apply a request for as long after it timed out."""
         return self._timeout
 
     async def deliver(self, claim: Claim, *, is_probe: bool = False) -> Delivered:
-        """Send what is pending for one claimed member.
+        """Send the pending changes of one claimed member.
 
         Args:
-            is_probe: the circuit breaker is open, and this call finds out whether Sailthru answers again.
+            is_probe: the circuit breaker is open, and this call tests whether Sailthru answers again.
 
         Raises:
-            StoreUnavailable: the outcome could not be recorded. The lease ends by itself, and what was sent stays
-                unknown until a read.
+            StoreUnavailable: the outcome could not be recorded. The lease expires, and the changes that were sent stay
+                unknown until the next read.
         """
         attempt = Attempt(claim)
         try:
@@ -97,20 +97,20 @@ class Deliverer:
             if is_probe:
                 await self._breaker.release_probe()
             return Delivered(None, None)
-        except CallFailed as failed:
-            attempt.error = failed
+        except CallFailed as error:
+            attempt.error = error
         spent_at: datetime | None = None
         if claim.call.is_read or claim.call.is_write:
             spent_at = await self._breaker.judge(claim.member_id, attempt.error, is_probe=is_probe)
         elif is_probe:
-            # No request was made, so nothing is known about the account.
+            # No request was made, so the account was not tested.
             await self._breaker.release_probe()
         settlement = self._outcomes.settlement(attempt, spent_at=spent_at, now=self._clock())
         self._metrics.attempted(claim.account, settlement.outcome)
         settled = await self._queue.settle(settlement)
         if settled.is_ours:
             self._count_latency(settlement)
-        return Delivered(attempt.error, settled.due_at, attempt.may_go_on)
+        return Delivered(attempt.error, settled.due_at, attempt.may_still_apply)
 
     async def _carry_out(self, attempt: Attempt) -> None:
         claim, call = attempt.claim, attempt.claim.call
@@ -124,27 +124,27 @@ class Deliverer:
         try:
             await self._write(attempt, call)
         except (Permanent, UnknownList):
-            # Nothing of the call was carried out.
+            # Sailthru applied no part of the call.
             attempt.in_flight = None
             await self._write_one_by_one(attempt)
 
     async def _write_one_by_one(self, attempt: Attempt) -> None:
-        """Send each list in a call of its own, so that only the list that fails alone is given up."""
+        """Send one call per membership, so that a refusal affects only the membership that caused it."""
         refused: Permanent | None = None
         unknown: UnknownList | None = None
-        for one in attempt.claim.pending:
-            call = plan([one], attempt.lists, was_read=attempt.was_read)
+        for pending in attempt.claim.pending:
+            call = plan([pending], attempt.lists, was_read=attempt.was_read)
             try:
-                await self._write_one(attempt, one, call)
+                await self._write_one(attempt, pending, call)
             except Permanent as error:
                 refused, attempt.in_flight = error, None
-                attempt.dead[one.export_id] = str(error.code)
+                attempt.dead[pending.export_id] = str(error.code)
             except UnknownList as error:
                 unknown, attempt.in_flight = error, None
-        # A membership that waits for its list is retried, whatever became of the others.
-        ended = unknown or refused
-        if ended is not None:
-            raise ended
+        # An unknown list takes precedence over a refusal: its membership must be retried.
+        failure = unknown or refused
+        if failure is not None:
+            raise failure
 
     async def _write_one(self, attempt: Attempt, one: Pending, call: Call) -> None:
         try:
@@ -177,7 +177,7 @@ class Deliverer:
             try:
                 await self._send(attempt.claim, call)
             except CallFailed as error:
-                if not isinstance(error, SURELY_NOT_CARRIED_OUT):
+                if not isinstance(error, NOT_APPLIED):
                     self._count_repeated_joins(attempt.claim, call)
                 raise
             self._count_repeated_joins(attempt.claim, call)
@@ -185,14 +185,14 @@ class Deliverer:
         attempt.confirmed |= call.covers
 
     async def _hold(self, claim: Claim, call: Call, *, is_repeat: bool = False) -> None:
-        """Record the request and hold the member for two timeouts from now. Then the request may leave.
+        """Record the request and renew the lease for two timeouts from now. Then the request may leave.
 
         Raises:
-            _LeaseLost: another worker has the member.
+            _LeaseLost: another worker has claimed the member.
         """
         until = claim.leased_until
         is_recorded = call is claim.call and claim.leaves_at_once and not is_repeat
-        # Repeated if the store took so long that less than two timeouts are left.
+        # Repeat the renewal if the store was so slow that less than two timeouts are left.
         while not is_recorded or until - self._clock() < 2 * self._timeout:
             until = self._clock() + self.lease_for
             if not await self._queue.begin(claim, call, until=until):
@@ -200,9 +200,9 @@ class Deliverer:
             is_recorded = True
 
     async def _ensure_lists(self, claim: Claim, call: Call) -> None:
-        for one in claim.pending:
-            if one.list_name in call.join and not one.list_ready:
-                await self._list_maker.ensure(one.list_name)
+        for pending in claim.pending:
+            if pending.list_name in call.join and not pending.list_ready:
+                await self._list_maker.ensure(pending.list_name)
 
     async def _send(self, claim: Claim, call: Call) -> None:
         try:
@@ -210,7 +210,7 @@ class Deliverer:
         except UnknownList:
             if not call.join:
                 raise
-            # A list was deleted in Sailthru: create it again, and repeat the call once.
+            # A list was deleted in Sailthru: create it again and repeat the call once.
             for name in call.join:
                 await self._list_maker.ensure(name, is_again=True)
             await self._hold(claim, call, is_repeat=True)
@@ -225,12 +225,13 @@ class Deliverer:
         return await self._destination.lists_of(claim.address, is_backfill=claim.is_backfill)
 
     def _count_repeated_joins(self, claim: Claim, call: Call) -> None:
-        for one in claim.pending:
-            if one.list_name in call.join and one.membership.confirmed is Confirmed.UNKNOWN:
+        for pending in claim.pending:
+            if pending.list_name in call.join and pending.membership.confirmed is Confirmed.UNKNOWN:
                 self._metrics.join_repeated(claim.account)
 
     def _count_latency(self, settlement: Settlement) -> None:
         now = self._clock()
-        for one in settlement.claim.pending:
-            if one.export_id in settlement.confirmed and one.membership.accepted_at is not None:
-                self._metrics.confirmed(settlement.claim.account, now - one.membership.accepted_at)
+        for pending in settlement.claim.pending:
+            accepted_at = pending.membership.accepted_at
+            if pending.export_id in settlement.confirmed and accepted_at is not None:
+                self._metrics.confirmed(settlement.claim.account, now - accepted_at)

@@ -1,6 +1,6 @@
-"""What delivery needs of the store: see `app.store.members.members` and `app.store.replicas.accounts`.
+"""The parts of the store that delivery uses: `app.store.members.members` and `app.store.replicas.accounts`.
 
-Every call may raise `StoreUnavailable`.
+Every method may raise `StoreUnavailable`.
 """
 
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from app.domain.settlement import Settled, Settlement
 
 
 class MemberQueue(Protocol):
-    """Due members, their claims, and the outcomes of their calls."""
+    """The due members of all accounts, their claims and settlements."""
 
     async def claim(self, account: str, *, room: Capacity, lease_for: timedelta) -> list[Claim]:
         """Claim due members, up to the capacity."""
@@ -23,7 +23,7 @@ class MemberQueue(Protocol):
         ...
 
     async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:
-        """Record a request and renew the lease; False if the lease was lost."""
+        """Record a request and renew the lease. Return False if the lease was lost."""
         ...
 
     async def settle(self, settlement: Settlement) -> Settled:
@@ -31,27 +31,27 @@ class MemberQueue(Protocol):
         ...
 
     async def next_batch(self, export_id: int) -> bool:
-        """Carry out an operator's order for the next batch of an export's members; True while there are more."""
+        """Apply an operator's order to the next batch of an export's members. Return True while members are left."""
         ...
 
     async def flush(self) -> None:
-        """Wait for transactions that are under way."""
+        """Wait until all running transactions have ended."""
         ...
 
 
 class BreakerStore(Protocol):
-    """The states of circuit breakers, kept over restarts and shared by replicas."""
+    """The states of circuit breakers. They survive restarts, and replicas share them."""
 
     async def load(self, account: str) -> BreakerState:
-        """Return the state that was saved last; closed if none was."""
+        """Return the newest saved state, or a closed breaker if none was saved."""
         ...
 
     async def save(
         self, account: str, before: BreakerState, after: BreakerState, now: datetime
     ) -> tuple[BreakerState, BreakerState]:
-        """Store a finding. Returns the state that was stored before, and the one that is stored now."""
+        """Store the change from `before` to `after`. Return the previously stored state and the new one."""
         ...
 
     async def take_probe(self, account: str, now: datetime, until: datetime) -> BreakerState | None:
-        """Reserve the probe that is due; None if no probe is due, or another replica has it."""
+        """Reserve the probe that is due. Return None if no probe is due or another replica has reserved it."""
         ...

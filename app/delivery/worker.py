@@ -1,4 +1,4 @@
-"""Everything that runs in the background: deliveries, names and orders of exports, backfills and periodic chores."""
+"""All background loops of a process: delivery, names and orders of exports, backfills and periodic chores."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,9 +9,8 @@ from app.delivery.store import MemberQueue
 from app.repeat import Repeat, Unfinished
 from app.signals import EXPORTS_CHANGED, Signals, members_due
 
-FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)
-# Until a chore that failed is tried again.
-CHORE_PAUSE = timedelta(minutes=10)
+FIRST_RETRY_WAIT, LONGEST_RETRY_WAIT = timedelta(seconds=5), timedelta(seconds=60)
+CHORE_RETRY_WAIT = timedelta(minutes=10)
 
 
 class Worker:
@@ -19,11 +18,11 @@ class Worker:
 
     Args:
         loops: by account; empty in a process that does not deliver.
-        unfinished_exports: returns the exports with orders that are not carried out for all members.
-        name_exports: names exports and creates their lists, once for all; True if it has to try again later.
-        looks_every: how often exports are looked at without a signal; None if no other process can change them.
-        chores: periodic tasks by name; each returns when it is due again.
-        backfills: the loop that runs backfills; None in a process that runs none.
+        unfinished_exports: returns the exports with orders that do not yet apply to all members.
+        name_exports: names exports and creates their lists; returns True if it must be repeated.
+        poll_interval: how often exports are read without a signal; None if no other process can change them.
+        chores: periodic tasks by name; each returns the interval until its next run.
+        backfills: the loop that runs backfills; None in a process without backfills.
     """
 
     def __init__(
@@ -37,21 +36,24 @@ class Worker:
         drain_patience: timedelta,
         chores: Mapping[str, Callable[[], Awaitable[timedelta]]] | None = None,
         backfills: Repeat | None = None,
-        looks_every: timedelta | None = None,
+        poll_interval: timedelta | None = None,
     ) -> None:
         self._queue = queue
         self._loops = loops
         self._unfinished_exports = unfinished_exports
         self._name_exports = name_exports
         self._drain_patience = drain_patience
-        self._looks_every = looks_every
-        # Two loops: naming takes a timeout for each export whose name or list fails, and the orders of other exports
-        # must not wait for that.
-        self._names = Repeat("names", self._name_all, retry_after=FIRST_PAUSE, longest_retry=LONGEST_PAUSE)
-        self._orders = Repeat("orders", self._carry_out_orders, retry_after=FIRST_PAUSE, longest_retry=LONGEST_PAUSE)
+        self._poll_interval = poll_interval
+        # Names and orders have separate loops. Naming may take a timeout per export, and orders must not wait for it.
+        self._names = Repeat(
+            "names", self._name_exports_once, retry_after=FIRST_RETRY_WAIT, longest_retry=LONGEST_RETRY_WAIT
+        )
+        self._orders = Repeat(
+            "orders", self._carry_out_orders, retry_after=FIRST_RETRY_WAIT, longest_retry=LONGEST_RETRY_WAIT
+        )
         self._repeats: list[Repeat] = [*loops.values(), self._names, self._orders]
         self._repeats += [backfills] if backfills is not None else []
-        self._repeats += [Repeat(name, chore, retry_after=CHORE_PAUSE) for name, chore in (chores or {}).items()]
+        self._repeats += [Repeat(name, chore, retry_after=CHORE_RETRY_WAIT) for name, chore in (chores or {}).items()]
         self._tasks: list[asyncio.Task[None]] = []
         signals.subscribe(EXPORTS_CHANGED, self._names.wake)
         signals.subscribe(EXPORTS_CHANGED, self._orders.wake)
@@ -59,15 +61,14 @@ class Worker:
             signals.subscribe(members_due(account), loop.wake)
 
     def start(self) -> None:
-        """Start every loop. Each begins with what the store holds."""
         self._tasks = [asyncio.create_task(repeat.run()) for repeat in self._repeats]
 
     async def stop(self) -> None:
-        """Drain: claim no more members, wait until the calls in flight are settled."""
+        """Stop claiming members and wait until the calls in flight are settled."""
         for repeat in self._repeats:
             repeat.stop()
         if self._tasks:
-            # A claim that is under way still starts its calls. Only then are all calls in flight known.
+            # A running claim still starts its calls, so wait for the loops before their calls.
             _, late = await asyncio.wait(self._tasks, timeout=self._drain_patience.total_seconds())
             for task in late:
                 task.cancel()
@@ -75,14 +76,14 @@ class Worker:
         await asyncio.gather(*(loop.drain(patience=self._drain_patience) for loop in self._loops.values()))
         await self._queue.flush()
 
-    async def _name_all(self) -> timedelta | None:
+    async def _name_exports_once(self) -> timedelta | None:
         try:
             if await self._name_exports():
                 raise Unfinished
         finally:
-            # Members that waited for the name or the list of their export are made due.
+            # The orders loop makes members due that waited for the name or list of their export.
             self._orders.wake()
-        return self._looks_every
+        return self._poll_interval
 
     async def _carry_out_orders(self) -> timedelta | None:
         for export_id in await self._unfinished_exports():
@@ -90,9 +91,9 @@ class Worker:
                 self._wake_loops()
         self._wake_loops()
         if await self._unfinished_exports():
-            # The rest waits for calls in flight.
+            # The remaining members have calls in flight.
             raise Unfinished
-        return self._looks_every
+        return self._poll_interval
 
     def _wake_loops(self) -> None:
         for loop in self._loops.values():

@@ -1,8 +1,8 @@
-"""What a code means, in words for an operator who asks why a member is (not) on a list.
+"""The explanations of all codes, for operators.
 
 Dead letters, retries, open circuit breakers and timelines carry codes. A code is one of Sailthru's error numbers (below
-100), an HTTP status, or a word of this service. All sentences about codes are here, except those about rejected
-webhooks, which are in `app.explain.rejections`. No sentence contains text that a vendor sent.
+100), an HTTP status, or a word of this service. The reasons of rejected webhooks are in `app.explain.rejections`. No
+explanation quotes text of a vendor, because such text may contain an address.
 
 Numbers: https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api-basics/responses.html
 """
@@ -196,7 +196,7 @@ _WORDS: Mapping[str, Explanation] = {
     ),
 }
 
-# Every code that has an explanation of its own.
+# The codes with their own explanation.
 EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
     {
         **{str(number): explanation for number, explanation in _NUMBERS.items()},
@@ -220,7 +220,7 @@ _UNKNOWN = Explanation(
 
 
 def explain(code: str) -> Explanation:
-    """Return a code in words. An unknown code gets a general explanation."""
+    """Return the explanation of a code. An unknown code gets a general explanation."""
     known = EXPLANATIONS.get(code)
     if known is not None:
         return known

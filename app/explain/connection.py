@@ -1,13 +1,13 @@
-"""Texts for connections that failed: what happened, and what the operator can do."""
+"""Explanations of failed connections."""
 
 from app.domain.unreachable import Unreachable
 
 
 def explain_unreachable(why: Unreachable, host: str, setting: str) -> tuple[str, str]:
-    """Return what happened and what to do next, one sentence each.
+    """Return two sentences: the problem and the next step.
 
     Args:
-        host: with its port, if it has one.
+        host: the host, with its port if it has one.
         setting: the name of the setting that holds the host.
     """
     match why:

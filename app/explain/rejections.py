@@ -1,7 +1,7 @@
-"""Why a webhook is rejected, in words that name the field to change in Lytics.
+"""The explanations of rejected webhooks. Each next step names the field to change in Lytics.
 
-The answer to Lytics, the rejected events and `explain` take their sentences from here. Field names are those of the
-Lytics job "Audience Triggers Webhook".
+The answer to Lytics, the rejected events and `explain` use these sentences. The field names are those of the Lytics job
+"Audience Triggers Webhook".
 https://www.contentstack.com/docs/lytics/webhooks
 """
 
@@ -69,6 +69,10 @@ EXPLANATIONS: Mapping[Reason, Explanation] = MappingProxyType(
 
 
 def advice(reason: Reason, happened: str = "") -> str:
-    """Return what is wrong and what to change in Lytics; `happened` replaces the general sentence of the reason."""
+    """Return the problem and the next step.
+
+    Args:
+        happened: replaces the general sentence about the problem.
+    """
     explanation = EXPLANATIONS[reason]
     return f"{happened or explanation.happened} {explanation.next_step}"

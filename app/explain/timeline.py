@@ -1,4 +1,4 @@
-"""An entry of a member's timeline in plain words. The command line and the API use the same codes and sentences."""
+"""The entries of a member's timeline as text."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,11 +17,11 @@ _VERDICTS = {
 def in_words(what: str, detail: Mapping[str, Any], export_id: int | None) -> str:
     """Return one timeline entry as text.
 
-    An entry of an unknown kind, which a newer version may have written, is shown as it is.
+    A newer version may have written entries of other kinds. Their details are shown unchanged.
 
     Args:
-        what: the kind of entry: `received`, `called`, `answered`, `cancelled` or `redriven`.
-        detail: the entry's details, as stored.
+        what: `received`, `called`, `answered`, `cancelled` or `redriven`.
+        detail: the stored details of the entry.
     """
     match what:
         case "received":

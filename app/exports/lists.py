@@ -1,4 +1,4 @@
-"""Makes a Sailthru list exactly once, however many deliveries, replicas and new exports ask for it."""
+"""Creates each Sailthru list once, although several deliveries, replicas and exports may need it at the same time."""
 
 import asyncio
 import secrets
@@ -9,15 +9,15 @@ from datetime import timedelta
 from app.domain.errors import OutcomeUnknown, StoreUnavailable
 from app.exports.needs import Exports, Lists
 
-# How often to look while another worker makes the list.
-LOOK_AGAIN = timedelta(seconds=0.5)
+# How often to check whether another worker has created the list.
+POLL_INTERVAL = timedelta(seconds=0.5)
 
 
 class ListMaker:
-    """The lists of one Sailthru account.
+    """Creates the lists of one Sailthru account.
 
     Args:
-        timeout: time limit of one request to Sailthru.
+        timeout: the time limit of one request to Sailthru.
     """
 
     def __init__(
@@ -32,32 +32,33 @@ class ListMaker:
         self._account = account
         self._lists = lists
         self._exports = exports
-        # One read, one write, and the time that Sailthru may still take for a write that timed out.
+        # One read, one write, and one more timeout, during which Sailthru may still apply a write that timed out.
         self._lease_for = 3 * timeout
         self._sleep = sleep
         self._running: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
     async def ensure(self, name: str, *, is_again: bool = False) -> None:
-        """Make sure that a list exists and that its existence is recorded.
+        """Ensure that a list exists in Sailthru and is recorded as ready.
 
-        Callers at the same time share one request: parallel first calls have made several lists of one name
+        Simultaneous callers share one request, because parallel first calls have created several lists with one name
         (https://github.com/grouparoo/grouparoo, plugins/@grouparoo/sailthru). Cancelling one caller does not affect
         the others.
 
         Args:
-            is_again: Sailthru no longer knows the list, although it is recorded as existing.
+            is_again: Sailthru no longer knows the list, although it is recorded as ready.
 
         Raises:
-            UnknownList: Sailthru refuses to make it.
+            UnknownList: Sailthru refuses to create the list.
             CallFailed: see `SailthruClient.call`.
-            StoreUnavailable: the turn to make the list could not be taken.
+            StoreUnavailable: the turn to create the list could not be reserved.
         """
-        # Callers with and without `is_again` do not share: a recorded list satisfies only the latter.
+        # Callers with and without `is_again` need separate requests: a list that is recorded as ready ends only the
+        # calls without it.
         key = (name, is_again)
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(self._ensure(name, is_again=is_again))
-            task.add_done_callback(lambda done: self._ended(key, done))
+            task.add_done_callback(lambda done: self._on_end(key, done))
         await asyncio.shield(task)
 
     async def _ensure(self, name: str, *, is_again: bool) -> None:
@@ -70,23 +71,23 @@ class ListMaker:
                 return
             if turn.is_ours:
                 break
-            await self._sleep(LOOK_AGAIN.total_seconds())
+            await self._sleep(POLL_INTERVAL.total_seconds())
         try:
             list_id = await self._lists.find_or_make(name)
             await self._exports.list_is_ready(self._account, name, list_id)
         except (OutcomeUnknown, asyncio.CancelledError):
-            # Sailthru may still make the list. The lease stays, so that no worker looks before and makes a second one.
+            # Sailthru may still create the list. Keep the lease, so that no other worker creates a second list.
             raise
         except Exception:
-            await self._give_back(name, lease)
+            await self._release_turn(name, lease)
             raise
-        await self._give_back(name, lease)
+        await self._release_turn(name, lease)
 
-    async def _give_back(self, name: str, lease: int) -> None:
+    async def _release_turn(self, name: str, lease: int) -> None:
         with suppress(StoreUnavailable):
             await self._exports.give_turn_back(self._account, name, lease=lease)
 
-    def _ended(self, key: tuple[str, bool], task: asyncio.Task[None]) -> None:
+    def _on_end(self, key: tuple[str, bool], task: asyncio.Task[None]) -> None:
         del self._running[key]
         # If every caller was cancelled, reading the exception keeps asyncio from logging it as never retrieved.
         if not task.cancelled():

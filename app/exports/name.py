@@ -1,6 +1,6 @@
-"""Names new exports and makes their lists, outside the webhook's path.
+"""Names new exports and creates their lists in the background.
 
-The list is made at once, because a flow in Lifecycle Optimizer can only be built on a list that exists.
+Each list is created at once, because a flow in Lifecycle Optimizer needs an existing list.
 """
 
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from app.exports.needs import Exports, Lytics
 
 log = structlog.get_logger(__name__)
 
-# A paused export needs its list too: the flow is built on it before the export is resumed.
+# A paused export needs its list too, because users build the flow before they resume the export.
 NEED_LIST = frozenset({ExportState.RUNNING, ExportState.PAUSED})
 BY_HAND = 'Name it by hand: PATCH /exports/{id} {{"name": "the audience\'s name"}}.'
 
 
 class ExportNamer:
-    """Gives every export its name and its list.
+    """Names exports after their audiences and creates their lists.
 
     Args:
-        lytics: None without an API token; then an operator gives the names. A name is never guessed.
-        list_makers: by account label.
+        lytics: None without an API token; then an operator must name the exports.
+        list_makers: the list makers by account label.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ExportNamer:
         self._rules = rules
 
     async def run(self) -> bool:
-        """Process all exports once. Returns True if something failed that may succeed later.
+        """Process all exports once. Return True if a failed step may succeed later.
 
         Raises:
             StoreUnavailable: the exports could not be read or written.
@@ -59,7 +59,7 @@ class ExportNamer:
     async def _name(self, export: Export) -> tuple[Export, bool]:
         by_hand = BY_HAND.format(id=export.id)
         if self._lytics is None:
-            why = f"LYTICS_API_TOKEN is not set, so Lytics can't be asked for its name. {by_hand}"
+            why = f"LYTICS_API_TOKEN is not set, so the audience's name can't be read from Lytics. {by_hand}"
             await self._explain(export, why)
             return export, False
         try:
@@ -70,7 +70,7 @@ class ExportNamer:
         try:
             named = await self._exports.name(export.id, audience.name, self._rules.list_name(audience.name))
         except Conflict:
-            # An operator has named it meanwhile. The next round makes its list.
+            # An operator named the export meanwhile. The next round creates its list.
             return export, True
         log.info("export named", export=named.id, list=named.list_name, state=named.state)
         return named, False
@@ -81,20 +81,20 @@ class ExportNamer:
             await self._exports.explain(export.id, reason)
 
     async def make_list(self, export: Export) -> bool:
-        """Make sure that the export's list exists. If not, records the reason and returns False if it may work later.
+        """Ensure that the export's list exists, or record the reason. Return False if a retry may succeed.
 
         Raises:
             StoreUnavailable: the result could not be recorded.
         """
         list_maker = self._list_makers.get(export.account)
         if list_maker is None or export.list_name is None:
-            why = f"The authorization {export.account!r} is no longer in the settings. Put it back."
+            why = f"The authorization {export.account!r} is no longer in the settings. Add it again."
             await self._explain(export, why)
             return True
         try:
             await list_maker.ensure(export.list_name)
         except CallFailed as error:
-            await self._explain(export, f"Its list could not be made yet and is tried again. {error}")
+            await self._explain(export, f"The list could not be created yet. The service retries. {error}")
             return False
         log.info("list ready", export=export.id, list=export.list_name)
         return True

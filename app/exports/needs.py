@@ -1,4 +1,4 @@
-"""What exports need of the store, of Lytics and of a Sailthru account. `main` passes the implementations in."""
+"""The interfaces that exports use: the store, Lytics and the lists of a Sailthru account."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -42,7 +42,7 @@ class Exports(Protocol):
 
 
 class Lytics(Protocol):
-    """Lytics' audiences and fields. Every method may raise a `CallFailed`."""
+    """Lytics' audiences and fields. Every method may raise `CallFailed`."""
 
     async def audience(self, id_or_slug: str) -> Audience: ...
     async def audiences(self) -> list[Audience]: ...
@@ -50,7 +50,7 @@ class Lytics(Protocol):
 
 
 class Lists(Protocol):
-    """The lists of one Sailthru account. Every method may raise a `CallFailed`."""
+    """The lists of one Sailthru account. Every method may raise `CallFailed`."""
 
     async def find_or_make(self, name: str) -> str | None: ...
     async def index(self) -> Mapping[str, list[ListSeen]]: ...

@@ -1,4 +1,4 @@
-"""Starts, changes and revives exports by order of an operator: first a plan, then its execution."""
+"""Starts, changes and revives exports for an operator. Each order is planned first and then executed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DEFAULT_EMAIL_FIELD = "email"
 
 
 class Action(StrEnum):
-    """What an order does to the exports."""
+    """The effect of an order."""
 
     START = "start"
     UPDATE = "update"
@@ -26,14 +26,14 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an operator asks for.
+    """An operator's order to start or change an export.
 
     Args:
-        audience: id, slug or name.
-        email_field: the Lytics field with the address; None keeps that of the export, or takes `email`.
-        fields: Lytics fields, or Lytics field → var; None keeps the present ones.
+        audience: the audience's id, slug or name.
+        email_field: the Lytics field with the address; None for the export's present field, or `email`.
+        fields: Lytics fields, or Lytics field → var; None for the export's present fields.
         name: replaces the audience's name in the name of the list.
-        adopt: id of the export that takes over this audience, which replaces a deleted one of the same name.
+        adopt: the id of the export that continues with this audience, after its own audience was deleted.
         is_paused: None keeps the present state; a new export then runs.
     """
 
@@ -48,11 +48,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an order will do.
+    """The effect of an order, before it is executed.
 
     Args:
-        export: the export that is updated, revived or adopts the audience; None if one is started.
-        notes: what the operator should know.
+        export: the export that is updated, is revived or adopts the audience; None for a new export.
+        notes: remarks for the operator, one sentence each.
     """
 
     action: Action
@@ -69,8 +69,8 @@ class ExportStarter:
     """Plans orders and executes them.
 
     Args:
-        lytics: None without an API token; then an order names the audience by id, and the list by name.
-        accounts: labels of the Sailthru authorizations.
+        lytics: None without an API token; then an order must contain the audience's id and its name.
+        accounts: the labels of the Sailthru authorizations.
     """
 
     def __init__(
@@ -82,13 +82,14 @@ class ExportStarter:
         self._rules = rules
 
     async def plan(self, order: Order) -> Plan:
-        """Return what an order will do, without changing anything.
+        """Plan an order without changing anything.
 
         Raises:
-            BadOrder: the order is invalid, whatever the present state.
-            UnknownAudience, AmbiguousAudience: with the audiences that it may mean.
-            Conflict: the order contradicts the existing exports.
-            CallFailed: Lytics is needed and could not be asked.
+            BadOrder: the order itself is invalid.
+            UnknownAudience: no audience matches; the error lists similar audiences.
+            AmbiguousAudience: several audiences match; the error lists them.
+            Conflict: the order conflicts with the existing exports.
+            CallFailed: the order needs Lytics, and the call to Lytics failed.
         """
         if order.account not in self._accounts:
             raise BadOrder(
@@ -97,8 +98,8 @@ class ExportStarter:
             )
         audiences, notes = await self._load_audiences(order)
         audience = await self._find_audience(order, audiences)
-        of_audience = await self._exports_of(audience.id)
-        own = next((export for export in of_audience if export.account == order.account), None)
+        candidates = await self._exports.of_audience(audience.id)
+        own = next((export for export in candidates if export.account == order.account), None)
         export = own if order.adopt is None else await self._export_to_adopt(order.adopt, order, audience, audiences)
         email_field = _email_field(order, export)
         chosen = await self._choose_fields(order, export, email_field)
@@ -121,7 +122,7 @@ class ExportStarter:
         )
 
     async def carry_out(self, plan: Plan, order: Order) -> Export:
-        """Execute a plan; safe to repeat.
+        """Execute a plan. Repeating the call is safe.
 
         Raises:
             Conflict: the exports have changed since the plan was made.
@@ -135,7 +136,7 @@ class ExportStarter:
     async def check_fields(
         self, fields: Sequence[str] | Mapping[str, str], email_field: str | None = None
     ) -> FieldMapping:
-        """Return the fields as vars, checked against Lytics' schema if it can be asked.
+        """Map the fields to vars. Check them against Lytics' schema if Lytics answers.
 
         Raises:
             BadFields: one sentence for each field that can't be sent.
@@ -146,8 +147,8 @@ class ExportStarter:
         if self._lytics is not None:
             try:
                 schema = await self._lytics.fields()
-            except CallFailed as failed:
-                notes = (str(failed),)
+            except CallFailed as error:
+                notes = (str(error),)
         chosen = mapping(fields, schema, self._rules)
         if schema is not None and email_field is not None and email_field not in {field.name for field in schema}:
             raise BadOrder(
@@ -182,12 +183,9 @@ class ExportStarter:
             export = await self._exports.name(export.id, order.name or plan.audience.name, plan.list_name)
         return export
 
-    async def _exports_of(self, audience_id: str) -> tuple[Export, ...]:
-        return await self._exports.of_audience(audience_id)
-
     async def _load_audiences(self, order: Order) -> tuple[list[Audience] | None, tuple[str, ...]]:
-        """Return Lytics' audiences and notes. The audiences are None if Lytics can't be asked and is not needed."""
-        is_optional = order.name is not None or bool(await self._exports_of(order.audience))
+        """Return Lytics' audiences and notes. The audiences are None if Lytics is unavailable and not needed."""
+        is_optional = order.name is not None or bool(await self._exports.of_audience(order.audience))
         if self._lytics is None:
             if is_optional:
                 return None, ("LYTICS_API_TOKEN is not set, so neither the audience nor the fields were checked.",)
@@ -198,17 +196,17 @@ class ExportStarter:
             )
         try:
             return await self._lytics.audiences(), ()
-        except CallFailed as failed:
+        except CallFailed as error:
             if not is_optional:
                 raise
-            return None, (f"The audience was not checked, because Lytics could not be asked. {failed}",)
+            return None, (f"The audience was not checked, because the call to Lytics failed. {error}",)
 
     async def _find_audience(self, order: Order, audiences: list[Audience] | None) -> Audience:
         if audiences is not None:
             return choose(order.audience, audiences)
-        held = await self._exports_of(order.audience)
-        name = order.name or (held[0].audience_name if held else None) or order.audience
-        return Audience(order.audience, held[0].audience_slug if held else "", name)
+        stored = await self._exports.of_audience(order.audience)
+        name = order.name or (stored[0].audience_name if stored else None) or order.audience
+        return Audience(order.audience, stored[0].audience_slug if stored else "", name)
 
     async def _export_to_adopt(
         self, export_id: int, order: Order, audience: Audience, audiences: list[Audience] | None
@@ -219,11 +217,11 @@ class ExportStarter:
                 f"Export {export_id} belongs to the authorization {export.account!r}, not to {order.account!r}.",
                 reason="other_authorization",
             )
-        exists = audiences is not None and any(one.id == export.audience_id for one in audiences)
+        exists = audiences is not None and any(found.id == export.audience_id for found in audiences)
         if exists and export.audience_id != audience.id:
             raise Conflict(
-                f"The audience of export {export_id} still exists in Lytics, so the export stays with it. Give the "
-                "new audience a list of its own: name.",
+                f"The audience of export {export_id} still exists in Lytics, so the export keeps it. Give the new "
+                "audience its own list: set `name`.",
                 reason="audience_exists",
             )
         return export
@@ -236,12 +234,12 @@ class ExportStarter:
     async def _require_free(
         self, account: str, list_name: str, own: Export | None, audiences: list[Audience] | None
     ) -> None:
-        """Refuse a list that another export keeps: each export would remove the members of the other."""
+        """Refuse a list that belongs to another export, because each export would remove the other's members."""
         owner = await self._exports.owner_of(account, list_name)
         if owner is None or (own is not None and owner.id == own.id):
             return
-        other_name = 'Give this audience\'s list another name: "name".'
-        is_gone = audiences is not None and all(one.id != owner.audience_id for one in audiences)
+        other_name = 'Choose another name for this audience\'s list: "name".'
+        is_gone = audiences is not None and all(found.id != owner.audience_id for found in audiences)
         if is_gone:
             raise Conflict(
                 f"Export {owner.id} keeps the list {list_name!r} for an audience that no longer exists in Lytics. If "
@@ -261,8 +259,8 @@ def _email_field(order: Order, export: Export | None) -> str:
         return order.email_field or DEFAULT_EMAIL_FIELD
     if order.email_field is not None and order.email_field != export.email_field:
         raise Conflict(
-            f"Export {export.id} takes addresses from {export.email_field!r}. This is fixed at its start, because the "
-            "members of its list are identified by it.",
+            f"Export {export.id} reads addresses from {export.email_field!r}. This field cannot change after the "
+            "start, because it identifies the members of the list.",
             reason="email_field_fixed",
         )
     return export.email_field

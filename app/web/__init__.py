@@ -1,1 +1,1 @@
-"""The HTTP interface: the webhook for Lytics and the API for operators. It takes no decisions of its own."""
+"""The HTTP interface: the webhook endpoint for Lytics and the API for operators. It contains no business rules."""

@@ -13,7 +13,10 @@ UNLOGGED = ("/webhooks/", "/health/")
 
 
 class AccessLog:
-    """ASGI middleware. It logs the route's template, because a path may hold an address and a query a token."""
+    """Logs requests as ASGI middleware.
+
+    A line has the route's template instead of the URL, because a path may contain an address and a query a token.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,18 +25,18 @@ class AccessLog:
         if scope["type"] != "http" or scope["path"].startswith(UNLOGGED):
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
+        started = time.perf_counter()
         status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-        async def note_status(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, note_status)
+            await self._app(scope, receive, send_and_note_status)
         finally:
             route = getattr(scope.get("route"), "path_format", "(none)")
-            milliseconds = round((time.perf_counter() - began) * 1000, 1)
+            milliseconds = round((time.perf_counter() - started) * 1000, 1)
             log.info("request", method=scope["method"], route=route, status=status, milliseconds=milliseconds)

@@ -1,4 +1,4 @@
-"""Who may call the API: a bearer token becomes the label of its owner, the actor."""
+"""Authentication: maps a bearer token to the label of its owner, the actor."""
 
 import hmac
 from collections.abc import Mapping
@@ -32,12 +32,12 @@ async def require_metrics(service: Injected, credentials: _Bearer) -> str:
     return _actor(credentials, tokens, "a metrics token (METRICS_TOKENS or, if that is empty, ADMIN_TOKENS)")
 
 
-def _actor(credentials: HTTPAuthorizationCredentials | None, tokens: Mapping[str, str], what: str) -> str:
+def _actor(credentials: HTTPAuthorizationCredentials | None, tokens: Mapping[str, str], needed: str) -> str:
     given = credentials.credentials.encode() if credentials is not None else b""
-    # Compare with every token, each in constant time, so that the duration discloses nothing.
+    # Compare with every token in constant time, so that the duration reveals nothing about the tokens.
     actors = [label for label, token in tokens.items() if hmac.compare_digest(given, token.encode())]
     if not actors:
         raise HTTPException(
-            401, f"This call needs {what}. Send it as Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"}
+            401, f"This call needs {needed}. Send it as Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"}
         )
     return actors[0]

@@ -23,18 +23,18 @@ from app.store.members.members import Members
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What the routes call.
+    """The objects and functions that routes call.
 
     Args:
         lytics: None if LYTICS_API_TOKEN is not set.
-        is_ready: true after start-up and until the service drains.
+        is_ready: returns True between start-up and draining.
         clock: returns the time, aware and in UTC.
         authorizations: reports the state of each Sailthru account.
-        is_silent: whether an export, given by id, receives no webhooks although it did before.
+        is_silent: returns True while an export, given by id, receives no webhooks although it did before.
         make_list: tries to create an export's list now.
-        exports_changed: wakes the parts that react to a changed export.
-        backfill_started: wakes the part that runs backfills.
-        wake: tells the delivery of an account, given by label, that members are due.
+        exports_changed: wakes the loops that name exports and apply orders to them.
+        backfill_started: wakes the loop that runs backfills.
+        wake: wakes the delivery loop of an account, given by label.
         metrics: renders the metrics in the text format of Prometheus.
         admin_tokens: the tokens by label.
         metrics_tokens: the tokens by label; may be empty.

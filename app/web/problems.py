@@ -1,4 +1,4 @@
-"""Errors as problem details: each error has a status and a text that says what to do.
+"""Problem details: the API's answers to errors, each with a status and a text that names the remedy.
 
 https://www.rfc-editor.org/rfc/rfc9457
 """
@@ -35,7 +35,7 @@ STATUSES: Mapping[type[AppError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    # A vendor failed, not this service. The text says what an operator must correct.
+    # A call to a vendor failed. The text names the correction that an operator can make.
     CallFailed: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -45,14 +45,14 @@ SCHEMA: dict[str, object] = {
     "properties": {
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What happened, why, and what to do next."},
+        "detail": {"type": "string", "description": "The problem, its cause and the next step."},
         "reason": {
             "type": "string",
-            "description": "A fixed word for scripts. If a call to Lytics failed, its error code. Not always present.",
+            "description": "A constant word for scripts, or the error code of a failed call to Lytics. Optional.",
         },
         "errors": {
             "type": "array",
-            "description": "Each invalid part of the request: where it is, and which rule it breaks.",
+            "description": "Each invalid part of the request: its place and the rule that it breaks.",
             "items": {"type": "object", "properties": {"at": {"type": "string"}, "rule": {"type": "string"}}},
         },
         "candidates": {
@@ -62,14 +62,14 @@ SCHEMA: dict[str, object] = {
         },
         "choices": {
             "type": "object",
-            "description": "Parameters that would make the request fit, with their values; null means any value.",
+            "description": "Parameters that would resolve the conflict, with their values; null means any value.",
         },
     },
 }
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: object) -> Response:
-    """Return a problem answer. A 503 asks the client to retry after half a minute."""
+    """Return an answer with problem details. A 503 asks the client to retry after 30 seconds."""
     all_headers = dict(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         all_headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
@@ -78,13 +78,13 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 
 
 def declared(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Return the `responses` of a route, so that the OpenAPI description lists each problem."""
+    """Return the `responses` of a route for the OpenAPI description."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
-    """Turn every error of the API into a problem."""
+    """Answer every error of the API with problem details."""
     # All handlers are coroutines, because FastAPI runs plain functions in a thread.
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -93,22 +93,24 @@ def install(app: FastAPI) -> None:
 
 
 async def _app_error(request: Request, error: Exception) -> Response:
-    kind = next((kind for kind in type(error).__mro__ if kind in STATUSES), None)
-    if kind is None or not isinstance(error, AppError):
+    known = next((base for base in type(error).__mro__ if base in STATUSES), None)
+    if known is None or not isinstance(error, AppError):
         return await _unexpected(request, error)
-    return problem(STATUSES[kind], str(error), headers=None, **_for_scripts(error))
+    return problem(STATUSES[known], str(error), headers=None, **_extensions(error))
 
 
-def _for_scripts(error: AppError) -> dict[str, object]:
+def _extensions(error: AppError) -> dict[str, object]:
     reason = str(error.code) if isinstance(error, CallFailed) else getattr(error, "reason", None)
-    more: dict[str, object] = {} if reason is None else {"reason": reason}
+    extensions: dict[str, object] = {} if reason is None else {"reason": reason}
     if isinstance(error, UnknownAudience | AmbiguousAudience):
-        more["candidates"] = [{"id": one.id, "slug": one.slug, "name": one.name} for one in error.candidates]
+        extensions["candidates"] = [
+            {"id": audience.id, "slug": audience.slug, "name": audience.name} for audience in error.candidates
+        ]
     if isinstance(error, BadFields):
-        more["errors"] = [{"at": "body.fields", "rule": rule} for rule in error.problems]
+        extensions["errors"] = [{"at": "body.fields", "rule": rule} for rule in error.problems]
     if isinstance(error, Conflict) and error.choices is not None:
-        more["choices"] = error.choices
-    return more
+        extensions["choices"] = error.choices
+    return extensions
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -120,7 +122,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _invalid_request(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return await _unexpected(request, error)
-    # The place and the rule, but never the value, which may be personal.
+    # Leave out the invalid value, because it may be personal data.
     errors = [{"at": ".".join(str(part) for part in e["loc"]), "rule": e["msg"]} for e in error.errors()]
     detail = "The request is not valid for this call. Correct the parts that `errors` lists."
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)

@@ -1,4 +1,4 @@
-"""The loop of backfills: one task for each, whatever becomes of the store meanwhile."""
+"""The backfill loop: each backfill runs in one task, also while the store is unavailable."""
 
 import asyncio
 from collections.abc import Collection
@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 
-from app.backfills.loop import LEASE, LOOK_EVERY, RENEW_EVERY, BackfillLoop
+from app.backfills.loop import LEASE, POLL_INTERVAL, RENEW_EVERY, BackfillLoop
 from app.backfills.scan import Backfiller, Step
 from app.domain.backfill import Backfill, BackfillClaim, BackfillState, Page
 from app.domain.errors import StoreUnavailable
@@ -30,18 +30,18 @@ class Store:
     async def claim(self, *, lease_for: timedelta, most: int, besides: Collection[int]) -> list[BackfillClaim]:
         now = self.clock()
         free = [
-            one
-            for one in self.backfills.values()
-            if one.is_active and one.id not in besides and self.leases.get(one.id, (0, now))[1] <= now
+            backfill
+            for backfill in self.backfills.values()
+            if backfill.is_active and backfill.id not in besides and self.leases.get(backfill.id, (0, now))[1] <= now
         ]
-        claims = [BackfillClaim(one, next(self.tokens)) for one in free[:most]]
+        claims = [BackfillClaim(backfill, next(self.tokens)) for backfill in free[:most]]
         self.leases |= {claim.backfill.id: (claim.lease, now + lease_for) for claim in claims}
         self.claimed += [(claim.backfill.id, claim.lease) for claim in claims]
         return claims
 
     async def renew(self, backfill_id: int, *, lease: int, lease_for: timedelta) -> bool:
         if self.cannot_renew:
-            raise StoreUnavailable("The database is away.")
+            raise StoreUnavailable("The database is unavailable.")
         if self.leases[backfill_id][0] != lease:
             return False
         self.leases[backfill_id] = (lease, self.clock() + lease_for)
@@ -65,7 +65,7 @@ class Store:
 
 
 class Steps(Backfiller):
-    """One step takes `STEP` and completes the backfill."""
+    """A fake whose first step takes `STEP` and completes the backfill."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -91,7 +91,7 @@ class World:
         await running
 
 
-def test_each_claim_has_a_token_of_its_own_and_is_released() -> None:
+def test_each_claim_has_its_own_token_and_is_released() -> None:
     async def work() -> World:
         world = World(1, 2, 3)
         await world.run_for(2 * STEP)
@@ -104,21 +104,21 @@ def test_each_claim_has_a_token_of_its_own_and_is_released() -> None:
     assert world.store.leases == {}
 
 
-def test_lease_lost_in_an_outage_is_not_claimed_again_by_the_process_that_runs_it() -> None:
+def test_running_backfill_is_not_claimed_again_after_its_lease_expired() -> None:
     async def work() -> World:
         world = World(1)
         world.store.cannot_renew = True
         await world.run_for(STEP - SECOND)
         return world
 
-    assert LEASE < LOOK_EVERY < STEP
+    assert LEASE < POLL_INTERVAL < STEP
     world = run(work())
 
     assert world.store.claimed == [(1, 1)]
     assert world.steps.begun == [1]
 
 
-def test_lease_that_ended_in_an_outage_is_renewed_afterwards() -> None:
+def test_lease_that_expired_in_an_outage_is_renewed_afterwards() -> None:
     async def work() -> World:
         world = World(1)
         world.store.cannot_renew = True
@@ -134,7 +134,7 @@ def test_lease_that_ended_in_an_outage_is_renewed_afterwards() -> None:
     assert world.store.backfills[1].state is BackfillState.COMPLETED
 
 
-def test_backfill_that_another_process_took_over_is_left_to_it() -> None:
+def test_backfill_claimed_by_another_process_is_not_saved() -> None:
     async def work() -> World:
         world = World(1)
         running = asyncio.create_task(world.run_for(STEP + SECOND))

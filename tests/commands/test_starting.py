@@ -127,7 +127,7 @@ class TestStarting:
             sandbox.tell("faults")
 
         assert started.code == 0
-        assert "is tried again" in started.out
+        assert "The service retries" in started.out
         assert f"{list_of(audience)} (not created in Sailthru yet)" in shown.out
 
     @pytest.mark.parametrize(

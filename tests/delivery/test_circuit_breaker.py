@@ -1,4 +1,4 @@
-"""The circuit breaker of one account that several replicas call: what they share, and which one raises the alarm."""
+"""The circuit breaker of one account with several replicas: shared state, probes and alarms."""
 
 from collections.abc import Iterator, MutableMapping
 from dataclasses import replace
@@ -9,28 +9,28 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.alarms import Alarms
-from app.delivery.circuit_breaker import LOOK_EVERY, CircuitBreaker
+from app.delivery.circuit_breaker import READ_INTERVAL, CircuitBreaker
 from app.delivery.store import BreakerStore
 from app.domain.account import FIRST_PROBE_WAIT, LONGEST_PROBE_WAIT, BreakerState, OpenReason, merged
 from app.domain.errors import CredentialsRefused, StoreUnavailable
 from tests.factories import ACCOUNT, HOUR, MINUTE, NOON, Clock
 
 REFUSED = CredentialsRefused(5, "Wrong signature.")
-RAISED, RESOLVED, FOUND = "alarm raised", "alarm resolved", "another replica changed the circuit breaker"
+RAISED, RESOLVED, CHANGED_ELSEWHERE = "alarm raised", "alarm resolved", "another replica changed the circuit breaker"
 NOT_SAVED = "the circuit breaker could not be saved"
 
 
 class Store(BreakerStore):
-    """One state, in memory."""
+    """A store in memory, with one state."""
 
     def __init__(self) -> None:
         self.state = BreakerState()
-        self.looks = 0
-        self.is_away = False
+        self.reads = 0
+        self.is_unavailable = False
 
     async def load(self, account: str) -> BreakerState:
         self._reached(account)
-        self.looks += 1
+        self.reads += 1
         return self.state
 
     async def save(
@@ -49,8 +49,8 @@ class Store(BreakerStore):
 
     def _reached(self, account: str) -> None:
         assert account == ACCOUNT
-        if self.is_away:
-            raise StoreUnavailable("The database is away.")
+        if self.is_unavailable:
+            raise StoreUnavailable("The database is unavailable.")
 
 
 class World:
@@ -62,7 +62,7 @@ class World:
             CircuitBreaker(ACCOUNT, self.store, clock, Alarms(), concurrency=4, is_shared=True) for _ in range(2)
         )
 
-    async def look(self, *, after: timedelta = LOOK_EVERY) -> None:
+    async def refresh(self, *, after: timedelta = READ_INTERVAL) -> None:
         self.clock.advance(after)
         for breaker in (self.first, self.second):
             await breaker.prepare(0, has_backlog=False, is_backfill=False)
@@ -85,16 +85,16 @@ def events(log: list[MutableMapping[str, Any]]) -> list[str]:
 
 async def test_shared_state_is_read_once_a_second(world: World) -> None:
     for _ in range(10):
-        await world.look(after=LOOK_EVERY / 5)
+        await world.refresh(after=READ_INTERVAL / 5)
 
-    assert world.store.looks == 2 * 2
+    assert world.store.reads == 2 * 2
 
 
 async def test_clock_set_back_does_not_delay_next_read(world: World) -> None:
-    await world.look()
-    await world.look(after=-HOUR)
+    await world.refresh()
+    await world.refresh(after=-HOUR)
 
-    assert world.store.looks == 2 * 2
+    assert world.store.reads == 2 * 2
 
 
 async def test_unshared_state_is_not_read(clock: Clock) -> None:
@@ -102,77 +102,79 @@ async def test_unshared_state_is_not_read(clock: Clock) -> None:
     breaker = CircuitBreaker(ACCOUNT, store, clock, Alarms(), concurrency=4)
     await breaker.prepare(0, has_backlog=False, is_backfill=False)
 
-    assert await breaker.may_probe()
-    assert store.looks == 0
+    assert await breaker.reserve_probe()
+    assert store.reads == 0
 
 
-async def test_finding_of_one_replica_counts_for_all(world: World, log: list[MutableMapping[str, Any]]) -> None:
-    """The replica that opens the breaker raises the alarm, the one that closes it resolves it. The others only log."""
+async def test_change_by_one_replica_applies_to_all(world: World, log: list[MutableMapping[str, Any]]) -> None:
+    """The replica that opens or closes the breaker announces the alarm. The other replica only logs the change."""
     await world.first.judge(1, REFUSED, is_probe=False)
-    await world.look()
+    await world.refresh()
     is_probe = [breaker.capacity(0).is_probe for breaker in (world.first, world.second)]
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.second.may_probe()
+    assert await world.second.reserve_probe()
     await world.second.judge(1, None, is_probe=True)
-    await world.look()
+    await world.refresh()
 
     assert is_probe == [True, True]
     assert [breaker.capacity(0).calls for breaker in (world.first, world.second)] == [4, 4]
-    assert events(log) == [RAISED, FOUND, RESOLVED, FOUND]
+    assert events(log) == [RAISED, CHANGED_ELSEWHERE, RESOLVED, CHANGED_ELSEWHERE]
 
 
-async def test_same_finding_of_two_replicas_is_one_alarm(world: World, log: list[MutableMapping[str, Any]]) -> None:
+async def test_breaker_opened_by_two_replicas_raises_one_alarm(
+    world: World, log: list[MutableMapping[str, Any]]
+) -> None:
     await world.first.judge(1, REFUSED, is_probe=False)
     await world.second.judge(2, REFUSED, is_probe=False)
-    await world.look()
+    await world.refresh()
 
     assert events(log) == [RAISED]
     assert world.first.state == world.second.state == BreakerState().opened(OpenReason.REFUSED, REFUSED, NOON)
 
 
 async def test_one_replica_makes_probe(world: World) -> None:
-    """The reservation ends after the longest wait, in case the replica dies."""
+    """The reservation expires after the longest wait, because the replica may have crashed."""
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
-    await world.look(after=timedelta(0))
+    await world.refresh(after=timedelta(0))
     is_due = [breaker.capacity(0).calls for breaker in (world.first, world.second)]
-    probes = [await world.first.may_probe(), await world.second.may_probe()]
+    probes = [await world.first.reserve_probe(), await world.second.reserve_probe()]
     await world.second.prepare(0, has_backlog=False, is_backfill=False)
     is_due_elsewhere, opens_at = world.second.capacity(0).calls, world.second.next_capacity_at()
-    await world.look(after=LONGEST_PROBE_WAIT)
+    await world.refresh(after=LONGEST_PROBE_WAIT)
 
     assert is_due == [1, 1]
     assert probes == [True, False]
     assert (is_due_elsewhere, opens_at) == (0, NOON + FIRST_PROBE_WAIT + LONGEST_PROBE_WAIT)
-    assert await world.second.may_probe()
+    assert await world.second.reserve_probe()
 
 
 async def test_failed_probe_delays_next_probe_of_all_replicas(world: World) -> None:
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.first.may_probe()
+    assert await world.first.reserve_probe()
     await world.first.judge(1, REFUSED, is_probe=True)
-    await world.look()
+    await world.refresh()
 
     assert world.second.next_capacity_at() == NOON + FIRST_PROBE_WAIT + 2 * FIRST_PROBE_WAIT
-    assert not await world.second.may_probe()
+    assert not await world.second.reserve_probe()
 
 
 async def test_released_probe_may_be_made_by_another_replica(world: World) -> None:
-    """The replica that took it has no due member."""
+    """The replica that reserved the probe has no due member."""
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.first.may_probe()
+    assert await world.first.reserve_probe()
     await world.first.release_probe()
 
-    assert await world.second.may_probe()
+    assert await world.second.reserve_probe()
 
 
 async def test_releasing_probe_does_not_reopen_closed_breaker(world: World) -> None:
-    """A call of another replica closed it meanwhile."""
+    """Another replica closed the breaker before the release."""
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.first.may_probe()
+    assert await world.first.reserve_probe()
     await world.second.restore()
     await world.second.judge(1, None, is_probe=True)
     await world.first.release_probe()
@@ -184,17 +186,18 @@ async def test_releasing_probe_does_not_reopen_closed_breaker(world: World) -> N
 async def test_state_that_could_not_be_saved_is_saved_with_next_read(
     world: World, log: list[MutableMapping[str, Any]]
 ) -> None:
-    """Perhaps no call is in flight whose end would save it, and a probe needs the stored state. The alarm is raised at
-    once, and only once.
+    """The alarm is raised once, before the state is saved.
+
+    If no call is in flight, only a read can save the state that a probe needs.
     """
-    world.store.is_away = True
+    world.store.is_unavailable = True
     await world.first.judge(1, REFUSED, is_probe=False)
-    await world.first.look()
+    await world.first.refresh()
     logged = events(log)
     is_open, unsaved = world.first.is_open, world.store.state
-    world.store.is_away = False
-    await world.look()
-    await world.look()
+    world.store.is_unavailable = False
+    await world.refresh()
+    await world.refresh()
 
     assert logged == [
         NOT_SAVED,
@@ -203,28 +206,27 @@ async def test_state_that_could_not_be_saved_is_saved_with_next_read(
     ]
     assert (is_open, unsaved) == (True, BreakerState())
     assert world.store.state == world.second.state == BreakerState().opened(OpenReason.REFUSED, REFUSED, NOON)
-    assert events(log)[3:] == [FOUND]
+    assert events(log)[3:] == [CHANGED_ELSEWHERE]
     world.clock.advance(FIRST_PROBE_WAIT)
-    assert await world.first.may_probe()
+    assert await world.first.reserve_probe()
 
 
 async def test_state_that_could_not_be_saved_is_saved_with_next_call(world: World) -> None:
-    """This needs no read before."""
-    world.store.is_away = True
+    world.store.is_unavailable = True
     await world.first.judge(1, REFUSED, is_probe=False)
-    world.store.is_away = False
+    world.store.is_unavailable = False
     await world.first.judge(2, REFUSED, is_probe=False)
 
     assert world.store.state == BreakerState().opened(OpenReason.REFUSED, REFUSED, NOON)
 
 
-async def test_late_save_does_not_undo_findings_of_others(world: World) -> None:
-    """An opening that ended while the store was away counts for the retry clock, and closes no other opening."""
-    world.store.is_away = True
+async def test_late_save_does_not_undo_changes_by_other_replicas(world: World) -> None:
+    """An opening during the outage of the store counts for the retry clock, but does not close a newer opening."""
+    world.store.is_unavailable = True
     await world.first.judge(1, REFUSED, is_probe=False)
     world.clock.advance(MINUTE)
     await world.first.judge(1, None, is_probe=True)
-    world.store.is_away = False
+    world.store.is_unavailable = False
     await world.second.judge(2, REFUSED, is_probe=False)
     await world.first.judge(3, None, is_probe=False)
 
@@ -232,21 +234,21 @@ async def test_late_save_does_not_undo_findings_of_others(world: World) -> None:
     assert world.store.state == world.first.state == replace(opened, was_open_for=MINUTE)
 
 
-async def test_open_breaker_is_probed_at_once_after_a_start(world: World, log: list[MutableMapping[str, Any]]) -> None:
-    """The first replica makes the probe, and the start raises the alarm again."""
+async def test_open_breaker_is_probed_at_once_after_start(world: World, log: list[MutableMapping[str, Any]]) -> None:
+    """The start raises the alarm again. The first replica makes the probe."""
     await world.first.judge(1, REFUSED, is_probe=False)
     await world.second.restore()
-    await world.look()
+    await world.refresh()
 
     assert [breaker.capacity(0).calls for breaker in (world.first, world.second)] == [1, 1]
-    assert [await world.first.may_probe(), await world.second.may_probe()] == [True, False]
+    assert [await world.first.reserve_probe(), await world.second.reserve_probe()] == [True, False]
     assert events(log) == [RAISED, RAISED]
 
 
 async def test_without_store_no_call_leaves(world: World) -> None:
-    world.store.is_away = True
+    world.store.is_unavailable = True
 
     with pytest.raises(StoreUnavailable):
         await world.first.prepare(0, has_backlog=True, is_backfill=False)
     with pytest.raises(StoreUnavailable):
-        await world.first.may_probe()
+        await world.first.reserve_probe()

@@ -1,4 +1,4 @@
-"""One delivery: which requests leave, in which order, and how each kind of answer is settled."""
+"""One delivery: the requests, their order, and the settlement for each kind of answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -29,21 +29,21 @@ from tests.delivery.unused import UnusedLists, UnusedQueue
 from tests.factories import ADA, EXPORT, HOUR, LIST, NOON, SECOND, Clock, claim, pending
 
 TIMEOUT = timedelta(seconds=15)
-# The account's retry clock lags behind by this.
+# The retry clock stood still while the breaker was open for this long.
 OPEN_FOR = timedelta(hours=5)
 AUTUMN = "Lytics Autumn Buyers"
 
 
 class World(UnusedQueue, UnusedLists):
-    """Sailthru and the store in one. It records the order of all calls."""
+    """A fake of Sailthru and the store that records the order of all calls."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.steps: list[str] = []
         self.written: list[tuple[tuple[str, ...], tuple[str, ...], dict[str, object]]] = []
-        self.begun: list[tuple[Call, datetime]] = []
+        self.recorded: list[tuple[Call, datetime]] = []
         self.begin_takes: list[timedelta] = []
-        self.is_lost_meanwhile = False
+        self.is_lost_at_second_renewal = False
         self.settlements: list[Settlement] = []
         self.outcomes: list[str] = []
         self.latencies: list[timedelta] = []
@@ -52,7 +52,7 @@ class World(UnusedQueue, UnusedLists):
         self.ensure_error: CallFailed | None = None
         self.read_error: CallFailed | None = None
         self.lists: frozenset[str] | None = None
-        self.holds = True
+        self.has_lease = True
         self.settled = Settled(is_ours=True)
         self.draw = 0.0
         self.judged: list[tuple[int, CallFailed | None, bool]] = []
@@ -89,10 +89,10 @@ class World(UnusedQueue, UnusedLists):
 
     async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:
         self.steps.append("begin")
-        self.begun.append((call, until))
+        self.recorded.append((call, until))
         if self.begin_takes:
             self.clock.advance(self.begin_takes.pop(0))
-        return self.holds and not (self.is_lost_meanwhile and len(self.begun) > 1)
+        return self.has_lease and not (self.is_lost_at_second_renewal and len(self.recorded) > 1)
 
     async def settle(self, settlement: Settlement) -> Settled:
         self.steps.append("settle")
@@ -101,8 +101,8 @@ class World(UnusedQueue, UnusedLists):
 
     @property
     def settlement(self) -> Settlement:
-        (one,) = self.settlements
-        return one
+        (settlement,) = self.settlements
+        return settlement
 
 
 class FakeMetrics(Metrics):
@@ -120,8 +120,6 @@ class FakeMetrics(Metrics):
 
 
 class FakeBreaker(CircuitBreaker):
-    """Decides as the test says."""
-
     def __init__(self, world: World) -> None:
         self._world = world
 
@@ -157,7 +155,7 @@ async def deliver(world: World, held: Claim, *, is_probe: bool = False) -> Deliv
 
 class TestOk:
     async def test_known_list_needs_one_request(self, world: World) -> None:
-        """The list is known and the claim is on record: only the write and its settlement are left."""
+        """The list is ready and the claim has recorded the request, so only the write and its settlement are left."""
         world.clock.advance(3 * SECOND)
         delivered = await deliver(world, claim(pending(vars={"city": "Turin"})))
 
@@ -187,14 +185,14 @@ class TestOk:
         assert world.steps == ["settle"]
 
     async def test_delivery_without_request_does_not_reach_breaker(self, world: World) -> None:
-        """As a probe it would close the breaker although Sailthru was not called."""
+        """A probe without a request must not close the breaker."""
         await deliver(world, claim(pending(confirmed=Confirmed.IN)))
 
         assert world.settlement.confirmed == {EXPORT: Confirmed.IN}
         assert world.judged == []
 
     async def test_lease_lost_at_the_end_counts_no_latency(self, world: World) -> None:
-        """The worker that took the member over counts it."""
+        """The worker with the newer claim counts the latency."""
         world.settled = Settled(is_ours=False)
         await deliver(world, claim())
 
@@ -215,7 +213,7 @@ class TestLists:
         assert not [step for step in world.steps if step.startswith("ensure")]
 
     async def test_join_is_not_sent_without_list(self, world: World) -> None:
-        """If the list could not be ensured, the write never leaves and nothing is unknown."""
+        """If the list could not be ensured, the write does not leave and no membership is unknown."""
         world.ensure_error = OutcomeUnknown("timeout", "No answer.")
         await deliver(world, claim(pending(list_ready=False)))
 
@@ -231,7 +229,7 @@ class TestLists:
         assert (world.settlement.confirmed, world.settlement.outcome) == ({EXPORT: Confirmed.IN}, "ok")
 
     async def test_list_that_stays_unknown_is_retried_later(self, world: World) -> None:
-        """The call is repeated once and no more."""
+        """The call is repeated only once."""
         world.errors = [UnknownList(15, "No such list."), UnknownList(15, "No such list.")]
         await deliver(world, claim())
 
@@ -247,7 +245,7 @@ class TestLease:
         await deliver(world, claim(leased_until=NOON + 2 * TIMEOUT - SECOND))
 
         assert world.steps == ["begin", "write", "settle"]
-        assert world.begun[0][1] == NOON + 2 * TIMEOUT + READS_LAG
+        assert world.recorded[0][1] == NOON + 2 * TIMEOUT + READS_LAG
 
     @pytest.mark.parametrize(
         "held",
@@ -259,47 +257,47 @@ class TestLease:
         ids=["write", "read", "ensured"],
     )
     async def test_lost_lease_sends_nothing(self, world: World, held: Claim) -> None:
-        """Another worker has the member: nothing is sent and nothing is settled."""
-        world.holds = False
+        """Another worker has claimed the member, so this worker neither sends nor settles."""
+        world.has_lease = False
         delivered = await deliver(world, held)
 
         assert not {"write", "read", "settle"} & set(world.steps)
         assert delivered == Delivered(None, None)
 
     async def test_probe_without_request_is_released(self, world: World) -> None:
-        """A member that flipped back has nothing to send, and a member whose lease was lost must not be called."""
+        """No request leaves if the newest change equals the confirmed state, or if the lease was lost."""
         await deliver(world, claim(pending(confirmed=Confirmed.IN)), is_probe=True)
-        asked = list(world.judged)
-        world.holds = False
+        judged = list(world.judged)
+        world.has_lease = False
         await deliver(world, claim(pending(list_ready=False)), is_probe=True)
-        left = world.probes_released
-        world.holds = True
+        released = world.probes_released
+        world.has_lease = True
         await deliver(world, claim(), is_probe=True)
 
-        assert (asked, left) == ([], 2)
+        assert (judged, released) == ([], 2)
         assert (world.judged, world.probes_released) == ([(1, None, True)], 2)
 
-    async def test_slow_store_is_asked_for_whole_lease_again(self, world: World) -> None:
-        """Less than two timeouts are left. Sailthru might carry the request out while another worker calls."""
+    async def test_slow_renewal_is_repeated(self, world: World) -> None:
+        """With less than two timeouts left, Sailthru could apply the request while another worker calls."""
         world.begin_takes = [2 * READS_LAG, READS_LAG + SECOND, READS_LAG]
         await deliver(world, claim(pending(list_ready=False)))
 
         assert world.steps == [f"ensure {LIST}", "begin", "begin", "begin", "write", "settle"]
-        asked_at = [NOON, NOON + 2 * READS_LAG, NOON + 3 * READS_LAG + SECOND]
-        assert [until for _, until in world.begun] == [at + 2 * TIMEOUT + READS_LAG for at in asked_at]
+        renewed_at = [NOON, NOON + 2 * READS_LAG, NOON + 3 * READS_LAG + SECOND]
+        assert [until for _, until in world.recorded] == [at + 2 * TIMEOUT + READS_LAG for at in renewed_at]
 
     async def test_lease_lost_during_slow_store_sends_nothing(self, world: World) -> None:
-        """Another worker has the member by the second renewal: the request does not leave."""
-        world.is_lost_meanwhile, world.begin_takes = True, [2 * READS_LAG]
+        """Another worker claims the member before the second renewal, so the request does not leave."""
+        world.is_lost_at_second_renewal, world.begin_takes = True, [2 * READS_LAG]
         delivered = await deliver(world, claim(pending(list_ready=False)))
 
         assert world.steps == [f"ensure {LIST}", "begin", "begin"]
         assert delivered == Delivered(None, None)
 
     async def test_lease_lost_while_list_is_created_again_sends_nothing(self, world: World) -> None:
-        """The repeated call needs the lease like any other request."""
+        """The repeated call needs the lease too."""
         world.errors = [UnknownList(15, "No such list.")]
-        world.holds, world.settled = False, Settled(is_ours=False)
+        world.has_lease, world.settled = False, Settled(is_ours=False)
         await deliver(world, claim())
 
         assert world.steps.count("write") == 1
@@ -318,10 +316,10 @@ class TestReadFirst:
             (False, Confirmed.NEVER, None, None),
         ],
     )
-    async def test_only_what_is_missing_is_written_after_read(
+    async def test_only_missing_changes_are_written_after_read(
         self, world: World, desired: bool, confirmed: Confirmed, lists: frozenset[str] | None, write: Any
     ) -> None:
-        """The second request is recorded before it leaves. There is none if nothing is missing."""
+        """A write is recorded before it leaves. If Sailthru already has the desired state, no write leaves."""
         world.lists = lists
         await deliver(world, claim(pending(desired=desired, confirmed=confirmed)))
 
@@ -336,7 +334,7 @@ class TestReadFirst:
 
         assert world.steps == ["read", "settle"]
         assert world.settlement.unknown == frozenset()
-        assert not delivered.may_go_on
+        assert not delivered.may_still_apply
         assert world.settlement.spent_at == NOON - OPEN_FOR
 
     async def test_failed_write_after_read_is_unknown(self, world: World) -> None:
@@ -345,7 +343,7 @@ class TestReadFirst:
 
         assert world.settlement.unknown == {EXPORT}
 
-    async def test_first_join_is_no_repeat(self, world: World) -> None:
+    async def test_first_join_is_not_counted_as_repeated(self, world: World) -> None:
         await deliver(world, claim())
 
         assert world.repeated_joins == 0
@@ -353,7 +351,7 @@ class TestReadFirst:
 
 class TestFailures:
     @pytest.mark.parametrize(
-        ("error", "is_in_doubt", "retry_after", "is_spent"),
+        ("error", "is_unknown", "retry_after", "is_spent"),
         [
             (Transient(9, "Internal error."), True, 5, True),
             (Transient(503, "Away."), True, 5, True),
@@ -369,15 +367,15 @@ class TestFailures:
         ids=lambda value: type(value).__name__ if isinstance(value, CallFailed) else "",
     )
     async def test_error_decides_doubt_retry_and_attempt(
-        self, world: World, error: CallFailed, is_in_doubt: bool, retry_after: int, is_spent: bool
+        self, world: World, error: CallFailed, is_unknown: bool, retry_after: int, is_spent: bool
     ) -> None:
         world.errors = [error]
         delivered = await deliver(world, claim())
 
         settlement = world.settlement
         assert (settlement.confirmed, settlement.outcome) == ({}, str(error.code))
-        assert delivered.may_go_on == isinstance(error, OutcomeUnknown)
-        assert settlement.unknown == ({EXPORT} if is_in_doubt else set())
+        assert delivered.may_still_apply == isinstance(error, OutcomeUnknown)
+        assert settlement.unknown == ({EXPORT} if is_unknown else set())
         assert settlement.retry_at == NOON + retry_after * SECOND
         assert settlement.spent_at == (NOON - OPEN_FOR if is_spent else None)
         assert settlement.dead == {}
@@ -394,21 +392,20 @@ class TestFailures:
         assert (world.settlement.unknown, world.settlement.retry_at) == (frozenset(), None)
 
     async def test_retry_wait_doubles(self, world: World) -> None:
-        """The attempts so far decide, and the random number takes off up to a quarter."""
+        """The wait follows from the number of attempts. The random number shortens it by up to a quarter."""
         world.errors, world.draw = [Transient(503, "Away.")], 1.0
         await deliver(world, claim(attempts=4))
 
         assert world.settlement.retry_at == NOON + timedelta(seconds=30)
 
     async def test_members_at_limit_return_spread_out(self, world: World) -> None:
-        """The random number adds a little to the end of the limit's window."""
+        """The random number adds up to two seconds to the end of the limit's window."""
         world.errors, world.draw = [LimitReached(43, "Limit.", resets_at=NOON + 20 * SECOND)], 0.5
         await deliver(world, claim())
 
         assert world.settlement.retry_at == NOON + 20 * SECOND + LIMIT_JITTER / 2
 
     async def test_membership_is_given_up_after_retry_window(self, world: World) -> None:
-        """Only a membership that failed for the whole window is given up."""
         world.errors = [Transient(503, "Away.")]
         await deliver(
             world,
@@ -422,7 +419,7 @@ class TestFailures:
         assert world.settlement.retry_at is not None
 
     async def test_outage_spends_no_attempt(self, world: World) -> None:
-        """The member is retried without a longer wait and is not given up, however long the outage lasts."""
+        """The member's wait does not grow, and the member is never given up during the outage."""
         world.is_outage = True
         world.errors = [NotSent("refused", "Away.")]
         await deliver(world, claim(pending(first_failed_at=NOON - 1000 * HOUR), attempts=9))
@@ -430,8 +427,8 @@ class TestFailures:
         assert (world.settlement.spent_at, world.settlement.dead) == (None, {})
         assert world.settlement.retry_at == NOON
 
-    async def test_lost_call_rests_in_outage_too(self, world: World) -> None:
-        """Sailthru may still apply it."""
+    async def test_unanswered_call_delays_retry_in_outage_too(self, world: World) -> None:
+        """Sailthru may still apply the call."""
         world.is_outage = True
         world.errors = [OutcomeUnknown("timeout", "No answer.")]
         await deliver(world, claim())
@@ -439,7 +436,7 @@ class TestFailures:
         assert world.settlement.retry_at == NOON + TIMEOUT + READS_LAG
 
     async def test_unknown_write_is_not_read_back_at_once(self, world: World) -> None:
-        """Reads may lag behind writes, and a 503 does not say that nothing was done."""
+        """Reads may lag behind writes, and Sailthru may have applied the call despite the 503."""
         world.is_outage = True
         world.errors = [Transient(503, "Away.")]
         await deliver(world, claim())
@@ -448,8 +445,8 @@ class TestFailures:
         assert world.settlement.retry_at == NOON + READS_LAG
 
 
-class TestOneByOne:
-    async def test_only_list_that_fails_alone_is_given_up(self, world: World) -> None:
+class TestSplitCalls:
+    async def test_only_refused_list_is_given_up(self, world: World) -> None:
         """A refused call with two lists is repeated list by list. Each call is recorded before it leaves."""
         refused = Permanent(99, "Refused.")
         world.errors = [refused, None, refused]
@@ -465,7 +462,7 @@ class TestOneByOne:
         assert world.settlement.unknown == frozenset()
 
     async def test_lists_that_work_alone_are_confirmed(self, world: World) -> None:
-        """If only the two together were refused, nothing is given up."""
+        """Sailthru refused only the combined call, so no membership is given up."""
         world.errors = [Permanent(99, "Refused.")]
         await deliver(world, claim(pending(), pending(AUTUMN, export_id=2)))
 
@@ -484,7 +481,7 @@ class TestOneByOne:
 
     @pytest.mark.parametrize("last", ["unknown", "refused"])
     async def test_unknown_list_is_not_given_up_with_refused_one(self, world: World, last: str) -> None:
-        """In either order, only the list that was refused is dead."""
+        """In either order, only the refused membership becomes a dead letter."""
         unknown, refused = UnknownList(15, "No such list."), Permanent(42, "Not UTF-8.")
         in_order = [refused, unknown, unknown] if last == "unknown" else [unknown, unknown, refused]
         world.errors = [refused, *in_order]
@@ -496,7 +493,7 @@ class TestOneByOne:
         assert world.settlement.retry_at is not None
 
     async def test_leave_of_deleted_list_is_confirmed(self, world: World) -> None:
-        """The leave is confirmed, and the joins of the same call are repeated."""
+        """The joins of the same call are repeated."""
         unknown = UnknownList(15, "No such list.")
         world.errors = [unknown, unknown, None, unknown]
         await deliver(world, claim(pending(), pending(AUTUMN, export_id=2, desired=False, confirmed=Confirmed.IN)))
@@ -505,7 +502,7 @@ class TestOneByOne:
         assert world.settlement.outcome == "ok"
 
     async def test_leave_is_retried_if_unknown_list_still_has_member(self, world: World) -> None:
-        """The answer was wrong. If it were believed, the member would stay on the list for good."""
+        """The answer was wrong. If it were trusted, the member would stay on the list."""
         world.lists = frozenset({AUTUMN})
         world.errors = [UnknownList(15, "No such list.")]
         await deliver(world, claim(pending(AUTUMN, export_id=2, desired=False, confirmed=Confirmed.IN)))

@@ -1,4 +1,4 @@
-"""The worker: when it claims, how many at once, when it waits, and how it stops."""
+"""The worker: claims, concurrency, waits and shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from app.alarms import Alarms
-from app.delivery.circuit_breaker import MOST_PLACES, CircuitBreaker
+from app.delivery.circuit_breaker import IN_FLIGHT_FACTOR, CircuitBreaker
 from app.delivery.deliver import Delivered, Deliverer
 from app.delivery.loop import AccountLoop
 from app.delivery.worker import Worker
@@ -25,7 +25,7 @@ from tests.virtual_time import LoopClock, run
 
 
 class World(UnusedQueue, Deliverer):
-    """A queue of due members, and a deliverer. The test decides when calls end and how."""
+    """A fake queue and deliverer. The test controls when and how calls end."""
 
     lease_for, timeout = timedelta(seconds=32), timedelta(seconds=15)
 
@@ -40,36 +40,36 @@ class World(UnusedQueue, Deliverer):
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.in_flight = self.most_in_flight = 0
-        self.rounds_of_naming = 0
+        self.naming_rounds = 0
         self.naming: list[Exception | bool] = []
-        self.to_wake: list[int] = []
-        self.slices: list[bool] = []
-        self.woken: list[int] = []
+        self.unfinished_exports: list[int] = []
+        self.has_more: list[bool] = []
+        self.carried_out: list[int] = []
         self.flushed = 0
-        self.kept = BreakerState()
+        self.stored = BreakerState()
         self.account: CircuitBreaker | None = None
-        self.probe_is_elsewhere = False
-        self.probes_asked = 0
+        self.probe_is_reserved = False
+        self.probe_requests = 0
 
     def state(self) -> str | None:
         assert self.account is not None
         return None if self.account.state.open_reason is None else self.account.state.open_reason.value
 
     async def load(self, account: str) -> BreakerState:
-        return self.kept
+        return self.stored
 
     async def save(
         self, account: str, before: BreakerState, after: BreakerState, now: datetime
     ) -> tuple[BreakerState, BreakerState]:
-        stored, self.kept = self.kept, merged(self.kept, before, after, now)
-        return stored, self.kept
+        stored, self.stored = self.stored, merged(self.stored, before, after, now)
+        return stored, self.stored
 
     async def take_probe(self, account: str, now: datetime, until: datetime) -> BreakerState | None:
-        self.probes_asked += 1
-        if self.probe_is_elsewhere or not self.kept.is_open or self.kept.next_probe_at(now) > now:
+        self.probe_requests += 1
+        if self.probe_is_reserved or not self.stored.is_open or self.stored.next_probe_at(now) > now:
             return None
-        self.kept = replace(self.kept, probe_at=until)
-        return self.kept
+        self.stored = replace(self.stored, probe_at=until)
+        return self.stored
 
     async def claim(self, account: str, *, room: Capacity, lease_for: timedelta) -> list[Claim]:
         assert (account, lease_for) == (ACCOUNT, self.lease_for)
@@ -83,18 +83,18 @@ class World(UnusedQueue, Deliverer):
         return self.due_at
 
     async def next_batch(self, export_id: int) -> bool:
-        self.woken.append(export_id)
-        return self.slices.pop(0) if self.slices else False
+        self.carried_out.append(export_id)
+        return self.has_more.pop(0) if self.has_more else False
 
     async def flush(self) -> None:
         self.flushed += 1
 
     async def unfinished(self) -> list[int]:
-        unfinished, self.to_wake = self.to_wake, []
+        unfinished, self.unfinished_exports = self.unfinished_exports, []
         return unfinished
 
     async def name_exports(self) -> bool:
-        self.rounds_of_naming += 1
+        self.naming_rounds += 1
         result = self.naming.pop(0) if self.naming else False
         if isinstance(result, Exception):
             raise result
@@ -112,7 +112,7 @@ class World(UnusedQueue, Deliverer):
             await self.account.judge(held.member_id, error, is_probe=is_probe)
         if isinstance(error, CallFailed):
             self.due.append(held)
-            return Delivered(error, self.clock(), may_go_on=isinstance(error, OutcomeUnknown))
+            return Delivered(error, self.clock(), may_still_apply=isinstance(error, OutcomeUnknown))
         if error is not None:
             raise error
         self.delivered.append(held.member_id)
@@ -120,11 +120,11 @@ class World(UnusedQueue, Deliverer):
 
 
 class FakeThrottle(Throttle):
-    """Room for `left` calls."""
+    """A rate limiter with room for `left` calls."""
 
     def __init__(self, clock: Clock) -> None:
         self.left = 0
-        self.asked = 0
+        self.requests = 0
         self.prepared: list[tuple[int, bool]] = []
         self._clock = clock
 
@@ -132,7 +132,7 @@ class FakeThrottle(Throttle):
         self.prepared.append((calls, backfill))
 
     def room(self, *, backfill: bool = False) -> int:
-        self.asked += 1
+        self.requests += 1
         return self.left
 
     def opens_at(self) -> datetime:
@@ -141,7 +141,7 @@ class FakeThrottle(Throttle):
 
 @dataclass(frozen=True)
 class Working:
-    """A worker that runs, and the signals that wake it."""
+    """A running worker and the signals that wake it."""
 
     worker: Worker
     signals: Signals
@@ -164,7 +164,7 @@ async def working(
     patience: timedelta = 10 * SECOND,
     throttle: Throttle | None = None,
     is_shared: bool = False,
-    looks_every: timedelta | None = None,
+    poll_interval: timedelta | None = None,
 ) -> AsyncIterator[Working]:
     world.account = CircuitBreaker(
         ACCOUNT, world, world.clock, Alarms(), concurrency=concurrency, throttle=throttle, is_shared=is_shared
@@ -178,7 +178,7 @@ async def working(
         unfinished_exports=world.unfinished,
         name_exports=world.name_exports,
         drain_patience=patience,
-        looks_every=looks_every,
+        poll_interval=poll_interval,
     )
     worker.start()
     try:
@@ -188,8 +188,8 @@ async def working(
         await worker.stop()
 
 
-async def settled() -> None:
-    """Everything that can run now has run: nothing here waits for more than the event loop."""
+async def run_ready_tasks() -> None:
+    """Run all tasks until each waits for a timer or an event of the test."""
     for _ in range(50):
         await asyncio.sleep(0)
 
@@ -201,11 +201,11 @@ def world(clock: Clock) -> World:
 
 class TestClaiming:
     async def test_idle_worker_does_not_claim(self, world: World) -> None:
-        """After the first look, the store is not queried without a wake-up."""
+        """After the first round, the loop queries the store only after a wake-up."""
         async with working(world) as worker:
-            await settled()
+            await run_ready_tasks()
             before = len(world.claims)
-            await settled()
+            await run_ready_tasks()
             after = len(world.claims)
             world.due = [claim()]
             worker.wake(ACCOUNT)
@@ -216,20 +216,20 @@ class TestClaiming:
     async def test_signal_for_unknown_account_is_ignored(self, world: World) -> None:
         """The store may hold members of an account that was removed from the settings."""
         async with working(world) as worker:
-            await settled()
+            await run_ready_tasks()
             before = len(world.claims)
-            worker.wake("gone")
-            await settled()
+            worker.wake("removed")
+            await run_ready_tasks()
 
         assert len(world.claims) == before
 
     async def test_concurrency_is_never_exceeded(self, clock: Clock) -> None:
-        """Free places are used until no member is due."""
+        """Free slots are used until no member is due."""
         world = World(clock, due=50)
         world.may_answer.clear()
         async with working(world, concurrency=4):
             await until(lambda: world.in_flight == 4)
-            await settled()
+            await run_ready_tasks()
             held = world.in_flight
             world.may_answer.set()
             await until(lambda: len(world.delivered) == 50)
@@ -238,7 +238,6 @@ class TestClaiming:
         assert max(world.claims) == 4
 
     async def test_member_due_later_is_called_then(self, world: World) -> None:
-        """The next due time wakes the loop."""
         world.due_at = NOON + timedelta(milliseconds=20)
         async with working(world):
             await until(lambda: world.claims)
@@ -248,17 +247,16 @@ class TestClaiming:
         assert world.delivered == [1]
 
     async def test_orders_are_carried_out_batch_by_batch(self, world: World) -> None:
-        """An export that starts makes its waiting members due until none are left."""
         async with working(world) as worker:
-            await settled()
-            world.to_wake, world.slices = [7, 8], [True, True, False]
+            await run_ready_tasks()
+            world.unfinished_exports, world.has_more = [7, 8], [True, True, False]
             worker.exports_changed()
-            await until(lambda: 8 in world.woken)
+            await until(lambda: 8 in world.carried_out)
 
-        assert world.woken == [7, 7, 7, 8]
+        assert world.carried_out == [7, 7, 7, 8]
 
     async def test_orders_do_not_wait_for_names(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Each name or list without an answer takes a whole timeout."""
+        """An unanswered request for a name or a list takes a whole timeout."""
         hangs = asyncio.Event()
 
         async def name_exports() -> bool:
@@ -267,15 +265,15 @@ class TestClaiming:
 
         monkeypatch.setattr(world, "name_exports", name_exports)
         async with working(world) as worker:
-            await settled()
-            world.to_wake = [7]
+            await run_ready_tasks()
+            world.unfinished_exports = [7]
             worker.exports_changed()
-            await until(lambda: world.woken)
+            await until(lambda: world.carried_out)
             hangs.set()
-            world.to_wake = [8]
-            await until(lambda: 8 in world.woken)
+            world.unfinished_exports = [8]
+            await until(lambda: 8 in world.carried_out)
 
-        assert world.woken == [7, 8]
+        assert world.carried_out == [7, 8]
 
 
 class TestCircuitBreaker:
@@ -285,20 +283,20 @@ class TestCircuitBreaker:
         world.errors = [CredentialsRefused(5, "Wrong signature.") for _ in range(4)]
         async with working(world, concurrency=3) as worker:
             await until(lambda: world.state() == "refused" and not world.in_flight)
-            await settled()
+            await run_ready_tasks()
             first = list(world.claims)
             clock.advance(FIRST_PROBE_WAIT - SECOND)
             worker.wake(ACCOUNT)
-            await settled()
+            await run_ready_tasks()
             during = list(world.claims)
             clock.advance(SECOND)
             worker.wake(ACCOUNT)
             await until(lambda: not world.errors)
-            await settled()
+            await run_ready_tasks()
             probe = world.claims[len(first) :]
             clock.advance(2 * FIRST_PROBE_WAIT - SECOND)
             worker.wake(ACCOUNT)
-            await settled()
+            await run_ready_tasks()
             still = world.state()
             clock.advance(SECOND)
             worker.wake(ACCOUNT)
@@ -310,29 +308,29 @@ class TestCircuitBreaker:
         assert (still, end) == ("refused", None)
 
     async def test_open_breaker_survives_restart_and_is_probed_at_once(self, clock: Clock) -> None:
-        """The probe does not wait for the time that the process before had set."""
+        """The probe does not wait for the stored probe time."""
         world = World(clock, due=3)
         refused = CredentialsRefused(5, "Wrong signature.")
-        world.kept = BreakerState().opened(OpenReason.REFUSED, refused, NOON - SECOND)
+        world.stored = BreakerState().opened(OpenReason.REFUSED, refused, NOON - SECOND)
         world.errors = [refused]
         async with working(world) as worker:
             await until(lambda: not world.errors)
-            await settled()
+            await run_ready_tasks()
             still, claims = world.state(), list(world.claims)
             clock.advance(2 * FIRST_PROBE_WAIT)
             worker.wake(ACCOUNT)
             await until(lambda: len(world.delivered) == 3)
 
         assert (still, claims) == ("refused", [1])
-        assert world.kept == BreakerState(was_open_for=2 * FIRST_PROBE_WAIT + SECOND)
+        assert world.stored == BreakerState(was_open_for=2 * FIRST_PROBE_WAIT + SECOND)
 
     async def test_without_capacity_no_member_is_claimed(self, clock: Clock) -> None:
-        """The loop asks again when the rate limiter has room."""
+        """The loop continues when the rate limiter has room."""
         world = World(clock, due=3)
         throttle = FakeThrottle(clock)
         async with working(world, throttle=throttle):
-            await until(lambda: throttle.asked)
-            await settled()
+            await until(lambda: throttle.requests)
+            await run_ready_tasks()
             before = list(world.claims)
             throttle.left = 2
             await until(lambda: len(world.delivered) == 3)
@@ -341,34 +339,34 @@ class TestCircuitBreaker:
         assert max(world.claims) == 2
 
     async def test_share_is_requested_as_needed(self, clock: Clock) -> None:
-        """One call while no member is due, which leaves the rest to other replicas. All places with a backlog."""
+        """Without due members the request is for one call, with a backlog for all free slots."""
         world, throttle = World(clock), FakeThrottle(clock)
         throttle.left = 100
         async with working(world, throttle=throttle) as worker:
             await until(lambda: world.claims)
-            await settled()
+            await run_ready_tasks()
             world.due = [claim(member_id=number) for number in range(20)]
             worker.wake(ACCOUNT)
             await until(lambda: len(world.delivered) == 20)
-            await settled()
+            await run_ready_tasks()
             busy = len(throttle.prepared)
             worker.wake(ACCOUNT)
-            await settled()
+            await run_ready_tasks()
 
         assert set(throttle.prepared[:2]) == {(1, False)}
         assert (4, False) in throttle.prepared[2:busy]
         assert throttle.prepared[busy:] == [(1, False)]
 
     async def test_probe_of_another_replica_is_not_repeated(self, clock: Clock) -> None:
-        """No member is claimed. Once the other replica has closed the breaker, delivery continues."""
+        """No member is claimed until the other replica has closed the breaker."""
         world = World(clock, due=3)
-        world.kept = BreakerState().opened(OpenReason.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
-        world.probe_is_elsewhere = True
+        world.stored = BreakerState().opened(OpenReason.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
+        world.probe_is_reserved = True
         async with working(world, is_shared=True) as worker:
-            await until(lambda: world.probes_asked)
-            await settled()
+            await until(lambda: world.probe_requests)
+            await run_ready_tasks()
             during = list(world.claims)
-            world.kept = world.kept.closed(NOON)
+            world.stored = world.stored.closed(NOON)
             clock.advance(SECOND)
             worker.wake(ACCOUNT)
             await until(lambda: len(world.delivered) == 3)
@@ -376,13 +374,13 @@ class TestCircuitBreaker:
         assert during == []
 
     async def test_probe_without_due_member_is_released(self, clock: Clock) -> None:
-        """Any replica may make it as soon as a member is due."""
+        """Any replica may make the probe as soon as a member is due."""
         world = World(clock)
-        world.kept = BreakerState().opened(OpenReason.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
+        world.stored = BreakerState().opened(OpenReason.REFUSED, CredentialsRefused(5, "Wrong signature."), NOON)
         async with working(world, is_shared=True) as worker:
             await until(lambda: world.claims)
-            await settled()
-            left_at = world.kept.probe_at
+            await run_ready_tasks()
+            left_at = world.stored.probe_at
             world.due = [claim()]
             worker.wake(ACCOUNT)
             await until(lambda: world.delivered)
@@ -393,13 +391,13 @@ class TestCircuitBreaker:
 
 class TestStopping:
     async def test_stop_waits_for_calls_in_flight(self, clock: Clock) -> None:
-        """No more members are claimed. The calls in flight end and are written."""
+        """No more members are claimed. The calls in flight end and are settled."""
         world = World(clock, due=10)
         world.may_answer.clear()
         async with working(world, concurrency=2) as worker:
             await until(lambda: world.in_flight == 2)
             stopping = asyncio.create_task(worker.stop())
-            await settled()
+            await run_ready_tasks()
             waits = not stopping.done()
             world.may_answer.set()
             await stopping
@@ -411,7 +409,7 @@ class TestStopping:
 
     @pytest.mark.parametrize("within", ["restore", "prepare"])
     async def test_stop_before_first_claim(self, clock: Clock, monkeypatch: pytest.MonkeyPatch, within: str) -> None:
-        """It claims no member, and needs no wake-up."""
+        """The loop claims no member and stops without a wake-up."""
         world = World(clock, due=3)
         waiting, goes_on = asyncio.Event(), asyncio.Event()
 
@@ -423,15 +421,15 @@ class TestStopping:
         async with working(world) as worker:
             await waiting.wait()
             stopping = asyncio.create_task(worker.stop())
-            await settled()
+            await run_ready_tasks()
             goes_on.set()
-            await settled()
+            await run_ready_tasks()
 
             assert stopping.done()
             assert world.claims == []
 
     async def test_stop_cancels_call_that_takes_too_long(self, clock: Clock) -> None:
-        """Its lease ends by itself."""
+        """The lease of its member expires later."""
         world = World(clock, due=1)
         world.may_answer.clear()
         async with working(world, patience=timedelta(milliseconds=10)) as worker:
@@ -444,8 +442,7 @@ class TestStopping:
 
 class TestErrors:
     async def test_loop_survives_unavailable_store(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It tries again a little later."""
-        monkeypatch.setattr("app.delivery.loop.STORE_PAUSE", timedelta(milliseconds=5))
+        monkeypatch.setattr("app.delivery.loop.STORE_RETRY_WAIT", timedelta(milliseconds=5))
         world.claim_errors, world.due = [StoreUnavailable("The disk is full.") for _ in range(3)], [claim()]
         async with working(world):
             await until(lambda: world.delivered)
@@ -462,11 +459,11 @@ class TestErrors:
         assert world.delivered == [1, 2, 3, 4]
 
     async def test_loop_survives_failed_claim(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("app.delivery.loop.STORE_PAUSE", timedelta(milliseconds=5))
+        monkeypatch.setattr("app.delivery.loop.STORE_RETRY_WAIT", timedelta(milliseconds=5))
         monkeypatch.setattr("tests.service.PATIENCE_SECONDS", 1)
         world.claim_errors, world.due = [RuntimeError("a bug")], [claim()]
         async with working(world) as worker:
-            await settled()
+            await run_ready_tasks()
             worker.wake(ACCOUNT)
             await until(lambda: world.delivered)
 
@@ -476,24 +473,23 @@ class TestErrors:
     async def test_unfinished_naming_is_repeated(
         self, world: World, monkeypatch: pytest.MonkeyPatch, trouble: Exception | bool
     ) -> None:
-        """Names are asked for again a little later, until all exports have one."""
-        monkeypatch.setattr("app.delivery.worker.FIRST_PAUSE", timedelta(milliseconds=5))
+        monkeypatch.setattr("app.delivery.worker.FIRST_RETRY_WAIT", timedelta(milliseconds=5))
         world.naming = [trouble, trouble]
         async with working(world):
-            await until(lambda: world.rounds_of_naming == 3)
-            await settled()
+            await until(lambda: world.naming_rounds == 3)
+            await run_ready_tasks()
 
-        assert world.rounds_of_naming == 3
+        assert world.naming_rounds == 3
 
 
-async def test_exports_are_looked_at_without_signal(world: World) -> None:
-    """Another replica may have changed one."""
-    async with working(world, looks_every=timedelta(milliseconds=5)):
-        await until(lambda: world.rounds_of_naming > 3)
+async def test_exports_are_polled_without_signal(world: World) -> None:
+    """Another replica may have changed an export."""
+    async with working(world, poll_interval=timedelta(milliseconds=5)):
+        await until(lambda: world.naming_rounds > 3)
 
 
 class Answers(Deliverer):
-    """Deliveries that take the given seconds, by member."""
+    """A deliverer whose deliveries take the given seconds, by member."""
 
     lease_for, timeout = timedelta(seconds=32), timedelta(seconds=15)
 
@@ -510,15 +506,15 @@ class Answers(Deliverer):
         return Delivered(None, None)
 
 
-def departures(seconds: dict[int, float], *, places: int) -> dict[int, float]:
-    """When each member's call left. All members are due from the start."""
+def departures(seconds: dict[int, float], *, slots: int) -> dict[int, float]:
+    """Return when each member's call left. All members are due from the start."""
 
     async def work() -> dict[int, float]:
         clock = LoopClock(NOON)
         world = World(Clock(), due=len(seconds))
         answers = Answers(seconds)
         loop = AccountLoop(
-            ACCOUNT, world, answers, CircuitBreaker(ACCOUNT, world, clock, Alarms(), concurrency=places), clock
+            ACCOUNT, world, answers, CircuitBreaker(ACCOUNT, world, clock, Alarms(), concurrency=slots), clock
         )
         task = asyncio.create_task(loop.run())
         await answers.all_left.wait()
@@ -531,27 +527,28 @@ def departures(seconds: dict[int, float], *, places: int) -> dict[int, float]:
 
 
 def test_overtaken_slow_calls_do_not_delay_others() -> None:
-    """Three of four places are taken by calls that last half a minute. After two seconds they count as slow, and their
-    places are free again.
+    """Calls that last half a minute use three of four slots.
+
+    After two seconds they count as slow, and their slots are free again.
     """
-    left = departures({0: 30, 1: 30, 2: 30, **dict.fromkeys(range(3, 103), 0.1)}, places=4)
+    left = departures({0: 30, 1: 30, 2: 30, **dict.fromkeys(range(3, 103), 0.1)}, slots=4)
 
     assert left[102] == pytest.approx(2 + (100 - 20) * 0.1 / 4, abs=0.2)
 
 
 def test_without_any_answer_no_further_calls_leave() -> None:
-    """All calls hang, and each will have an unknown outcome. So there must not be more of them."""
-    left = departures(dict.fromkeys(range(12), 15.0), places=4)
+    """All calls hang and will have unknown outcomes, so no more calls may leave."""
+    left = departures(dict.fromkeys(range(12), 15.0), slots=4)
 
     assert [n for n, at in left.items() if at < 15] == [0, 1, 2, 3]
 
 
-def test_calls_in_flight_are_at_most_eight_times_the_places() -> None:
+def test_calls_in_flight_are_at_most_eight_times_the_slots() -> None:
     seconds = {n: 0.1 if n % 9 else 1000.0 for n in range(200)}
-    left = departures(seconds, places=3)
+    left = departures(seconds, slots=3)
     at_once = max(sum(left[n] <= at < left[n] + seconds[n] for n in left) for at in left.values())
 
-    assert at_once == MOST_PLACES * 3
+    assert at_once == IN_FLIGHT_FACTOR * 3
 
 
 @pytest.mark.parametrize(
@@ -559,8 +556,8 @@ def test_calls_in_flight_are_at_most_eight_times_the_places() -> None:
     [(OutcomeUnknown("timeout", "No answer."), [1, 1, 2]), (CallFailed("unreadable", "An error page."), [2, 2, 2])],
     ids=["unknown", "known"],
 )
-def test_member_is_not_called_while_lost_call_may_be_carried_out(error: CallFailed, calls: list[int]) -> None:
-    """This holds although a clock that was set forward makes the member due at once. The timeout is 15 seconds."""
+def test_member_is_not_called_while_unanswered_call_may_be_applied(error: CallFailed, calls: list[int]) -> None:
+    """The clock is set forward, so the member is due at once. The timeout is 15 seconds."""
 
     async def work() -> list[int]:
         clock = LoopClock(NOON)
@@ -583,9 +580,10 @@ def test_member_is_not_called_while_lost_call_may_be_carried_out(error: CallFail
     assert run(work()) == calls
 
 
-def test_resting_member_does_not_take_the_place_of_others() -> None:
-    """A member that may not be called yet is claimed for the only place, because our clock was set forward. The next
-    member is called.
+def test_busy_member_uses_no_slot() -> None:
+    """A wrong clock makes a member due while its last call may still be applied.
+
+    The claim of this member does not use the only slot, so the next member is called.
     """
 
     async def work() -> list[int]:
@@ -606,7 +604,7 @@ def test_resting_member_does_not_take_the_place_of_others() -> None:
 
 
 def test_locked_due_member_is_polled_every_10_ms() -> None:
-    """A claim skips rows that another transaction holds. The loop does not spin meanwhile."""
+    """A claim skips rows that another transaction has locked, and the loop must not spin."""
 
     async def work() -> int:
         clock = LoopClock(NOON)
@@ -624,12 +622,12 @@ def test_locked_due_member_is_polled_every_10_ms() -> None:
 
 
 async def test_chore_repeats_also_after_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs at the start and after each interval. A stop does not wait for the next time."""
-    monkeypatch.setattr("app.delivery.worker.CHORE_PAUSE", timedelta(milliseconds=1))
+    """A chore runs at the start and after each interval. A stop does not wait for its next run."""
+    monkeypatch.setattr("app.delivery.worker.CHORE_RETRY_WAIT", timedelta(milliseconds=1))
     turns: list[timedelta | Exception] = [
         timedelta(0),
         timedelta(milliseconds=1),
-        StoreUnavailable("away"),
+        StoreUnavailable("unavailable"),
         RuntimeError("a bug"),
         timedelta(hours=1),
     ]

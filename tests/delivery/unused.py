@@ -1,4 +1,4 @@
-"""Implementations of ports for tests that use a part of them. A call that a test does not expect fails it."""
+"""Base classes for fakes. A call to a method that the fake does not override fails the test."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Every code has an explanation."""
+"""The explanations of all codes."""
 
 import ast
 import json
@@ -20,13 +20,13 @@ KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type) a
 
 
 def words_in(source: str) -> Iterator[str]:
-    """Yield the codes that a source file passes to errors and to `Loss`."""
+    """Yield the codes that a source file passes to errors and to `Failure`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            place = 1 if node.func.id == "Failure" else 0
+            index = 1 if node.func.id == "Failure" else 0
             is_failure = node.func.id in {*KINDS, "Failure"}
-            if is_failure and len(node.args) > place:
-                code = node.args[place]
+            if is_failure and len(node.args) > index:
+                code = node.args[index]
                 if isinstance(code, ast.Constant) and isinstance(code.value, str):
                     yield code.value
 
@@ -55,8 +55,8 @@ def test_search_finds_the_codes_that_are_raised() -> None:
 def test_every_number_of_the_reference_is_explained() -> None:
     path = ROOT.parent / "shared/reference/fixtures/sailthru/error_codes.json"
     if not path.exists():
-        pytest.skip("the reference is not beside this checkout")
-    numbers = [one["code"] for one in json.loads(path.read_text())["codes"]]
+        pytest.skip("the reference is not next to this checkout")
+    numbers = [entry["code"] for entry in json.loads(path.read_text())["codes"]]
 
     assert {str(number) for number in numbers} <= set(EXPLANATIONS)
 

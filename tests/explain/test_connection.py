@@ -1,4 +1,4 @@
-"""Texts for connections that failed."""
+"""The explanations of failed connections."""
 
 import pytest
 
@@ -10,11 +10,11 @@ HOST, SETTING = "api.example.com:8443", "SAILTHRU_BASE_URL"
 
 @pytest.mark.parametrize("why", Unreachable)
 def test_each_reason_has_its_own_text(why: Unreachable) -> None:
-    """Two sentences, which name the host and its setting."""
+    """The problem names the host, and the next step names its setting."""
     happened, next_step = explain_unreachable(why, HOST, SETTING)
 
     assert HOST in happened
     assert SETTING in next_step
     assert happened.endswith(".")
     assert next_step.endswith(".")
-    assert len({explain_unreachable(each, HOST, SETTING) for each in Unreachable}) == len(Unreachable)
+    assert len({explain_unreachable(reason, HOST, SETTING) for reason in Unreachable}) == len(Unreachable)

@@ -1,4 +1,4 @@
-"""Every reason of a rejected webhook has words that name the field in Lytics."""
+"""The explanations of rejected webhooks."""
 
 import pytest
 

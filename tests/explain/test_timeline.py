@@ -1,4 +1,4 @@
-"""Timeline entries in plain words."""
+"""The entries of a member's timeline as text."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ NOON_NS = 1_776_009_600_000_000_000
         ("redriven", {"code": "11"}, "An operator redrove the dead letter (code 11)."),
     ],
 )
-def test_each_kind_of_entry_has_words(what: str, detail: dict[str, Any], words: str) -> None:
+def test_each_kind_of_entry_becomes_text(what: str, detail: dict[str, Any], words: str) -> None:
     assert in_words(what, detail, 1) == words
 
 
@@ -73,8 +73,8 @@ def test_each_kind_of_entry_has_words(what: str, detail: dict[str, Any], words: 
     [
         ("answered", {"outcome": "new"}, f"{explain('new').happened} (code new)"),
         ("received", {"kind": "merge", "verdict": "later"}, "Lytics: merge (export 1): later."),
-        ("dreamt", {"of": "sheep"}, "dreamt: {'of': 'sheep'}"),
+        ("archived", {"by": "retention"}, "archived: {'by': 'retention'}"),
     ],
 )
-def test_entry_of_a_newer_version_is_shown_as_it_is(what: str, detail: dict[str, Any], words: str) -> None:
+def test_unknown_entry_of_a_newer_version_is_shown_unchanged(what: str, detail: dict[str, Any], words: str) -> None:
     assert in_words(what, detail, 1) == words

@@ -1,4 +1,4 @@
-"""Making lists: exactly once, whatever becomes of the callers."""
+"""The list maker: each list is created once, also if callers are cancelled or requests fail."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.errors import CredentialsRefused, NotSent, OutcomeUnknown, StoreUnavailable, Transient, UnknownList
 from app.domain.export import ListTurn
-from app.exports.lists import LOOK_AGAIN, ListMaker
+from app.exports.lists import POLL_INTERVAL, ListMaker
 from tests.factories import ACCOUNT, LIST, NOON, SECOND
 from tests.virtual_time import LoopClock, run
 
@@ -18,37 +18,37 @@ OTHER = "Lytics Autumn Buyers"
 
 
 class Sailthru:
-    """Its lists. A request takes a second; the list exists half a second before the answer arrives."""
+    """A fake with lists. A request takes a second; the list exists half a second before the answer arrives."""
 
     def __init__(self) -> None:
-        self.made: list[str] = []
-        self.asked: list[str] = []
+        self.created: list[str] = []
+        self.requests: list[str] = []
         self.errors: list[Exception] = []
 
     async def find_or_make(self, name: str) -> str | None:
-        self.asked.append(name)
-        is_there = name in self.made
+        self.requests.append(name)
+        exists = name in self.created
         await asyncio.sleep(0.5)
         if self.errors:
             await asyncio.sleep(0.5)
             raise self.errors.pop(0)
-        if not is_there:
-            self.made.append(name)
+        if not exists:
+            self.created.append(name)
         await asyncio.sleep(0.5)
         return "list-id"
 
 
 @dataclass
 class Store:
-    """Ready lists and turns, shared by all replicas, in memory."""
+    """A fake with ready lists and turns that all replicas share."""
 
     clock: LoopClock
     ready: set[str] = field(default_factory=set)
     turns: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     ids: list[str | None] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
-    given_back: int = 0
-    is_away: bool = False
+    released: int = 0
+    is_unavailable: bool = False
 
     async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> ListTurn:
         assert (account, lease_for) == (ACCOUNT, 3 * TIMEOUT)
@@ -64,16 +64,16 @@ class Store:
 
     async def give_turn_back(self, account: str, name: str, *, lease: int) -> None:
         assert account == ACCOUNT
-        if self.is_away:
-            raise StoreUnavailable("The database is away.")
+        if self.is_unavailable:
+            raise StoreUnavailable("The database is unavailable.")
         if self.turns.get(name, (None,))[0] == lease:
-            self.given_back += 1
+            self.released += 1
             del self.turns[name]
 
     async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
         assert account == ACCOUNT
-        if self.is_away:
-            raise StoreUnavailable("The database is away.")
+        if self.is_unavailable:
+            raise StoreUnavailable("The database is unavailable.")
         self.ready.add(name)
         self.ids.append(list_id)
 
@@ -84,19 +84,19 @@ class World:
     def __init__(self, *, replicas: int = 1) -> None:
         self.clock = LoopClock(NOON)
         self.sailthru, self.store = Sailthru(), Store(self.clock)
-        # They implement what a list maker uses of Sailthru and of the store.
+        # The fakes implement only the methods that a list maker uses.
         sailthru: Any = self.sailthru
         store: Any = self.store
         self.makers = [ListMaker(ACCOUNT, sailthru, store, timeout=TIMEOUT) for _ in range(replicas)]
         self.seconds = 0.0
 
     def at_end(self) -> "World":
-        """Return the world after recording how long it took; for use after the loop has ended."""
+        """Record the elapsed time and return the world, for use after the loop has ended."""
         self.seconds = (self.clock() - NOON) / SECOND
         return self
 
 
-def test_list_is_made_once_and_recorded() -> None:
+def test_list_is_created_once_and_recorded() -> None:
     async def work() -> World:
         world = World()
         for _ in range(3):
@@ -105,12 +105,12 @@ def test_list_is_made_once_and_recorded() -> None:
 
     world = run(work())
 
-    assert (world.sailthru.asked, world.sailthru.made) == ([LIST], [LIST])
+    assert (world.sailthru.requests, world.sailthru.created) == ([LIST], [LIST])
     assert world.store.ids == ["list-id"]
     assert world.store.turns == {}
 
 
-def test_recorded_list_is_asked_for_only_if_sailthru_no_longer_knows_it() -> None:
+def test_ready_list_is_requested_only_if_sailthru_no_longer_knows_it() -> None:
     async def work() -> World:
         world = World()
         world.store.ready.add(LIST)
@@ -120,7 +120,7 @@ def test_recorded_list_is_asked_for_only_if_sailthru_no_longer_knows_it() -> Non
 
     world = run(work())
 
-    assert world.sailthru.made == [LIST]
+    assert world.sailthru.created == [LIST]
     assert world.seconds == pytest.approx(1)
 
 
@@ -132,11 +132,11 @@ def test_many_callers_share_one_request() -> None:
 
     world = run(work())
 
-    assert sorted(world.sailthru.asked) == sorted([LIST, OTHER])
+    assert sorted(world.sailthru.requests) == sorted([LIST, OTHER])
     assert world.seconds == pytest.approx(1)
 
 
-def test_caller_that_knows_the_list_is_gone_does_not_share_with_one_that_does_not() -> None:
+def test_callers_with_and_without_missing_list_do_not_share_a_request() -> None:
     async def work() -> World:
         world = World()
         world.store.ready.add(LIST)
@@ -144,10 +144,10 @@ def test_caller_that_knows_the_list_is_gone_does_not_share_with_one_that_does_no
         await asyncio.gather(maker.ensure(LIST), maker.ensure(LIST, is_again=True), maker.ensure(LIST, is_again=True))
         return world.at_end()
 
-    assert run(work()).sailthru.asked == [LIST]
+    assert run(work()).sailthru.requests == [LIST]
 
 
-def test_cancelled_caller_does_not_disturb_the_others() -> None:
+def test_cancelled_caller_does_not_affect_others() -> None:
     async def work() -> tuple[World, bool]:
         world = World()
         first, second = (asyncio.create_task(world.makers[0].ensure(LIST)) for _ in range(2))
@@ -159,12 +159,12 @@ def test_cancelled_caller_does_not_disturb_the_others() -> None:
     world, is_cancelled = run(work())
 
     assert is_cancelled
-    assert world.sailthru.asked == [LIST]
+    assert world.sailthru.requests == [LIST]
     assert world.store.ready == {LIST}
 
 
 async def after_a_cancelled_caller(world: World) -> None:
-    """One caller is cancelled while the list is made; another one comes later."""
+    """One caller is cancelled while the list is created; another one comes later."""
     caller = asyncio.create_task(world.makers[0].ensure(LIST))
     await asyncio.sleep(0.1)
     caller.cancel()
@@ -180,7 +180,7 @@ def test_request_continues_after_its_only_caller_is_cancelled() -> None:
 
     world = run(work())
 
-    assert world.sailthru.asked == [LIST]
+    assert world.sailthru.requests == [LIST]
     assert world.store.ready == {LIST}
 
 
@@ -189,13 +189,13 @@ def test_request_continues_after_its_only_caller_is_cancelled() -> None:
     [
         Transient(503, "Away."),
         NotSent("refused", "Refused."),
-        UnknownList(99, "Sailthru does not make the list."),
+        UnknownList(99, "Sailthru does not create the list."),
         CredentialsRefused(5, "Wrong signature."),
-        RuntimeError("a mistake"),
+        RuntimeError("a bug"),
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_failure_reaches_all_callers_and_gives_the_turn_back(error: Exception) -> None:
+def test_failure_reaches_all_callers_and_releases_the_turn(error: Exception) -> None:
     async def work() -> tuple[World, list[BaseException | None]]:
         world = World(replicas=2)
         world.sailthru.errors = [error]
@@ -206,8 +206,8 @@ def test_failure_reaches_all_callers_and_gives_the_turn_back(error: Exception) -
     world, outcomes = run(work())
 
     assert outcomes == [error] * 3
-    assert world.store.given_back == 2
-    assert world.sailthru.made == [LIST]
+    assert world.store.released == 2
+    assert world.sailthru.created == [LIST]
     assert world.seconds == pytest.approx(2)
 
 
@@ -222,7 +222,7 @@ def test_failure_without_a_waiting_caller_is_not_remembered() -> None:
 
 
 @pytest.mark.parametrize("is_again", [False, True])
-def test_other_replicas_wait_until_the_list_is_ready_or_it_is_their_turn(is_again: bool) -> None:
+def test_other_replicas_wait_for_the_list_or_their_turn(is_again: bool) -> None:
     async def work() -> World:
         world = World(replicas=3)
         await asyncio.gather(*(maker.ensure(LIST, is_again=is_again) for maker in world.makers))
@@ -230,28 +230,28 @@ def test_other_replicas_wait_until_the_list_is_ready_or_it_is_their_turn(is_agai
 
     world = run(work())
 
-    assert world.sailthru.made == [LIST]
-    assert len(world.sailthru.asked) == (3 if is_again else 1)
-    assert world.seconds <= (3 if is_again else 1) * (1 + LOOK_AGAIN / SECOND)
+    assert world.sailthru.created == [LIST]
+    assert len(world.sailthru.requests) == (3 if is_again else 1)
+    assert world.seconds <= (3 if is_again else 1) * (1 + POLL_INTERVAL / SECOND)
 
 
-@pytest.mark.parametrize("who", [0, 1], ids=["itself", "another replica"])
-def test_unknown_outcome_keeps_the_turn_until_its_lease_ends(who: int) -> None:
+@pytest.mark.parametrize("next_caller", [0, 1], ids=["same replica", "another replica"])
+def test_unknown_outcome_keeps_the_turn_until_its_lease_expires(next_caller: int) -> None:
     async def work() -> World:
         world = World(replicas=2)
         world.sailthru.errors = [OutcomeUnknown("timeout", "No answer.")]
         with pytest.raises(OutcomeUnknown):
             await world.makers[0].ensure(LIST)
-        await world.makers[who].ensure(LIST)
+        await world.makers[next_caller].ensure(LIST)
         return world.at_end()
 
     world = run(work())
 
-    assert world.sailthru.asked == [LIST, LIST]
-    assert 3 * TIMEOUT / SECOND <= world.seconds - 1 <= 3 * TIMEOUT / SECOND + LOOK_AGAIN / SECOND
+    assert world.sailthru.requests == [LIST, LIST]
+    assert 3 * TIMEOUT / SECOND <= world.seconds - 1 <= 3 * TIMEOUT / SECOND + POLL_INTERVAL / SECOND
 
 
-def test_replica_that_stops_during_its_request_keeps_the_turn_until_its_lease_ends() -> None:
+def test_replica_that_stops_during_its_request_keeps_the_turn_until_its_lease_expires() -> None:
     async def work() -> World:
         world = World(replicas=2)
         before = asyncio.all_tasks()
@@ -265,33 +265,33 @@ def test_replica_that_stops_during_its_request_keeps_the_turn_until_its_lease_en
 
     world = run(work())
 
-    assert world.store.given_back == 1
+    assert world.store.released == 1
     assert world.seconds > 3 * TIMEOUT / SECOND
 
 
 def test_without_the_store_no_request_is_made() -> None:
     async def work() -> World:
         world = World()
-        world.store.errors = [StoreUnavailable("The database is away.")]
+        world.store.errors = [StoreUnavailable("The database is unavailable.")]
         with pytest.raises(StoreUnavailable):
             await world.makers[0].ensure(LIST)
         return world.at_end()
 
-    assert run(work()).sailthru.asked == []
+    assert run(work()).sailthru.requests == []
 
 
-def test_made_list_that_could_not_be_recorded_is_found_later() -> None:
+def test_created_list_that_could_not_be_recorded_is_found_later() -> None:
     async def work() -> World:
         world = World(replicas=2)
-        world.store.is_away = True
+        world.store.is_unavailable = True
         with pytest.raises(StoreUnavailable):
             await world.makers[0].ensure(LIST)
-        world.store.is_away = False
+        world.store.is_unavailable = False
         await world.makers[1].ensure(LIST)
         return world.at_end()
 
     world = run(work())
 
-    assert world.sailthru.made == [LIST]
+    assert world.sailthru.created == [LIST]
     assert world.store.ready == {LIST}
     assert world.seconds > 3 * TIMEOUT / SECOND

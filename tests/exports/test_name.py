@@ -1,4 +1,4 @@
-"""Naming: each export gets its name and its list, or a reason that says what to do."""
+"""The export namer: each export gets its name and its list, or a reason with the next step."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +15,11 @@ from tests.factories import ACCOUNT, LIST, NOON, export
 
 
 class World:
-    """Lytics, one Sailthru account and the exports, in memory."""
+    """A fake of Lytics, one Sailthru account and the stored exports."""
 
     def __init__(self, *exports: Export) -> None:
-        self.exports = {one.id: one for one in exports}
-        self.asked: list[str] = []
+        self.exports = {stored.id: stored for stored in exports}
+        self.requests: list[str] = []
         self.lytics_error: AppError | None = None
         self.name_error: AppError | None = None
         self.state = ExportState.RUNNING
@@ -31,7 +31,7 @@ class World:
         return list(self.exports.values())
 
     async def audience(self, id_or_slug: str) -> Audience:
-        self.asked.append(id_or_slug)
+        self.requests.append(id_or_slug)
         if self.lytics_error is not None:
             raise self.lytics_error
         return Audience(id_or_slug, "spring_buyers", "Spring Buyers")
@@ -40,9 +40,9 @@ class World:
         self.ensured.append(name)
         if self.list_error is not None:
             raise self.list_error
-        for one in self.exports.values():
-            if one.list_name == name:
-                self.exports[one.id] = replace(one, list_ready_at=NOON)
+        for stored in self.exports.values():
+            if stored.list_name == name:
+                self.exports[stored.id] = replace(stored, list_ready_at=NOON)
 
     async def name(self, export_id: int, audience_name: str, list_name: str) -> Export:
         if self.name_error is not None:
@@ -56,10 +56,10 @@ class World:
         self.explained.append(reason)
         self.exports[export_id] = replace(self.exports[export_id], reason=reason)
 
-    async def run(self, *, asks_lytics: bool = True) -> bool:
-        # It implements what naming uses of the store, of Lytics and of a list maker.
+    async def run(self, *, has_token: bool = True) -> bool:
+        # The fake implements only the methods that the namer uses.
         fake: Any = self
-        return await ExportNamer(fake, fake if asks_lytics else None, {ACCOUNT: fake}, RULES).run()
+        return await ExportNamer(fake, fake if has_token else None, {ACCOUNT: fake}, RULES).run()
 
 
 def nameless() -> Export:
@@ -71,7 +71,7 @@ async def test_new_export_gets_its_name_and_its_list_at_once() -> None:
     is_unfinished = await world.run()
 
     assert not is_unfinished
-    assert (world.asked, world.ensured) == ([nameless().audience_id], [LIST])
+    assert (world.requests, world.ensured) == ([nameless().audience_id], [LIST])
     assert world.exports[1].list_ready_at == NOON
 
 
@@ -79,12 +79,12 @@ async def test_export_with_a_ready_list_causes_no_call() -> None:
     world = World(export())
     is_unfinished = await world.run()
 
-    assert (is_unfinished, world.asked, world.ensured) == (False, [], [])
+    assert (is_unfinished, world.requests, world.ensured) == (False, [], [])
 
 
-async def test_without_a_lytics_token_the_reason_names_the_call_that_gives_a_name() -> None:
+async def test_without_a_lytics_token_the_reason_names_the_call_that_sets_the_name() -> None:
     world = World(nameless())
-    rounds = [await world.run(asks_lytics=False) for _ in range(2)]
+    rounds = [await world.run(has_token=False) for _ in range(2)]
 
     assert rounds == [False, False]
     assert len(world.explained) == 1
@@ -94,7 +94,7 @@ async def test_without_a_lytics_token_the_reason_names_the_call_that_gives_a_nam
 
 
 @pytest.mark.parametrize("error", [Transient("timeout", "Lytics did not answer."), NotFound("No such audience.")])
-async def test_lytics_is_asked_again_after_a_failure_and_the_reason_says_why(error: AppError) -> None:
+async def test_failed_request_to_lytics_is_repeated_and_explained(error: AppError) -> None:
     world = World(nameless())
     world.lytics_error = error
     first = await world.run()
@@ -107,7 +107,7 @@ async def test_lytics_is_asked_again_after_a_failure_and_the_reason_says_why(err
     assert world.ensured == [LIST]
 
 
-async def test_name_given_by_an_operator_meanwhile_is_kept() -> None:
+async def test_name_set_by_an_operator_is_not_overwritten() -> None:
     world = World(nameless())
     world.name_error = Conflict("It has a name.")
 
@@ -115,7 +115,7 @@ async def test_name_given_by_an_operator_meanwhile_is_kept() -> None:
     assert world.ensured == []
 
 
-async def test_taken_name_makes_no_list() -> None:
+async def test_taken_name_creates_no_list() -> None:
     world = World(nameless())
     world.state = ExportState.NAME_TAKEN
 
@@ -123,7 +123,7 @@ async def test_taken_name_makes_no_list() -> None:
     assert world.ensured == []
 
 
-async def test_failed_list_is_tried_again_without_asking_lytics_for_the_name_again() -> None:
+async def test_failed_list_is_retried_without_another_request_to_lytics() -> None:
     world = World(nameless())
     world.list_error = Transient(503, "Away.")
     first = await world.run()
@@ -131,20 +131,20 @@ async def test_failed_list_is_tried_again_without_asking_lytics_for_the_name_aga
     second = await world.run()
 
     assert (first, second) == (True, False)
-    assert (len(world.asked), len(world.ensured)) == (1, 2)
+    assert (len(world.requests), len(world.ensured)) == (1, 2)
 
 
-@pytest.mark.parametrize("trouble", [lambda: Transient(503, "Away."), lambda: NotFound("No such audience.")])
-async def test_failure_of_one_export_does_not_delay_the_others(trouble: Callable[[], AppError]) -> None:
+@pytest.mark.parametrize("make_error", [lambda: Transient(503, "Away."), lambda: NotFound("No such audience.")])
+async def test_failure_of_one_export_does_not_delay_the_others(make_error: Callable[[], AppError]) -> None:
     world = World(nameless(), export(id=2, list_name="Lytics Other", list_ready_at=None))
-    world.lytics_error = trouble()
+    world.lytics_error = make_error()
 
     assert await world.run()
     assert world.ensured == ["Lytics Other"]
 
 
-async def test_export_of_an_account_that_left_the_settings_waits() -> None:
-    world = World(export(account="gone", list_ready_at=None))
+async def test_export_of_a_removed_account_waits() -> None:
+    world = World(export(account="removed", list_ready_at=None))
 
     assert not await world.run()
     assert world.ensured == []

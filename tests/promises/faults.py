@@ -54,7 +54,7 @@ def leave(world: World, address: str | None = ADA, user_id: str = ADA_ID, *, ago
 
 
 async def wait_until_delivered(world: World) -> None:
-    await world.work_until_told(patience=HOUR)
+    await world.work_until_delivered(patience=HOUR)
 
 
 async def posts(world: World) -> int:
@@ -434,7 +434,7 @@ async def until_dead(world: World) -> None:
     try:
         await world.sleep(60)
     except Died:
-        await world.start_again()
+        await world.restart()
     else:
         await world.die()
 
@@ -467,7 +467,7 @@ async def s44_clock_far_ahead_for_a_while(world: World) -> set[str]:
     await world.sleep(600)
     world.step = timedelta(0)
     world.sailthru.faults.set([])
-    await world.work_until_told(patience=2 * HOUR)
+    await world.work_until_delivered(patience=2 * HOUR)
     return {ADA, BOB}
 
 

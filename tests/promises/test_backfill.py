@@ -75,7 +75,7 @@ class TestWholeAudience:
             )
             begun = await start_export(world, fields=["first_name"])
             done = await wait_for_end(world)
-            await world.work_until_told()
+            await world.work_until_delivered()
             profile = world.sailthru.account(API_KEY).find("email", min(addresses))
 
             assert begun["backfill"]["state"] == "queued"
@@ -100,10 +100,10 @@ class TestWholeAudience:
                 sent = {name: profile[name] for name in fields}
                 sent["lastvisit_ts"] = str(sent["lastvisit_ts"]).replace(".000Z", "Z")
                 await world.send(webhooks.enter(str(profile["email"]), at=world.clock(), fields=sent))
-            await world.work_until_told()
+            await world.work_until_delivered()
             await start_export(world)
             first = await wait_for_end(world)
-            await world.work_until_told()
+            await world.work_until_delivered()
             await start_export(world)
             second = await wait_for_end(world, number=2)
             account = world.sailthru.account(API_KEY)
@@ -179,7 +179,7 @@ class TestLiveChanges:
             await wait_for_end(world)
             if moment == "after":
                 await send_changes()
-            await world.work_until_told()
+            await world.work_until_delivered()
             account = world.sailthru.account(API_KEY)
             changed = account.find("email", changer)
 
@@ -199,7 +199,7 @@ class TestLiveChanges:
             await wait_for_end(world)
             await world.send(webhooks.change("ada@example.com", sent_at=world.clock(), user_id="77"))
             await world.send(webhooks.exit_(None, at=world.clock(), user_id="77"))
-            await world.work_until_told()
+            await world.work_until_delivered()
 
             assert world.sailthru.members(LIST) == set()
 
@@ -225,7 +225,7 @@ class TestLiveChanges:
                         sent[f"live{number}@example.com"] = world.clock()
                         await world.send(webhooks.enter(f"live{number}@example.com", at=world.clock()))
                         await world.sleep(2)
-                    await world.work_until_told()
+                    await world.work_until_delivered()
                     events = world.sailthru.account(API_KEY).lo_events
                     joined = {one.email: one.time for one in events if one.entry == "List Joined"}
                     waits = [(joined[address] - at).total_seconds() for address, at in sent.items()]
@@ -255,9 +255,9 @@ class TestFaults:
                     with suppress(Died):
                         while True:
                             await world.sleep(1)
-                    await world.start_again()
+                    await world.restart()
                 done = await wait_for_end(world)
-                await world.work_until_told()
+                await world.work_until_delivered()
 
                 assert world.sailthru.members(LIST) == addresses
                 assert (done["state"], done["queued"]) == ("completed", many)
@@ -276,7 +276,7 @@ class TestFaults:
             await until_scanned(world, 200)
             world.lytics.scans.expire()
             done = await wait_for_end(world)
-            await world.work_until_told()
+            await world.work_until_delivered()
 
             assert (done["state"], world.sailthru.members(LIST)) == ("completed", addresses)
             assert done["queued"] == 500
@@ -292,7 +292,7 @@ class TestFaults:
             done = await wait_for_end(world)
 
             assert done["state"] == "failed"
-            assert "read already" in done["reason"]
+            assert "was read before" in done["reason"]
             assert "after a restart" in done["reason"]
 
         world.run(story())
@@ -305,7 +305,7 @@ class TestFaults:
             await until_scanned(world, 100)
             world.lytics.put(replace(SPRING_BUYERS, is_deleted=True))
             done = await wait_for_end(world)
-            await world.work_until_told()
+            await world.work_until_delivered()
 
             assert done["state"] == "failed"
             assert "deleted in Lytics" in done["reason"]
@@ -323,7 +323,7 @@ class TestFaults:
             waits = await read_backfill(world)
             world.lytics.availability.token_expired = False
             done = await wait_for_end(world)
-            await world.work_until_told()
+            await world.work_until_delivered()
 
             assert waits["state"] == "waiting"
             assert "expired" in waits["waiting_for"]
@@ -344,7 +344,7 @@ class TestWaiting:
             waits = await read_backfill(world)
             await world.admin("/exports/1", method="PATCH", json={"state": "running"})
             await wait_for_end(world)
-            await world.work_until_told()
+            await world.work_until_delivered()
             await start_export(world)
             await wait_for_end(world, number=2)
             await world.admin("/exports/1", method="PATCH", json={"state": "paused"})
@@ -384,7 +384,7 @@ class TestWaiting:
                 live = joins(world)["live@example.com"]
                 await wait_for_end(world)
                 await wait_for_end(world, export_id=2, number=2)
-                await world.work_until_told()
+                await world.work_until_delivered()
 
                 assert live == 1
                 assert min(halfway.values()) >= many // 8, halfway
@@ -404,11 +404,11 @@ class TestWaiting:
             await until_scanned(world, 300)
             cancelled = await world.admin("/exports/1/backfills/1", method="DELETE")
             await world.sleep(60)
-            await world.work_until_told()
+            await world.work_until_delivered()
             some = len(world.sailthru.members(LIST))
             await start_export(world)
             await wait_for_end(world, number=2)
-            await world.work_until_told()
+            await world.work_until_delivered()
 
             assert cancelled["state"] == "cancelled"
             assert 300 <= some < 1000
@@ -442,7 +442,7 @@ def test_large_backfill_uses_its_share_of_the_rate_limit(tmp_path: Path, kind: s
             addresses = add_people(world, count)
             await start_export(world)
             await wait_for_end(world)
-            await world.work_until_told()
+            await world.work_until_delivered()
             return addresses
 
         addresses = world.run(story())

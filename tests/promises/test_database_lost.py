@@ -81,7 +81,7 @@ def test_database_outage_answers_503_and_ends_without_restart(cluster: Cluster) 
 def test_start_waits_for_the_database(cluster: Cluster) -> None:
     cluster.server.stop()
     replica = cluster.add(cluster.server.url)
-    until(replica.log.read_text, lambda log: "waits for the database" in log)
+    until(replica.log.read_text, lambda log: "database unreachable, retrying" in log)
     cluster.server.start()
     replica.wait()
     replica.send(enter(0)).raise_for_status()

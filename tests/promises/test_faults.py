@@ -62,7 +62,7 @@ def test_service_survives_fault(tmp_path: Path, story: Story, logs: io.StringIO)
     with World(tmp_path, confirmed=confirmed, is_quiet=False) as world:
         world.run(start(world))
         expected = world.run(story(world))
-        world.run(world.work_until_told())
+        world.run(world.work_until_delivered())
         metrics = world.run(world.metrics())
         account = world.account()
 

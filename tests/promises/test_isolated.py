@@ -55,7 +55,7 @@ def test_poison_member_becomes_a_dead_letter_after_the_retry_window(tmp_path: Pa
 
     async def story(world: World) -> tuple[list[timedelta], list[Any], list[Any]]:
         await enter(world, "first@example.com")
-        await world.work_until_told()
+        await world.work_until_delivered()
         world.sailthru.faults.set([Rule(fault, ids=frozenset({POISON}))])
         await enter(world, POISON)
         waits = []
@@ -93,7 +93,7 @@ def test_many_failing_members_do_not_delay_others(tmp_path: Path, *, is_list: bo
 
     async def story(world: World) -> list[timedelta]:
         await enter(world, "first@example.com")
-        await world.work_until_told()
+        await world.work_until_delivered()
         world.lytics.put(autumn)
         fails = Rule(Error(), endpoints=frozenset({"/list"})) if is_list else Rule(Error(), ids=frozenset(poison))
         world.sailthru.faults.set([fails])
@@ -127,7 +127,7 @@ def test_outage_longer_than_the_retry_window_causes_no_dead_letter(tmp_path: Pat
 
     async def story(world: World) -> tuple[dict[str, int], dict[str, int]]:
         await enter(world, *PEOPLE)
-        await world.work_until_told()
+        await world.work_until_delivered()
         world.sailthru.faults.set([Rule(Html(status=503))])
         for _ in range(5):
             for change in (webhooks.exit_, webhooks.enter):
@@ -138,7 +138,7 @@ def test_outage_longer_than_the_retry_window_causes_no_dead_letter(tmp_path: Pat
         in_outage = await world.counts()
         calls = calls_of(world)
         world.sailthru.faults.set([])
-        await world.work_until_told(patience=5 * MINUTE)
+        await world.work_until_delivered(patience=5 * MINUTE)
         return in_outage, {name: count - calls.get(name, 0) for name, count in calls_of(world).items()}
 
     with World(tmp_path, different={"retry_window_hours": WINDOW_HOURS / SHORTER[kind]}) as world:
@@ -164,12 +164,12 @@ def test_probes_without_rate_headers_do_not_use_up_the_rate_limit(tmp_path: Path
 
     async def story(world: World) -> None:
         await enter(world, "first@example.com")
-        await world.work_until_told()
+        await world.work_until_delivered()
         world.sailthru.faults.set([Rule(fault)])
         await enter(world, *PEOPLE)
         await world.sleep(2 * 3600)
         world.sailthru.faults.set([])
-        await world.work_until_told(patience=5 * MINUTE)
+        await world.work_until_delivered(patience=5 * MINUTE)
 
     with World(tmp_path, limits={("POST", "/user"): 30}) as world:
         world.run(story(world))
@@ -189,14 +189,14 @@ def test_breaker_that_was_not_saved_closes_after_the_outage(tmp_path: Path, monk
 
     async def story(world: World) -> None:
         await enter(world, "first@example.com")
-        await world.work_until_told()
+        await world.work_until_delivered()
         world.sailthru.faults.set([Rule(Reset(applied=False))])
         for address in PEOPLE[:OUTAGE_FAILURES]:
             await enter(world, address)
             await world.sleep(2)
         world.sailthru.faults.set([])
         assert not lost
-        await world.work_until_told(patience=5 * MINUTE)
+        await world.work_until_delivered(patience=5 * MINUTE)
 
     monkeypatch.setattr(Accounts, "save", save_later)
     with World(tmp_path) as world:
@@ -216,7 +216,7 @@ def test_refused_key_opens_the_breaker_until_it_is_accepted(tmp_path: Path, code
 
     async def story(world: World) -> datetime:
         await enter(world, "first@example.com")
-        await world.work_until_told()
+        await world.work_until_delivered()
         world.sailthru.faults.set([Rule(Error(status=401, code=code))])
         await enter(world, *PEOPLE)
         await world.sleep(2 * 3600)
@@ -253,7 +253,7 @@ async def trickle(world: World, people: list[str], *, every: float) -> dict[str,
         sent[address] = world.clock()
         await enter(world, address)
         await world.sleep(every)
-    await world.work_until_told(patience=HOUR)
+    await world.work_until_delivered(patience=HOUR)
     return sent
 
 

@@ -85,7 +85,7 @@ def test_changes_of_each_member_are_delivered_in_order_despite_faults(tmp_path: 
             SPRING_BUYERS.id, audience_slug="", account="default", fields={"round": "round"}
         )
         world.service.exports_changed()
-        await world.work_until_told()
+        await world.work_until_delivered()
         rules = [Rule(fault, endpoints=frozenset({"/user"}), chance=chance) for fault, chance in ANSWERS]
         world.sailthru.faults.set(rules, seed=7)
         for number in range(ROUNDS):
@@ -94,15 +94,15 @@ def test_changes_of_each_member_are_delivered_in_order_despite_faults(tmp_path: 
             answer = await world.send(batch)
             assert answer.json() == {"accepted": len(people), "ignored": 0, "rejected": 0}
             await world.sleep(dice.choice([0.1, 1, 5, 30, 60]))
-        await world.work_until_told(patience=3 * HOUR)
+        await world.work_until_delivered(patience=3 * HOUR)
         world.sailthru.faults.set([])
         await world.admin("/dead-letters/redrive", method="POST", json={"all": True})
-        await world.work_until_told(patience=3 * HOUR)
+        await world.work_until_delivered(patience=3 * HOUR)
 
     with World(tmp_path, confirmed=calls) as world:
         world.run(story(world))
         account = world.account()
-        world.note()
+        world.add_up_metrics()
 
         assert world.sailthru.members(LIST) == {a for a, history in histories.items() if history.is_in[-1]}
         assert set(account["faults"]) == {"error", "html", "hang", "reset"}

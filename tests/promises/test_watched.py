@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> Any:
 async def enter(world: World, *people: str) -> None:
     for person in people:
         await world.send(webhooks.enter(f"{person}@example.com", at=world.clock()))
-    await world.work_until_told()
+    await world.work_until_delivered()
 
 
 def add_by_hand(world: World, address: str) -> None:
@@ -80,7 +80,7 @@ class TestListSize:
             await world.die()
             await world.sleep(1)
             unsure = (await world.service.exports.all())[0].list_others_in_doubt
-            await world.work_until_told()
+            await world.work_until_delivered()
             await world.sleep(2 * HOUR)
             then = await export(world)
             account = world.sailthru.account(API_KEY)
@@ -112,11 +112,11 @@ class TestListSize:
             waits = await export(world)
             metrics = await world.metrics()
             await world.admin("/exports/1", method="PATCH", json={"state": "running"})
-            await world.work_until_told()
+            await world.work_until_delivered()
             resumed = await export(world)
             await world.send(webhooks.exit_("p0@example.com", at=world.clock()))
             await world.send(webhooks.enter("p0@example.com", at=world.clock() + timedelta(seconds=1)))
-            await world.work_until_told()
+            await world.work_until_delivered()
             await world.sleep(3 * HOUR)
             later = await export(world)
 

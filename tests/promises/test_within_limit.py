@@ -52,7 +52,7 @@ def test_backlog_uses_what_a_foreign_caller_leaves_and_gets_no_429(tmp_path: Pat
         for start in range(0, many, 500):
             batch = [webhooks.enter(address, at=world.clock()) for address in people[start : start + 500]]
             assert (await world.send(batch)).json()["accepted"] == 500
-        await world.work_until_told(patience=HOUR)
+        await world.work_until_delivered(patience=HOUR)
         beside.cancel()
 
     keys = {"foreign-key": Access("foreign-secret", API_KEY)}

@@ -1,4 +1,4 @@
-"""A running service for the tests of the HTTP interface."""
+"""Fixtures for the tests of the HTTP interface."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

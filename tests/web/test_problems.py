@@ -1,4 +1,4 @@
-"""Each error becomes a problem with its status, text and fields for scripts."""
+"""Problem details: the status, text and extension members of each error."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ SHOWN = {"id": "1", "slug": "vip", "name": "VIP"}
             },
         ),
         (Transient("timeout", "Lytics did not answer."), 503, {"reason": "timeout"}),
-        (LimitReached(429, "Lytics asks for a pause."), 503, {"reason": "429"}),
+        (LimitReached(429, "Lytics limits the calls."), 503, {"reason": "429"}),
         (CredentialsRefused("expired_token", "Make a new one."), 503, {"reason": "expired_token"}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, AppError) else "",
@@ -65,7 +65,7 @@ async def test_error_becomes_a_problem(error: AppError, status: int, more: dict[
     }
 
 
-async def test_error_without_a_status_is_unexpected_and_its_text_stays_in_the_log() -> None:
+async def test_error_without_a_status_answers_500_and_its_text_is_only_logged() -> None:
     with capture_logs():
         answer = await answer_to(BadSettings("A setting is wrong."))
 

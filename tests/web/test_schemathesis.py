@@ -1,4 +1,4 @@
-"""Calls generated from the OpenAPI description by schemathesis. Each answer must be one that it declares."""
+"""Calls that schemathesis generates from the OpenAPI description. The description must declare each answer."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from tests.promises.processes import ADMIN_TOKEN, WEBHOOK_TOKEN, running
 from tests.sizes import size
 
 EXAMPLES = size(small=2, full=8, soak=200)
-# The coverage phase sends some hundred fixed calls, whatever the number of examples.
+# The coverage phase sends some hundred fixed calls in addition to the examples.
 PHASES = size(small="fuzzing,stateful", full="examples,coverage,fuzzing,stateful")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
@@ -39,7 +39,7 @@ def test_every_call_answers_as_declared(tmp_path: Path) -> None:
         )
 
         assert done.returncode == 0, done.stdout + done.stderr
-        # Every operation except the description itself, which schemathesis leaves out.
+        # Schemathesis tests every operation except the description itself.
         tested = re.search(r"Tested: (\d+)", done.stdout)
         assert tested is not None, done.stdout
         assert int(tested[1]) == sum(map(len, paths.values())) - 1, done.stdout

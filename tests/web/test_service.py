@@ -1,4 +1,4 @@
-"""The whole service in one process: what an operator sees through the API."""
+"""The whole service in one process, as an operator sees it through the API."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ async def get(service: Running, path: str) -> Any:
 
 
 async def newest_export(service: Running, **expected: object) -> dict[str, Any]:
-    """Return the newest export as soon as it has these values."""
+    """Wait until the newest export has the given values, and return it."""
 
     async def holds() -> bool:
         exports = await service.exports()
@@ -33,7 +33,7 @@ async def newest_export(service: Running, **expected: object) -> dict[str, Any]:
 
 
 async def delivered(service: Running) -> dict[str, Any]:
-    """Return the newest export as soon as it is running and has no pending change."""
+    """Wait until the newest export is running without pending changes, and return it."""
     return await newest_export(service, state="running", pending=0)
 
 
@@ -41,14 +41,14 @@ async def test_enter_is_delivered_and_shown(service: Running) -> None:
     await service.webhook(enter())
     export = await delivered(service)
     member = await get(service, "/members/ADA@example.com")
-    one = await get(service, f"/exports/{export['id']}")
+    shown = await get(service, f"/exports/{export['id']}")
     metrics = (await service.admin("/metrics")).text
 
     assert service.on_list() == {ADA}
-    assert one["list"] == LIST
-    assert one["list_ready"]
-    assert one["members"] == 1
-    assert one["last_webhook_at"] is not None
+    assert shown["list"] == LIST
+    assert shown["list_ready"]
+    assert shown["members"] == 1
+    assert shown["last_webhook_at"] is not None
     (membership,) = member["memberships"]
     assert (membership["desired"], membership["confirmed"], membership["state"]) == ("in", "in", "settled")
     assert [entry["what"] for entry in member["timeline"]] == ["received", "called", "answered"]
@@ -77,8 +77,8 @@ async def test_second_audience_with_the_same_name_waits_as_name_taken(service: R
     assert service.on_list("Lytics Spring Buyers B") == {BEN}
 
 
-async def test_name_is_asked_again_when_lytics_was_down(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason is shown meanwhile."""
+async def test_failed_request_for_a_name_is_repeated(service: Running) -> None:
+    """Until then the export shows the reason."""
     service.lytics.availability.unreachable = True
     await service.webhook(enter())
     await until(lambda: has_reason(service, "PATCH /exports"))
@@ -140,14 +140,14 @@ async def test_each_configured_admin_token_is_accepted(tmp_path: Path) -> None:
 
 
 async def test_unknown_member_has_no_memberships(service: Running) -> None:
-    member = await get(service, "/members/nobody@example.com")
+    member = await get(service, "/members/unknown@example.com")
 
     assert (member["memberships"], member["timeline"]) == ([], [])
 
 
-async def test_description_lists_every_call(service: Running) -> None:
+async def test_description_lists_every_endpoint(service: Running) -> None:
     described = await get(service, "/openapi.json")
-    operations = [one for path in described["paths"].values() for one in path.values()]
+    operations = [operation for path in described["paths"].values() for operation in path.values()]
 
     assert set(described["paths"]) == {
         "/webhooks/lytics",
@@ -168,7 +168,7 @@ async def test_description_lists_every_call(service: Running) -> None:
         "/metrics",
         "/openapi.json",
     }
-    assert len({one["operationId"] for one in operations}) == len(operations)
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
 
 
 async def test_description_of_the_webhook_has_its_body_and_answers(service: Running) -> None:
@@ -188,7 +188,7 @@ async def test_unexpected_error_is_a_problem_without_details(service: Running, m
         raise RuntimeError("secret inside")
 
     monkeypatch.setattr(service.service.exports, "reports", fail)
-    # Outside the service, structlog would print a traceback with all local variables, which takes ten seconds.
+    # Capture the logs, because structlog would print a traceback with all local variables, which takes ten seconds.
     with capture_logs() as logs:
         answer = await service.admin("/exports/1")
 

@@ -11,11 +11,12 @@ Email = Annotated[str, Path(min_length=1, max_length=320, description="The membe
 
 
 class AddressConvertor(PathConvertor):
-    """Matches the rest of a path: an address may have slashes before its @ (RFC 5322, section 3.2.3). The server cannot
-    tell `/` from `%2F`.
+    """Matches the rest of a path, including slashes.
+
+    An address may contain slashes before its @ (RFC 5322, section 3.2.3), and the server decodes `%2F` to `/`.
     """
 
-    # Also matches line breaks. No address has one, but the route should answer that, as for other invalid addresses.
+    # The expression matches line breaks too, so that the route answers them like other invalid addresses.
     regex = "(?s:.+)"
 
 
@@ -23,5 +24,5 @@ register_url_convertor("address", AddressConvertor())
 
 
 def normalized(email: str) -> str:
-    """Return the spelling under which the store keeps an address."""
+    """Return the spelling under which an address is stored."""
     return usable_address(email) or email.strip().lower()

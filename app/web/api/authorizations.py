@@ -1,4 +1,4 @@
-"""Authorizations: the Sailthru accounts of the settings, and whether they can be called."""
+"""Authorizations: the Sailthru accounts of the settings and their state."""
 
 from datetime import datetime
 from typing import Literal
@@ -22,12 +22,16 @@ class AuthorizationView(BaseModel):
     state: Literal["running", "refused", "outage"] = Field(
         description="`refused`: Sailthru refuses every call of this account. `outage`: Sailthru does not answer."
     )
-    code: str | None = Field(description="Why no calls are made: Sailthru's error number, or a word of this service.")
-    reason: str | None = Field(description="The code in words, and what to do.")
-    paused_at: datetime | None = Field(description="Since when no calls are made; null while the account is running.")
+    code: str | None = Field(
+        description="Why the circuit breaker is open: Sailthru's error number, or a word of this service."
+    )
+    reason: str | None = Field(description="The problem and the next step.")
+    paused_at: datetime | None = Field(
+        description="When the circuit breaker opened; null while the account is running."
+    )
     base_url: str
     limits: dict[str, int] = Field(
-        description="By endpoint: how many calls may leave now, within our share of Sailthru's rate limit. It is 1"
+        description="Calls that may leave now, by endpoint, within our share of Sailthru's rate limit. The value is 1"
         " until the limit is known."
     )
 
@@ -40,7 +44,7 @@ class AuthorizationsView(BaseModel):
 
 @router.get("/authorizations", summary="List the Sailthru accounts and their state")
 async def list_authorizations(service: Injected) -> AuthorizationsView:
-    """Lists every account of the settings. None has its key or secret."""
+    """Lists every account of the settings, without its key and secret."""
     return AuthorizationsView(items=[_view(report) for report in service.authorizations()])
 
 

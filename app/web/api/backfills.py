@@ -1,4 +1,4 @@
-"""Backfills: export the present members of an audience, when an operator asks for it."""
+"""Backfills: start, list, show and cancel them."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -22,7 +22,7 @@ NAMELESS = frozenset({ExportState.NEEDS_NAME, ExportState.NAME_TAKEN})
 
 
 class BackfillOrder(BaseModel):
-    """How to run the backfill."""
+    """The options of a backfill."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -57,7 +57,7 @@ class BackfillView(BaseModel):
     joins_at_most: int | None = Field(description="The largest number of joins, and so of started flows.")
     rate: float | None = Field(description="Rows per second, a moving average.")
     eta_seconds: float | None = Field(description="Remaining seconds at this rate.")
-    waiting_for: str | None = Field(description="What must happen before the backfill continues.")
+    waiting_for: str | None = Field(description="Why the backfill waits; null if it does not wait.")
     reason: str | None = Field(description="Why the backfill ended early.")
     created_at: datetime
     ended_at: datetime | None
@@ -78,7 +78,7 @@ class BackfillsView(BaseModel):
 async def start_backfill(
     service: Injected, export_id: ExportId, order: Annotated[BackfillOrder | None, Body()] = None
 ) -> BackfillView:
-    """Exports the present members of the audience. Returns the running backfill if the export has one."""
+    """Starts a backfill of the audience's present members. Returns the running backfill if the export has one."""
     order = order or BackfillOrder()
     if order.mode == "quiet":
         raise BadOrder("Quiet backfills are not available in this version. Leave out `mode`.", reason="not_yet")
@@ -91,15 +91,16 @@ async def start_backfill(
     "/exports/{export_id}/backfills", summary="List the newest backfills of an export", responses=declared(404, 422)
 )
 async def list_backfills(service: Injected, export_id: ExportId) -> BackfillsView:
-    """Lists the newest twenty, the newest first."""
+    """Lists the newest twenty backfills, newest first."""
     await service.exports.get(export_id)
     now = service.clock()
-    return BackfillsView(items=[_view(one, now) for one in await service.backfills.of_export(export_id)])
+    backfills = await service.backfills.of_export(export_id)
+    return BackfillsView(items=[_view(backfill, now) for backfill in backfills])
 
 
 @router.get("/exports/{export_id}/backfills/{backfill_id}", summary="Show a backfill", responses=declared(404, 422))
 async def show_backfill(service: Injected, export_id: ExportId, backfill_id: BackfillId) -> BackfillView:
-    """Shows the progress of a backfill, and what it is waiting for."""
+    """Shows the progress of a backfill."""
     return _view(await service.backfills.get(export_id, backfill_id), service.clock())
 
 
@@ -107,8 +108,9 @@ async def show_backfill(service: Injected, export_id: ExportId, backfill_id: Bac
     "/exports/{export_id}/backfills/{backfill_id}", summary="Cancel a backfill", responses=declared(404, 422)
 )
 async def cancel_backfill(service: Injected, export_id: ExportId, backfill_id: BackfillId) -> BackfillView:
-    """Reads no further page. Members that are already queued are still delivered. A backfill that has ended does not
-    change.
+    """Stops a backfill after the present page.
+
+    Members that are already queued are still delivered. A backfill that has ended does not change.
     """
     return _view(await service.backfills.cancel(export_id, backfill_id), service.clock())
 

@@ -1,4 +1,4 @@
-"""Dead letters: changes that were given up, why, and what to do. An operator can redrive them."""
+"""Dead letters: changes that were given up. The API lists, explains and redrives them."""
 
 from datetime import datetime
 from typing import Annotated
@@ -24,11 +24,11 @@ ExportNumber = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class ExplanationView(BaseModel):
-    """A code in words."""
+    """The explanation of a code."""
 
     happened: str
-    to_whom: str = Field(description="Who is affected: one member, a list, an account, or all members.")
-    next_step: str = Field(description="What to do now.")
+    to_whom: str = Field(description="The affected members: one member, a list, an account, or all members.")
+    next_step: str = Field(description="The action that the operator should take.")
 
     @classmethod
     def of(cls, code: str) -> "ExplanationView":
@@ -44,7 +44,7 @@ class DeadLetterView(ExplanationView):
     list: str | None
     email: str
     code: str = Field(description="Sailthru's error number, an HTTP status, or a word of this service.")
-    desired: str = Field(description="`in` or `out`: what a redrive would ask for.")
+    desired: str = Field(description="The state that a redrive would deliver: `in` or `out`.")
     dead_at: datetime | None
 
 
@@ -56,7 +56,7 @@ class DeadLettersView(BaseModel):
 
 
 class RedriveRequest(BaseModel):
-    """Which dead letters to redrive: those that match every given filter, or `all` alone."""
+    """The dead letters to redrive: all that match every given filter, or `all` without a filter."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,13 +68,15 @@ class RedriveRequest(BaseModel):
 
 
 class RedriveView(BaseModel):
-    """How many dead letters were redriven."""
+    """The number of redriven dead letters."""
 
     redriven: int
-    would_redrive: int | None = Field(default=None, description="Only in a preview: how many a redrive would put back.")
+    would_redrive: int | None = Field(
+        default=None, description="Only in a preview: the number of matching dead letters."
+    )
 
 
-@router.get("/dead-letters", summary="List dead letters and what to do", responses=declared(422))
+@router.get("/dead-letters", summary="List dead letters and their remedies", responses=declared(422))
 async def list_dead_letters(
     service: Injected,
     export: Annotated[ExportNumber | None, Query()] = None,
@@ -82,11 +84,11 @@ async def list_dead_letters(
     email: Annotated[Email | None, Query()] = None,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] = None,
 ) -> DeadLettersView:
-    """Lists a hundred dead letters at a time, by export. Each must match every given filter."""
-    found = await service.dead_letters.page(_filter(export, code, email), after=_place(cursor), size=PAGE_SIZE + 1)
-    items = found[:PAGE_SIZE]
-    following = f"{items[-1].place.export_id}-{items[-1].place.member_id}" if len(found) > PAGE_SIZE else None
-    return DeadLettersView(items=[_view(one) for one in items], next=following)
+    """Lists the dead letters that match every given filter. Each page has up to a hundred, ordered by export."""
+    letters = await service.dead_letters.page(_filter(export, code, email), after=_place(cursor), size=PAGE_SIZE + 1)
+    items = letters[:PAGE_SIZE]
+    following = f"{items[-1].place.export_id}-{items[-1].place.member_id}" if len(letters) > PAGE_SIZE else None
+    return DeadLettersView(items=[_view(letter) for letter in items], next=following)
 
 
 @router.post(
@@ -96,18 +98,18 @@ async def list_dead_letters(
     response_model_exclude_none=True,
 )
 async def redrive_dead_letters(service: Injected, request: Annotated[RedriveRequest, Body()]) -> RedriveView:
-    """Puts back all matching dead letters, or none. Each member's newest change is delivered."""
+    """Puts back all matching dead letters in one transaction. Each member's newest change is delivered."""
     filters = (request.export, request.code, request.email)
-    if any(given is not None for given in filters) == request.all:
+    if any(value is not None for value in filters) == request.all:
         raise HTTPException(
             422,
-            'Say which dead letters to redrive. Give one or more of {"code": ...}, {"export": ...}, {"email": ...}, or'
-            ' {"all": true} alone for all of them.',
+            'Choose the dead letters to redrive: give one or more of {"code": ...}, {"export": ...}, {"email": ...}, or'
+            ' {"all": true} without a filter for all of them.',
         )
-    which = _filter(request.export, request.code, request.email)
+    chosen = _filter(request.export, request.code, request.email)
     if request.preview:
-        return RedriveView(redriven=0, would_redrive=await service.dead_letters.count(which))
-    redriven = await service.dead_letters.redrive(which)
+        return RedriveView(redriven=0, would_redrive=await service.dead_letters.count(chosen))
+    redriven = await service.dead_letters.redrive(chosen)
     for account in redriven.due_accounts:
         service.wake(account)
     return RedriveView(redriven=redriven.count)

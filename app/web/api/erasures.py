@@ -14,10 +14,10 @@ router = APIRouter(tags=["members"], dependencies=[Depends(require_admin)], resp
 
 
 class ErasureView(BaseModel):
-    """The state of an erasure. The same call again shows the progress."""
+    """The state of an erasure. Repeat the call to see its progress."""
 
-    erased: bool = Field(description="False if the address was unknown. It is blocked all the same.")
-    leaving: list[str] = Field(description="The lists that the member is still being removed from.")
+    erased: bool = Field(description="False if the address was unknown. It is blocked in either case.")
+    leaving: list[str] = Field(description="The lists that still contain the member and will be left.")
 
 
 class LiftedView(BaseModel):
@@ -31,10 +31,12 @@ async def erase_member(
     service: Injected,
     email: Email,
     *,
-    leave_lists: Annotated[bool, Query(description="First remove the member from all exported lists.")] = False,
+    leave_lists: Annotated[bool, Query(description="Remove the member from all exported lists first.")] = False,
 ) -> ErasureView:
-    """Deletes what this service knows about an address, and about other addresses of the same Lytics user. It ignores
-    their events until `DELETE /erasures/{email}`. Nothing is deleted in Sailthru. Needs `ERASURE_KEY`.
+    """Deletes all data about an address and about other addresses of the same Lytics user.
+
+    Their events are ignored until `DELETE /erasures/{email}`. Nothing is deleted in Sailthru. The call needs
+    `ERASURE_KEY`.
     """
     erased = await service.erasures.erase(normalized(email), leave_lists=leave_lists)
     for account in erased.due_accounts:
@@ -44,5 +46,5 @@ async def erase_member(
 
 @router.delete("/erasures/{email:address}", summary="Lift an erasure", responses=declared(409, 422))
 async def lift_erasure(service: Injected, email: Email) -> LiftedView:
-    """Accepts new events of the address again. What was erased does not come back."""
+    """Accepts new events of the address again. The erased data does not come back."""
     return LiftedView(lifted=await service.erasures.lift(normalized(email)))

@@ -1,4 +1,4 @@
-"""How the API shows exports."""
+"""The API's views of exports."""
 
 from datetime import datetime
 
@@ -17,8 +17,9 @@ class AudienceView(BaseModel):
 
 
 class FreshnessView(BaseModel):
-    """The time from accepting a change to its confirmation by Sailthru, over the last hour. Each value may be up to a
-    quarter too high.
+    """The time between accepting a change and its confirmation by Sailthru, over the last hour.
+
+    Each value may be up to 25 % too high.
     """
 
     p50_seconds: float
@@ -30,7 +31,7 @@ class ExportView(BaseModel):
 
     id: int
     state: ExportState
-    reason: str | None = Field(description="Why the export is not running, or has no list yet, and what to do.")
+    reason: str | None = Field(description="Why the export is not running or has no list yet, and the next step.")
     audience: AudienceView
     authorization: str
     list: str | None = Field(description="The Sailthru list; null until the audience's name is known.")

@@ -1,4 +1,4 @@
-"""Exports: list, show, change and stop them. `starting` has the call that starts one."""
+"""Exports: list, show, change and stop them. `app.web.api.starting` starts them."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -34,14 +34,14 @@ class UnexportedView(BaseModel):
 
 
 class ExportsView(BaseModel):
-    """All exports, the oldest first, and audiences without one."""
+    """All exports, oldest first, and the audiences without an export."""
 
     items: list[ExportView]
     unexported: list[UnexportedView]
 
 
 class ExportPatch(BaseModel):
-    """What to change. A part that is left out stays as it is."""
+    """The changes to an export. Missing parts do not change."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -50,7 +50,7 @@ class ExportPatch(BaseModel):
     )
     fields: Fields | None = Field(
         default=None,
-        description="Lytics fields, or Lytics field → Sailthru var. They apply to changes from now on.",
+        description="Lytics fields, or Lytics field → Sailthru var. They apply to new changes only.",
     )
     name: AudienceName | None = Field(
         default=None, description="The audience's name; only while the state is `needs_name` or `name_taken`."
@@ -65,17 +65,18 @@ class ExportPatch(BaseModel):
 
 @router.get("/exports", summary="List all exports and their state")
 async def list_exports(service: Injected) -> ExportsView:
-    """Lists every export, the oldest first, and the audiences whose events are ignored."""
+    """Lists every export, oldest first, and the audiences whose events are ignored."""
     unexported = [
         UnexportedView(
-            audience_id=one.audience_id,
-            audience_slug=one.audience_slug,
-            events=one.events,
-            last_event_at=one.last_event_at,
+            audience_id=audience.audience_id,
+            audience_slug=audience.audience_slug,
+            events=audience.events,
+            last_event_at=audience.last_event_at,
         )
-        for one in await service.exports.unexported()
+        for audience in await service.exports.unexported()
     ]
-    items = [export_view(one, is_silent=service.is_silent(one.export.id)) for one in await service.exports.reports()]
+    reports = await service.exports.reports()
+    items = [export_view(report, is_silent=service.is_silent(report.export.id)) for report in reports]
     return ExportsView(items=items, unexported=unexported)
 
 
@@ -103,8 +104,9 @@ async def change_export(service: Injected, export_id: ExportId, patch: Annotated
 
 @router.delete("/exports/{export_id}", summary="Stop an export", responses=declared(404, 422))
 async def stop_export(service: Injected, export_id: ExportId) -> ExportView:
-    """Ignores its events from now on and cancels its pending changes. The list does not change. Only `POST /exports`
-    starts the export again.
+    """Stops an export: ignores its new events and cancels its pending changes.
+
+    The list does not change. Only `POST /exports` starts the export again.
     """
     await service.exports.stop(export_id)
     service.exports_changed()
@@ -117,7 +119,7 @@ async def view_of(service: Dependencies, export_id: int) -> ExportView:
     Raises:
         NotFound: there is no such export.
     """
-    found = await service.exports.reports(export_id)
-    if not found:
+    reports = await service.exports.reports(export_id)
+    if not reports:
         raise NotFound(f"There is no export {export_id}. GET /exports lists all exports.")
-    return export_view(found[0], is_silent=service.is_silent(export_id))
+    return export_view(reports[0], is_silent=service.is_silent(export_id))

@@ -14,7 +14,10 @@ router = APIRouter(tags=["health"])
 
 
 class HealthView(BaseModel):
-    """The state of the service. It stays ready when Sailthru or the store fails, so that webhooks get their 503."""
+    """The state of the service.
+
+    The service stays ready while Sailthru or the store fails, so that it still answers webhooks with a 503.
+    """
 
     status: str = Field(description="`ready` or `not ready`.")
     version: str
@@ -24,7 +27,7 @@ class HealthView(BaseModel):
 
 @router.get("/health/live", summary="Is the process alive?")
 async def show_liveness() -> dict[str, str]:
-    """Always answers the same while the process runs."""
+    """Answers 200 while the process runs."""
     return {"status": "alive"}
 
 
@@ -35,15 +38,15 @@ async def show_liveness() -> dict[str, str]:
     responses={503: {"description": "Starting up or draining", "model": HealthView}},
 )
 async def show_readiness(service: Injected) -> Response:
-    """Answers 200 after start-up and until the service drains, else 503. Shows the state of store and accounts."""
+    """Answers 200 between start-up and draining, otherwise 503. Shows the state of the store and the accounts."""
     is_ready = service.is_ready()
     view = HealthView(
         status="ready" if is_ready else "not ready",
         version=__version__,
         store=await _store_state(service),
         accounts={
-            one.label: "running" if one.breaker.open_reason is None else one.breaker.open_reason.value
-            for one in service.authorizations()
+            account.label: "running" if account.breaker.open_reason is None else account.breaker.open_reason.value
+            for account in service.authorizations()
         },
     )
     return JSONResponse(view.model_dump(), 200 if is_ready else 503)

@@ -1,4 +1,4 @@
-"""The audiences and fields that Lytics has. Each call asks Lytics."""
+"""The audiences and fields in Lytics. Each request calls Lytics."""
 
 from typing import Annotated
 
@@ -65,17 +65,20 @@ Lytics = Annotated[LyticsClient, Depends(_lytics)]
 
 @router.get("/audiences", summary="List the audiences in Lytics")
 async def list_audiences(lytics: Lytics) -> LyticsAudiencesView:
-    """Lists the valid audiences of people, by name. Deleted ones are left out."""
+    """Lists the valid audiences of users, by name. Deleted audiences are left out."""
     audiences = sorted(await lytics.audiences(), key=_by_name)
     return LyticsAudiencesView(
-        items=[LyticsAudienceView(id=one.id, slug=one.slug, name=one.name, size=one.size) for one in audiences]
+        items=[
+            LyticsAudienceView(id=audience.id, slug=audience.slug, name=audience.name, size=audience.size)
+            for audience in audiences
+        ]
     )
 
 
 @router.get("/fields", summary="List the profile fields in Lytics")
 async def list_fields(lytics: Lytics) -> LyticsFieldsView:
     """Lists all fields by name, with Lytics' internal fields last."""
-    return LyticsFieldsView(items=[_view(one) for one in sorted(await lytics.fields(), key=_internal_last)])
+    return LyticsFieldsView(items=[_view(field) for field in sorted(await lytics.fields(), key=_internal_last)])
 
 
 def _by_name(audience: Audience) -> tuple[str, str]:

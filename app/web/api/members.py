@@ -1,4 +1,4 @@
-"""Members: why is a member (not) on a list?"""
+"""Members: their memberships and timelines."""
 
 from datetime import datetime
 
@@ -18,24 +18,24 @@ router = APIRouter(tags=["members"], dependencies=[Depends(require_admin)], resp
 
 
 class MembershipView(BaseModel):
-    """A member's place on one list: the desired and the confirmed state."""
+    """A member's membership in one export: the desired and the confirmed state."""
 
     export_id: int
     authorization: str
     list: str | None
-    desired: str = Field(description="`in` or `out`: what the newest change asks for.")
+    desired: str = Field(description="The state that the newest change asks for: `in` or `out`.")
     confirmed: Confirmed = Field(
-        description="What Sailthru last acknowledged; `unknown` during a call, or after a call without an answer."
+        description="The state that Sailthru last acknowledged; `unknown` during a call or after an unanswered call."
     )
     confirmed_at: datetime | None
     state: str = Field(
-        description="`settled`, `pending`, `retrying`, `dead_letter`, `held` because its export is not running, or"
-        " `in_doubt` because its list was replaced."
+        description="`settled`, `pending`, `retrying`, `dead_letter`, `held` (the export is not running) or `in_doubt`"
+        " (the list was replaced)."
     )
     code: str | None = Field(
         description="Why the change became a dead letter: Sailthru's error number, or a word of this service."
     )
-    explanation: ExplanationView | None = Field(description="The code in words.")
+    explanation: ExplanationView | None = Field(description="The explanation of the code.")
     attempts: int
     next_call_at: datetime | None
 
@@ -48,12 +48,14 @@ class TimelineEntry(BaseModel):
     export_id: int | None
     what: str = Field(description="`received`, `called`, `answered`, `cancelled` or `redriven`.")
     detail: dict[str, object]
-    explanation: ExplanationView | None = Field(description="The outcome of a call in words; only for `answered`.")
+    explanation: ExplanationView | None = Field(description="The explanation of the outcome; only for `answered`.")
 
 
 class MemberView(BaseModel):
-    """A member, by address. An unknown address has no memberships and an empty timeline. So does an erased one, once it
-    has left all lists it should leave.
+    """A member, by address.
+
+    An unknown address has no memberships and an empty timeline. The same holds for an erased address, after the member
+    has left the lists.
     """
 
     email: str
@@ -64,10 +66,10 @@ class MemberView(BaseModel):
 
 @router.get("/members/{email:address}", summary="Show a member's memberships and timeline", responses=declared(422))
 async def show_member(service: Injected, email: Email) -> MemberView:
-    """Shows all that is known about an address. Upper and lower case make no difference."""
+    """Shows all stored data about an address. Case is ignored."""
     address = normalized(email)
     timeline = [_entry(account, line) for account, line in await service.journal.timeline(address)]
-    memberships = [_view(one) for one in await service.members.of_address(address)]
+    memberships = [_view(report) for report in await service.members.of_address(address)]
     erased_at = await service.erasures.erased_at(address)
     return MemberView(email=address, erased_at=erased_at, memberships=memberships, timeline=timeline)
 

@@ -1,4 +1,4 @@
-"""The OpenAPI description, behind an admin token. It has no HTML page, which would load scripts from other hosts."""
+"""The OpenAPI description. It needs an admin token and has no HTML page, which would load scripts from other hosts."""
 
 import warnings
 
@@ -15,7 +15,7 @@ router = APIRouter(tags=["health"], dependencies=[Depends(require_admin)], respo
 
 @router.get("/openapi.json", summary="Show this description")
 async def show_openapi(request: Request) -> JSONResponse:
-    """Describes every call of the service."""
+    """Describes every endpoint of the service."""
     app = request.app
     with warnings.catch_warnings():
         # The webhook route has three methods, and FastAPI gives all of them one operation id.

@@ -1,4 +1,4 @@
-"""Rejected events: what Lytics sent that cannot be stored, why, and what to change in Lytics."""
+"""Rejected events: events that could not be stored, with the reason and the remedy."""
 
 from datetime import datetime
 from typing import Annotated
@@ -18,18 +18,18 @@ router = APIRouter(tags=["rejected events"], dependencies=[Depends(require_admin
 
 
 class RejectedEventView(BaseModel):
-    """A request, or one message of it, that cannot be stored."""
+    """A request, or one message in it, that could not be stored."""
 
     id: int
     at: datetime
-    reason: str = Field(description="A fixed word for scripts.")
-    happened: str = Field(description="What is wrong, and where in the body.")
-    to_whom: str = Field(description="Who is affected.")
-    next_step: str = Field(description="What to change in Lytics, or what else to do.")
-    body_bytes: int = Field(description="The size of the whole request, as far as it was read.")
+    reason: str = Field(description="A constant word for scripts.")
+    happened: str = Field(description="The problem and its place in the body.")
+    to_whom: str = Field(description="The affected events or members.")
+    next_step: str = Field(description="The change to make in Lytics, or another action.")
+    body_bytes: int = Field(description="The number of bytes that were read of the request's body.")
     body: str = Field(
-        description="The body, at most 4 KB, without personal data: a word replaces each value of a profile. In a body"
-        " that is not JSON, x replaces each letter and 9 each digit."
+        description="A sketch of the body, at most 4 KB, without personal data. A word replaces each value of a"
+        " profile. In a body that is not JSON, x replaces each letter and 9 each digit."
     )
 
 
@@ -40,17 +40,18 @@ class RejectedEventsView(BaseModel):
     next: str | None = Field(description="The `cursor` of the next page; null on the last page.")
 
 
-@router.get("/rejected-events", summary="List rejected events and what to do", responses=declared(422))
+@router.get("/rejected-events", summary="List rejected events and their remedies", responses=declared(422))
 async def list_rejected_events(
     service: Injected, cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None
 ) -> RejectedEventsView:
-    """Lists a hundred at a time, the newest first. The service keeps the last 10,000 for 30 days, and at most 50 of one
-    request.
+    """Lists rejected events, newest first, a hundred per page.
+
+    The service stores the newest 10,000 for 30 days, and at most 50 of one request.
     """
     before = None if cursor is None else int(cursor)
-    found = await service.rejected_events.page(before=before, size=PAGE_SIZE + 1)
-    items = found[:PAGE_SIZE]
-    following = str(items[-1][0]) if len(found) > PAGE_SIZE else None
+    events = await service.rejected_events.page(before=before, size=PAGE_SIZE + 1)
+    items = events[:PAGE_SIZE]
+    following = str(items[-1][0]) if len(events) > PAGE_SIZE else None
     return RejectedEventsView(items=[_view(event_id, event) for event_id, event in items], next=following)
 
 

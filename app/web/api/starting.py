@@ -17,11 +17,11 @@ from app.web.problems import declared
 router = APIRouter(tags=["exports"], dependencies=[Depends(require_admin)], responses=declared(401, 503))
 
 
-Notes = Annotated[list[str], Field(description="What the operator should know about this export.")]
+Notes = Annotated[list[str], Field(description="Remarks for the operator about this export.")]
 
 
 class ExportOrder(BaseModel):
-    """What to export, to which account, and with which fields."""
+    """The order to export an audience to one account, with the chosen fields."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -36,7 +36,8 @@ class ExportOrder(BaseModel):
     )
     fields: Fields | None = Field(
         default=None,
-        description="Lytics fields, or Lytics field → Sailthru var. By default none, or those of the existing export.",
+        description="Lytics fields, or Lytics field → Sailthru var. The default is none, or the export's present"
+        " fields.",
     )
     existing_users: bool = Field(
         default=False,
@@ -44,7 +45,7 @@ class ExportOrder(BaseModel):
     )
     name: AudienceName | None = Field(
         default=None,
-        description="The name for the list, if Lytics cannot be asked or the audience's own name is taken.",
+        description="The name for the list, if Lytics is unavailable or the audience's own name is taken.",
     )
     adopt: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(
         default=None,
@@ -53,11 +54,11 @@ class ExportOrder(BaseModel):
     state: State | None = Field(
         default=None, description="`paused` creates the list, and delivers nothing until the export is resumed."
     )
-    preview: bool = Field(default=False, description="Only show what the call would do.")
+    preview: bool = Field(default=False, description="Only show the effect of the call.")
 
 
 class PlanView(BaseModel):
-    """What the call would do."""
+    """The effect of the call."""
 
     would: Action
     export_id: int | None
@@ -85,8 +86,10 @@ class StartedView(BaseModel):
     responses={200: {"description": "A preview", "model": PlanView}, **declared(400, 404, 409, 422)},
 )
 async def start_export(service: Injected, request: Annotated[ExportOrder, Body()]) -> Response:
-    """Creates the list at once, because a flow in Lifecycle Optimizer needs an existing list. If the audience already
-    has an export in this account, the call changes its fields and starts it again if it was stopped.
+    """Starts an export and creates its list at once, because a flow in Lifecycle Optimizer needs an existing list.
+
+    If the audience already has an export in this account, the call changes its fields. It also starts a stopped export
+    again.
     """
     order = Order(
         audience=request.audience,

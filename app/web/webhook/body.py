@@ -1,4 +1,4 @@
-"""Reads the body of a webhook, within a limit of size and of time."""
+"""Reads the body of a webhook within limits of size and time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class RefusedBody(RejectedWebhook):
 
     Args:
         beginning: the first bytes of a body that is too large.
-        body_bytes: how much of the body was read.
+        body_bytes: the number of bytes that were read.
     """
 
     def __init__(self, reason: Reason, happened: str = "", *, beginning: bytes = b"", body_bytes: int = 0) -> None:
@@ -28,8 +28,8 @@ class RefusedBody(RejectedWebhook):
         self.body_bytes = body_bytes
 
 
-async def read_body(receive: Receive, *, max_bytes: int, timeout: timedelta) -> bytes:  # noqa: ASYNC109 - it bounds the whole read, and its error becomes ours
-    """Return the whole body. Bytes are counted as they arrive, because Content-Length may be missing or wrong.
+async def read_body(receive: Receive, *, max_bytes: int, timeout: timedelta) -> bytes:  # noqa: ASYNC109 - it limits the whole read
+    """Return the whole body. The size is measured during the read, because Content-Length may be missing or wrong.
 
     Raises:
         RefusedBody: `too_large`, `too_slow` or `cut_off`. The rest of the body is not read.

@@ -1,4 +1,4 @@
-"""The body, parameters and answer of the webhook endpoint, for its OpenAPI description."""
+"""The OpenAPI description of the webhook endpoint."""
 
 SENT = "2026-04-11T17:40:36.220144871Z"
 PROFILE: dict[str, object] = {
@@ -7,7 +7,7 @@ PROFILE: dict[str, object] = {
     "required": ["segment_events"],
     "properties": {
         "email": {
-            "description": "One address, or several. The first usable one counts.",
+            "description": "One address or several. The service uses the first valid address.",
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         },
         "segment_events": {
@@ -75,7 +75,7 @@ BODY: dict[str, object] = {
         },
     ]
 }
-# The body is read as JSON, whatever its Content-Type.
+# The body is read as JSON with any Content-Type.
 MEDIA_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json", "*/*")
 RECEIPT: dict[str, object] = {
     "type": "object",
@@ -86,12 +86,12 @@ RECEIPT: dict[str, object] = {
             "type": "integer",
             "description": "Duplicates, older changes, and events of audiences without an export.",
         },
-        "rejected": {"type": "integer", "description": "Events that cannot be stored. See GET /rejected-events."},
+        "rejected": {"type": "integer", "description": "Events that could not be stored. See GET /rejected-events."},
     },
 }
 
 
-# Everything that FastAPI cannot derive from the path operation, which takes the bare request.
+# FastAPI cannot derive these parts, because the path operation takes the bare request.
 OPERATION: dict[str, object] = {
     "parameters": [
         {"name": "token", "in": "query", "required": False, "schema": {"type": "string"}},

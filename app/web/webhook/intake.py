@@ -1,4 +1,4 @@
-"""What happens to one webhook: authenticate, read the body, parse it, store its events, answer.
+"""Handles webhooks: authenticates the request, reads and parses the body, stores the events and answers.
 
 Lytics retries every answer except 200, 400, 404 and 413, so this endpoint never answers 422.
 https://www.contentstack.com/docs/lytics/webhooks
@@ -38,9 +38,9 @@ class WebhookIntake:
     """Answers webhooks.
 
     Args:
-        receive: stores events; returns once they are on disk.
+        receive: stores events and returns after they are on disk.
         record: stores rejected events.
-        is_draining: while it returns true, every webhook is answered 503, and Lytics sends it again.
+        is_draining: returns True while every webhook must be answered with a 503, so that Lytics sends it again.
         clock: returns the time, aware and in UTC.
     """
 
@@ -66,21 +66,21 @@ class WebhookIntake:
         self._max_body_bytes = max_body_bytes
 
     async def answer(self, request: Request) -> Response:
-        """Take one webhook. Raises nothing: every error becomes an answer that Lytics understands."""
+        """Handle one webhook. Every error becomes an answer that Lytics understands."""
         try:
-            receipt = await self._take(request)
+            receipt = await self._handle(request)
         except RejectedWebhook as error:
             return self._rejected(error)
         except StoreUnavailable as error:
             log.warning("webhook not stored", why=str(error))
             return self._unavailable(f"{error} This request was not stored. Send it again.")
         except Exception:
-            # A bug of ours. Lytics keeps the event and sends it again, so it arrives once the bug is fixed.
+            # A bug in this service. Lytics sends the event again, so it can be stored after the bug is fixed.
             log.exception("webhook not stored")
-            return self._unavailable("The service made a mistake and did not store this request. Send it again.")
+            return self._unavailable("An internal error occurred, and this request was not stored. Send it again.")
         return Response(receipt, media_type="application/json")
 
-    async def _take(self, request: Request) -> bytes:
+    async def _handle(self, request: Request) -> bytes:
         label = self._authenticate(request)
         if self._is_draining():
             raise StoreUnavailable("The service is shutting down.")
@@ -93,8 +93,8 @@ class WebhookIntake:
             await self._rejections.write(body, rejected, now)
             if not receipt.accepted and not receipt.ignored:
                 raise MalformedWebhook(rejected[0].reason, rejected[0].happened)
-            for one in rejected:
-                self._metrics.refused(one.reason)
+            for rejection in rejected:
+                self._metrics.refused(rejection.reason)
             log.warning("events rejected", events=len(rejected), reason=rejected[0].reason)
         self._metrics.received(
             label, accepted=receipt.accepted, ignored=receipt.ignored, rejected=len(rejected), at=now
@@ -102,8 +102,8 @@ class WebhookIntake:
         return _RECEIPT % (receipt.accepted, receipt.ignored, len(rejected))
 
     def _authenticate(self, request: Request) -> str:
-        """Return the label of the token, before any byte of the body is read."""
-        # The raw scope, because building `request.headers` and `request.query_params` costs more than the whole check.
+        """Return the label of the token. The body is not read."""
+        # Use the raw scope: building `request.headers` and `request.query_params` costs more than the whole check.
         headers, query_string = dict(request.scope["headers"]), request.scope["query_string"]
         query = parse_qs(query_string.decode("latin-1")) if query_string else {}
         return authenticate(
@@ -117,7 +117,7 @@ class WebhookIntake:
         try:
             return await read_body(request.receive, max_bytes=self._max_body_bytes, timeout=self._body_timeout)
         except RefusedBody as error:
-            # Lytics sends a slow or interrupted body again, so only one that is too large is recorded.
+            # Record only bodies that are too large. Lytics sends slow or interrupted bodies again.
             if error.reason is Reason.TOO_LARGE:
                 await self._rejections.write_too_large(error, self._clock())
             raise
@@ -129,11 +129,11 @@ class WebhookIntake:
             status = _STATUSES.get(error.reason, HTTPStatus.BAD_REQUEST)
         self._metrics.refused(error.reason)
         log.warning("webhook refused", status=int(status), reason=error.reason)
-        # The rest of a body that is too large or too slow is never read, so the connection cannot be used again.
+        # The rest of a body that is too large or too slow stays unread, so the connection cannot be used again.
         headers = {"Connection": "close"} if error.reason in _STATUSES else None
         return problem(status, advice(error.reason, error.happened), headers=headers, reason=error.reason)
 
     def _unavailable(self, detail: str) -> Response:
-        """Return a 503. Lytics waits for the time in Retry-After, counts no error, and sends the request again."""
+        """Return a 503. Lytics waits for Retry-After and sends the request again without counting an error."""
         self._metrics.refused(Reason.UNAVAILABLE)
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)

@@ -1,4 +1,4 @@
-"""Records rejected events. A record that cannot be stored never changes the answer to the webhook."""
+"""Records rejected events. A failure to record does not change the answer to the webhook."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -20,32 +20,30 @@ Record = Callable[[Sequence[RejectedEvent]], Awaitable[None]]
 
 
 class RejectionLog:
-    """Writes rejected events through `record`."""
-
     def __init__(self, record: Record) -> None:
         self._record = record
 
     async def write(self, body: bytes, rejections: Sequence[Rejection], at: datetime) -> None:
-        """Record the first fifty rejections of a body. A message is recorded once for each reason."""
+        """Record the first fifty rejections of a body, each reason once per message."""
         first: dict[tuple[int | None, Reason], Rejection] = {}
-        for one in sorted(rejections, key=lambda one: -1 if one.item is None else one.item):
-            first.setdefault((one.item, one.reason), one)
+        for rejection in sorted(rejections, key=lambda rejection: -1 if rejection.item is None else rejection.item):
+            first.setdefault((rejection.item, rejection.reason), rejection)
         recorded = list(first.values())[:MAX_PER_REQUEST]
-        sketches = sketch(body, [one.item for one in recorded])
+        sketches = sketch(body, [rejection.item for rejection in recorded])
         await self._write(
             [
-                RejectedEvent(at, one.reason, one.happened, len(body), text)
-                for one, text in zip(recorded, sketches, strict=True)
+                RejectedEvent(at, rejection.reason, rejection.happened, len(body), text)
+                for rejection, text in zip(recorded, sketches, strict=True)
             ]
         )
 
     async def write_too_large(self, error: RefusedBody, at: datetime) -> None:
-        """Record a body that was too large, with its first bytes only."""
+        """Record a body that was too large, with a sketch of its first bytes."""
         text = sketch_beginning(error.beginning)
         await self._write([RejectedEvent(at, error.reason, error.happened, error.body_bytes, text)])
 
     async def _write(self, events: Sequence[RejectedEvent]) -> None:
-        # A 503 would make Lytics send the same rejected events again.
+        # Raise no error: a 503 would make Lytics send the same rejected events again.
         try:
             await self._record(events)
         except StoreUnavailable as error:

@@ -1,4 +1,4 @@
-"""GET /authorizations: the Sailthru accounts, their state, and what to do."""
+"""GET /authorizations: the Sailthru accounts, their state and the next step."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ NORTH = {"api_key": "north-key", "api_secret": "north-secret", "base_url": "http
 
 
 def authorizations(world: World) -> list[dict[str, Any]]:
-    found: dict[str, Any] = world.run(world.admin("/authorizations"))
-    items: list[dict[str, Any]] = found["items"]
+    answer: dict[str, Any] = world.run(world.admin("/authorizations"))
+    items: list[dict[str, Any]] = answer["items"]
     return items
 
 
@@ -39,23 +39,23 @@ def test_every_account_is_listed_without_its_key_and_secret(tmp_path: Path) -> N
     assert not any(secret in json.dumps(items) for secret in ("north-key", "north-secret", API_KEY, API_SECRET))
 
 
-def test_limits_show_what_is_left_of_our_share(tmp_path: Path) -> None:
+def test_limits_show_the_rest_of_our_share(tmp_path: Path) -> None:
     with World(tmp_path, limits={("POST", "/user"): 100}) as world:
         world.run(world.send(webhooks.enter(ADA, at=NOON)))
-        world.run(world.work_until_told())
+        world.run(world.work_until_delivered())
         (item,) = authorizations(world)
 
     assert 0 < item["limits"]["POST user"] <= 80
 
 
-def test_refused_account_says_what_to_do_until_it_is_accepted(tmp_path: Path) -> None:
+def test_refused_account_shows_the_next_step_until_it_is_accepted(tmp_path: Path) -> None:
     with World(tmp_path) as world:
         world.sailthru.faults.set([Rule(Error(status=401, code=3, text="quotes ada@example.com"))])
         world.run(world.send(webhooks.enter(ADA, at=NOON)))
         world.run(world.sleep(120))
         (refused,) = authorizations(world)
         world.sailthru.faults.set(())
-        world.run(world.work_until_told())
+        world.run(world.work_until_delivered())
         (running,) = authorizations(world)
 
     assert (refused["state"], refused["code"]) == ("refused", "3")

@@ -1,4 +1,4 @@
-"""Erasing a member through the API: what an operator sees, and which calls Sailthru receives."""
+"""Erasing a member through the API: the answers, and the calls that Sailthru receives."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -38,19 +38,19 @@ async def service(tmp_path: Path) -> AsyncIterator[Running]:
 async def call(service: Running, method: str, path: str) -> dict[str, Any]:
     answer = await service.admin(path, method=method)
     assert answer.status_code == 200
-    found: dict[str, Any] = answer.json()
-    return found
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def user_calls(service: Running) -> list[dict[str, Any]]:
-    """Return the calls of /user that Sailthru received, in order."""
+    """Return the calls to /user that Sailthru received, in order."""
     state: Any = service.sailthru.state()
     (account,) = state["accounts"].values()
-    return [one for one in account["calls_log"] if one["endpoint"] == "/user"]
+    return [entry for entry in account["calls_log"] if entry["endpoint"] == "/user"]
 
 
-async def test_erased_member_is_forgotten_and_later_events_are_ignored(service: Running) -> None:
-    """In any spelling of the address."""
+async def test_erased_member_is_deleted_and_later_events_are_ignored(service: Running) -> None:
+    """The spelling of the address makes no difference."""
     before = len(user_calls(service))
     erased = await call(service, "DELETE", "/members/ADA@Example.com")
     again = await call(service, "DELETE", f"/members/{ADA}")
@@ -76,7 +76,7 @@ async def test_erasure_changes_nothing_in_sailthru_by_default(service: Running) 
 
 
 async def test_leave_lists_removes_the_member_from_the_lists_first(service: Running) -> None:
-    """By an ordinary leave: no profile is deleted, and no opt-out is written. Meanwhile the answer names the list."""
+    """The call is an ordinary leave, without an opt-out. Until it is confirmed, the answer names the list."""
     before = len(user_calls(service))
     first = await call(service, "DELETE", f"/members/{ADA}?leave_lists=true")
 
@@ -108,7 +108,7 @@ async def test_unknown_address_is_blocked_too(service: Running) -> None:
 
 
 async def test_address_with_a_slash_can_be_erased_and_lifted(service: Running) -> None:
-    """The access log names the route, not the address."""
+    """The access log contains the route instead of the address."""
     address = "ada/orders@example.com"
     await service.webhook(webhooks.enter(address, at=AN_HOUR_AGO))
     with capture_logs() as logs:
@@ -135,7 +135,7 @@ async def test_lifted_member_is_added_by_the_next_event(service: Running) -> Non
 
 @pytest.mark.parametrize("path", [f"/members/{ADA}", f"/members/{ADA}?leave_lists=true", f"/erasures/{ADA}"])
 async def test_erasure_without_a_key_answers_409_and_changes_nothing(tmp_path: Path, path: str) -> None:
-    """The problem says how to make a key."""
+    """The answer says how to create a key."""
     async with running(tmp_path) as service:
         await service.webhook(webhooks.enter(ADA, at=AN_HOUR_AGO))
         refused = await service.admin(path, method="DELETE")
@@ -150,10 +150,10 @@ async def test_erasure_without_a_key_answers_409_and_changes_nothing(tmp_path: P
 @pytest.mark.parametrize("path", [f"/members/{ADA}", f"/erasures/{ADA}"])
 async def test_webhook_token_and_invalid_parameter_do_not_erase(service: Running, path: str) -> None:
     refused = await service.http.request("DELETE", path, headers=service.token)
-    unclear = await service.admin(f"/members/{ADA}?leave_lists=perhaps", method="DELETE")
+    invalid = await service.admin(f"/members/{ADA}?leave_lists=perhaps", method="DELETE")
     shown = await call(service, "GET", f"/members/{ADA}")
 
-    assert (refused.status_code, unclear.status_code) == (401, 422)
+    assert (refused.status_code, invalid.status_code) == (401, 422)
     assert shown["erased_at"] is None
 
 
@@ -184,7 +184,7 @@ class TestRestart:
             await call(service, "DELETE", f"/members/{ADA}")
 
     async def test_start_without_the_key_is_refused(self, tmp_path: Path) -> None:
-        """Erased members would come back unnoticed. With the key the service starts."""
+        """Without the key, erased members could come back. With the key the service starts."""
         await self.erase(tmp_path)
         app = create_app(self.again(tmp_path))
         with pytest.raises(BadSettings, match=r"^ERASURE_KEY is not set.*\.$") as refused:
@@ -207,5 +207,5 @@ class TestRestart:
                 pass
         (line,) = [line for line in logs if line["log_level"] == "error"]
 
-        assert line["people"] == 1
-        assert "erase them again" in line["next_step"]
+        assert line["erasures"] == 1
+        assert "erase the members again" in line["next_step"]

@@ -10,7 +10,7 @@ from tests.service import ADMIN_TOKEN, Running, running, settings
 METRICS_TOKEN = "metrics-token-of-the-tests"
 
 
-async def test_alive_but_not_ready_before_the_start(tmp_path: Path) -> None:
+async def test_service_is_alive_but_not_ready_before_the_start(tmp_path: Path) -> None:
     app = create_app(settings(tmp_path))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test") as http:
         alive, ready = await http.get("/health/live"), await http.get("/health/ready")

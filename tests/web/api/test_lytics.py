@@ -1,4 +1,4 @@
-"""GET /lytics/audiences and GET /lytics/fields, and their answers when Lytics fails."""
+"""GET /lytics/audiences and GET /lytics/fields, also while Lytics fails."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ async def test_exportable_audiences_are_listed_by_name(tmp_path: Path) -> None:
 
 
 async def test_fields_are_listed_by_name_with_internal_ones_last(service: Running) -> None:
-    """Each has its default var, if its type can be exported."""
+    """A field whose type can be exported has a default var."""
     service.lytics.fields = (
         Field("_created", "date"),
         Field("visitct", "int"),
@@ -76,7 +76,7 @@ async def test_without_a_lytics_token_the_answer_names_the_setting(tmp_path: Pat
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/authorizations"])
-async def test_without_an_admin_token_lytics_is_not_asked(service: Running, path: str) -> None:
+async def test_without_an_admin_token_lytics_is_not_called(service: Running, path: str) -> None:
     answer = await service.http.get(path, headers={"Authorization": f"Bearer {ADMIN_TOKEN}x"})
 
     assert answer.status_code == 401
@@ -111,7 +111,7 @@ async def test_expired_lytics_token_answers_503_with_the_remedy(service: Running
 def test_failure_of_lytics_answers_503_with_the_remedy(
     tmp_path: Path, fault: AnyFault, reason: str, advice: str
 ) -> None:
-    """After all retries, however long each takes."""
+    """The service answers after all retries."""
     with World(tmp_path) as world:
         world.lytics.faults.set([Rule(fault)])
         for path in PATHS:
@@ -124,21 +124,21 @@ def test_failure_of_lytics_answers_503_with_the_remedy(
             assert "ada@" not in answer.text
 
 
-def test_a_lytics_that_does_not_answer_holds_up_no_end(tmp_path: Path) -> None:
-    """What is asked at that moment, here the name of a new export, is not asked again."""
+def test_unanswered_call_to_lytics_does_not_delay_shutdown(tmp_path: Path) -> None:
+    """The call in flight asks for the name of a new export. It is not repeated."""
     with World(tmp_path) as world:
         world.lytics.faults.set([Rule(Hang())])
         world.run(world.send(webhooks.enter(ADA, at=NOON)))
         world.run(world.sleep(1))
-        began_at = world.real_clock()
+        drained_at = world.real_clock()
         world.run(world.service.drain())
 
-        assert world.real_clock() - began_at < 15 * SECOND
+        assert world.real_clock() - drained_at < 15 * SECOND
 
 
-def test_what_passes_at_lytics_is_not_noticed(tmp_path: Path) -> None:
+def test_short_failure_of_lytics_is_hidden_by_retries(tmp_path: Path) -> None:
     with World(tmp_path) as world:
         world.lytics.faults.set([Rule(Html(status=502), times=2)])
-        found = world.run(world.admin("/lytics/audiences"))
+        answer = world.run(world.admin("/lytics/audiences"))
 
-    assert [item["name"] for item in found["items"]] == ["Spring Buyers"]
+    assert [item["name"] for item in answer["items"]] == ["Spring Buyers"]

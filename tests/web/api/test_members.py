@@ -1,4 +1,4 @@
-"""GET /members/{email}: why is Ada (not) on the list?"""
+"""GET /members/{email}: the memberships and the timeline of a member."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,16 +18,16 @@ AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 async def member(service: Running, address: str = ADA) -> dict[str, Any]:
     answer = await service.admin(f"/members/{address}")
     assert answer.status_code == 200
-    found: dict[str, Any] = answer.json()
-    return found
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 async def test_delivered_member_has_memberships_and_timeline(service: Running) -> None:
-    """In any spelling of the address."""
+    """The spelling of the address makes no difference."""
 
     async def is_settled() -> bool:
-        found = (await member(service))["memberships"]
-        return bool(found) and found[0]["state"] == "settled"
+        memberships = (await member(service))["memberships"]
+        return bool(memberships) and memberships[0]["state"] == "settled"
 
     await service.webhook(webhooks.enter("Ada@Example.com", at=AN_HOUR_AGO))
     await until(is_settled)
@@ -49,7 +49,7 @@ async def test_address_may_have_slashes(service: Running, address: str) -> None:
     found = await member(service, quote(address, safe=""))
 
     assert found["email"] == address
-    assert [one["desired"] for one in found["memberships"]] == ["in"]
+    assert [membership["desired"] for membership in found["memberships"]] == ["in"]
 
 
 @pytest.mark.parametrize("text", ["a\nb", "\n", "/", "a/", "%2F"])
@@ -60,7 +60,7 @@ async def test_invalid_address_is_shown_as_unknown(service: Running, text: str) 
 
 
 async def test_member_is_held_until_its_export_is_named(tmp_path: Path) -> None:
-    """The export says how to name it."""
+    """The export's reason says how to name it."""
     async with running(tmp_path, lytics_api_token=None) as service:
         await service.webhook(webhooks.enter(ADA, at=AN_HOUR_AGO))
 

@@ -23,21 +23,20 @@ async def recorded(service: Running, query: str = "") -> list[dict[str, Any]]:
     return items
 
 
-def everything_in(folder: Path) -> bytes:
+def stored_bytes(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
-async def test_rejected_body_is_shown_with_the_words_of_the_answer(service: Running) -> None:
-    """And with a sketch of the body."""
+async def test_rejected_event_has_the_text_of_the_answer_and_a_sketch_of_the_body(service: Running) -> None:
     body = json.dumps(without(enter(fields={"city": VALUE}), "data", "segment_events")).encode()
     answer = await service.webhook(body)
     (item,) = await recorded(service)
-    said = explain("no_segment_events")
+    explanation = explain("no_segment_events")
 
     assert answer.status_code == 400
     assert item["reason"] == answer.json()["reason"] == "no_segment_events"
     assert f"{item['happened']} {item['next_step']}" == answer.json()["detail"]
-    assert (item["to_whom"], item["next_step"]) == (said.to_whom, said.next_step)
+    assert (item["to_whom"], item["next_step"]) == (explanation.to_whom, explanation.next_step)
     assert "tick segment_events" in item["next_step"]
     assert item["body_bytes"] == len(body)
     assert json.loads(item["body"])["data"] == {"email": "(string)", "city": "(string)"}
@@ -65,8 +64,8 @@ async def test_every_400_is_recorded(service: Running, body: object, reason: str
     assert [item["reason"] for item in await recorded(service)] == [reason]
 
 
-async def test_bad_messages_of_an_array_are_recorded_one_by_one(service: Running) -> None:
-    """In their order, each reason once for each message. The good messages are stored."""
+async def test_each_bad_message_of_an_array_is_recorded(service: Running) -> None:
+    """The order is kept, and each reason is recorded once per message. Good messages are stored."""
     twice_bad = with_event(event="left")
     twice_bad["data"]["segment_events"] *= 2
     answer = await service.webhook([enter(None), 7, enter(), twice_bad])
@@ -137,8 +136,7 @@ async def test_list_needs_an_admin_token(service: Running) -> None:
     assert answer.status_code == 401
 
 
-async def test_no_address_or_value_of_a_profile_is_stored(tmp_path: Path) -> None:
-    """Whatever is wrong with the message."""
+async def test_rejected_event_stores_no_address_or_value_of_a_profile(tmp_path: Path) -> None:
     whole = json.dumps(webhooks.enter(ADA, at=NOW, fields={"city": VALUE, "tags": [VALUE], "by": {VALUE: VALUE}}))
     event = '"event": "enter"'
     bodies = [
@@ -155,7 +153,7 @@ async def test_no_address_or_value_of_a_profile_is_stored(tmp_path: Path) -> Non
     async with running(tmp_path) as service:
         answers = [(await service.webhook(body.encode())).status_code for body in bodies]
         items = await recorded(service)
-    stored = everything_in(tmp_path)
+    stored = stored_bytes(tmp_path)
 
     assert set(answers) == {400}
     assert len(items) == len(bodies) + 1

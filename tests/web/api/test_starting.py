@@ -1,4 +1,4 @@
-"""POST /exports: starting, changing and reviving exports, and what is refused."""
+"""POST /exports: starting, changing and reviving exports, and refused orders."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -25,8 +25,8 @@ async def service(tmp_path: Path) -> AsyncIterator[Running]:
         yield service
 
 
-async def order(service: Running, status: int = 202, **wanted: object) -> dict[str, Any]:
-    answer = await service.admin("/exports", method="POST", json={"audience": SPRING_BUYERS.id} | wanted)
+async def order(service: Running, status: int = 202, **parameters: object) -> dict[str, Any]:
+    answer = await service.admin("/exports", method="POST", json={"audience": SPRING_BUYERS.id} | parameters)
     assert answer.status_code == status, answer.text
     body: dict[str, Any] = answer.json()
     return body
@@ -61,7 +61,7 @@ class TestStart:
         assert profile.vars == {"given_name": "Ada"}
 
     async def test_paused_export_stores_changes_and_delivers_them_when_resumed(self, service: Running) -> None:
-        """Its list is created at once."""
+        """The list is created at once."""
         started = await order(service, state="paused")
         await service.webhook(webhooks.enter("ada@example.com", at=datetime.now(UTC)))
         (paused,) = await service.exports()
@@ -73,7 +73,7 @@ class TestStart:
         assert (paused["counts"]["pending"], before) == (1, set())
 
     async def test_preview_changes_nothing(self, service: Running) -> None:
-        """It says what was changed in the name of the list."""
+        """The notes say how the list name differs from the audience's name."""
         plan = await order(service, 200, audience="five_club", fields=["first_name"], preview=True)
 
         assert (plan["would"], plan["export_id"], plan["list"]) == ("start", None, "Lytics -5 Club")
@@ -82,31 +82,31 @@ class TestStart:
         assert await service.exports() == []
         assert service.sailthru.account(API_KEY).list_names() == set()
 
-    async def test_export_without_its_list_says_why(self, service: Running) -> None:
+    async def test_export_without_its_list_shows_the_reason(self, service: Running) -> None:
         service.sailthru.faults.set([Rule(Html(status=503), endpoints=frozenset({"/list"}), times=2)])
         started = await order(service)
         await until(lambda: service.sailthru.account(API_KEY).list_names() == {LIST})
 
         assert not started["export"]["list_ready"]
-        assert "is tried again" in started["export"]["reason"]
+        assert "The service retries" in started["export"]["reason"]
 
 
 class TestExistingExport:
     async def test_fields_are_changed_only_if_given(self, service: Running) -> None:
         await order(service, fields=["first_name"])
         again = await order(service, fields=["city"])
-        kept = await order(service)
+        unchanged = await order(service)
         (export,) = await service.exports()
 
-        assert again["export"]["fields"] == {"city": "city"} == kept["export"]["fields"]
+        assert again["export"]["fields"] == {"city": "city"} == unchanged["export"]["fields"]
         assert export["id"] == again["export"]["id"]
 
     async def test_state_is_changed_only_if_given(self, service: Running) -> None:
         await order(service, state="paused")
-        kept = await order(service)
+        unchanged = await order(service)
         resumed = await order(service, state="running")
 
-        assert [one["export"]["state"] for one in (kept, resumed)] == ["paused", "running"]
+        assert [started["export"]["state"] for started in (unchanged, resumed)] == ["paused", "running"]
 
     async def test_email_field_cannot_be_changed(self, service: Running) -> None:
         await order(service)
@@ -116,8 +116,8 @@ class TestExistingExport:
         assert refused["reason"] == "email_field_fixed"
         assert same["export"]["email_field"] == "email"
 
-    async def test_export_of_a_first_event_gets_the_given_name(self, tmp_path: Path) -> None:
-        """It had no name, because Lytics could not be asked."""
+    async def test_export_without_a_name_gets_the_given_name(self, tmp_path: Path) -> None:
+        """The export had no name, because Lytics did not answer."""
         async with running(tmp_path) as service:
             service.lytics.availability.unreachable = True
             await service.webhook(webhooks.enter("ada@example.com", at=datetime.now(UTC)))
@@ -172,7 +172,7 @@ class TestRefusals:
     async def test_name_of_two_audiences_answers_409_with_both(self, service: Running) -> None:
         problem = await order(service, 409, audience="Twins")
 
-        assert {one["id"] for one in problem["candidates"]} == {"2222", "3333"}
+        assert {candidate["id"] for candidate in problem["candidates"]} == {"2222", "3333"}
 
     async def test_unknown_authorization_answers_422(self, service: Running) -> None:
         problem = await order(service, 422, authorization="other")
@@ -198,7 +198,7 @@ class TestRefusals:
         assert problem["reason"] == "unknown_email_field"
 
     async def test_two_audiences_never_share_a_list(self, service: Running) -> None:
-        """Each would remove the other's members. Another name solves it."""
+        """Each export would remove the other's members. Another name resolves the conflict."""
         await order(service, audience="2222")
         taken = await order(service, 409, audience="3333")
         named = await order(service, audience="3333", name="Twins 2")
@@ -215,7 +215,7 @@ class TestRefusals:
 
 
 class TestRecreatedAudience:
-    """Deleted in Lytics and created again with its old name: another id, the same list."""
+    """An audience was deleted in Lytics and created again with its old name and a new id."""
 
     AGAIN = replace(SPRING_BUYERS, id="5555")
 
@@ -228,12 +228,12 @@ class TestRecreatedAudience:
 
     async def test_operator_must_choose_between_the_old_export_and_a_new_one(self, service: Running) -> None:
         await self.recreate(service)
-        asked = await order(service, 409, audience="5555")
-        adopted = await order(service, audience="5555", adopt=asked["choices"]["adopt"])
+        refused = await order(service, 409, audience="5555")
+        adopted = await order(service, audience="5555", adopt=refused["choices"]["adopt"])
         await service.webhook(webhooks.exit_("ada@example.com", self.AGAIN, at=datetime.now(UTC)))
         await until(lambda: service.on_list() == set())
 
-        assert (asked["reason"], asked["choices"]) == ("audience_recreated", {"adopt": 1, "name": None})
+        assert (refused["reason"], refused["choices"]) == ("audience_recreated", {"adopt": 1, "name": None})
         assert (adopted["export"]["id"], adopted["export"]["audience"]["id"]) == (1, "5555")
 
     async def test_new_export_with_another_name_gets_its_own_list(self, service: Running) -> None:
@@ -242,13 +242,13 @@ class TestRecreatedAudience:
 
         assert (named["export"]["id"], named["export"]["list"]) == (2, "Lytics Spring Buyers II")
 
-    async def test_adopting_export_takes_over_the_events_that_came_first(self, service: Running) -> None:
-        """They had started an export that could not have a list."""
+    async def test_adopting_export_takes_over_earlier_events(self, service: Running) -> None:
+        """The events had started an export without a list."""
         await self.recreate(service)
         await service.webhook(webhooks.enter("grace@example.com", self.AGAIN, at=datetime.now(UTC)))
 
         async def is_taken() -> bool:
-            return [one["state"] for one in await service.exports()] == ["running", "name_taken"]
+            return [export["state"] for export in await service.exports()] == ["running", "name_taken"]
 
         await until(is_taken)
         await order(service, audience="5555", adopt=1)
@@ -267,7 +267,7 @@ class TestRecreatedAudience:
 
 class TestWithoutLytics:
     async def test_without_a_token_id_and_name_must_be_given(self, tmp_path: Path) -> None:
-        """The notes say what could not be checked."""
+        """The notes name the missing checks."""
         async with running(tmp_path, lytics_api_token=None) as service:
             refused = await order(service, 422)
             started = await order(service, name="Spring Buyers", fields=["first_name"])

@@ -1,4 +1,4 @@
-"""Webhook bodies for the tests, and the receipts for them."""
+"""Webhook bodies and receipts for the tests."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

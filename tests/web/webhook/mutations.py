@@ -1,4 +1,4 @@
-"""Broken webhook bodies, made from good ones. The same seed gives the same bodies."""
+"""Broken webhook bodies, derived from valid ones. The same seed gives the same bodies."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "lytics" / "composed"
-# Written as they are, because no JSON writer produces them.
+# JSON texts that no JSON writer produces.
 RAW = (
     "1e999",
     "-1e999",
@@ -76,9 +76,9 @@ class Mutator:
 
     def _body(self) -> bytes:
         body = self._dice.choice(self._other) if self._dice.random() < 0.1 else self._written(self._tree())
-        ways: list[Callable[[bytes], bytes]] = [self._flip, self._cut, self._splice, self._insert, self._swap]
+        mutations: list[Callable[[bytes], bytes]] = [self._flip, self._cut, self._splice, self._insert, self._swap]
         for _ in range(self._dice.choice((0, 0, 0, 1, 1, 3))):
-            body = self._dice.choice(ways)(body)
+            body = self._dice.choice(mutations)(body)
         return body
 
     def _tree(self) -> Any:
@@ -113,7 +113,7 @@ class Mutator:
             while form in text:
                 text = text.replace(form, self._dice.choice(RAW), 1)
         if self._dice.random() < 0.1:
-            # A name that occurs twice.
+            # Add a duplicate name.
             text = text.replace("{", f'{{"id": {json.dumps(self._dice.choice(VALUES))}, ', 1)
         return text.encode("utf-8", "surrogatepass")
 
@@ -134,15 +134,15 @@ class Mutator:
 
     def _insert(self, body: bytes) -> bytes:
         place = self._dice.randrange(len(body) + 1)
-        what = self._dice.choice(
+        inserted = self._dice.choice(
             (b"\xff", b"\xed\xa0\xbd", b"\x00", b"\\u0000", b"\\ud83d", b"\xe2\x80\xa8", b'"', b"\\")
         )
-        return body[:place] + what * self._dice.choice((1, 1, 50)) + body[place:]
+        return body[:place] + inserted * self._dice.choice((1, 1, 50)) + body[place:]
 
     def _swap(self, body: bytes) -> bytes:
-        """Replace one bracket or other sign by another."""
-        one, another = self._dice.sample((b"{", b"}", b"[", b"]", b":", b",", b'"'), 2)
-        return body.replace(one, another, self._dice.choice((1, 1, -1)))
+        """Replace one bracket, sign or quotation mark by another."""
+        old, new = self._dice.sample((b"{", b"}", b"[", b"]", b":", b",", b'"'), 2)
+        return body.replace(old, new, self._dice.choice((1, 1, -1)))
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:

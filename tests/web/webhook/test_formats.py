@@ -1,4 +1,4 @@
-"""Every format of a webhook, from the endpoint to the list: messages, CloudEvents, arrays, and unusual values."""
+"""Every format of a webhook, from the endpoint to the list: messages, CloudEvents, arrays and unusual values."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ async def test_every_fixture_has_its_answer_and_members(tmp_path: Path, name: st
     lists = (LIST, "Lytics Lapsed Buyers")
     async with running(tmp_path, audiences=(SPRING_BUYERS, LAPSED)) as service:
         answer = await service.webhook((COMPOSED / f"{name}.json").read_bytes())
-        await until(lambda: {(one, person) for one in lists for person in service.on_list(one)} == joined)
+        await until(lambda: {(name, member) for name in lists for member in service.on_list(name)} == joined)
 
     if isinstance(expected, str):
         assert (answer.status_code, answer.json()["reason"]) == (400, expected)
@@ -60,9 +60,9 @@ async def test_cloud_event_is_delivered(service: Running, content_type: str) -> 
 
 
 async def test_good_messages_of_an_array_are_delivered(service: Running) -> None:
-    """An array may mix both formats. Of several addresses the first usable one counts."""
+    """An array may mix both formats. The service uses the first valid address of a message."""
     several = enter()
-    several["data"]["email"] = [None, "nobody", f" {ADA.upper()} ", "other@example.com"]
+    several["data"]["email"] = [None, "invalid", f" {ADA.upper()} ", "other@example.com"]
     answer = await service.webhook([several, 7, cloud_event(BOB), enter(None), []])
     await until(lambda: service.on_list() == {ADA, BOB})
 
@@ -70,9 +70,9 @@ async def test_good_messages_of_an_array_are_delivered(service: Running) -> None
 
 
 async def test_array_larger_than_lytics_batches_is_stored(service: Running) -> None:
-    people = [f"p{number}@example.com" for number in range(1500)]
-    first = await service.webhook([enter(person) for person in people[:1000]])
-    both = await service.webhook([enter(person) for person in people])
+    addresses = [f"p{number}@example.com" for number in range(1500)]
+    first = await service.webhook([enter(address) for address in addresses[:1000]])
+    both = await service.webhook([enter(address) for address in addresses])
 
     assert first.json() == counts(accepted=1000)
     assert both.json() == counts(accepted=500, ignored=1000)
@@ -118,14 +118,16 @@ for _ in range(150):
 async def test_value_that_cannot_be_stored_affects_only_its_own_field(
     service: Running, value: str, confirmed: object
 ) -> None:
-    """The rest of the value is delivered, and so are other members in the same array and transaction."""
+    """The storable part of the value is delivered. Other members in the same transaction are not affected."""
     await service.service.exports.start(
         SPRING_BUYERS.id, audience_slug="", account="default", fields={"first_name": "first_name"}
     )
     service.service.exports_changed()
     others = {f"p{number}@example.com" for number in range(20)}
     odd = json.dumps([enter(fields={"first_name": "(odd)"}), enter("last@example.com")]).replace('"(odd)"', value)
-    answers = await asyncio.gather(service.webhook(odd.encode()), *(service.webhook(enter(one)) for one in others))
+    answers = await asyncio.gather(
+        service.webhook(odd.encode()), *(service.webhook(enter(address)) for address in others)
+    )
     await until(lambda: service.on_list(LIST) == {ADA, "last@example.com", *others})
     profile = service.sailthru.account(API_KEY).find("email", ADA)
 
@@ -135,7 +137,7 @@ async def test_value_that_cannot_be_stored_affects_only_its_own_field(
 
 
 async def test_deeply_nested_value_is_cut_off(service: Running) -> None:
-    """Reading or writing it could overflow the stack."""
+    """A deeper value could overflow the stack."""
     await service.service.exports.start(SPRING_BUYERS.id, audience_slug="", account="default", fields={"tree": "tree"})
     service.service.exports_changed()
     answer = await service.webhook(enter(fields={"tree": DEEP}))

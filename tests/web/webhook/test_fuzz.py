@@ -1,6 +1,6 @@
-"""Broken bodies: the webhook answers 200, 400 or 413 to each, and good events are still delivered.
+"""Broken bodies: the endpoint answers each with 200, 400 or 413, and valid events are still delivered.
 
-`FUZZ_SEED` selects other bodies, or repeats a run.
+Set `FUZZ_SEED` to use other bodies or to repeat a run.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ FIELDS = ("first_name", "city", "emails", "visitct", "hourly", "user_attributes"
 
 
 async def choose_fields(service: Running) -> None:
-    """Export fields, so that broken values are stored and delivered too."""
+    """Start an export with fields, so that broken values are stored and delivered too."""
     fields = {name: name.replace(" ", "_") for name in FIELDS}
     await service.service.exports.start(SPRING_BUYERS.id, audience_slug="", account="default", fields=fields)
     service.service.exports_changed()
 
 
 async def send(service: Running, bodies: list[bytes], where: str) -> Counter[int]:
-    """Send bodies at the same time, so that they share transactions. Return how often each status was answered."""
+    """Send bodies at the same time, so that they share transactions. Return the number of answers by status."""
     answers = await asyncio.gather(*(service.webhook(body) for body in bodies))
     for body, answer in zip(bodies, answers, strict=True):
         assert answer.status_code in {200, 400, 413}, f"{where}: {answer.status_code} for {body[:2000]!r}"
@@ -50,7 +50,7 @@ async def assert_delivered(service: Running, address: str) -> None:
 
 
 async def assert_healthy(service: Running) -> None:
-    """Everything that operators see can be shown, and the counts add up."""
+    """Assert that the operators' endpoints work and that the counts add up."""
     health = (await service.admin("/health/ready")).json()
     metrics = await service.admin("/metrics")
     rejected = (await service.admin("/rejected-events")).json()["items"]
@@ -62,7 +62,7 @@ async def assert_healthy(service: Running) -> None:
     assert (health["status"], health["store"], health["accounts"]) == ("ready", "ok", {"default": "running"})
     assert metrics.status_code == 200
     assert len(rejected) == 100
-    assert all(one["body"].isascii() and len(one["body"]) <= LONGEST_SKETCH_BYTES for one in rejected)
+    assert all(event["body"].isascii() and len(event["body"]) <= LONGEST_SKETCH_BYTES for event in rejected)
 
 
 @pytest.mark.parametrize("number", range(-(-BODIES // BODIES_PER_ROUND)))

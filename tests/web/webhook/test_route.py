@@ -27,7 +27,7 @@ BODY = json.dumps(enter()).encode()
 
 
 class Endpoint:
-    """The route in an app of its own. Events and rejected events are kept in memory, or fail to be stored."""
+    """An app with only the webhook route. It stores events in memory, or raises the given errors."""
 
     def __init__(
         self, *, store_error: Exception | None = None, record_error: Exception | None = None, **limits: Any
@@ -61,7 +61,7 @@ class Endpoint:
         self.recorded += events
 
     def rejected(self) -> dict[str, float]:
-        """Return how many webhooks were rejected, by reason."""
+        """Return the number of rejected webhooks, by reason."""
         return {
             sample.labels["reason"]: sample.value
             for metric in self.metrics.registry.collect()
@@ -71,7 +71,7 @@ class Endpoint:
 
 
 class Client:
-    """Sends one request part by part, and keeps the answer."""
+    """Sends one request in parts and stores the answer."""
 
     def __init__(self, messages: Iterable[Message], *, then_hangs: bool = False) -> None:
         self.messages = list(messages)
@@ -152,7 +152,7 @@ class TestBody:
         assert client.status == 200
 
     async def test_slow_body_answers_408_and_is_not_recorded(self) -> None:
-        """Lytics sends it again, and then it may be complete."""
+        """Lytics sends the body again, and the next request may be complete."""
         endpoint, client = Endpoint(body_timeout=timedelta(milliseconds=20)), Client([part(b"{")], then_hangs=True)
         await client.call(endpoint)
 
@@ -163,7 +163,7 @@ class TestBody:
         assert endpoint.recorded == []
 
     async def test_interrupted_body_answers_408_and_stores_nothing(self) -> None:
-        """Even if the part that arrived is valid JSON."""
+        """The part that arrived is valid JSON."""
         endpoint, client = Endpoint(), Client([part(BODY), {"type": "http.disconnect"}])
         await client.call(endpoint)
 
@@ -177,11 +177,11 @@ class TestStoreUnavailable:
         ("error", "detail"),
         [
             (StoreUnavailable("The disk is full."), "The disk is full."),
-            (RuntimeError("something with ada@example.com"), "The service made a mistake"),
+            (RuntimeError("something with ada@example.com"), "An internal error occurred"),
         ],
     )
     async def test_unstored_webhook_answers_503_with_retry_after(self, error: Exception, detail: str) -> None:
-        """Lytics sends it again. The answer contains no address."""
+        """Lytics sends the webhook again. The answer contains no address."""
         endpoint, client = Endpoint(store_error=error), Client([part(BODY, more=False)])
         await client.call(endpoint)
 
@@ -195,7 +195,7 @@ class TestStoreUnavailable:
             0,
         }
 
-    @pytest.mark.parametrize("error", [StoreUnavailable("The disk is full."), RuntimeError("a mistake")])
+    @pytest.mark.parametrize("error", [StoreUnavailable("The disk is full."), RuntimeError("a bug")])
     @pytest.mark.parametrize(
         ("body", "status"), [(b"{", 400), (json.dumps([enter(), 7]).encode(), 200), (b"x" * 9999, 413)]
     )

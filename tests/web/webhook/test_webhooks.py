@@ -1,4 +1,4 @@
-"""The webhook endpoint in the whole service: what each kind of request is answered, and what is stored."""
+"""The webhook endpoint in the whole service: the answer to each kind of request, and the stored events."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ class TestEvents:
 
         assert answers == [counts(accepted=1), counts(ignored=1), counts(ignored=1)]
 
-    async def test_each_event_of_a_message_is_stored_or_rejected_alone(self, tmp_path: Path) -> None:
+    async def test_each_event_of_a_message_is_stored_or_rejected_separately(self, tmp_path: Path) -> None:
         body = enter()
         events = body["data"]["segment_events"]
         events.append({"id": AUTUMN.id, "slug": AUTUMN.slug, "event": "enter", "enter": webhooks.timestamp(at(1))})
@@ -72,7 +72,7 @@ class TestEvents:
         answers = await asyncio.gather(*(service.webhook(enter(address)) for address in addresses))
         await until(lambda: service.on_list() == addresses)
 
-        assert [one.json() for one in answers] == [counts(accepted=1)] * len(addresses)
+        assert [answer.json() for answer in answers] == [counts(accepted=1)] * len(addresses)
         assert len(await service.exports()) == 1
 
     async def test_without_auto_export_an_audience_is_listed_as_unexported(self, tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ class TestEvents:
 
         assert answers == [counts(ignored=1)] * 3
         assert shown["items"] == []
-        assert [(one["audience_id"], one["audience_slug"], one["events"]) for one in shown["unexported"]] == [
-            (SPRING_BUYERS.id, SPRING_BUYERS.slug, 3)
-        ]
+        assert [
+            (audience["audience_id"], audience["audience_slug"], audience["events"]) for audience in shown["unexported"]
+        ] == [(SPRING_BUYERS.id, SPRING_BUYERS.slug, 3)]
 
 
 class TestTokens:
@@ -132,10 +132,10 @@ class TestTokens:
         assert await service.exports() == []
 
     async def test_each_configured_token_is_accepted(self, tmp_path: Path) -> None:
-        """So that tokens can be rotated; they may have labels."""
+        """Operators can therefore rotate tokens. Tokens may have labels."""
         tokens = ["old-token-of-the-tests", "new-token-of-the-tests"]
         async with running(tmp_path, webhook_tokens=f"lytics:{tokens[0]}, {tokens[1]}") as service:
-            answers = [(await service.webhook(enter(), {"Authorization": one})).status_code for one in tokens]
+            answers = [(await service.webhook(enter(), {"Authorization": token})).status_code for token in tokens]
 
         assert answers == [200, 200]
 
@@ -156,14 +156,14 @@ class TestRejectedBodies:
             (with_event(id=""), "no_audience_id", "id"),
             (with_event(enter="yesterday"), "unreadable_time", "segment_events[0].enter"),
             (enter(None), "no_usable_address", "Export Fields"),
-            (enter("nobody"), "no_usable_address", "Export Fields"),
+            (enter("invalid"), "no_usable_address", "Export Fields"),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
     async def test_unusable_body_answers_400_with_advice(
         self, service: Running, body: object, reason: str, advice: str
     ) -> None:
-        """Never 422, which Lytics would retry."""
+        """The status is never 422, which Lytics would retry."""
         answer = await service.webhook(body)
 
         problem = answer.json()
@@ -214,7 +214,7 @@ class TestMethodsAndPaths:
 
         assert answer.status_code == 405
         assert answer.headers["content-type"] == PROBLEM
-        assert {one.strip() for one in answer.headers["allow"].split(",")} == {"POST", "PUT", "PATCH"}
+        assert {method.strip() for method in answer.headers["allow"].split(",")} == {"POST", "PUT", "PATCH"}
 
 
 class TestDraining:
