@@ -78,6 +78,7 @@ def server_config(asgi: Callable[..., Any], *, host: str, port: int, forwarded_a
         access_log=False,
         log_config=None,
         server_header=False,
+        http="httptools",
         proxy_headers=True,
         forwarded_allow_ips=forwarded_allow_ips,
         timeout_keep_alive=75,
