@@ -1,4 +1,4 @@
-"""Which addresses are usable, and in which spelling."""
+"""Validation of addresses, and their canonical spelling."""
 
 from typing import Any
 
@@ -108,5 +108,5 @@ def test_fast_pattern_accepts_only_what_the_validator_accepts(text: str) -> None
     address = usable_address(text)
 
     if address is not None:
-        found = validate_email(address, check_deliverability=False)
-        assert f"{found.local_part}@{found.ascii_domain}" == address
+        validated = validate_email(address, check_deliverability=False)
+        assert f"{validated.local_part}@{validated.ascii_domain}" == address
