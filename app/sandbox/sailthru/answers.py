@@ -1,4 +1,4 @@
-"""Sailthru's answers: the body, errors as XML if JSON was not asked for, and the headers."""
+"""Renders Sailthru's answers: headers and body. Errors are XML unless the call asks for JSON."""
 
 import json
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 def faulty_answer(fault: Fault, normal: Answer) -> Answer | None:
-    """Return what the client gets instead of `normal`; None if the connection just ends."""
+    """Return the answer that replaces `normal`; None to end the connection without an answer."""
     match fault:
         case Error(status=status, code=code, text=text):
             answer = Answer(status, {"error": code, "errormsg": text})
@@ -69,7 +69,7 @@ def account_time(moment: datetime) -> str:
 def render(answer: Answer, *, is_json: bool, rate: Rate, closes: bool) -> tuple[RawHeaders, bytes]:
     """Return headers and body; of a "half" answer only the first half.
 
-    `closes` announces that the connection will be closed, as every recorded answer does.
+    `closes` adds `Connection: close`, which every recorded answer has.
     """
     content_type, body = _body(answer, is_json=is_json)
     headers = [
