@@ -1,7 +1,7 @@
-"""Puts commands in place of the API calls that the service's texts name as remedies.
+"""Replaces API calls in the service's texts with commands.
 
-The service writes for callers of its API (`PATCH /exports/2 {"state": "running"}`). A reader of the command line needs
-the command that makes this call (`lytics-sailthru export resume 2`).
+The service's texts name API calls as remedies (`PATCH /exports/2 {"state": "running"}`). The command line shows the
+command that makes the same call (`lytics-sailthru export resume 2`).
 """
 
 import re
@@ -9,10 +9,8 @@ from functools import partial
 from typing import Any
 
 PROGRAM = "lytics-sailthru"
+# The fields of the service's answers that hold sentences.
 PROSE = frozenset({"detail", "rule", "reason", "waiting_for", "notes", "happened", "affected", "next_step"})
-"""
-The fields of the service's answers that hold sentences.
-"""
 
 CALL = re.compile(r"`?\b(?:GET|HEAD|POST|PUT|PATCH|DELETE) /(?:[^\s,;:`]*[^\s,;:.!?)`])?(?:(?: with)? \{.*?\})?`?")
 _ID = r"(?P<id>\d+)"
@@ -36,7 +34,7 @@ _COMMANDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"GET /health(?:/ready)?", r"check"),
     )
 )
-# These calls have no command, so the text names another place that answers the question.
+# These calls have no command, so the text names another source of the answer.
 _PLACES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"`?\bGET /lytics/audiences{_END}`?"), "the page Audiences in Lytics"),
     (re.compile(rf"`?\bGET /lytics/fields{_END}`?"), "the schema of user fields in Lytics"),
@@ -50,12 +48,12 @@ _OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def command(*words: object) -> str:
-    """Return one of our commands as it is named in a sentence."""
+    """Return a command of ours in the form for sentences."""
     return f"`{PROGRAM} {' '.join(map(str, words))}`"
 
 
 def with_commands(text: str) -> str:
-    """Return the text with a command, or a place to look, instead of each API call."""
+    """Return the text with a command, or another source, in place of each API call."""
     for pattern, words in _COMMANDS:
         text = pattern.sub(f"`{PROGRAM} {words}`", text)
     for pattern, option in _OPTIONS:
@@ -66,7 +64,7 @@ def with_commands(text: str) -> str:
 
 
 def translated(data: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer of the service with commands in its sentences. Names, ids and all other fields stay."""
+    """Return an answer of the service with commands in its sentences. All other fields stay."""
     return {name: _translated(value, is_prose=name in PROSE) for name, value in data.items()}
 
 

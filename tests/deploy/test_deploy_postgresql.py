@@ -22,7 +22,7 @@ def services() -> dict[str, Any]:
     return services_of("compose.postgresql.yaml")
 
 
-@pytest.fixture(scope="module", params=["doors", "worker"])
+@pytest.fixture(scope="module", params=["web", "worker"])
 def replica(services: dict[str, Any], request: pytest.FixtureRequest) -> dict[str, Any]:
     found: dict[str, Any] = services[request.param]
     return found
@@ -54,9 +54,9 @@ def test_replica_waits_for_the_database(replica: dict[str, Any], services: dict[
 def test_only_the_routes_open_a_port_and_only_locally(services: dict[str, Any]) -> None:
     ports = {name: service.get("ports", []) for name, service in services.items()}
 
-    assert ports == {"doors": ["127.0.0.1:8000:8000"], "worker": [], "postgres": []}
+    assert ports == {"web": ["127.0.0.1:8000:8000"], "worker": [], "postgres": []}
 
 
 def test_roles_run_documented_commands(services: dict[str, Any]) -> None:
-    assert services["doors"]["command"] == ["serve", "--no-worker"]
+    assert services["web"]["command"] == ["serve", "--no-worker"]
     assert services["worker"]["command"] == ["work"]
