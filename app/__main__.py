@@ -254,8 +254,10 @@ def connect() -> Service:
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command. An expected error ends the process with one sentence on standard error.
 
-    The exit code is 1 if the service refuses the command or the database is not usable, 2 if settings or arguments are
-    wrong, 3 if the service cannot be reached.
+    Exit codes:
+        1: the service refuses the command, or the database is not usable.
+        2: settings or arguments are wrong.
+        3: the service cannot be reached.
 
     Args:
         words: the arguments without the program's name; by default those of the process.

@@ -67,8 +67,10 @@ class SailthruClient:
         """Make one call and return its answer, for example of `call("POST", "user", {"id": ...})`.
 
         Raises:
-            CallFailed: see `read_answer`. Also `NotSent` if nothing was sent, `OutcomeUnknown` if no readable answer
-                came back (for a GET too), `Permanent` with code `unencodable` if JSON cannot represent a value.
+            CallFailed: see `read_answer`.
+            NotSent: nothing was sent.
+            OutcomeUnknown: no readable answer came back, for a GET too.
+            Permanent: code `unencodable`, if JSON cannot represent a value.
         """
         try:
             fields = encode(self._credentials, payload)
@@ -160,7 +162,9 @@ class _Answer(NamedTuple):
 
 
 class _Progress:
-    """Tracks how far a request got: https://www.encode.io/httpcore/extensions/#trace
+    """Tracks how far a request got.
+
+    https://www.encode.io/httpcore/extensions/#trace
 
     Attributes:
         may_have_left: False only while the trace shows that the request waits for a connection.

@@ -1,4 +1,4 @@
-"""Maps the errors of httpx to ours: was the call sent, and may Sailthru have carried it out?"""
+"""Maps the errors of httpx to ours, by whether the call was sent and whether Sailthru may have carried it out."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

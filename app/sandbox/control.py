@@ -35,7 +35,7 @@ def fault_endpoints(faults: Faults) -> tuple[Endpoint, Endpoint]:
     """Build the endpoints that show and replace the faults.
 
     The body `{"rules": [{"fault": {"kind": "error", "status": 429, "code": 43}, "times": 3}], "seed": 7}` replaces all
-    rules; see `rules.Rule` and `faults` for the parts of a rule. `{}` removes all faults.
+    rules. See `rules.Rule` and `faults` for the parts of a rule. `{}` removes all faults.
     `"mix": {"chance": 0.1, "weights": {"hang": 1, "error": 5}}` adds random faults.
     """
 

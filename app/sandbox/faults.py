@@ -1,7 +1,7 @@
 """The kinds of fault. Each sets the client's answer, and whether and when the call still takes effect.
 
-All of them occurred at Sailthru: errors in every status, also 200; HTML, empty and XML bodies; connections that hang
-or break; calls carried out after the client had given up.
+All of them occurred at Sailthru. Errors came with every status, even 200, and bodies were HTML, XML or empty.
+Connections hung or broke. Calls were carried out after the client had disconnected.
 """
 
 from typing import Annotated, Literal, get_args
