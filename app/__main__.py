@@ -43,7 +43,7 @@ def collect_garbage_rarely() -> None:
     # A collection of all startup objects would delay requests by a tenth of a second.
     gc.collect()
     gc.freeze()
-    # Reference counting already frees what a webhook allocates.
+    # Reference counting already frees the objects of a webhook.
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 

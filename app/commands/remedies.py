@@ -40,7 +40,7 @@ _PLACES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"`?\bGET /lytics/fields{_END}`?"), "the schema of user fields in Lytics"),
     (CALL, "the service's API"),
 )
-# Members of a request's body become options of the command.
+# Fields of a request become options of the command.
 _OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r'"adopt": (\d+)'), r"--adopt \1"),
     (re.compile(r'another name: "name"'), "another name: --name NAME"),

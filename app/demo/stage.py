@@ -37,7 +37,7 @@ class Account:
         return set(self.state["lists"].get(list_name, ()))
 
     def joins(self, list_name: str) -> Counter[str]:
-        """Return how often each person joined a list. Each join starts a flow."""
+        """Return the number of joins of a list by address. Each join starts a flow."""
         events = self.state["lo_events"]
         return Counter(
             event["email"] for event in events if (event["entry"], event["list"]) == ("List Joined", list_name)

@@ -54,7 +54,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _id_text(value: object) -> object:
-    """Return a user id as text; "" means none. Lytics sends 64-bit ids as text, because JavaScript would round them."""
+    """Return a user id as text; None for "". Lytics sends 64-bit ids as text, because JavaScript would round them."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return None if value == "" else value

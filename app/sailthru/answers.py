@@ -41,7 +41,7 @@ _ERROR_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 def read_answer(status: int, body: bytes, *, resets_at: datetime | None = None) -> dict[str, object]:
     """Return the JSON object of a call that worked; raise the matching `CallFailed` for any other answer.
 
-    Body and status are judged together: errors also come with status 200, and their numbers overlap. A missing
+    Body and status decide together: errors also come with status 200, and number 99 stands for many errors. A missing
     profile is `Permanent` with code `USER_NOT_FOUND`; only its message distinguishes it from other errors 99.
 
     Args:

@@ -119,7 +119,7 @@ class RateLimitedClient:
         return self._limiter.opens_at(*_MEMBER_WRITES, self._clock(), backfill=backfill)
 
     def room_left(self) -> dict[str, int]:
-        """Return the room by call, such as `POST user`, for that call and each other one made so far."""
+        """Return the room for `POST user` and for each other call made so far, by name."""
         now = self._clock()
         self._limiter.room(*_MEMBER_WRITES, now)
         return {f"{method} {endpoint}": room for method, endpoint, room in self._limiter.room_left(now)}
@@ -137,7 +137,7 @@ class RateLimitedClient:
         if self._shares is None:
             return
         shares, account = self._shares
-        # One request at a time: each reports only calls that earlier ones have not, and most then need no more permits.
+        # One request at a time, so that no call is reported twice. Most later requests then find enough permits.
         async with self._requesting[method, endpoint]:
             request = self._limiter.request_share(method, endpoint, self._clock(), calls, backfill=backfill)
             if request is not None:

@@ -47,7 +47,7 @@ class Executor:
         self._released = asyncio.Event()
 
     async def execute(self, call: Call, apply: Callable[[], Answer]) -> Answer | None:
-        """Return the answer, or None to hang up on the client.
+        """Return the answer, or None to disconnect the client.
 
         `apply` applies the call and never raises. It may be called early, late or never.
         """
