@@ -25,7 +25,7 @@ PEOPLE = 12
 
 @pytest.fixture(autouse=True)
 def on_each_database() -> None:
-    """Replace the fixture of all promises: each test stops its own PostgreSQL server."""
+    """Disable the fixture of all promises. Each test stops its own PostgreSQL server."""
 
 
 @pytest.fixture

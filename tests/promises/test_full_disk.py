@@ -157,7 +157,7 @@ class Scene:
 
 @pytest.fixture
 def kind() -> str:
-    """Disable the parametrization: each scene chooses its database."""
+    """Disable the parametrization, because each scene chooses its database."""
     return "sqlite"
 
 

@@ -36,7 +36,7 @@ CHANCE = size(0.05, 0.02)
 
 @pytest.fixture(autouse=True)
 def on_each_database() -> None:
-    """Replace the fixture of all promises: only PostgreSQL has replicas, and this test restarts its own server."""
+    """Disable the fixture of all promises. Only PostgreSQL has replicas, and this test restarts its own server."""
 
 
 @dataclass

@@ -23,7 +23,7 @@ BACKFILLED_PEOPLE = 120
 
 @pytest.fixture(autouse=True)
 def on_each_database() -> None:
-    """Replace the fixture of all promises: the tests use their own PostgreSQL server, one of them SQLite."""
+    """Disable the fixture of all promises. These tests use their own PostgreSQL server, and one uses SQLite."""
 
 
 def enter(address: str) -> object:
