@@ -150,7 +150,7 @@ def closed_port() -> int:
     return port
 
 
-def test_everything_right_exits_with_0_and_only_reads(scene: Scene) -> None:
+def test_check_without_problems_exits_with_0_and_only_reads(scene: Scene) -> None:
     """Sailthru gets exactly two reads."""
     before = scene.sandbox.account()["calls"]
     found = scene.check_process()
@@ -208,7 +208,7 @@ def test_everything_right_exits_with_0_and_only_reads(scene: Scene) -> None:
         ),
     ],
 )
-def test_wrong_setting_is_named_and_the_rest_is_ok(
+def test_wrong_setting_is_named_and_other_checks_pass(
     scene: Scene, different: dict[str, str], about: str, words: list[str]
 ) -> None:
     port = str(scene.sandbox.port)
@@ -376,7 +376,7 @@ def test_unreadable_settings_are_the_only_finding(scene: Scene, different: dict[
         ({"DATABASE_URL": "mysql://me:a-wrong-secret@host/db"}, ["DATABASE_URL", "sqlite:///FILE"]),
     ],
 )
-def test_missing_setting_exits_with_2_and_the_rest_is_checked(
+def test_missing_setting_exits_with_2_and_other_checks_run(
     scene: Scene, different: dict[str, str], words: list[str]
 ) -> None:
     done = scene.run(**different)

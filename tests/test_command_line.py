@@ -167,7 +167,7 @@ def test_unusable_database_ends_a_command_with_one_sentence(command_line: Comman
     assert result.err.count("\n") == 1
 
 
-def test_demo_ends_with_the_right_lists(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_ends_with_correct_lists(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sandbox, the service and the commands run as processes. The backfilled audience is smaller here."""
     monkeypatch.setattr(existing, "PEOPLE", 200)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

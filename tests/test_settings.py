@@ -209,7 +209,7 @@ class TestServing:
 
 
 class TestCommands:
-    def test_first_admin_token_is_all_they_need(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_commands_need_only_the_first_admin_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
         put(monkeypatch, {"ADMIN_TOKENS": f"mine:{TOKEN},{OTHER}"})
 
         assert load_settings().first_admin_token() == TOKEN

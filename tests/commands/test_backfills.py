@@ -302,7 +302,7 @@ class TestFollowing:
     def follow(self, run: Run) -> Ended:
         return run("export", "backfill", "1", SERVICE_URL=URL, ADMIN_TOKENS=ADMIN_TOKEN)
 
-    def test_short_outage_of_the_service_is_waited_for(self, run: Run, mock: respx.MockRouter) -> None:
+    def test_command_waits_through_a_short_outage_of_the_service(self, run: Run, mock: respx.MockRouter) -> None:
         gateway = httpx.Response(502, html="<h1>Bad Gateway</h1>")
         done = httpx.Response(200, json=BACKFILL | {"state": "completed", "scanned": 7})
         mock.get("/exports/1/backfills/2").mock(

@@ -57,7 +57,7 @@ class TestStarting:
         assert (ended.code, ended.err) == (0, "")
         assert {key: export[key] for key in expected} == expected
 
-    def test_second_start_changes_only_what_it_names(self, ask: Run, service: Service, audience: Audience) -> None:
+    def test_second_start_changes_only_the_given_options(self, ask: Run, service: Service, audience: Audience) -> None:
         ask("export", "start", audience.id, "--field", "city=town", "--paused")
         again = ask("export", "start", audience.id)
         first = export_of(service, audience)

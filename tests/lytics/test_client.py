@@ -172,7 +172,7 @@ ERRORS: list[tuple[int, object, type[CallFailed], int | str, str]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "error", "code", "next_step"), ERRORS)
-async def test_error_says_what_to_do_next(
+async def test_error_names_the_next_step(
     status: int, body: object, error: type[CallFailed], code: int | str, next_step: str
 ) -> None:
     """The caller reads the type, the operator reads the text. An error in the body of a 200 counts too."""

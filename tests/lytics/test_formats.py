@@ -145,7 +145,7 @@ def test_array_may_mix_all_formats() -> None:
     assert reading.rejected == []
 
 
-def test_bad_messages_of_array_are_rejected_alone() -> None:
+def test_only_bad_messages_of_array_are_rejected() -> None:
     """Each rejection carries the index of its message."""
     reading = read_json([7, message(), {"data": {}}, message(element(event="left"), element()), [message()]])
 

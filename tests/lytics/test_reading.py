@@ -55,7 +55,7 @@ def test_v1_list_is_read() -> None:
     ],
     ids=repr,
 )
-def test_bad_audience_is_left_out_alone(bad: object) -> None:
+def test_only_bad_audience_is_skipped(bad: object) -> None:
     document = enveloped([bad, segment(id="good"), bad])
 
     assert audiences_in(document) == [Audience("good", "vip", "VIP")]
@@ -130,7 +130,7 @@ def test_v1_columns_are_read() -> None:
 
 
 @pytest.mark.parametrize("bad", [None, "city", {}, {"id": ""}, {"id": 7}, {"id": "x" * 257}, {"id": "a", "type": 7}])
-def test_bad_field_is_left_out_alone(bad: object) -> None:
+def test_only_bad_field_is_skipped(bad: object) -> None:
     good = {"id": "city", "type": "string"}
 
     assert fields_in(enveloped([bad, good, bad])) == [ProfileField("city", "string")]

@@ -128,7 +128,7 @@ def test_token_stays_out_of_its_repr() -> None:
     [b"", b"  ", b"{", b"\xff\xfe{}", b'{"data": NaN}', b"a=b", b"[" * 100_000, b'{"a":' * 100_000, b'{"a": "\x00"}'],
     ids=lambda body: repr(body[:16]),
 )
-def test_other_than_json_is_rejected(body: bytes) -> None:
+def test_body_that_is_not_json_is_rejected(body: bytes) -> None:
     assert refusal(body) == Rejection(Reason.NOT_JSON, "The body is not JSON.")
 
 
@@ -246,7 +246,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("bad", "reason", "path"), BAD)
-def test_bad_event_is_rejected_alone(bad: object, reason: str, path: str) -> None:
+def test_only_bad_event_is_rejected(bad: object, reason: str, path: str) -> None:
     reading = read_json(message(element(), bad, element(id=LAPSED)))
 
     assert [event.audience_id for event in reading.events] == [SPRING, LAPSED]
@@ -255,7 +255,7 @@ def test_bad_event_is_rejected_alone(bad: object, reason: str, path: str) -> Non
 
 
 @pytest.mark.parametrize(("bad", "reason", "path"), BAD)
-def test_message_of_bad_events_is_rejected_for_the_first(bad: object, reason: str, path: str) -> None:
+def test_message_of_bad_events_is_rejected_with_the_first_reason(bad: object, reason: str, path: str) -> None:
     rejection = refusal_of(message(bad, "also bad"))
 
     assert rejection.reason == reason

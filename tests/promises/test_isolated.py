@@ -179,7 +179,7 @@ def test_probes_without_rate_headers_do_not_use_up_the_rate_limit(tmp_path: Path
         assert world.account()["over_limit"] == {}
 
 
-def test_breaker_that_was_not_saved_closes_after_the_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsaved_circuit_breaker_closes_after_the_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database fails just when the last call opens the circuit breaker, so no later call can save its state."""
     save, lost = Accounts.save, [StoreUnavailable("The database is away.")]
 
