@@ -52,7 +52,7 @@ def show_pending(export: View) -> None:
         terminal.say("No changes are pending.")
 
 
-def show_begun(export: View, backfill: View) -> None:
+def show_running(export: View, backfill: View) -> None:
     """Print a backfill that the command does not wait for."""
     terminal.say(f"{title(export, backfill)} is {backfill['state']}. {how_to_continue(backfill)}")
 

@@ -41,19 +41,19 @@ def backfill(
     if cancel and (dry_run or no_wait):
         raise typer.BadParameter("can't be combined with --dry-run or --no-wait.", param_hint="--cancel")
     with service_of(context) as service:
-        found = find_export(service, export)
+        target = find_export(service, export)
         if cancel:
-            ended = _cancel(service, found)
+            ended = _cancel(service, target)
         else:
-            begun = _begin(service, found, is_dry_run=dry_run, is_confirmed=yes)
+            started = _begin(service, target, is_dry_run=dry_run, is_confirmed=yes)
             if no_wait:
-                _show_begun(found, begun, as_json=as_json)
+                _show_running(target, started, as_json=as_json)
                 return
-            ended = follow(service, begun.data, is_quiet=as_json)
+            ended = follow(service, started.data, is_quiet=as_json)
         if as_json:
             typer.echo(ended.text)
         else:
-            show_end(service, found, ended.data)
+            show_end(service, target, ended.data)
     raise typer.Exit(0 if cancel else exit_code(ended.data))
 
 
@@ -147,8 +147,8 @@ def _cancel(service: Service, export: View) -> Answer:
     return service.call("DELETE", _path(running))
 
 
-def _show_begun(export: View, begun: Answer, *, as_json: bool) -> None:
+def _show_running(export: View, started: Answer, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(begun.text)
+        typer.echo(started.text)
     else:
-        views.show_begun(export, begun.data)
+        views.show_running(export, started.data)

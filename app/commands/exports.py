@@ -81,9 +81,9 @@ def start(
             views.show_preview(answer.data, flows_at_most=at_most)
         else:
             views.show_started(answer.data)
-        begun = answer.data.get("backfill")
-        if begun is not None:
-            _finish_backfill(service, answer.data["export"], begun, is_followed=not no_wait, as_json=as_json)
+        started = answer.data.get("backfill")
+        if started is not None:
+            _finish_backfill(service, answer.data["export"], started, is_followed=not no_wait, as_json=as_json)
 
 
 @app.command("list")
@@ -167,15 +167,15 @@ def chosen_fields(options: Sequence[str]) -> list[str] | Mapping[str, str] | Non
 
 
 def _finish_backfill(
-    service: Service, export: views.View, begun: views.View, *, is_followed: bool, as_json: bool
+    service: Service, export: views.View, started: views.View, *, is_followed: bool, as_json: bool
 ) -> None:
     if is_followed:
-        ended = follow(service, begun, is_quiet=as_json).data
+        ended = follow(service, started, is_quiet=as_json).data
         if not as_json:
             show_end(service, export, ended)
         raise typer.Exit(exit_code(ended))
     if not as_json:
-        backfill_views.show_begun(export, begun)
+        backfill_views.show_running(export, started)
 
 
 def _change(context: typer.Context, reference: str, change: Mapping[str, object], *, as_json: bool) -> None:

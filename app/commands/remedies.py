@@ -35,7 +35,7 @@ _COMMANDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 # These calls have no command, so the text names another source of the answer.
-_PLACES: tuple[tuple[re.Pattern[str], str], ...] = (
+_SOURCES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"`?\bGET /lytics/audiences{_END}`?"), "the page Audiences in Lytics"),
     (re.compile(rf"`?\bGET /lytics/fields{_END}`?"), "the schema of user fields in Lytics"),
     (CALL, "the service's API"),
@@ -58,8 +58,8 @@ def with_commands(text: str) -> str:
         text = pattern.sub(f"`{PROGRAM} {words}`", text)
     for pattern, option in _OPTIONS:
         text = pattern.sub(option, text)
-    for pattern, place in _PLACES:
-        text = pattern.sub(partial(_in_sentence, place), text)
+    for pattern, source in _SOURCES:
+        text = pattern.sub(partial(_in_sentence, source), text)
     return text
 
 
@@ -76,7 +76,7 @@ def _translated(value: object, *, is_prose: bool) -> object:
     return with_commands(value) if is_prose and isinstance(value, str) else value
 
 
-def _in_sentence(place: str, call: re.Match[str]) -> str:
+def _in_sentence(source: str, call: re.Match[str]) -> str:
     before = call.string[: call.start()].rstrip()
     is_first = not before or before[-1] in ".!?"
-    return place[0].upper() + place[1:] if is_first else place
+    return source[0].upper() + source[1:] if is_first else source

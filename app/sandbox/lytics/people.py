@@ -95,8 +95,8 @@ class People:
         return found + list(islice(self._added.values(), offset, offset + size - len(found)))
 
     def _leave(self, number: int) -> None:
-        place = bisect_left(self._gone, number)
-        if number < self._generated and self._gone[place : place + 1] != [number]:
+        index = bisect_left(self._gone, number)
+        if number < self._generated and self._gone[index : index + 1] != [number]:
             insort(self._gone, number)
 
     def _numbers(self, start: int) -> Iterator[int]:

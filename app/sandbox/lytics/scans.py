@@ -64,7 +64,7 @@ class Scans:
             return _refused(HTTPStatus.BAD_REQUEST, "invalid limit")
         size = min(int(limit), LARGEST_LIMIT)
         token = query.get("start") or ""
-        start = self._place(audience, token) if token else 0
+        start = self._offset(audience, token) if token else 0
         if start is None:
             is_404 = self.switches.unknown_token_is_404
             return _refused(HTTPStatus.NOT_FOUND if is_404 else HTTPStatus.BAD_REQUEST, "unknown scan")
@@ -121,17 +121,17 @@ class Scans:
         """Return the number of members by audience id. Audiences that never had members here are missing."""
         return {audience_id: len(people) for audience_id, people in self.people.items()}
 
-    def _token(self, audience: Audience, place: int) -> str:
-        return base64.urlsafe_b64encode(json.dumps([self._epoch, audience.id, place]).encode()).decode()
+    def _token(self, audience: Audience, offset: int) -> str:
+        return base64.urlsafe_b64encode(json.dumps([self._epoch, audience.id, offset]).encode()).decode()
 
-    def _place(self, audience: Audience, token: str) -> int | None:
+    def _offset(self, audience: Audience, token: str) -> int | None:
         """Return the number of members on earlier pages; None for an unknown token."""
         try:
-            epoch, audience_id, place = json.loads(base64.urlsafe_b64decode(token))
+            epoch, audience_id, offset = json.loads(base64.urlsafe_b64decode(token))
         except (binascii.Error, ValueError, TypeError):
             return None
-        is_known = (epoch, audience_id) == (self._epoch, audience.id) and isinstance(place, int)
-        return place if is_known else None
+        is_known = (epoch, audience_id) == (self._epoch, audience.id) and isinstance(offset, int)
+        return offset if is_known else None
 
 
 def _row(profile: JSONObject, audience: Audience, fields: list[str]) -> JSONObject:

@@ -20,13 +20,13 @@ class Answer:
     """The status and body of an answer.
 
     Attributes:
-        form: "asked" is the form that the call asks for; "half" is cut off in the middle; "html" is an error page.
+        form: "requested" is the form that the call requests; "half" is cut off in the middle; "html" is an error page.
         with_rate_headers: whether the answer carries the rate limit headers.
     """
 
     status: int
     body: JSONObject
-    form: Literal["asked", "xml", "html", "empty", "half"] = "asked"
+    form: Literal["requested", "xml", "html", "empty", "half"] = "requested"
     with_rate_headers: bool = True
 
 
@@ -100,7 +100,7 @@ def _body(answer: Answer, *, is_json: bool) -> tuple[bytes, str]:
         case "half":
             body = json.dumps(answer.body)
             return b"application/json", body[: len(body) // 2]
-        case "asked" if is_json or "error" not in answer.body:
+        case "requested" if is_json or "error" not in answer.body:
             return b"application/json", json.dumps(answer.body)
         case _:
             return b"text/xml", xml_error(answer.body["error"], answer.body["errormsg"])
