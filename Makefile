@@ -1,11 +1,11 @@
-# Everything happens in .venv, which is made on first use from the hashed locks; `make` alone lists the targets.
+# All targets use .venv, which is created on first use from the hashed lock files. `make` without a target lists them.
 
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 METADATA := pyproject.toml app/__init__.py
-# Half made, or its Python is gone from the machine: make it again with all that belongs in it.
+# If .venv is incomplete or its Python was removed, create it again.
 $(shell $(BIN)/python -c 'import pip' 2>/dev/null || rm -f $(BIN)/python $(RUNTIME) $(DEV))
 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
@@ -16,20 +16,20 @@ COMPILE_DEV := $(COMPILE) --group dev --extra postgres --constraint requirements
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-# Two targets at once would run two pips in one .venv.
+# Parallel targets would run two pip processes in one .venv.
 .NOTPARALLEL:
 .PHONY: help demo test test-full soak bench run check check-code check-lock check-deploy check-words lock clean
 
 help:
-	@echo "make demo       run everything on this machine, without accounts: events arrive, a list fills (ARGS=--once ends by itself)"
+	@echo "make demo       run the service against sandboxes, without accounts: events arrive, a list fills (ARGS=--once exits at the end)"
 	@echo "make test       run every test at a small size, in five minutes (ARGS=\"-k newest\" chooses some)"
 	@echo "make test-full  run every test in depth and measure coverage, in a quarter of an hour"
 	@echo "make soak       run the random tests for about an hour"
 	@echo "make bench      measure speed as ratios within one run, in forty minutes (ARGS=ingest for one row)"
 	@echo "make run        start the service with the settings in .env"
-	@echo "make check      lint, types, locks, deploy files"
-	@echo "make lock       write the locks again after a change in pyproject.toml (ARGS=--upgrade for newer releases)"
-	@echo "make clean      remove .venv and everything that tools left behind; data/ and .env stay"
+	@echo "make check      check code, types, lock files and deploy files"
+	@echo "make lock       update the lock files after a change in pyproject.toml (ARGS=--upgrade for newer releases)"
+	@echo "make clean      remove .venv, caches and build output; data/ and .env stay"
 
 demo: $(RUNTIME)
 	@$(BIN)/lytics-sailthru demo $(ARGS)
@@ -37,14 +37,14 @@ demo: $(RUNTIME)
 run: $(RUNTIME)
 	@$(BIN)/lytics-sailthru serve $(ARGS)
 
-# One worker more than cores, because some tests mostly wait.
+# One more worker than cores, because some tests mostly wait.
 WORKERS = --numprocesses $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist worksteal
 
-# Every promise at a small size. ARGS chooses tests, and then they run in one process.
+# Every promise at a small size. With ARGS the chosen tests run in one process.
 test: $(DEV)
 	@TEST_SIZE=small $(BIN)/python -m pytest $(or $(ARGS),$(WORKERS))
 
-# The same tests in depth. Only this run measures coverage: a part of the tests, or a small size, can't reach the minimum.
+# The same tests in depth. Only this run measures coverage, because smaller runs can't reach the minimum.
 test-full: $(DEV)
 	@TEST_SIZE=full $(BIN)/python -m pytest $(or $(ARGS),--cov $(WORKERS))
 
@@ -65,7 +65,7 @@ check-code: $(DEV)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Compiling over a copy keeps its pins, so that a difference means a change in pyproject.toml, not a new release.
+# Compiling over a copy keeps its pins, so a difference comes from pyproject.toml, not from a new release.
 check-lock: $(DEV)
 	@bin="$$PWD/$(BIN)"; dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	cp pyproject.toml requirements.txt requirements-dev.txt "$$dir" && \
@@ -85,7 +85,7 @@ check-deploy: $(DEV)
 	$(BIN)/yamllint --strict .yamllint.yaml .pre-commit-config.yaml deploy
 	$(BIN)/python -m pytest --quiet tests/test_architecture.py tests/deploy
 
-# What only one machine knows has no place in the repository: where its packages come from, where its files lie.
+# The repository must not name package registries or paths of one machine.
 check-words:
 	@if ! git rev-parse --git-dir >/dev/null 2>&1; then \
 		echo "Hosts and paths were not checked: this is not a git clone."; \
@@ -105,7 +105,7 @@ clean:
 	rm -rf $(VENV) dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The first Python that is new enough and can make a virtual environment (Debian packs that part separately).
+# Use the first Python that is new enough and has the venv module, which is a separate package in Debian.
 $(BIN)/python:
 	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 		if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

@@ -1,4 +1,4 @@
-"""The command line, `lytics-sailthru`, also `python -m app`."""
+"""The command line: `lytics-sailthru` or `python -m app`."""
 
 import asyncio
 import gc
@@ -39,18 +39,18 @@ log = structlog.get_logger(__name__)
 
 
 def collect_garbage_rarely() -> None:
-    """Exempt everything that exists now from garbage collection, and collect less often."""
+    """Exempt all existing objects from garbage collection, and collect less often."""
     # A collection of all startup objects would delay requests by a tenth of a second.
     gc.collect()
     gc.freeze()
-    # Reference counting already frees what a webhook allocates.
+    # Reference counting already frees the objects of a webhook.
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 class DrainingServer(uvicorn.Server):
-    """Drains before it stops listening: meanwhile webhooks get 503 with Retry-After, not a refused connection.
+    """A server that drains before it stops listening.
 
-    A second signal ends it at once.
+    Meanwhile webhooks get 503 with Retry-After, not a refused connection. A second signal ends the server at once.
     """
 
     def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
@@ -169,8 +169,8 @@ def copy(
     try:
         with terminal.Bar() as bar:
 
-            def show(done: int, total: int, what: str) -> None:
-                bar.show(done, total or None, [f"{done:,} of {total:,} rows" if total else "copy", what])
+            def show(done: int, total: int, step: str) -> None:
+                bar.show(done, total or None, [f"{done:,} of {total:,} rows" if total else "copy", step])
 
             copied = asyncio.run(run(source, target, show))
     except KeyboardInterrupt:
@@ -222,7 +222,7 @@ def sandbox(
 def demo(
     *,
     once: Annotated[
-        bool, typer.Option(help="Exit when both lists are complete: code 0 if they are right, 1 if not.")
+        bool, typer.Option(help="Exit when both lists are complete: code 0 if they are correct, 1 if not.")
     ] = False,
     people: Annotated[int, typer.Option(min=3, max=1000, help="The number of people who enter the audience.")] = 12,
 ) -> None:
@@ -255,8 +255,10 @@ def connect() -> Service:
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command. An expected error ends the process with one sentence on standard error.
 
-    Exit code 1: the service refused the command, or the database is not usable. 2: settings or arguments are wrong.
-    3: the service could not be reached.
+    Exit codes:
+        1: the service refuses the command, or the database is not usable.
+        2: settings or arguments are wrong.
+        3: the service cannot be reached.
 
     Args:
         words: the arguments without the program's name; by default those of the process.

@@ -27,7 +27,7 @@ def _safe_url(value: str) -> str:
     try:
         parts = urlsplit(value)
     except ValueError:
-        # The text of the cause may quote the value.
+        # No cause, because its text may quote the value.
         raise ValueError("must be https://HOST and nothing more") from None
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
         if _is_host(parts) and not parts.query and not parts.fragment and not parts.username:
@@ -87,10 +87,10 @@ class Settings(BaseSettings):
     admin_tokens: Tokens = SecretStr("")
     # The tokens for /metrics. If empty, /metrics takes the admin tokens.
     metrics_tokens: Tokens = SecretStr("")
-    # The key of the digests by which erased people are recognised. Without it no one can be erased.
+    # The key of the digests that recognise erased people. Without it, erasures are refused.
     erasure_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = None
 
-    # The token to read audiences, fields and members. Without it exports are named by hand.
+    # The token to read audiences, fields and members. Without it, operators name the exports.
     lytics_api_token: SecretStr | None = None
     lytics_base_url: BaseUrl = "https://api.lytics.io"
 
@@ -109,16 +109,16 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     # The addresses of proxies whose X-Forwarded headers are trusted.
     forwarded_allow_ips: str = "127.0.0.1"
-    # Where the command line finds the running service.
+    # The address of the running service for the command line.
     service_url: BaseUrl = "http://127.0.0.1:8000"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    # The longest time for one call to Sailthru, and the number of concurrent calls per account.
+    # The timeout of one call to Sailthru, and the number of concurrent calls per account.
     sailthru_timeout_seconds: float = Field(default=15, ge=0.1, le=300)
     sailthru_concurrency: int = Field(default=64, ge=1, le=1000)
     # The part of Sailthru's rate limit that the service may use.
     sailthru_rate_share: float = Field(default=0.8, gt=0, le=1)
-    # The wait before the first retry. It doubles up to the longest wait, until the window has passed.
+    # The wait before the first retry. It doubles up to the longest wait. Retries end after the window.
     retry_first_wait_seconds: float = Field(default=5, gt=0, le=3600)
     retry_longest_wait_seconds: float = Field(default=3600, gt=0, le=86400)
     retry_window_hours: float = Field(default=76, gt=0, le=8760)
@@ -171,10 +171,10 @@ class Settings(BaseSettings):
         return next(iter(tokens.values()))
 
     def require_for_serving(self) -> None:
-        """Check the settings that the service needs besides the command line.
+        """Check the settings that the service needs and the command line does not.
 
         Raises:
-            BadSettings: a setting is missing; the text says which, and how to set it.
+            BadSettings: a setting is missing or unsafe. The text names it and the remedy.
         """
         for name in ("webhook_tokens", "admin_tokens"):
             if not parse_tokens(getattr(self, name), name.upper()):
@@ -205,14 +205,14 @@ def parse_tokens(value: SecretStr, name: str) -> dict[str, str]:
         ValueError: a token is too short, or a label is used twice.
     """
     tokens: dict[str, str] = {}
-    for place, part in enumerate((p.strip() for p in value.get_secret_value().split(",") if p.strip()), start=1):
-        found = LABELLED.fullmatch(part)
-        if found is None or len(found["token"]) < SHORTEST_TOKEN:
-            raise ValueError(f"{name} number {place} must have at least {SHORTEST_TOKEN} characters and no spaces")
-        label = found["label"] or f"token-{place}"
+    for number, part in enumerate((p.strip() for p in value.get_secret_value().split(",") if p.strip()), start=1):
+        match = LABELLED.fullmatch(part)
+        if match is None or len(match["token"]) < SHORTEST_TOKEN:
+            raise ValueError(f"{name} number {number} must have at least {SHORTEST_TOKEN} characters and no spaces")
+        label = match["label"] or f"token-{number}"
         if label in tokens:
             raise ValueError(f"the label {label!r} is used twice")
-        tokens[label] = found["token"]
+        tokens[label] = match["token"]
     return tokens
 
 
@@ -220,7 +220,7 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     """Load the settings from the environment, `.env`, and the files in `SECRETS_DIR` if that is set.
 
     Raises:
-        BadSettings: one sentence for each wrong setting. It names the setting, never its value.
+        BadSettings: the text has one sentence for each wrong setting, and never a value.
     """
     secrets_dir = os.environ.get("SECRETS_DIR") or None
     if secrets_dir is not None and not Path(secrets_dir).is_dir():
@@ -229,18 +229,18 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
         given: dict[str, Any] = {"_secrets_dir": secrets_dir, **(overrides or {})}
         return Settings(**given)
     except SettingsError as error:
-        # The text of the error names the field in quotes. The text of its cause would show the value.
+        # The error's text names the field in quotes. The cause is dropped, because its text shows the value.
         name = (re.findall(r'"(\w+)"', str(error)) or ["A setting"])[0].upper()
         raise BadSettings(f"{name} must be JSON, as in .env.example.") from None
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False)
-        raise BadSettings(" ".join(_sentence(one["loc"], one["msg"]) for one in found)) from None
+        problems = error.errors(include_input=False, include_url=False)
+        raise BadSettings(" ".join(_sentence(problem["loc"], problem["msg"]) for problem in problems)) from None
 
 
-def _sentence(place: tuple[int | str, ...], message: str) -> str:
+def _sentence(location: tuple[int | str, ...], message: str) -> str:
     reason = message.removeprefix("Value error, ")
-    if not place:
+    if not location:
         return f"{reason[0].upper()}{reason[1:]}."
-    setting, *parts = map(str, place)
+    setting, *parts = map(str, location)
     where = f" ({'.'.join(parts)})" if parts else ""
     return f"{setting.upper()}{where}: {reason}."

@@ -1,4 +1,4 @@
-"""Terminal output of the commands: lines, tables, questions, progress. In a pipe the output is plain text."""
+"""Prints the output of commands: lines, tables, questions, progress. In a pipe it is plain text."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-# The width of tables in a pipe, where a program such as grep reads them.
+# The width of tables in a pipe, so that programs such as grep find whole lines.
 WIDE = 200
 SPINNER_AFTER_SECONDS = 1.0
 LINE_EVERY_SECONDS = 30.0
@@ -26,9 +26,9 @@ NOT_PRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 def plain(value: object) -> str:
-    """Return a value as text, a dash for None. Control characters are replaced, because names come from outside."""
+    """Return a value as text, or a dash for None. Control characters are replaced, because others choose the names."""
     text = NOTHING if value is None else str(value)
-    return "".join(each if each.isprintable() else NOT_PRINTABLE for each in text)
+    return "".join(character if character.isprintable() else NOT_PRINTABLE for character in text)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
@@ -62,7 +62,7 @@ def show_facts(facts: Iterable[tuple[str, object]]) -> None:
 
 
 def moment(text: str | None) -> str:
-    """Return an RFC 3339 time in UTC without fractions of a second; a dash for None."""
+    """Return an RFC 3339 time in UTC, without fractions of a second, or a dash for None."""
     if text is None:
         return NOTHING
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -99,7 +99,7 @@ def waiting(text: str) -> Iterator[None]:
 
 
 class Bar:
-    """Progress on standard error: a bar on a terminal, else a line every 30 seconds.
+    """Shows progress on standard error: a bar on a terminal, otherwise a line every 30 seconds.
 
     Args:
         is_quiet: print no lines if standard error is not a terminal.
@@ -120,7 +120,7 @@ class Bar:
         self._live.leave()
 
     def show(self, done: int, total: int | None, facts: Sequence[str], *, below: str | None = None) -> None:
-        """Show the present progress.
+        """Show the current progress.
 
         Args:
             total: None if it is unknown.
@@ -155,7 +155,7 @@ class _LiveBar(Progress):
         self.start()
 
     def leave(self) -> None:
-        # Stopping a bar that never started prints an empty line in a pipe.
+        # In a pipe, `stop` prints an empty line for a bar that never started.
         if self.live.is_started:
             self.stop()
 

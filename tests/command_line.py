@@ -1,4 +1,4 @@
-"""Runs our commands in this process, which saves the start of a Python for each of them."""
+"""Runs our commands in this process, which saves the start of a Python process for each."""
 
 import logging
 import re
@@ -26,7 +26,7 @@ class Ended:
 
 
 class CommandLine:
-    """Runs commands in a folder of their own, with no setting but those given."""
+    """Runs commands in a separate folder, with only the given settings."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
         self._monkeypatch = monkeypatch
@@ -46,16 +46,16 @@ class CommandLine:
                 code = 0
             except SystemExit as ended:
                 code = int(ended.code or 0)
-        said = self._capsys.readouterr()
+        output = self._capsys.readouterr()
         if "--json" not in words:
-            # The command line names commands, never the calls of the API.
-            assert not API_CALL.search(said.out + said.err)
-        return Ended(code, said.out, said.err)
+            # The command line names commands, never calls of the API.
+            assert not API_CALL.search(output.out + output.err)
+        return Ended(code, output.out, output.err)
 
 
 @contextmanager
 def _own_logging() -> Iterator[None]:
-    """Restore the logging of the process, which commands configure."""
+    """Restore the logging of this process afterwards, because commands configure it."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:

@@ -41,7 +41,7 @@ NS = 1_000_000_000
 LONGEST_CALL = 35
 TOLERANCE_NS = 600 * NS
 
-# One fault for each way in which a call can fail. Only the first one makes a member a dead letter.
+# One fault for each kind of failed call. Only the first one turns a member into a dead letter.
 FAULTS: dict[str, AnyFault] = {
     "invalid address": Error(status=400, code=11, text="Invalid email"),
     "500 with 9": Error(),
@@ -78,7 +78,7 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Message:
-    """One webhook, kept so that it can be sent again."""
+    """A webhook that the test can send again."""
 
     kind: Kind
     person: int
@@ -145,7 +145,7 @@ def _step(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[St
 
 
 class Histories(RuleBasedStateMachine):
-    """Four people with two addresses each, two audiences, and one account whose rate limit is reached."""
+    """Four people with two addresses each, two audiences, and one account at its rate limit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class Histories(RuleBasedStateMachine):
         self.live(self._start_exports)
 
     def live(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of the work, which is repeated in the next process if this one dies."""
+        """Return the result of the work. If the process dies, repeat the work in the next process."""
 
         async def until_done() -> T:
             while True:
@@ -199,8 +199,8 @@ class Histories(RuleBasedStateMachine):
     def send_array(self, many: list[MessageValues]) -> None:
         """Send one webhook with all messages, some of which may be invalid.
 
-        The messages are sent one by one if the process is about to die or the database fails sometimes. Otherwise an
-        array could be kept and sent again, and a change before its person's enter would count the second time.
+        If the process is about to die or database calls may fail, the messages are sent one by one. An array could be
+        stored and sent again, and then a change that precedes an enter would count the second time.
         """
         messages = [self._message(values) for values in many]
         if self.world.life.commits_left is None and not self.world.store_lost:
@@ -210,15 +210,15 @@ class Histories(RuleBasedStateMachine):
             if message.address is not None or message.kind is not Kind.ENTER:
                 self._send([message])
 
-    def send_again(self, which: int) -> None:
+    def send_again(self, number: int) -> None:
         if self.sent:
-            self._send([self.sent[which % len(self.sent)]])
+            self._send([self.sent[number % len(self.sent)]])
 
     def wait(self, seconds: float) -> None:
         self.live(lambda: self.world.sleep(seconds))
 
     def fail_some_with(self, names: list[str], chance: float) -> None:
-        """Answer some calls with one of these faults from now on, chosen at random."""
+        """From now on answer some calls with a random one of these faults."""
         rules = [Rule(FAULTS[name], endpoints=frozenset({"/user"}), chance=chance / len(names)) for name in names]
         self.world.sailthru.faults.set(rules, seed=self.seed)
 
@@ -230,7 +230,7 @@ class Histories(RuleBasedStateMachine):
         self.world.sailthru.faults.set([Rule(FAULTS[name], ids=addresses)], seed=self.seed)
 
     def lose_store(self, chance: float) -> None:
-        """Let some database calls fail from now on. Some of them are carried out all the same."""
+        """From now on let some database calls fail. Some of these still take effect."""
         self.world.store_lost = chance
 
     def heal(self) -> None:
@@ -244,13 +244,13 @@ class Histories(RuleBasedStateMachine):
         self.world.run(self.world.die())
 
     def die_soon(self, commits: int) -> None:
-        """Let the process die right after the given number of commits."""
+        """Let the process die after this number of commits."""
         self.world.life.commits_left = commits
 
     def set_clock(self, hours: int) -> None:
-        """Set the clock wrong by so many hours.
+        """Set the clock wrong by this number of hours.
 
-        First wait for calls of dead processes: their leases are measured by this clock.
+        First wait for the calls of dead processes, because this clock measures their leases.
         """
         if self.world.deaths > self.deaths_at_clock:
             self.live(lambda: self.world.sleep(LONGEST_CALL))
@@ -274,9 +274,9 @@ class Histories(RuleBasedStateMachine):
             assert counts == recounted, export_id
 
     def _counts(self) -> dict[int, tuple[Counts, Counts]]:
-        """Return the committed totals of each export, and the same numbers counted from the memberships.
+        """Return the committed totals of each export, and the same numbers recounted from the memberships.
 
-        One query reads both, since the service goes on between two queries.
+        One query reads both, because the service continues between two queries.
         """
         rows = self._read(
             "select export_id, accepted, delivered + superseded, pending, dead, totals.members,"
@@ -321,7 +321,7 @@ class Histories(RuleBasedStateMachine):
                 self._check_fields(stay)
         world.add_up_metrics()
         rejoins = sum(world.account()["rejoins"].values())
-        # The service waits longer than reads lag. Only a clock that was set forward shortens the wait.
+        # The service waits longer than the delay of reads. Only a clock that was set forward shortens the wait.
         assert rejoins <= (world.joins_repeated if self.steps_of_clock else 0)
 
     def _check_fields(self, stay: Stay) -> None:
@@ -354,11 +354,11 @@ class Histories(RuleBasedStateMachine):
                     return answer.status_code
 
         status = self.live(send)
-        usable = [one for one in messages if one.address is not None or one.kind is not Kind.ENTER]
+        usable = [message for message in messages if message.address is not None or message.kind is not Kind.ENTER]
         assert status == (200 if usable or not messages else 400)
         self.sent += usable
-        for one in usable:
-            self._update_model(one)
+        for message in usable:
+            self._update_model(message)
 
     def _update_model(self, sent: Message) -> None:
         stay = self.stays[sent.person, sent.audience]
@@ -381,10 +381,10 @@ class Histories(RuleBasedStateMachine):
         await self.world.admin("/dead-letters/redrive", method="POST", json={"all": True})
 
 
-def _address(person: int, which: int | None) -> str | None:
-    return None if which is None else f"person{person}.{'ab'[which]}@example.com"
+def _address(person: int, index: int | None) -> str | None:
+    return None if index is None else f"person{person}.{'ab'[index]}@example.com"
 
 
 def _memory() -> str | None:
-    """Return a folder in memory, if there is one: these tests kill processes, and lose no disks."""
+    """Return a folder in memory, if there is one. These tests kill processes and need no disk."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -1,4 +1,4 @@
-"""`check` names what is wrong and the next step, and shows no secret."""
+"""`check` names each problem and its next step, and shows no secret."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ from tests.promises.processes import (
     Service,
 )
 
-WRONG = "nobodys-word-for-it"
+WRONG = "a-wrong-secret"
 ERASURE_KEY = "an-erasure-key-of-the-tests"
 SECRETS = (ADMIN_TOKEN, API_KEY, API_SECRET, LYTICS_TOKEN, WEBHOOK_TOKEN, WRONG, ERASURE_KEY, "sig=")
 NOT_THE_API = "The answer from 127.0.0.1:{port} is not from the API"
@@ -42,7 +42,7 @@ DEFAULT, SHOP = "Sailthru 'default'", "Sailthru 'shop'"
 
 @dataclass
 class Checked:
-    """The output of one run, and its lines by what they are about."""
+    """The output of one run, and its lines by subject."""
 
     code: int
     output: str
@@ -54,7 +54,7 @@ class Checked:
 
 @dataclass
 class Scene:
-    """Both sandboxes, and settings that fit them."""
+    """Both sandboxes, and matching settings."""
 
     sandbox: Sandbox
     command_line: CommandLine
@@ -81,15 +81,15 @@ class Scene:
         return without_secrets(self.command_line.run("check", *words, settings=self.settings(**different)))
 
     def run_process(self, *words: str, **different: str) -> Ended:
-        """Run the command as a process, which also reads settings of the resolver."""
+        """Run the command as a process, so that the resolver uses RES_OPTIONS."""
         known = {name.upper() for name in Settings.model_fields}
-        outside = {name: value for name, value in ENV_WITHOUT_COVERAGE.items() if name not in known}
+        environment = {name: value for name, value in ENV_WITHOUT_COVERAGE.items() if name not in known}
         done = subprocess.run(
             [sys.executable, "-m", "app", "check", *words],
             cwd=self.folder,
-            # A name server that does not answer is not waited for long.
+            # Do not wait long for a name server that does not answer.
             env={
-                **outside,
+                **environment,
                 "RES_OPTIONS": "timeout:1 attempts:1",
                 "PYTHONPATH": str(ROOT),
                 **self.settings(**different),
@@ -118,7 +118,7 @@ class Scene:
     def fail(self, status: int, code: int, **where: object) -> None:
         """Let Sailthru answer with an error."""
         fault = {"kind": "error", "status": status, "code": code, "text": f"Words of Sailthru about {API_KEY}"}
-        self.sandbox.tell("faults", rules=[{"fault": fault, **where}])
+        self.sandbox.control("faults", rules=[{"fault": fault, **where}])
 
 
 def without_secrets(ended: Ended) -> Ended:
@@ -137,9 +137,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 def scene(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Scene]:
-    """Sandboxes without faults; the faults of the test are removed afterwards."""
+    """Return sandboxes without faults, and remove the faults of the test afterwards."""
     yield Scene(sandbox, CommandLine(monkeypatch, capsys, tmp_path))
-    sandbox.tell("faults")
+    sandbox.control("faults")
     sandbox.lytics.post("reset").raise_for_status()
 
 
@@ -150,8 +150,8 @@ def closed_port() -> int:
     return port
 
 
-def test_everything_right_exits_with_0_and_only_reads(scene: Scene) -> None:
-    """Sailthru gets two reads and nothing else."""
+def test_check_without_problems_exits_with_0_and_only_reads(scene: Scene) -> None:
+    """Sailthru gets exactly two reads."""
     before = scene.sandbox.account()["calls"]
     found = scene.check_process()
     after = scene.sandbox.account()
@@ -208,7 +208,7 @@ def test_everything_right_exits_with_0_and_only_reads(scene: Scene) -> None:
         ),
     ],
 )
-def test_wrong_setting_is_named_and_the_rest_is_ok(
+def test_wrong_setting_is_named_and_other_checks_pass(
     scene: Scene, different: dict[str, str], about: str, words: list[str]
 ) -> None:
     port = str(scene.sandbox.port)
@@ -255,7 +255,7 @@ def test_wrong_setting_is_named_and_the_rest_is_ok(
     ],
 )
 def test_failure_of_sailthru_is_explained(scene: Scene, fault: dict[str, object], words: list[str]) -> None:
-    scene.sandbox.tell("faults", rules=[{"fault": fault}])
+    scene.sandbox.control("faults", rules=[{"fault": fault}])
     found = scene.check()
 
     assert found.code == 1
@@ -265,7 +265,7 @@ def test_failure_of_sailthru_is_explained(scene: Scene, fault: dict[str, object]
 
 
 def test_check_waits_for_sailthru_as_long_as_the_timeout(scene: Scene) -> None:
-    scene.sandbox.tell("faults", rules=[{"fault": {"kind": "hang"}}])
+    scene.sandbox.control("faults", rules=[{"fault": {"kind": "hang"}}])
     found = scene.check(SAILTHRU_TIMEOUT_SECONDS="0.5")
 
     assert found.code == 1
@@ -284,7 +284,7 @@ def test_missing_right_is_named(scene: Scene, right: str) -> None:
 
 
 def test_exhausted_rate_limit_is_a_warning(scene: Scene) -> None:
-    """Sailthru has accepted key and secret by then."""
+    """Sailthru counts only calls with a valid key and secret."""
     scene.fail(429, 43)
     found = scene.check()
 
@@ -340,7 +340,7 @@ def test_missing_lytics_token_is_a_warning(scene: Scene) -> None:
 
 
 def test_two_failures_are_both_reported(scene: Scene) -> None:
-    """Sailthru at a closed port, Lytics at a port that does not speak TLS."""
+    """Sailthru is at a closed port, and Lytics at a port without TLS."""
     port = closed_port()
     found = scene.check(
         SAILTHRU_BASE_URL=f"http://127.0.0.1:{port}", LYTICS_BASE_URL=f"https://127.0.0.1:{scene.sandbox.port}"
@@ -360,7 +360,7 @@ def test_two_failures_are_both_reported(scene: Scene) -> None:
     ],
 )
 def test_unreadable_settings_are_the_only_finding(scene: Scene, different: dict[str, str], words: list[str]) -> None:
-    """Exit code 2."""
+    """The exit code is 2."""
     found = scene.check(**different)
 
     assert found.code == 2
@@ -373,10 +373,10 @@ def test_unreadable_settings_are_the_only_finding(scene: Scene, different: dict[
     ("different", "words"),
     [
         ({"WEBHOOK_TOKENS": ""}, ["WEBHOOK_TOKENS is not set", "secrets.token_urlsafe"]),
-        ({"DATABASE_URL": "mysql://me:nobodys-word-for-it@host/db"}, ["DATABASE_URL", "sqlite:///FILE"]),
+        ({"DATABASE_URL": "mysql://me:a-wrong-secret@host/db"}, ["DATABASE_URL", "sqlite:///FILE"]),
     ],
 )
-def test_missing_setting_exits_with_2_and_the_rest_is_checked(
+def test_missing_setting_exits_with_2_and_other_checks_run(
     scene: Scene, different: dict[str, str], words: list[str]
 ) -> None:
     done = scene.run(**different)
@@ -421,8 +421,8 @@ def test_current_older_and_missing_files_are_ok(scene: Scene, migrated_file: Pat
         connection.execute("update alembic_version set version_num = '0001'")
     found = [scene.check(DATABASE_URL=f"sqlite:///{path}") for path in (current, older, none)]
 
-    assert [one.code for one in found] == [0, 0, 0]
-    assert [one.lines["store"].removeprefix("✓ store               ") for one in found] == [
+    assert [checked.code for checked in found] == [0, 0, 0]
+    assert [checked.lines["store"].removeprefix("✓ store               ") for checked in found] == [
         f"{current} is usable and up to date.",
         f"{older} has an older version; the next start backs it up and migrates it.",
         f"{none} does not exist yet; the first start creates it.",
@@ -440,8 +440,8 @@ def test_empty_and_current_postgresql_databases_are_ok(scene: Scene, postgresql_
         found += [scene.check(DATABASE_URL=url), scene.check(DATABASE_URL=url, ERASURE_KEY="")]
 
     assert migrated.code == 0
-    assert [one.code for one in found] == [0, 0, 0]
-    assert [one.lines["store"].removeprefix("✓ store               ") for one in found] == [
+    assert [checked.code for checked in found] == [0, 0, 0]
+    assert [checked.lines["store"].removeprefix("✓ store               ") for checked in found] == [
         f"{name} is empty; the first start creates its tables.",
         f"{name} is usable and up to date.",
         f"{name} is usable and up to date.",
@@ -501,14 +501,14 @@ def test_erasure_key_that_does_not_fit_is_reported(scene: Scene, migrated_file: 
 
 def test_as_json(scene: Scene) -> None:
     done = scene.run_process("--json", LYTICS_API_TOKEN=WRONG)
-    said = json.loads(done.out)
+    report = json.loads(done.out)
 
     assert done.code == 1
-    assert said["ok"] is False
-    assert [(one["about"], one["mark"]) for one in said["findings"]] == [
+    assert report["ok"] is False
+    assert [(finding["about"], finding["mark"]) for finding in report["findings"]] == [
         ("settings", "ok"),
         ("store", "ok"),
         (DEFAULT, "ok"),
         ("Lytics", "failed"),
     ]
-    assert all(set(one) == {"about", "mark", "happened", "next_step"} for one in said["findings"])
+    assert all(set(finding) == {"about", "mark", "happened", "next_step"} for finding in report["findings"])

@@ -1,4 +1,4 @@
-"""The commands that do not talk to a running service, and the program as a process."""
+"""The commands that need no running service, and the program as a process."""
 
 import asyncio
 import re
@@ -39,7 +39,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 @pytest.fixture
 def migrated(migrated_file: Path, tmp_path: Path) -> Path:
-    """A database file of this version."""
+    """Return a database file of this version."""
     path = tmp_path / "store.db"
     shutil.copyfile(migrated_file, path)
     return path
@@ -64,7 +64,7 @@ def test_version(tmp_path: Path) -> None:
 
 
 def test_start_without_tokens_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    """The sentence says how to make a token."""
+    """The sentence names the command that makes a token."""
     result = process(tmp_path, "serve", WEBHOOK_TOKENS="", ADMIN_TOKENS="")
 
     assert result.returncode == 2
@@ -75,7 +75,7 @@ def test_start_without_tokens_is_refused_in_one_sentence(tmp_path: Path) -> None
 def test_start_without_the_erasure_key_of_erased_people_is_refused_in_one_sentence(
     tmp_path: Path, migrated: Path
 ) -> None:
-    """Only the database shows that people were erased, so the error comes after the server has started."""
+    """Only the database shows that people were erased, so the error comes after the start of the server."""
     url = f"sqlite:///{migrated}"
 
     async def erase() -> None:
@@ -95,7 +95,7 @@ def test_start_without_the_erasure_key_of_erased_people_is_refused_in_one_senten
 def test_database_of_a_newer_version_is_refused_in_one_sentence(
     command_line: CommandLine, tmp_path: Path, migrated: Path
 ) -> None:
-    """By `serve` and by `migrate`."""
+    """Both `serve` and `migrate` refuse it."""
     with closing(sqlite3.connect(migrated)) as connection, connection:
         connection.execute("update alembic_version set version_num = '9999'")
         connection.execute("update versions set version = 9999 where name = 'schema'")
@@ -147,7 +147,7 @@ def test_copy_moves_a_file_to_postgresql_and_names_the_next_step(
 
 
 def test_copy_that_is_not_possible_ends_with_one_sentence(command_line: CommandLine, migrated: Path) -> None:
-    """Exit code 2 for wrong arguments, 1 for an unusable database. The password is never shown."""
+    """The exit code is 2 for wrong arguments and 1 for an unusable database. The password is never shown."""
     file = f"sqlite:///{migrated}"
     wrong = command_line.run("copy", "--from", "postgresql://me:sesame@host/a", "--to", file)
     away = command_line.run("copy", "--from", file, "--to", "postgresql://me:sesame@127.0.0.1:1/store")
@@ -155,7 +155,7 @@ def test_copy_that_is_not_possible_ends_with_one_sentence(command_line: CommandL
     assert (wrong.code, away.code) == (2, 1)
     assert wrong.err.startswith("lytics-sailthru: Copy from an SQLite file to PostgreSQL")
     assert away.err.startswith("lytics-sailthru: Nothing listens at 127.0.0.1:1.")
-    assert [each.err.count("\n") for each in (wrong, away)] == [1, 1]
+    assert [ended.err.count("\n") for ended in (wrong, away)] == [1, 1]
     assert "sesame" not in wrong.err + away.err
 
 
@@ -167,7 +167,7 @@ def test_unusable_database_ends_a_command_with_one_sentence(command_line: Comman
     assert result.err.count("\n") == 1
 
 
-def test_demo_ends_with_the_right_lists(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_ends_with_correct_lists(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sandbox, the service and the commands run as processes. The backfilled audience is smaller here."""
     monkeypatch.setattr(existing, "PEOPLE", 200)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

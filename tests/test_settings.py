@@ -19,7 +19,7 @@ ENOUGH = {
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove all settings of the environment, and change to a folder without `.env`."""
+    """Remove all settings from the environment, and change to a folder without `.env`."""
     for name in (*(name.upper() for name in Settings.model_fields), "SECRETS_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -134,7 +134,7 @@ class TestRules:
         assert (settings.port, settings.sailthru_api_key, settings.sailthru_authorizations) == (8000, None, {})
 
     @pytest.mark.parametrize(
-        ("given", "kept"),
+        ("given", "expected"),
         [
             ("http://127.0.0.1:8001", "http://127.0.0.1:8001"),
             ("http://localhost:8001/", "http://localhost:8001"),
@@ -142,10 +142,10 @@ class TestRules:
             ("https://api.example.com/", "https://api.example.com"),
         ],
     )
-    def test_base_urls(self, monkeypatch: pytest.MonkeyPatch, given: str, kept: str) -> None:
+    def test_base_urls(self, monkeypatch: pytest.MonkeyPatch, given: str, expected: str) -> None:
         put(monkeypatch, {"SAILTHRU_BASE_URL": given})
 
-        assert load_settings().sailthru_base_url == kept
+        assert load_settings().sailthru_base_url == expected
 
     def test_accounts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """`default` is the account of SAILTHRU_API_KEY. One key at two hosts means two accounts."""
@@ -168,7 +168,7 @@ class TestRules:
 
 class TestTokens:
     def test_labels(self) -> None:
-        """The default label is the position. Empty positions do not count."""
+        """The default label is `token-` and the position. Empty entries do not count."""
         settings = Settings.model_validate({"webhook_tokens": f" a:{TOKEN} ,, {OTHER},"})
 
         assert parse_tokens(settings.webhook_tokens, "WEBHOOK_TOKENS") == {"a": TOKEN, "token-2": OTHER}
@@ -209,7 +209,7 @@ class TestServing:
 
 
 class TestCommands:
-    def test_first_admin_token_is_all_they_need(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_commands_need_only_the_first_admin_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
         put(monkeypatch, {"ADMIN_TOKENS": f"mine:{TOKEN},{OTHER}"})
 
         assert load_settings().first_admin_token() == TOKEN

@@ -40,7 +40,7 @@ class Terminal:
         os.write(self.screen, keys.encode())
 
     def end(self) -> tuple[int, str]:
-        """Wait for the program; return its exit code and its standard output, which is a pipe."""
+        """Wait for the program, and return its exit code and its standard output, which is a pipe."""
         out, _ = self.program.communicate(timeout=TIMEOUT_SECONDS)
         return self.program.returncode, out
 
@@ -143,7 +143,7 @@ print("done")
 
 
 def test_bar_moves_on_a_terminal(tmp_path: Path) -> None:
-    """It is on standard error and stays at the end. Control characters and markup are not interpreted."""
+    """The bar is on standard error and stays at the end. Control characters and markup are not interpreted."""
     with on_a_terminal(tmp_path, MOVING) as screen:
         screen.wait_for("0 read")
         screen.type("\n")
@@ -165,9 +165,9 @@ def test_bar_in_a_pipe_is_a_line_at_intervals(
         with Bar(is_quiet=is_quiet) as bar:
             bar.say(f"Each {every:g} s.")
             bar.show(1, 2, ["1 of 2", "1/s"], below="Waiting: for you.")
-    said = capsys.readouterr()
+    output = capsys.readouterr()
 
-    assert (said.out, said.err) == ("", "Each 60 s.\nEach 0 s.\n1 of 2, 1/s. Waiting: for you.\n")
+    assert (output.out, output.err) == ("", "Each 60 s.\nEach 0 s.\n1 of 2, 1/s. Waiting: for you.\n")
 
 
 def test_pipe_wraps_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,12 +206,12 @@ def test_control_characters_are_replaced(value: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("given", "expected"),
     [
         (None, "-"),
         ("2026-11-25T12:00:03.123456Z", "2026-11-25 12:00:03"),
         ("2026-11-25T14:00:03+02:00", "2026-11-25 12:00:03"),
     ],
 )
-def test_moment_is_in_utc(given: str | None, shown: str) -> None:
-    assert moment(given) == shown
+def test_moment_is_in_utc(given: str | None, expected: str) -> None:
+    assert moment(given) == expected

@@ -1,1 +1,1 @@
-"""Checks whether the service can run with its settings, and says what is wrong and what to do about it."""
+"""Checks whether the service can run with its settings, and names the remedy for each problem."""

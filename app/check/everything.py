@@ -14,7 +14,7 @@ from app.settings import DEFAULT_ACCOUNT, Settings
 
 
 async def check(load: Callable[[], Settings]) -> list[Finding]:
-    """Return one finding for each thing checked. If `load` fails, that is the only finding."""
+    """Return the findings of all checks. If `load` fails, its error is the only finding."""
     try:
         settings = load()
     except BadSettings as error:

@@ -7,7 +7,7 @@ SETTINGS = "settings"
 
 
 class Mark(StrEnum):
-    """With a warning the service runs, but perhaps not as intended."""
+    """The severity of a finding. After a warning the service runs, but perhaps not as intended."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,9 +19,9 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        about: what was checked.
+        about: the subject of the check.
         happened: the result in one sentence; never a secret.
-        next_step: what to do now; None if nothing is to be done, or if `happened` says it.
+        next_step: the remedy; None if none is needed or `happened` names it.
     """
 
     about: str

@@ -14,32 +14,30 @@ from app.sailthru.answers import USER_NOT_FOUND
 from app.sailthru.client import SailthruClient
 from app.sailthru.protocol import Credentials
 
+# The reads by endpoint. The expected answer is that the list or person does not exist. Only a write could check whether
+# the key may write.
 READS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         "list": {"list": "A list that does not exist, asked for by lytics-sailthru check"},
         "user": {"id": "lytics-sailthru-check@example.com", "key": "email", "fields": {"lists": 1}},
     }
 )
-"""
-The reads, by endpoint. The expected answer is that the list or person does not exist. Whether the key may write cannot
-be checked without writing.
-"""
 
 _PAGE = "My Sailthru > Settings > Setup > API & Postbacks"
 
 
 class Names(NamedTuple):
-    """How the findings name the settings of an account."""
+    """The names of an account's settings in the findings."""
 
     key: str
     secret: str
     base_url: str
 
 
-async def check_sailthru(label: str, credentials: Credentials, names: Names, within: timedelta) -> Finding:
-    """Check the account with this label. `within` is the timeout of each of the two calls."""
+async def check_sailthru(label: str, credentials: Credentials, names: Names, call_timeout: timedelta) -> Finding:
+    """Check the account with this label. `call_timeout` applies to each of the two calls."""
     about = f"Sailthru '{label}'"
-    async with SailthruClient(credentials, timeout=within) as client:
+    async with SailthruClient(credentials, timeout=call_timeout) as client:
         for endpoint, payload in READS.items():
             try:
                 await client.call("GET", endpoint, payload)
@@ -49,14 +47,14 @@ async def check_sailthru(label: str, credentials: Credentials, names: Names, wit
                 if isinstance(error, UnknownList) or error.code == USER_NOT_FOUND:
                     continue
                 happened, next_step = _refused(error, endpoint, names) or explain_failure(
-                    error, base_url=credentials.base_url, setting=names.base_url, timeout=within
+                    error, base_url=credentials.base_url, setting=names.base_url, timeout=call_timeout
                 )
                 return Finding(about, Mark.FAILED, happened, next_step)
     return Finding(about, Mark.OK, "Key, secret and this machine's address accepted; lists and people can be read.")
 
 
 def _refused(error: CallFailed, endpoint: str, names: Names) -> tuple[str, str] | None:
-    """Return what happened and the next step if Sailthru itself refused the call; else None."""
+    """Return the explanation and the next step if Sailthru itself refused the call; otherwise None."""
     happened = explain(str(error.code)).happened
     if isinstance(error, CredentialsRefused):
         match error.code:

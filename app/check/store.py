@@ -12,44 +12,44 @@ STORE = "store"
 
 
 async def check_store(url: str, erasure_key: str | None) -> Finding:
-    """Check the database. A running service that uses it is not an error."""
+    """Check the database. It may be in use by a running service."""
     digests = None if erasure_key is None else Digests(erasure_key)
     try:
         if is_file(url):
-            return _of_file(await asyncio.to_thread(inspect, url, digests), digests)
-        return _of_server(await inspect_server(url, digests), digests)
+            return _file_finding(await asyncio.to_thread(inspect, url, digests), digests)
+        return _server_finding(await inspect_server(url, digests), digests)
     except UnusableStore as error:
         return Finding(STORE, Mark.FAILED, error.happened, error.next_step)
     except BadSettings as error:
         return Finding(SETTINGS, Mark.FAILED, str(error))
 
 
-def _of_file(found: Inspection, digests: Digests | None) -> Finding:
+def _file_finding(found: Inspection, digests: Digests | None) -> Finding:
     if found.not_kept_out:
-        return _not_kept_out(found.not_kept_out, digests)
+        return _erasure_finding(found.not_kept_out, digests)
     if not found.has_folder:
         happened = f"{found.path} and its folder do not exist yet; the first start creates both."
         return Finding(STORE, Mark.WARNING, happened, "If you expected a database there, correct DATABASE_URL.")
-    return Finding(STORE, Mark.OK, _state_of_file(found))
+    return Finding(STORE, Mark.OK, _file_state(found))
 
 
-def _of_server(found: ServerInspection, digests: Digests | None) -> Finding:
+def _server_finding(found: ServerInspection, digests: Digests | None) -> Finding:
     if found.is_copy_unfinished:
         happened = f"A copy into {found.name} is not finished, so the service can't start with it."
         return Finding(STORE, Mark.FAILED, happened, "Run the same copy command again.")
     if found.not_kept_out:
-        return _not_kept_out(found.not_kept_out, digests)
-    return Finding(STORE, Mark.OK, _state_of_server(found))
+        return _erasure_finding(found.not_kept_out, digests)
+    return Finding(STORE, Mark.OK, _server_state(found))
 
 
-def _not_kept_out(count: int, digests: Digests | None) -> Finding:
+def _erasure_finding(count: int, digests: Digests | None) -> Finding:
     happened = f"Erased people whose new events are not ignored: {count}."
     if digests is None:
         return Finding(STORE, Mark.FAILED, happened, "Set ERASURE_KEY to the key that was used to erase them.")
     return Finding(STORE, Mark.WARNING, happened, "Restore the former ERASURE_KEY, or erase these people again.")
 
 
-def _state_of_file(found: Inspection) -> str:
+def _file_state(found: Inspection) -> str:
     if found.is_in_use:
         return f"The running service uses {found.path}."
     if found.revision is None:
@@ -59,7 +59,7 @@ def _state_of_file(found: Inspection) -> str:
     return f"{found.path} is usable and up to date."
 
 
-def _state_of_server(found: ServerInspection) -> str:
+def _server_state(found: ServerInspection) -> str:
     if found.revision is None:
         return f"{found.name} is empty; the first start creates its tables."
     running = f" Running replicas: {found.replicas}." if found.replicas else ""

@@ -12,12 +12,12 @@ _LATER = "Try again in a few minutes. If it still fails, ask the vendor's suppor
 
 
 def explain_failure(error: AppError, *, base_url: str, setting: str, timeout: timedelta) -> tuple[str, str]:
-    """Return what happened and the next step, one sentence each.
+    """Return the explanation and the next step, one sentence each.
 
     Args:
-        error: the failure of a call that the vendor did not refuse itself.
+        error: the failure of a call. The vendor itself did not refuse the call.
         setting: the name of the setting that holds `base_url`.
-        timeout: the longest time for the answer.
+        timeout: the timeout of the call.
     """
     host = urlsplit(base_url).netloc
     code = error.code if isinstance(error, CallFailed) else None

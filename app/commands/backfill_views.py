@@ -17,19 +17,19 @@ def title(export: View, backfill: View) -> str:
 
 
 def facts(backfill: View) -> list[str]:
-    """Return the progress, to be shown beside a bar or instead of one."""
+    """Return the progress as texts beside a bar, or in place of a bar."""
     rate, eta, total = backfill["rate"], backfill["eta_seconds"], backfill["total"]
     read = f"{backfill['scanned']:,} read" if total is None else f"{backfill['scanned']:,} of {total:,}"
-    found = [read]
+    texts = [read]
     if rate is not None:
-        found.append(f"{rate:,.0f}/s")
+        texts.append(f"{rate:,.0f}/s")
     if eta is not None:
-        found.append(f"{timedelta(seconds=round(eta))} left")
-    return [*found, f"{backfill['queued']:,} {_queued(backfill)}"]
+        texts.append(f"{timedelta(seconds=round(eta))} left")
+    return [*texts, f"{backfill['queued']:,} {_queued(backfill)}"]
 
 
 def show_end(export: View, backfill: View) -> None:
-    """Print how a backfill ended, and how many people had each result."""
+    """Print the end of a backfill and the number of people by result."""
     terminal.say(f"{title(export, backfill)} is {backfill['state']}. Read: {backfill['scanned']:,}.")
     if backfill["reason"]:
         terminal.say(backfill["reason"])
@@ -44,7 +44,7 @@ def show_end(export: View, backfill: View) -> None:
 
 
 def show_pending(export: View) -> None:
-    """Print how many changes of an export are pending."""
+    """Print the number of pending changes of an export."""
     pending = export["counts"]["pending"]
     if pending:
         terminal.say(f"Pending changes: {pending:,}. To see how many are left: {command('export show', export['id'])}.")
@@ -52,7 +52,7 @@ def show_pending(export: View) -> None:
         terminal.say("No changes are pending.")
 
 
-def show_begun(export: View, backfill: View) -> None:
+def show_running(export: View, backfill: View) -> None:
     """Print a backfill that the command does not wait for."""
     terminal.say(f"{title(export, backfill)} is {backfill['state']}. {how_to_continue(backfill)}")
 
@@ -68,7 +68,7 @@ def question(export: View, size: int | None) -> str:
     """Return the question before a backfill.
 
     Args:
-        size: the number of people in the audience; None if Lytics does not know.
+        size: the number of people in the audience; None if Lytics does not report it.
     """
     members = "an unknown number of" if size is None else f"up to {size:,}"
     return (

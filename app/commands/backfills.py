@@ -1,4 +1,4 @@
-"""`export backfill`: add the current members of an audience to its list, and wait until that is done."""
+"""`export backfill`: add the current members of an audience to its list, and wait for the end."""
 
 import time
 from collections.abc import Mapping
@@ -41,28 +41,28 @@ def backfill(
     if cancel and (dry_run or no_wait):
         raise typer.BadParameter("can't be combined with --dry-run or --no-wait.", param_hint="--cancel")
     with service_of(context) as service:
-        found = find_export(service, export)
+        target = find_export(service, export)
         if cancel:
-            ended = _cancel(service, found)
+            ended = _cancel(service, target)
         else:
-            begun = _begin(service, found, is_dry_run=dry_run, is_confirmed=yes)
+            started = _begin(service, target, is_dry_run=dry_run, is_confirmed=yes)
             if no_wait:
-                _show_begun(found, begun, as_json=as_json)
+                _show_running(target, started, as_json=as_json)
                 return
-            ended = follow(service, begun.data, is_quiet=as_json)
+            ended = follow(service, started.data, is_quiet=as_json)
         if as_json:
             typer.echo(ended.text)
         else:
-            show_end(service, found, ended.data)
+            show_end(service, target, ended.data)
     raise typer.Exit(0 if cancel else exit_code(ended.data))
 
 
 def follow(service: Service, backfill: View, *, is_quiet: bool) -> Answer:
-    """Show the progress of a backfill and return it when it has ended. The service runs it, not this process.
+    """Show the progress of a backfill until it ends, and return it. The service runs it, not this process.
 
     Raises:
-        Exit: 130 on Ctrl-C, after the commands that follow and cancel it were printed.
-        ServiceSaidNo, ServiceNotReached: the service does not answer any more.
+        Exit: 130 on Ctrl-C. The commands that follow and cancel the backfill are printed first.
+        ServiceSaidNo, ServiceNotReached: the service no longer answers.
     """
     try:
         with terminal.Bar(is_quiet=is_quiet) as bar:
@@ -76,7 +76,7 @@ def follow(service: Service, backfill: View, *, is_quiet: bool) -> Answer:
 
 
 def show_end(service: Service, export: View, backfill: View) -> None:
-    """Print how a backfill ended, and how many changes are pending."""
+    """Print the end of a backfill and the number of pending changes."""
     views.show_end(export, backfill)
     if not backfill["dry_run"]:
         views.show_pending(service.get(f"/exports/{export['id']}").data)
@@ -87,20 +87,20 @@ def exit_code(backfill: View) -> int:
 
 
 def audience_size(service: Service, audience_id: str) -> int | None:
-    """Return the number of people in an audience; None if Lytics does not know."""
-    sizes = {one["id"]: one["size"] for one in service.get("/lytics/audiences").data["items"]}
+    """Return the number of people in an audience; None if Lytics does not report it."""
+    sizes = {audience["id"]: audience["size"] for audience in service.get("/lytics/audiences").data["items"]}
     return sizes.get(audience_id)
 
 
 def _watch(service: Service, path: str, bar: terminal.Bar) -> Answer:
-    has_said_flows = False
+    has_warned = False
     while True:
         answer = _read(service, path)
         backfill = answer.data
         at_most = backfill["joins_at_most"]
-        if at_most is not None and not has_said_flows and not backfill["dry_run"]:
+        if at_most is not None and not has_warned and not backfill["dry_run"]:
             bar.say(f"This may start up to {at_most:,} flows.")
-            has_said_flows = True
+            has_warned = True
         waiting_for = backfill["waiting_for"]
         below = f"Waiting: {waiting_for}" if waiting_for else None
         bar.show(backfill["scanned"], backfill["total"], views.facts(backfill), below=below)
@@ -123,7 +123,7 @@ def _read(service: Service, path: str) -> Answer:
 def _begin(service: Service, export: View, *, is_dry_run: bool, is_confirmed: bool) -> Answer:
     running = _running(service, export)
     if running is not None and running["dry_run"] == is_dry_run:
-        # Not by POST: if this backfill has just ended, POST would start another one without confirmation.
+        # A POST would start another backfill without confirmation if this one has just ended.
         return service.get(_path(running))
     if not is_dry_run and not is_confirmed:
         size = audience_size(service, export["audience"]["id"])
@@ -133,7 +133,7 @@ def _begin(service: Service, export: View, *, is_dry_run: bool, is_confirmed: bo
 
 def _running(service: Service, export: View) -> View | None:
     newest = service.get(f"/exports/{export['id']}/backfills").data["items"]
-    return next((one for one in newest if one["state"] in ACTIVE), None)
+    return next((backfill for backfill in newest if backfill["state"] in ACTIVE), None)
 
 
 def _path(backfill: View) -> str:
@@ -147,8 +147,8 @@ def _cancel(service: Service, export: View) -> Answer:
     return service.call("DELETE", _path(running))
 
 
-def _show_begun(export: View, begun: Answer, *, as_json: bool) -> None:
+def _show_running(export: View, started: Answer, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(begun.text)
+        typer.echo(started.text)
     else:
-        views.show_begun(export, begun.data)
+        views.show_running(export, started.data)

@@ -27,27 +27,27 @@ def redrive(
 
     Counts them first, and asks for confirmation.
     """
-    if any(each is not None for each in (code, export, email)) == everything:
+    if any(option is not None for option in (code, export, email)) == everything:
         raise typer.BadParameter("choose --code, --export, --email, or several of them; or --all alone.")
     with service_of(context) as service:
-        which: dict[str, object] = {"all": True} if everything else {}
-        which |= {key: value for key, value in (("code", code), ("email", email)) if value is not None}
+        selection: dict[str, object] = {"all": True} if everything else {}
+        selection |= {key: value for key, value in (("code", code), ("email", email)) if value is not None}
         if export is not None:
-            which["export"] = find_export(service, export)["id"]
+            selection["export"] = find_export(service, export)["id"]
         if preview or not yes:
-            counted = _redrive(service, which | {"preview": True})
+            counted = _redrive(service, selection | {"preview": True})
             found = counted.data["would_redrive"]
             if preview or not found:
                 text = f"Dead letters that would be redriven: {found}." if found else "No dead letters match."
                 _show(counted, text, as_json=as_json)
                 return
             confirm(f"Redrive dead letters: {found}. Continue?", is_confirmed=yes)
-        done = _redrive(service, which)
+        done = _redrive(service, selection)
     _show(done, f"Dead letters redriven: {done.data['redriven']}.", as_json=as_json)
 
 
-def _redrive(service: Service, which: dict[str, object]) -> Answer:
-    return service.call("POST", "/dead-letters/redrive", which)
+def _redrive(service: Service, selection: dict[str, object]) -> Answer:
+    return service.call("POST", "/dead-letters/redrive", selection)
 
 
 def _show(answer: Answer, text: str, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from app.commands.remedies import command
 View = Mapping[str, Any]
 
 COUNTS = ("delivered", "superseded", "pending", "dead", "erased", "cancelled")
-WOULD = {
+EFFECTS = {
     "start": "This would start an export",
     "update": "This would change export {id}",
     "revive": "This would restart export {id}, which is stopped",
@@ -24,37 +24,42 @@ def title(export: View) -> str:
 
 
 def show_all(exports: View) -> None:
-    """Print all exports, the reason for each that does not run, and audiences whose events are ignored."""
+    """Print all exports, the reasons of those that do not run, and the audiences without an export."""
     items, unexported = exports["items"], exports["unexported"]
     if items:
         terminal.show_table(
             ["id", "list", "account", "state", "members", "pending", "dead", "last webhook (UTC)"],
             [
                 (
-                    one["id"],
-                    one["list"] or f"(audience {one['audience']['slug']})",
-                    one["authorization"],
-                    one["state"],
-                    one["members"],
-                    one["counts"]["pending"],
-                    one["counts"]["dead"],
-                    terminal.moment(one["last_webhook_at"]),
+                    export["id"],
+                    export["list"] or f"(audience {export['audience']['slug']})",
+                    export["authorization"],
+                    export["state"],
+                    export["members"],
+                    export["counts"]["pending"],
+                    export["counts"]["dead"],
+                    terminal.moment(export["last_webhook_at"]),
                 )
-                for one in items
+                for export in items
             ],
         )
     else:
         terminal.say(f"There are no exports yet. Start one: {command('export start AUDIENCE')}.")
-    for one in items:
-        if one["reason"]:
-            terminal.say(f"Export {one['id']}: {one['reason']}")
+    for export in items:
+        if export["reason"]:
+            terminal.say(f"Export {export['id']}: {export['reason']}")
     if unexported:
         terminal.say("Audiences without an export, whose events are ignored:")
         terminal.show_table(
             ["audience", "slug", "events", "last event (UTC)"],
             [
-                (one["audience_id"], one["audience_slug"], one["events"], terminal.moment(one["last_event_at"]))
-                for one in unexported
+                (
+                    audience["audience_id"],
+                    audience["audience_slug"],
+                    audience["events"],
+                    terminal.moment(audience["last_event_at"]),
+                )
+                for audience in unexported
             ],
         )
 
@@ -103,14 +108,14 @@ def show_started(answer: View) -> None:
 
 
 def show_preview(answer: View, *, flows_at_most: int | None = None) -> None:
-    """Print what a start would do.
+    """Print the effect that a start would have.
 
     Args:
-        flows_at_most: how many flows a backfill may start; None without a backfill, or if Lytics does not know.
+        flows_at_most: the flows that a backfill may start; None without a backfill, or if the size is unknown.
     """
     audience = answer["audience"]
-    would = WOULD.get(str(answer["would"]), str(answer["would"])).format(id=answer["export_id"])
-    terminal.say(f"{would}. Nothing was changed.")
+    effect = EFFECTS.get(str(answer["would"]), str(answer["would"])).format(id=answer["export_id"])
+    terminal.say(f"{effect}. Nothing was changed.")
     terminal.show_facts(
         [
             ("list", answer["list"]),

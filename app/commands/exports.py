@@ -61,7 +61,7 @@ def start(
 
     Running it again changes the fields of the export, or restarts the export if it was stopped.
     """
-    order = {
+    request = {
         "audience": audience,
         "authorization": authorization,
         "fields": chosen_fields(fields or ()),
@@ -73,7 +73,7 @@ def start(
         "preview": preview or None,
     }
     with service_of(context) as service:
-        answer = service.call("POST", "/exports", {key: value for key, value in order.items() if value is not None})
+        answer = service.call("POST", "/exports", {key: value for key, value in request.items() if value is not None})
         if as_json:
             typer.echo(answer.text)
         elif preview:
@@ -81,9 +81,9 @@ def start(
             views.show_preview(answer.data, flows_at_most=at_most)
         else:
             views.show_started(answer.data)
-        begun = answer.data.get("backfill")
-        if begun is not None:
-            _finish_backfill(service, answer.data["export"], begun, is_followed=not no_wait, as_json=as_json)
+        started = answer.data.get("backfill")
+        if started is not None:
+            _finish_backfill(service, answer.data["export"], started, is_followed=not no_wait, as_json=as_json)
 
 
 @app.command("list")
@@ -116,7 +116,7 @@ def name(
     *,
     as_json: AsJSON = False,
 ) -> None:
-    """Name an export that has no list yet: Lytics did not give a name, or another export has the list."""
+    """Name an export that has no list yet, because Lytics gave no name or another export has the list."""
     _change(context, export, {"name": audience_name}, as_json=as_json)
 
 
@@ -128,7 +128,7 @@ def pause(context: typer.Context, export: Reference, *, as_json: AsJSON = False)
 
 @app.command()
 def resume(context: typer.Context, export: Reference, *, as_json: AsJSON = False) -> None:
-    """Deliver the changes of an export again, starting with those that were kept."""
+    """Deliver the changes of an export again, beginning with the kept changes."""
     _change(context, export, {"state": "running"}, as_json=as_json)
 
 
@@ -150,7 +150,7 @@ def stop(context: typer.Context, export: Reference, *, yes: Yes = False, as_json
 
 
 def chosen_fields(options: Sequence[str]) -> list[str] | Mapping[str, str] | None:
-    """Return the fields that `--field` options choose, with their Sailthru vars if any option names one.
+    """Return the fields of the `--field` options, with their Sailthru vars if an option names one.
 
     Raises:
         BadParameter: a name is missing or repeated.
@@ -167,15 +167,15 @@ def chosen_fields(options: Sequence[str]) -> list[str] | Mapping[str, str] | Non
 
 
 def _finish_backfill(
-    service: Service, export: views.View, begun: views.View, *, is_followed: bool, as_json: bool
+    service: Service, export: views.View, started: views.View, *, is_followed: bool, as_json: bool
 ) -> None:
     if is_followed:
-        ended = follow(service, begun, is_quiet=as_json).data
+        ended = follow(service, started, is_quiet=as_json).data
         if not as_json:
             show_end(service, export, ended)
         raise typer.Exit(exit_code(ended))
     if not as_json:
-        backfill_views.show_begun(export, begun)
+        backfill_views.show_running(export, started)
 
 
 def _change(context: typer.Context, reference: str, change: Mapping[str, object], *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`member`: why is this person on a list, or not?"""
+"""`member`: show why a person is on a list, or is not."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -42,23 +42,23 @@ def show(person: View) -> None:
         ["export", "list", "account", "desired", "confirmed", "confirmed at (UTC)", "state", "next call (UTC)"],
         [
             (
-                one["export_id"],
-                one["list"],
-                one["authorization"],
-                one["desired"],
-                one["confirmed"],
-                terminal.moment(one["confirmed_at"]),
-                one["state"],
-                terminal.moment(one["next_call_at"]),
+                membership["export_id"],
+                membership["list"],
+                membership["authorization"],
+                membership["desired"],
+                membership["confirmed"],
+                terminal.moment(membership["confirmed_at"]),
+                membership["state"],
+                terminal.moment(membership["next_call_at"]),
             )
-            for one in memberships
+            for membership in memberships
         ],
     )
-    for one in memberships:
-        explanation = one["explanation"]
+    for membership in memberships:
+        explanation = membership["explanation"]
         if explanation:
             text = f"{explanation['happened']} {explanation['next_step']}"
-            terminal.say(f"Export {one['export_id']} (code {one['code']}): {text}")
+            terminal.say(f"Export {membership['export_id']} (code {membership['code']}): {text}")
     terminal.show_table(
         ["time (UTC)", "event"],
         [

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the question before a change."""
+"""The options that several commands share, and the confirmation of a change."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Finds the export that a command line names."""
+"""Finds an export by the reference on the command line."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,10 +16,10 @@ def find_export(service: Service, reference: str) -> Export:
 
 
 def choose(exports: Sequence[Export], reference: str) -> Export:
-    """Return the export with this number; else the only one with this audience id, slug or name, or this list name.
+    """Return the export with this number, or else the only export with this audience id, slug, name or list name.
 
     Raises:
-        ServiceSaidNo: there is none, or more than one. The candidates are listed.
+        ServiceSaidNo: no export matches, or several do. The candidates are listed.
     """
     for export in exports:
         if str(export["id"]) == reference:
@@ -40,4 +40,4 @@ def _names(export: Export) -> set[str | None]:
 
 
 def _lines(exports: Sequence[Export]) -> list[str]:
-    return [f"{one['id']}  {audience_line(one['audience'])}  ({one['authorization']})" for one in exports]
+    return [f"{export['id']}  {audience_line(export['audience'])}  ({export['authorization']})" for export in exports]

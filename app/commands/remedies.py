@@ -1,7 +1,7 @@
-"""Puts commands in place of the API calls that the service's texts name as remedies.
+"""Replaces API calls in the service's texts with commands.
 
-The service writes for callers of its API (`PATCH /exports/2 {"state": "running"}`). A reader of the command line needs
-the command that makes this call (`lytics-sailthru export resume 2`).
+The service's texts name API calls as remedies (`PATCH /exports/2 {"state": "running"}`). The command line shows the
+command that makes the same call (`lytics-sailthru export resume 2`).
 """
 
 import re
@@ -9,10 +9,8 @@ from functools import partial
 from typing import Any
 
 PROGRAM = "lytics-sailthru"
+# The fields of the service's answers that hold sentences.
 PROSE = frozenset({"detail", "rule", "reason", "waiting_for", "notes", "happened", "affected", "next_step"})
-"""
-The fields of the service's answers that hold sentences.
-"""
 
 CALL = re.compile(r"`?\b(?:GET|HEAD|POST|PUT|PATCH|DELETE) /(?:[^\s,;:`]*[^\s,;:.!?)`])?(?:(?: with)? \{.*?\})?`?")
 _ID = r"(?P<id>\d+)"
@@ -36,13 +34,13 @@ _COMMANDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"GET /health(?:/ready)?", r"check"),
     )
 )
-# These calls have no command, so the text names another place that answers the question.
-_PLACES: tuple[tuple[re.Pattern[str], str], ...] = (
+# These calls have no command, so the text names another source of the answer.
+_SOURCES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"`?\bGET /lytics/audiences{_END}`?"), "the page Audiences in Lytics"),
     (re.compile(rf"`?\bGET /lytics/fields{_END}`?"), "the schema of user fields in Lytics"),
     (CALL, "the service's API"),
 )
-# Members of a request's body become options of the command.
+# Fields of a request become options of the command.
 _OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r'"adopt": (\d+)'), r"--adopt \1"),
     (re.compile(r'another name: "name"'), "another name: --name NAME"),
@@ -50,23 +48,23 @@ _OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def command(*words: object) -> str:
-    """Return one of our commands as it is named in a sentence."""
+    """Return a command of ours in the form for sentences."""
     return f"`{PROGRAM} {' '.join(map(str, words))}`"
 
 
 def with_commands(text: str) -> str:
-    """Return the text with a command, or a place to look, instead of each API call."""
+    """Return the text with a command, or another source, in place of each API call."""
     for pattern, words in _COMMANDS:
         text = pattern.sub(f"`{PROGRAM} {words}`", text)
     for pattern, option in _OPTIONS:
         text = pattern.sub(option, text)
-    for pattern, place in _PLACES:
-        text = pattern.sub(partial(_in_sentence, place), text)
+    for pattern, source in _SOURCES:
+        text = pattern.sub(partial(_in_sentence, source), text)
     return text
 
 
 def translated(data: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer of the service with commands in its sentences. Names, ids and all other fields stay."""
+    """Return an answer of the service with commands in its sentences. All other fields stay."""
     return {name: _translated(value, is_prose=name in PROSE) for name, value in data.items()}
 
 
@@ -78,7 +76,7 @@ def _translated(value: object, *, is_prose: bool) -> object:
     return with_commands(value) if is_prose and isinstance(value, str) else value
 
 
-def _in_sentence(place: str, call: re.Match[str]) -> str:
+def _in_sentence(source: str, call: re.Match[str]) -> str:
     before = call.string[: call.start()].rstrip()
     is_first = not before or before[-1] in ".!?"
-    return place[0].upper() + place[1:] if is_first else place
+    return source[0].upper() + source[1:] if is_first else source

@@ -1,4 +1,4 @@
-"""Calls the running service, and turns its answers and failures into what a command needs."""
+"""A client of the running service's API."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
     """An answer of the service.
 
     Args:
-        text: the body as it came, for `--json`.
+        text: the original body, for `--json`.
         data: the parsed body. Its sentences name commands instead of API calls.
     """
 
@@ -62,20 +62,20 @@ class Service:
     def call(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, is_quiet: bool = False
     ) -> Answer:
-        """Make one call. A spinner shows while it takes long, unless `is_quiet`.
+        """Make one call. A spinner appears if it takes long, unless `is_quiet`.
 
         Raises:
             ServiceSaidNo: the service answered with a problem.
-            ServiceNotReached: there was no answer, or it did not come from the service.
+            ServiceNotReached: there was no answer, or it came from another server.
         """
         try:
             with nullcontext() if is_quiet else terminal.waiting(f"Waiting for {self._url} …"):
                 response = self._http.request(method, path, json=body)
         except httpx.RequestError as error:
-            failure = ServiceNotReached(self._why_lost(error))
+            failure = ServiceNotReached(self._explain_failure(error))
         else:
             return self._read(response)
-        # Raised outside of the handler, because httpx's errors hold the request with its token.
+        # Raised outside the handler, because httpx's errors hold the request with its token.
         raise failure
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Service:
             f"Check {SETTING}, and any proxy in front of the service."
         )
 
-    def _why_lost(self, error: httpx.RequestError) -> str:
+    def _explain_failure(self, error: httpx.RequestError) -> str:
         if isinstance(error, httpx.ReadTimeout):
             return (
                 f"{self._url} did not answer within {LONGEST_ANSWER_SECONDS:g} seconds. "
@@ -125,22 +125,22 @@ def service_of(context: typer.Context) -> Service:
 
 
 def _refusal(status: int, problem: JSONObject) -> ServiceSaidNo:
-    said = [str(problem.get("detail") or problem.get("title") or f"HTTP {status}")]
-    said += [f"{one.get('at')}: {one.get('rule')}." for one in problem.get("errors") or ()]
+    sentences = [str(problem.get("detail") or problem.get("title") or f"HTTP {status}")]
+    sentences += [f"{error.get('at')}: {error.get('rule')}." for error in problem.get("errors") or ()]
     if status == HTTPStatus.UNAUTHORIZED:
-        said.append("The service does not accept the first token of ADMIN_TOKENS in your settings.")
-    lines = [audience_line(one) for one in problem.get("candidates") or ()]
+        sentences.append("The service does not accept the first token of ADMIN_TOKENS in your settings.")
+    lines = [audience_line(audience) for audience in problem.get("candidates") or ()]
     lines += [f"add {_option(name, value)}" for name, value in (problem.get("choices") or {}).items()]
-    return ServiceSaidNo(" ".join(said), lines)
+    return ServiceSaidNo(" ".join(sentences), lines)
 
 
 def audience_line(audience: Mapping[str, object]) -> str:
-    """Return an audience on one line: id, slug, and its name if it has one."""
+    """Return the id, slug and name of an audience on one line, without empty ones."""
     return "  ".join(str(audience[key]) for key in ("id", "slug", "name") if audience.get(key))
 
 
 def _option(name: str, value: object) -> str:
-    """Return the command line option for a field of a request's body; None stands for any value."""
+    """Return the command line option for a field of a request. None stands for any value."""
     return f"--{name.replace('_', '-')} {name.upper() if value is None else value}"
 
 

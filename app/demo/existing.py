@@ -16,7 +16,7 @@ PEOPLE = 2000
 
 
 def play(stage: Stage, console: Console) -> bool:
-    """Run a backfill with the command that an operator uses, and return whether the list ends right."""
+    """Run a backfill with the command that operators use, and return whether the final list is correct."""
     stage.control_lytics("audiences", {"id": AUDIENCE_ID, "name": AUDIENCE})
     stage.control_lytics("members", {"audience": AUDIENCE_ID, "generate": PEOPLE})
     words = ("export", "start", AUDIENCE, "--existing-users")
@@ -46,7 +46,7 @@ def play(stage: Stage, console: Console) -> bool:
 
 
 def _wait_for(stage: Stage, expected: set[str], console: Console) -> set[str]:
-    """Show the size of the list until it is as expected, or time is up; return its members."""
+    """Show the size of the list until it has the expected members or time is up, and return its members."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("people"))
     with Progress(*columns, console=console) as progress:

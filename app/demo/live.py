@@ -17,7 +17,7 @@ NAMES = ("Ada", "Ben", "Cora", "Dan", "Eve", "Finn", "Gia", "Hal", "Ida", "Jon",
 
 
 def play(stage: Stage, people: int, console: Console) -> bool:
-    """Send webhooks, show how the list fills, and return whether it ends right."""
+    """Send webhooks, show the list filling, and return whether the final list is correct."""
     console.print(f"\nPeople enter the audience [b]{SPRING_BUYERS.name}[/b]. Each line is one webhook from Lytics:")
     expected = _send_all(stage, people, console)
     console.print(f"\nThe list [b]{LIST}[/b] in Sailthru:")
@@ -40,7 +40,7 @@ def play(stage: Stage, people: int, console: Console) -> bool:
 
 
 def _send_all(stage: Stage, people: int, console: Console) -> set[str]:
-    """Send the webhooks and return the addresses that are in the audience afterwards."""
+    """Send the webhooks and return the final addresses of the audience."""
     expected: set[str] = set()
     auth = {"Authorization": f"Bearer {stage.webhook_token}"}
     with httpx.Client(base_url=stage.service, headers=auth) as lytics:
@@ -50,9 +50,9 @@ def _send_all(stage: Stage, people: int, console: Console) -> set[str]:
             expected.add(email)
             event = webhooks.enter(email, at=datetime.now(UTC), fields={"first_name": name})
             _send(lytics, event, f"{email} enters", console)
-        left = sorted(expected)[1]
-        expected.discard(left)
-        _send(lytics, webhooks.exit_(left, at=datetime.now(UTC)), f"{left} leaves", console)
+        leaver = sorted(expected)[1]
+        expected.discard(leaver)
+        _send(lytics, webhooks.exit_(leaver, at=datetime.now(UTC)), f"{leaver} leaves", console)
         former = min(expected)
         address = f"{former.partition('@')[0]}@example.org"
         event = webhooks.enter(address, at=datetime.now(UTC), user_id=webhooks.user_id_of(former))
@@ -60,13 +60,13 @@ def _send_all(stage: Stage, people: int, console: Console) -> set[str]:
     return expected - {former} | {address}
 
 
-def _send(lytics: httpx.Client, body: dict[str, Any], what: str, console: Console) -> None:
+def _send(lytics: httpx.Client, body: dict[str, Any], action: str, console: Console) -> None:
     answer = lytics.post("/webhooks/lytics", json=body)
-    console.print(f"  {what:<48} {answer.status_code} {answer.text}", soft_wrap=True)
+    console.print(f"  {action:<48} {answer.status_code} {answer.text}", soft_wrap=True)
 
 
 def _wait_for(stage: Stage, expected: set[str], console: Console) -> set[str]:
-    """Show the size of the list until it is as expected, or time is up; return its members."""
+    """Show the size of the list until it has the expected members or time is up, and return its members."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     seen: set[str] | None = None
     while True:

@@ -11,11 +11,11 @@ from app.demo.stage import PROGRAM, NotStarted, Stage, open_stage
 
 
 def run(*, people: int, is_once: bool) -> int:
-    """Run the demo and return the exit code: 0 if both lists end right, 1 if not.
+    """Run the demo and return the exit code: 0 if both final lists are correct, 1 if not.
 
     Args:
         people: the number of people who enter the first audience.
-        is_once: exit at the end, instead of keeping everything running.
+        is_once: exit at the end instead of waiting for Ctrl-C.
     """
     console = Console(highlight=False)
     console.print("Starting a Sailthru sandbox, a Lytics sandbox and the service …")
@@ -36,7 +36,7 @@ def _keep_open(stage: Stage, console: Console) -> None:
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in stage.for_commands().items())
     program = _program()
     console.print(
-        "\nEverything keeps running. Try these commands in another terminal:\n"
+        "\nThe service and both sandboxes keep running. Try these commands in another terminal:\n"
         f"  export {settings}\n"
         f"  {program} export list\n"
         f"  {program} export show {shlex.quote(existing.AUDIENCE)}\n"
@@ -55,5 +55,5 @@ def _keep_open(stage: Stage, console: Console) -> None:
 
 def _program() -> str:
     """Return the command that started this program."""
-    called = sys.argv[0]
-    return shlex.join(PROGRAM) if called.endswith("__main__.py") else shlex.quote(called)
+    path = sys.argv[0]
+    return shlex.join(PROGRAM) if path.endswith("__main__.py") else shlex.quote(path)

@@ -17,11 +17,11 @@ def run_sandbox(host: str, sailthru_port: int, lytics_port: int, *, latency: flo
     sailthru = SailthruSandbox({SAILTHRU_KEY: SAILTHRU_SECRET}, latency=(latency, latency / 3), dice=random.Random())  # noqa: S311 - no secret
     lytics = LyticsSandbox(LYTICS_TOKEN)
 
-    def show(port: int, other: int) -> None:
+    def show(sailthru_bound: int, lytics_bound: int) -> None:
         Console(highlight=False).print(
-            f"Sailthru sandbox: http://{host}:{port}   key {SAILTHRU_KEY}, secret {SAILTHRU_SECRET}\n"
-            f"Lytics sandbox:   http://{host}:{other}   token {LYTICS_TOKEN}\n"
-            f"State of Sailthru: http://{host}:{port}/_sandbox/state"
+            f"Sailthru sandbox: http://{host}:{sailthru_bound}   key {SAILTHRU_KEY}, secret {SAILTHRU_SECRET}\n"
+            f"Lytics sandbox:   http://{host}:{lytics_bound}   token {LYTICS_TOKEN}\n"
+            f"State of Sailthru: http://{host}:{sailthru_bound}/_sandbox/state"
         )
 
     try:

@@ -1,4 +1,4 @@
-"""The processes of the demo: the sandbox and the service."""
+"""Starts and stops the processes of the demo: the sandboxes and the service."""
 
 import os
 import secrets
@@ -37,9 +37,11 @@ class Account:
         return set(self.state["lists"].get(list_name, ()))
 
     def joins(self, list_name: str) -> Counter[str]:
-        """Return how often each person joined a list. Each join starts a flow."""
+        """Return the number of joins of a list by address. Each join starts a flow."""
         events = self.state["lo_events"]
-        return Counter(one["email"] for one in events if (one["entry"], one["list"]) == ("List Joined", list_name))
+        return Counter(
+            event["email"] for event in events if (event["entry"], event["list"]) == ("List Joined", list_name)
+        )
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Stage:
     """The addresses of the running processes, and their tokens.
 
     Args:
-        folder: the working directory of all processes, where no `.env` for real accounts is read.
+        folder: the working directory of all processes. It has no `.env`, so no real account is used.
     """
 
     service: str
@@ -63,7 +65,7 @@ class Stage:
         return self.folder / "everything.log"
 
     def command(self, *words: str) -> int:
-        """Run one of our commands, let it print its output, and return its exit code."""
+        """Run one of our commands on this terminal and return its exit code."""
         env = {**os.environ, **self.for_commands()}
         return subprocess.run([*PROGRAM, *words], env=env, cwd=self.folder, check=False).returncode  # noqa: S603 - our own program
 
@@ -85,7 +87,7 @@ def open_stage() -> Iterator[Stage]:
     """Start all processes in a temporary folder, and stop them at the end.
 
     Raises:
-        NotStarted: a process does not run.
+        NotStarted: a process is not ready in time, or has ended.
     """
     ports = _free_ports(3)
     service, sailthru, lytics = (f"http://127.0.0.1:{port}" for port in ports)
@@ -151,7 +153,7 @@ def _wait_until_ready(stage: Stage, running: list[subprocess.Popen[bytes]]) -> N
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return ports

@@ -1,1 +1,1 @@
-"""All we know of Lytics: its webhooks, times and addresses, and its API."""
+"""Everything specific to Lytics: its webhooks, times, addresses and API."""

@@ -1,4 +1,4 @@
-"""Which e-mail address of a profile is usable, in the one spelling under which the service knows the member."""
+"""Validates e-mail addresses, and gives each the one spelling that identifies its member."""
 
 import re
 
@@ -6,7 +6,7 @@ from email_validator import validate_email
 
 LONGEST_ADDRESS = 254
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
-# Addresses that are valid beyond doubt: ASCII, and the whole domain as short as one label may be. Matching them is 50
+# ASCII addresses that are certainly valid, because the whole domain is as short as one label may be. Matching is 50
 # times as fast as the validator.
 _PLAIN = re.compile(
     rf"(?=[^@]{{1,64}}@.{{4,63}}\Z){_ATOM}(?:\.{_ATOM})*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{{2,63}}",
@@ -22,14 +22,14 @@ def usable_address(value: object) -> str | None:
     are one member.
     """
     if isinstance(value, str):
-        return _checked(value)
+        return _normalized(value)
     if isinstance(value, list | tuple):
         texts = (item for item in value if isinstance(item, str))
-        return next((address for text in texts if (address := _checked(text))), None)
+        return next((address for text in texts if (address := _normalized(text))), None)
     return None
 
 
-def _checked(text: str) -> str | None:
+def _normalized(text: str) -> str | None:
     text = text.strip()
     if len(text) > LONGEST_ADDRESS:
         return None
@@ -37,7 +37,7 @@ def _checked(text: str) -> str | None:
     if _PLAIN.fullmatch(text):
         return text
     try:
-        found = validate_email(
+        validated = validate_email(
             text,
             strict=True,
             check_deliverability=False,
@@ -46,7 +46,7 @@ def _checked(text: str) -> str | None:
             allow_display_name=False,
         )
     except ValueError:
-        # The validator's own error, and the Unicode errors that it lets through.
+        # The validator raises its own error, and also Unicode errors.
         return None
-    address = f"{found.local_part}@{found.ascii_domain}".lower()
+    address = f"{validated.local_part}@{validated.ascii_domain}".lower()
     return address if len(address) <= LONGEST_ADDRESS else None

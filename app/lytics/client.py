@@ -1,4 +1,4 @@
-"""Reads Lytics' API: audiences, fields of profiles, and the members of an audience page by page.
+"""Reads audiences, profile fields, and the members of an audience page by page from Lytics' API.
 
 https://www.contentstack.com/docs/developers/apis/lytics-api/v2
 Scans: https://www.contentstack.com/docs/developers/apis/lytics-api/v1/segment
@@ -40,18 +40,18 @@ def _now() -> datetime:
 
 
 class LyticsClient:
-    """The calls of one Lytics account. All of them only read, so each is safe to repeat.
+    """The calls of one Lytics account. They only read, so each is safe to repeat.
 
-    A call is tried three times if the failure may pass by itself: 429, 5xx, a timeout, a broken connection, an answer
-    that is not JSON. See `protocol.wait_before_next_try`.
+    A call has three tries if the failure may be temporary: 429, 5xx, a timeout, a broken connection, an answer that is
+    not JSON. See `protocol.wait_before_next_try`.
 
     Args:
         token: an API token, sent raw in `Authorization`, never in a URL.
             https://www.contentstack.com/docs/lytics/access-tokens
         timeout: of each try, until its answer is read.
-        transport: in place of real connections.
+        transport: replaces real connections.
         on_end: called with the result of each try: `ok`, an HTTP status, or our code such as `expired_token`.
-        sleep: waits so many seconds.
+        sleep: waits this many seconds.
         draw: returns a random number, 0 to 1.
         clock: returns the time, aware.
     """
@@ -88,12 +88,12 @@ class LyticsClient:
         )
 
     async def audience(self, id_or_slug: str) -> Audience:
-        """Return the audience with its present name.
+        """Return the audience with its current name.
 
         Raises:
             NotFound: the token's account has no such audience, or the audience is deleted or has no name.
             CredentialsRefused: code `expired_token`, `not_authorized` or `forbidden`.
-            LimitReached, Transient: worth another try later.
+            LimitReached, Transient: a later try may succeed.
             Permanent: Lytics refuses the call as it is.
         """
         path = f"/v2/segment/{_in_path(id_or_slug)}"
@@ -123,11 +123,11 @@ class LyticsClient:
 
         Args:
             audience_id: id or slug.
-            start: `next` of the page before; None for the first page. Lytics forgets it after a while.
+            start: `next` of the previous page; None for the first page. Lytics forgets it after a while.
             limit: members per page; Lytics returns at most 100.
 
         Raises:
-            NotFound: the audience does not exist, or not any more.
+            NotFound: the audience does not exist or is deleted.
             ScanExpired: the audience exists, but Lytics has forgotten `start`.
             CredentialsRefused, LimitReached, Transient, Permanent: see `audience`.
         """
@@ -141,14 +141,14 @@ class LyticsClient:
                 raise
         else:
             return reading.page_in(answer.document, answer.answered_at)
-        # The answer to an unknown `start` is not documented, so find out whether the audience still exists.
+        # Lytics does not document its answer to an unknown `start`, so check whether the audience still exists.
         await self.audience(audience_id)
         raise ScanExpired(
             "scan_expired", "Lytics has forgotten where the scan stopped: begin it again from the first page."
         )
 
     def stop(self) -> None:
-        """Make no further tries, so that a stop waits for one try at most."""
+        """Stop retrying, so that a shutdown waits for at most one try."""
         self._is_stopping = True
 
     async def aclose(self) -> None:
@@ -163,22 +163,22 @@ class LyticsClient:
     async def _get(
         self, path: str, params: Mapping[str, str] | None = None, *, not_found: NotFound | None = None
     ) -> Answer:
-        tried = 0
+        tries = 0
         while True:
             outcome = await self._try(path, params, not_found)
             if isinstance(outcome, Answer):
                 self._on_end("ok")
                 return outcome
             self._on_end(str(getattr(outcome.error, "code", "not_found")))
-            tried += 1
-            wait = protocol.wait_before_next_try(tried, outcome, draw=self._draw())
+            tries += 1
+            wait = protocol.wait_before_next_try(tries, outcome, draw=self._draw())
             if wait is not None and not self._is_stopping:
                 await self._sleep(wait.total_seconds())
             if wait is None or self._is_stopping:
                 raise outcome.error
 
     async def _try(self, path: str, params: Mapping[str, str] | None, not_found: NotFound | None) -> Answer | Failure:
-        # The caller raises the error outside the handlers, so that it has no context: httpx's errors hold the request
+        # `_get` raises the error outside these handlers, so that it has no context: httpx's errors hold the request
         # with its token.
         try:
             async with (
@@ -207,9 +207,9 @@ def _in_path(id_or_slug: str) -> str:
     """Return an audience's id or slug as one segment of a path.
 
     Raises:
-        NotFound: it can be neither.
+        NotFound: the text is neither an id nor a slug.
     """
-    # Dots alone would leave the path: httpx resolves them like a browser.
+    # Dots alone would change the path, because httpx resolves them.
     if len(id_or_slug) > LONGEST_ID or not id_or_slug.isprintable() or not id_or_slug.strip("."):
         raise NotFound("An audience in Lytics cannot have this id or slug.")
     return quote(id_or_slug, safe="")
@@ -220,7 +220,7 @@ def _may_mean_expired(error: NotFound | Permanent) -> bool:
 
 
 async def _read_body(response: httpx.Response) -> bytes | None:
-    """Return the body; None if it is larger than any answer of Lytics."""
+    """Return the body; None if it exceeds `LARGEST_ANSWER_BYTES`."""
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk

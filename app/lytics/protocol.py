@@ -1,4 +1,4 @@
-"""What an answer of Lytics' API means: a document, or the error whose type says what to do next. No I/O.
+"""Interprets answers of Lytics' API: a document, or an error whose type says what to do next. No I/O.
 
 https://www.contentstack.com/docs/developers/apis/lytics-api/v2
 https://www.contentstack.com/docs/lytics/access-tokens
@@ -41,7 +41,7 @@ class Answer:
 
     Args:
         document: the JSON of its body.
-        answered_at: in Lytics' clock, aware; None if the answer has no `Date`.
+        answered_at: aware, by Lytics' clock; None if the answer has no `Date`.
     """
 
     document: Any
@@ -53,7 +53,7 @@ class Failure:
     """A failed try.
 
     Args:
-        retry_after: how long Lytics asks to wait; None if it does not ask.
+        retry_after: the wait that Lytics asks for, if any.
     """
 
     error: AppError
@@ -63,22 +63,24 @@ class Failure:
 def read_answer(
     status: int, headers: Mapping[str, str], body: bytes, *, now: datetime, not_found: AppError
 ) -> Answer | Failure:
-    """Return what an answer means. v1 may report an error in the body of a 200, which counts as that error.
+    """Return the document of an answer, or its failure.
+
+    v1 may answer 200 with an error status in the body. That status counts.
 
     Args:
-        headers: must ignore case, as httpx's do.
+        headers: must ignore case, as `httpx.Headers` does.
         now: our clock, used if the answer has no `Date`.
-        not_found: the error that a 404 means for this call.
+        not_found: the error for a 404.
     """
-    answered_at = _moment(headers.get("Date"))
+    answered_at = _parse_date(headers.get("Date"))
     document: Any = None
     try:
         document = parse_json(body)
     except ValueError:
         if status == HTTPStatus.OK:
             return Failure(unreadable())
-    if status == HTTPStatus.NOT_FOUND and body and not _is_error_of_lytics(document):
-        # A page of another server in place of the API.
+    if status == HTTPStatus.NOT_FOUND and body and not _is_lytics_error(document):
+        # Another server answered in place of the API.
         return Failure(unreadable())
     if status == HTTPStatus.OK:
         status = _status_in_body(document)
@@ -92,19 +94,19 @@ def read_answer(
 def wait_before_next_try(tried: int, failure: Failure, *, draw: float) -> timedelta | None:
     """Return how long to wait before the next try; None to give up.
 
-    Only `Transient` and `LimitReached` are tried again, three times in all. The wait doubles from one second, less up
-    to a quarter at random. It is longer if `Retry-After` asks for it; more than ten seconds means giving up.
+    A `Transient` or `LimitReached` failure has three tries in total. The wait starts at one second and doubles, minus
+    up to a quarter at random. `Retry-After` can extend it to ten seconds; a longer one ends the tries.
 
     Args:
-        tried: tries so far, the failed one included; 1 or more.
+        tried: the number of tries so far, including the failed one; 1 or more.
         draw: a random number, 0 to 1.
     """
     if tried >= TRIES or not isinstance(failure.error, Transient | LimitReached):
         return None
-    asked = failure.retry_after or timedelta(0)
-    if asked > LONGEST_WAIT:
+    requested = failure.retry_after or timedelta(0)
+    if requested > LONGEST_WAIT:
         return None
-    return max(FIRST_WAIT * (1 << (tried - 1)) * (1 - draw / 4), asked)
+    return max(FIRST_WAIT * (1 << (tried - 1)) * (1 - draw / 4), requested)
 
 
 def timed_out(timeout: timedelta) -> Transient:
@@ -128,7 +130,7 @@ def unreadable() -> Transient:
 
 def _refusal(status: int, document: object, resets_at: datetime | None, not_found: AppError) -> AppError:
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        code = _why_refused(status, document)
+        code = _refusal_code(status, document)
         return CredentialsRefused(code, _REFUSED_CREDENTIALS[code])
     if status == HTTPStatus.NOT_FOUND:
         return not_found
@@ -147,12 +149,12 @@ def _refusal(status: int, document: object, resets_at: datetime | None, not_foun
     return Transient(status, f"Lytics could not answer (HTTP {status}): {_LATER}. If it lasts, ask Lytics' support.")
 
 
-def _is_error_of_lytics(document: object) -> bool:
+def _is_lytics_error(document: object) -> bool:
     return isinstance(document, dict) and not {"errors", "message"}.isdisjoint(document)
 
 
-def _why_refused(status: int, document: object) -> str:
-    """Return the code of the refusal. Only the message tells an expired token from a wrong one."""
+def _refusal_code(status: int, document: object) -> str:
+    """Return the code of the refusal. Only the message distinguishes an expired token from a wrong one."""
     if status == HTTPStatus.FORBIDDEN:
         return "forbidden"
     message = document.get("message") if isinstance(document, dict) else None
@@ -166,7 +168,7 @@ def _status_in_body(document: object) -> int:
     return int(status) if _ERROR_STATUS.fullmatch(status) else HTTPStatus.OK
 
 
-def _moment(date: str | None) -> datetime | None:
+def _parse_date(date: str | None) -> datetime | None:
     if date is None:
         return None
     try:
@@ -177,12 +179,12 @@ def _moment(date: str | None) -> datetime | None:
 
 
 def _retry_after(text: str | None, now: datetime) -> timedelta | None:
-    """Return how long `Retry-After` asks to wait, in seconds or until a time; a day at most.
+    """Return the wait that `Retry-After` asks for, as seconds or as a date; one day at most.
 
     https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     """
     text = (text or "").strip()
     if re.fullmatch("[0-9]{1,9}", text):
         return min(timedelta(seconds=int(text)), _A_DAY)
-    until = _moment(text)
+    until = _parse_date(text)
     return None if until is None else min(max(until - now, timedelta(0)), _A_DAY)

@@ -1,6 +1,6 @@
-"""Turns the JSON of Lytics' API, v2 or v1, into audiences, fields and pages of a scan. No I/O.
+"""Reads audiences, fields and scan pages from the JSON of Lytics' API, v2 or v1. No I/O.
 
-A bad entry of a list is left out; the others stay.
+Invalid entries of a list are skipped.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def audience_in(document: object) -> Audience:
     """Return the audience of an answer.
 
     Raises:
-        NotFound: it is deleted, or has no name.
+        NotFound: the audience is deleted or has no name.
         Transient: code `unreadable`.
     """
     segment = _read(Segment, _data(document))
@@ -41,7 +41,9 @@ def audience_in(document: object) -> Audience:
 
 
 def audiences_in(document: object) -> list[Audience]:
-    """Return the audiences of people that can be exported, each once. Deleted, invalid and nameless ones are left out.
+    """Return the audiences that can be exported, without duplicates.
+
+    Audiences that are deleted, invalid, nameless or not of people are skipped.
 
     Raises:
         Transient: code `unreadable`.
@@ -60,7 +62,9 @@ def audiences_in(document: object) -> list[Audience]:
 
 
 def fields_in(document: object) -> list[ProfileField]:
-    """Return the fields of the schema, each once. An identifier that v1 only names becomes a field of unknown type.
+    """Return the fields of the schema, without duplicates.
+
+    v1 may list an identifier by name only. It becomes a field of unknown type.
 
     Raises:
         Transient: code `unreadable`.
@@ -89,7 +93,7 @@ def fields_in(document: object) -> list[ProfileField]:
 
 
 def page_in(document: object, answered_at: datetime | None) -> ScanPage:
-    """Return one page of a scan. Null data is an empty page.
+    """Return one page of a scan. A page whose data is null is empty.
 
     Raises:
         Transient: code `unreadable`.

@@ -1,4 +1,4 @@
-"""A sketch: a redacted outline of a rejected body, so that an operator sees what is wrong with it.
+"""Sketches of rejected bodies: redacted outlines that show an operator what is wrong.
 
 A sketch never holds a value of a profile. It is at most 4,096 bytes of printable ASCII. For example
 
@@ -8,11 +8,11 @@ becomes
 
     {"id": "15", "meta": {"timestamp": "2026-04-11T17:40:36Z"}, "data": {"email": "(string)", "city": "(empty string)"}}
 
-- What Lytics puts around a profile stays as it is: id, meta, the parts of an event. It must look as expected, because
-  a Lytics Template may put anything there. If it does not, letters become x and digits become 9.
-- Every other field keeps its name, and a word such as `(string)` replaces its value. A name that does not look like
-  the name of a field is masked: in a map it may be an address.
-- A body that is not JSON, or was cut off, keeps its punctuation and the names of its fields. The rest is masked.
+- The fields around a profile (id, meta, the parts of an event) keep values that look as expected. A Lytics Template may
+  put anything there, so other values are masked: letters become x and digits become 9.
+- Every other field keeps its name, and a word such as `(string)` replaces its value. A name is masked if it does not
+  look like the name of a field, because in a map it may be an address.
+- A body that is incomplete or not JSON keeps its punctuation and the names of its fields. Everything else is masked.
 """
 
 import json
@@ -32,13 +32,13 @@ _DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
 _TIME = re.compile(r"[0-9TtZz:.+\- ]{1,40}", re.ASCII)
 _KIND = re.compile(r"(enter|exit|change)", re.ASCII | re.IGNORECASE)
 
-# The fields whose values stay, and what the values must look like.
+# The fields that keep their values, and the patterns that the values must match.
 _Patterns = Mapping[str, re.Pattern[str]]
 _EVENT: _Patterns = {"id": _WORD, "slug": _WORD, "event": _KIND, "enter": _TIME, "exit": _TIME}
 _META: _Patterns = {"object": _WORD, "subscription_id": _WORD, "source": _WORD, "timestamp": _TIME}
 _MESSAGE: _Patterns = {"id": _DIGITS}
 _CLOUD_EVENT: _Patterns = {**_MESSAGE, "specversion": _WORD, "source": _WORD, "type": _WORD, "time": _TIME}
-_NAMES_OF_LYTICS = {*_EVENT, *_META, *_CLOUD_EVENT, "data", "meta", "segment_events"}
+_LYTICS_NAMES = {*_EVENT, *_META, *_CLOUD_EVENT, "data", "meta", "segment_events"}
 
 # A string (with its colon if it is a name), a bracket, or the text between them.
 _TOKEN = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)(?P<end>"?)(?P<colon>\s*:)?|[\[\]{}]|[^"\[\]{}]+', re.DOTALL)
@@ -49,7 +49,7 @@ def sketch(body: bytes, items: Sequence[int | None] = (None,)) -> list[str]:
 
     Args:
         body: as received, complete.
-        items: indexes into the array that the body is; None for the whole body.
+        items: indexes of messages in the array; None for the whole body.
     """
     try:
         document = parse_json(body)
@@ -65,7 +65,7 @@ def sketch_beginning(body: bytes) -> str:
 
 
 def mask(text: str) -> str:
-    """Return the text with x for each letter and 9 for each digit. Other ASCII characters stay, the rest is dropped."""
+    """Return the text with x for each letter and 9 for each digit. Of the other characters only ASCII stays."""
     text = re.sub(r"[^\W\d_]", "x", text.replace("\ufffd", "?"))
     text = re.sub(r"[^!-~\s]", "", re.sub(r"\d", "9", text))
     return re.sub(r"\s+", " ", text)
@@ -91,7 +91,7 @@ def _sketch_message(message: object) -> object:
 
 
 def _sketch_profile(data: object) -> object:
-    """Return the profile with its events first, so that a long sketch loses names of fields instead."""
+    """Return the profile with its events first: a long sketch is cut off at the end."""
     if not isinstance(data, dict):
         return _placeholder(data)
     parts: dict[str, object] = {}
@@ -124,7 +124,7 @@ def _kept_value(value: object, pattern: re.Pattern[str]) -> object:
 
 
 def _placeholders(values: Mapping[str, object], except_for: Container[str]) -> dict[str, object]:
-    """Return each other field by its name, with a word in place of its value."""
+    """Return the other fields by name, with a word in place of each value."""
     names = [name for name in values if name not in except_for]
     parts: dict[str, object] = {_name(name): _placeholder(values[name]) for name in names[:MOST_NAMES]}
     return parts | ({"(more)": f"({len(names) - MOST_NAMES} more)"} if len(names) > MOST_NAMES else {})
@@ -151,18 +151,18 @@ def _placeholder(value: object) -> str:
 
 
 def _masked_tokens(text: str) -> Iterator[str]:
-    """Yield a text piece by piece, masked but for the names of fields.
+    """Yield a text piece by piece. Everything but the names of fields is masked.
 
-    Deep inside, a name may be a key of a map, such as an address. There only Lytics' own names are kept.
+    At deeper levels a name may be a key of a map, such as an address. There only Lytics' own names stay.
     """
     deepest_name = 3 if text.lstrip().startswith("[") else 2
     depth, before = 0, ""
     for token in _TOKEN.finditer(text):
         piece, name = token[0], token["text"]
         depth += piece.count("{") + piece.count("[") - piece.count("}") - piece.count("]") if name is None else 0
-        # A name follows a bracket or a comma. Otherwise it is a value, even if a colon follows it.
+        # A string is a name only after a bracket or a comma, even if a colon follows it.
         is_name = bool(token["colon"] and token["end"] and before.endswith(("{", ","))) and _NAME.fullmatch(name)
-        yield f'"{name}":' if is_name and (depth <= deepest_name or name in _NAMES_OF_LYTICS) else mask(piece)
+        yield f'"{name}":' if is_name and (depth <= deepest_name or name in _LYTICS_NAMES) else mask(piece)
         before = piece.rstrip() or before
 
 

@@ -1,4 +1,4 @@
-"""Lytics' times, RFC 3339 with up to nine fractional digits, as whole nanoseconds since 1970 UTC.
+"""Converts Lytics' RFC 3339 times, with up to nine fractional digits, to nanoseconds since 1970 UTC.
 
 Python's datetime keeps six digits, and a float of this size loses the last two.
 """
@@ -18,10 +18,10 @@ _FIRST_TOO_LATE_NS = (date(2251, 1, 1).toordinal() - _EPOCH_DAY) * _DAY_SECONDS 
 
 
 def nanoseconds(text: str) -> int:
-    """Return the moment of an RFC 3339 text, exactly.
+    """Return the exact time of an RFC 3339 text.
 
     Raises:
-        ValueError: the text is not RFC 3339, or the moment is outside 1970 to 2250. The message does not quote it.
+        ValueError: the text is not RFC 3339, or the time is outside 1970 to 2250. The message does not quote the text.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
@@ -30,7 +30,7 @@ def nanoseconds(text: str) -> int:
     try:
         seconds = _midnight(int(year), int(month), int(day)) + int(hour) * 3600 + int(minute) * 60 + int(second)
     except ValueError:
-        raise ValueError("This day is in no calendar.") from None
+        raise ValueError("This date does not exist.") from None
     if sign:
         offset = int(offset_hours) * 3600 + int(offset_minutes) * 60
         seconds -= offset if sign == "+" else -offset

@@ -1,4 +1,4 @@
-"""A webhook of Lytics: whose token it carries, and which events its body holds. No I/O.
+"""Authenticates webhooks of Lytics and reads their events. No I/O.
 
 Formats: https://www.contentstack.com/docs/lytics/webhooks
 """
@@ -34,7 +34,7 @@ class WebhookToken:
 
 
 class Reading(NamedTuple):
-    """The events of a body that can be kept, and the rejections of the others, each in the body's order."""
+    """The accepted events of a body, and a rejection for each other one, both in the order of the body."""
 
     events: list[AudienceEvent]
     rejected: list[Rejection]
@@ -45,34 +45,34 @@ def authenticate(
 ) -> str:
     """Return the label of the sender's token: from `Authorization` (`Bearer` is optional), `X-API-Key` or the URL.
 
-    The comparison takes the same time for right and wrong tokens. Without any `tokens` every sender is refused.
+    The comparison takes the same time for right and wrong tokens. If `tokens` is empty, every sender is refused.
 
     Raises:
         UnauthenticatedWebhook: the sender has no token (`no_token`), or an unknown one (`unknown_token`).
     """
-    shown = [text for text in (_without_scheme(authorization), x_api_key, query_token) if text]
-    if not shown:
+    candidates = [text for text in (_without_scheme(authorization), x_api_key, query_token) if text]
+    if not candidates:
         raise UnauthenticatedWebhook(Reason.NO_TOKEN)
-    found = None
-    for text in shown:
+    label = None
+    for text in candidates:
         for known in tokens:
             is_equal = hmac.compare_digest(_bytes(text), _bytes(known.token))
-            found = known.label if is_equal and found is None else found
-    if found is None:
+            label = known.label if is_equal and label is None else label
+    if label is None:
         raise UnauthenticatedWebhook(Reason.UNKNOWN_TOKEN)
-    return found
+    return label
 
 
 def read(body: bytes, *, arrived_at_ns: int) -> Reading:
     """Return the events of a webhook body: one message, or an array of messages in any mix of formats.
 
     The formats are the default one, the older one, and CloudEvents. Each message, and each element of its
-    `segment_events`, is accepted or rejected alone. An empty array holds no event, which is not an error. Lytics sends
-    at most 1,000 messages; longer arrays are read too, but a body of more than 10,000 events is rejected as a whole.
+    `segment_events`, is accepted or rejected independently. An empty array is valid and holds no event. Lytics sends at
+    most 1,000 messages. Longer arrays are read too, but a body of more than 10,000 events is rejected as a whole.
 
     Args:
         body: as received, already authenticated.
-        arrived_at_ns: replaces times that are missing or more than ten minutes ahead.
+        arrived_at_ns: replaces each time that is missing or more than ten minutes later.
     """
     reading = Reading([], [])
     try:
@@ -91,7 +91,7 @@ def read(body: bytes, *, arrived_at_ns: int) -> Reading:
 
 
 class _Unreadable(Exception):
-    """Why a message, or one element of it, cannot be kept."""
+    """A message, or one element of it, cannot be accepted."""
 
     def __init__(self, reason: Reason, path: str, problem: str) -> None:
         super().__init__(problem)
@@ -103,8 +103,8 @@ class _Moment(NamedTuple):
     """A time in nanoseconds.
 
     Args:
-        is_on_arrival: it is the time of arrival in our clock.
-        is_corrected: the time that was sent is too far ahead, so the time of arrival replaces it.
+        is_on_arrival: this is the time of arrival by our clock.
+        is_corrected: the time of arrival replaces a time that was too far ahead.
     """
 
     at_ns: int
@@ -113,7 +113,7 @@ class _Moment(NamedTuple):
 
 
 class _Envelope(NamedTuple):
-    """What all events of one message share."""
+    """The parts of a message that apply to all its events."""
 
     lytics_id: str | None
     profile: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Lytics' JSON as it is on the wire. Its word "segment" for an audience is used here only.
+"""Models of Lytics' JSON. Lytics calls an audience a "segment" there; the rest of the code does not.
 
 Webhooks, default format and CloudEvents: https://www.contentstack.com/docs/lytics/webhooks
 Audiences and fields: https://www.contentstack.com/docs/developers/apis/lytics-api/v2
@@ -27,14 +27,13 @@ LONGEST_COUNT = 15
 
 
 def parse_json(body: bytes) -> Any:  # noqa: ANN401 - JSON may be anything
-    """Return the JSON of a body. A broken text does not make the body unreadable, because one bad name must not reject
-    a whole batch.
+    """Return the JSON of a body. Broken Unicode is accepted, because one bad name must not reject a whole batch.
 
-    Half surrogate pairs and bytes that are not UTF-8 become lone surrogates. Numbers too long for Python become
+    Half surrogate pairs and bytes that are not UTF-8 become lone surrogates. Numbers of more than 400 digits become
     infinite.
 
     Raises:
-        ValueError: the body is not JSON, or nested too deeply.
+        ValueError: the body is not JSON, or is nested too deeply.
     """
     try:
         return from_json(body, allow_inf_nan=False, cache_strings="keys")
@@ -55,7 +54,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _id_text(value: object) -> object:
-    """Return a user id as text. Lytics sends 64-bit ids as text, because JavaScript would round them; "" is no id."""
+    """Return a user id as text; None for "". Lytics sends 64-bit ids as text, because JavaScript would round them."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return None if value == "" else value
@@ -71,14 +70,14 @@ class Message(_Wire):
     Args:
         id: the user's id, in digits, up to 64 bits.
         data: the profile as sent, with `segment_events` among its fields.
-        meta: about the message. All of it may be missing, and a CloudEvent has none.
-        specversion, time: of a CloudEvent. https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
+        meta: the time and origin of the message. Any part may be missing, and a CloudEvent has no `meta`.
+        specversion, time: sent in a CloudEvent only. https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
     """
 
     id: Annotated[
         Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,20}$")] | None, BeforeValidator(_id_text)
     ] = None
-    # Neither copied nor validated: names may hold broken Unicode.
+    # Not validated, because names may hold broken Unicode.
     data: InstanceOf[dict[str, Any]]
     meta: Any = None
     specversion: Any = None
@@ -86,7 +85,7 @@ class Message(_Wire):
 
 
 def _count(value: object) -> object:
-    """Return a count, which v1 may send as text; None for anything else."""
+    """Return the count, which v1 may send as text; None for any other value."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= LONGEST_COUNT:
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
@@ -109,9 +108,9 @@ class Segment(_Wire):
     """One audience, as v2 and v1 describe it.
 
     Args:
-        name: empty or None if Lytics has no name for it.
-        kind: `segment` or nothing for an audience. Other kinds are goals, lists, metrics and the like.
-        table: `user` or nothing for an audience of people. Other tables hold things such as content.
+        name: empty or None if the audience has no name in Lytics.
+        kind: `segment`, empty or None for an audience. Goals, lists and metrics have other kinds.
+        table: `user`, empty or None for an audience of people. Other tables hold content, for example.
     """
 
     id: Id
@@ -125,7 +124,7 @@ class Segment(_Wire):
 
 
 class SchemaField(_Wire):
-    """One field of the schema. v2 sends its name as `id`, v1 as `as`. v1 sends `is_identifier` as `is_by`."""
+    """One field of the schema. v1 sends `id` as `as`, and `is_identifier` as `is_by`."""
 
     name: FieldName = Field(validation_alias=AliasChoices("id", "as"))
     type: Text = None
@@ -135,7 +134,7 @@ class SchemaField(_Wire):
 
 
 class SchemaTable(_Wire):
-    """The schema of v1: the fields as `fields` or `columns`, and the names of identifiers as `by_fields`."""
+    """The schema in v1: its fields are `fields` or `columns`, and `by_fields` names the identifiers."""
 
     fields: list[Any] | None = None
     columns: list[Any] | None = None
@@ -143,7 +142,7 @@ class SchemaTable(_Wire):
 
 
 class Page(_Wire):
-    """One page of a scan. The token of the next page is empty on the last one; an old tutorial calls it `next`."""
+    """One page of a scan. The token of the next page is empty on the last page. An old tutorial calls it `next`."""
 
     data: list[Any] | None
     next: ScanToken | None = Field(default=None, validation_alias=AliasChoices("_next", "next"))

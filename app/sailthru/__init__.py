@@ -1,1 +1,1 @@
-"""All we know of Sailthru: how calls are signed, sent, limited and read, and what lists and members are there."""
+"""Everything specific to Sailthru: signatures, calls, rate limits, answers, lists and members."""

@@ -1,4 +1,4 @@
-"""What an answer of Sailthru means: a result, or the error whose type says what to do next. No I/O.
+"""Interprets answers of Sailthru: a result, or an error whose type says what to do next. No I/O.
 
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api-basics/responses.html
 """
@@ -12,11 +12,11 @@ from http import HTTPStatus
 from app.domain.errors import CallFailed, CredentialsRefused, LimitReached, Permanent, Transient, UnknownList
 from app.explain.codes import explain
 
-# Codes of our own, where Sailthru has no number for it.
+# Our codes for errors that have no number in Sailthru.
 USER_NOT_FOUND = "user_not_found"
 UNNUMBERED = "unnumbered"
 
-# Sailthru's error numbers that need an action of their own. Every other number is about the record.
+# Sailthru's error numbers that need special treatment. Every other number concerns the record.
 _INTERNAL_ERROR = 9
 _INVALID_EMAIL = 11
 _UNKNOWN_LIST = 15
@@ -24,8 +24,8 @@ _LIMIT_REACHED = 43
 _OTHER = 99
 _CREDENTIALS = frozenset({3, 4, 5})
 
-# A 4xx without an error number comes from a proxy or a firewall, which must not make dead letters of all members.
-# These statuses are about the one call even so.
+# A 4xx without an error number comes from a proxy or a firewall, which must not turn all members into dead letters.
+# These statuses concern the one call even without an error number.
 _ABOUT_THE_RECORD = frozenset(
     {
         HTTPStatus.BAD_REQUEST,
@@ -41,11 +41,11 @@ _ERROR_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 def read_answer(status: int, body: bytes, *, resets_at: datetime | None = None) -> dict[str, object]:
     """Return the JSON object of a call that worked; raise the matching `CallFailed` for any other answer.
 
-    Body and status are judged together: errors also come with status 200, and their numbers overlap. A missing
-    profile is `Permanent` with code `USER_NOT_FOUND`; only its message tells it from other errors 99.
+    Body and status decide together: errors also come with status 200, and number 99 stands for many errors. A missing
+    profile is `Permanent` with code `USER_NOT_FOUND`; only its message distinguishes it from other errors 99.
 
     Args:
-        body: decompressed.
+        body: the decompressed body.
         resets_at: the end of the rate limit's window, passed on in `LimitReached`.
     """
     answer = _json_object(body)
@@ -63,7 +63,7 @@ def read_answer(status: int, body: bytes, *, resets_at: datetime | None = None) 
 
 
 def _raise_if_not_about_record(status: int, number: int | str | None, resets_at: datetime | None) -> None:
-    """Raise for an answer that would be the same whatever the call was about."""
+    """Raise for a failure that does not depend on the content of the call."""
     code = status if number is None else number
     if number == _LIMIT_REACHED or status == HTTPStatus.TOO_MANY_REQUESTS:
         raise LimitReached(
@@ -74,7 +74,7 @@ def _raise_if_not_about_record(status: int, number: int | str | None, resets_at:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Transient(code, f"Sailthru had an internal error (HTTP {status}).")
     if status == HTTPStatus.UNAUTHORIZED or number in _CREDENTIALS:
-        # A number that is not about credentials says less than the status.
+        # The status explains more than a number that does not concern credentials.
         why = explain(str(code if code in _CREDENTIALS else HTTPStatus.UNAUTHORIZED.value))
         raise CredentialsRefused(code, f"{why.happened} {why.next_step}")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
@@ -82,7 +82,7 @@ def _raise_if_not_about_record(status: int, number: int | str | None, resets_at:
 
 
 def _refusal(code: int | str, status: int, message: object) -> CallFailed:
-    """Return the error of a call that was understood and refused. Sailthru's message may quote the address: drop it."""
+    """Return the error of a refused call, without Sailthru's message, because it may quote the address."""
     text = message if isinstance(message, str) else ""
     if code == _INTERNAL_ERROR:
         return Transient(code, "Sailthru had an internal error (9) and probably did not save the call.")
@@ -106,7 +106,7 @@ def _json_object(body: bytes) -> dict[str, object] | None:
 
 
 def _error_number(answer: Mapping[str, object]) -> int | str | None:
-    """Return the error's number, `UNNUMBERED` for an error without one, None without an error."""
+    """Return the error number; `UNNUMBERED` if the error has none; None if there is no error."""
     if "error" not in answer:
         return None
     error = answer["error"]

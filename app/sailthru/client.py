@@ -34,16 +34,16 @@ _HEADERS = MappingProxyType(
 class SailthruClient:
     """The calls of one Sailthru account.
 
-    Each call in flight has a transport of its own with at most one connection; the transport used last is used first.
-    One pool for all calls gets slower the more of them run, because it scans every connection for each call
+    Each call in flight has its own transport with at most one connection. The most recently used transport is reused
+    first. A shared pool would slow down with the number of calls, because it scans every connection for each call
     (https://github.com/encode/httpx/issues/3215). Transports are used without `httpx.AsyncClient`, which would log the
     URL (in a GET it holds address and signature), follow redirects and keep cookies.
 
     Args:
-        lanes: calls that run at once, each on a transport of its own. Further callers wait in order.
-        timeout: of one call, from the moment it has its transport until its answer is read.
-        transport: makes a transport in place of real connections.
-        on_rate_limit: called with method, endpoint and rate limit of every answer that has one, errors too.
+        lanes: the number of concurrent calls, each on its own transport. Further callers wait in order.
+        timeout: of one call, from the start on its transport until its answer is read.
+        transport: returns a transport that replaces real connections.
+        on_rate_limit: called with method, endpoint and rate limit of each answer that has one, including errors.
     """
 
     def __init__(
@@ -67,8 +67,10 @@ class SailthruClient:
         """Make one call and return its answer, for example of `call("POST", "user", {"id": ...})`.
 
         Raises:
-            CallFailed: as `read_answer` raises it; `NotSent` if nothing was sent; `OutcomeUnknown` if no readable
-                answer came back, for a GET too; `Permanent` with code `unencodable` for a value without a JSON form.
+            CallFailed: see `read_answer`.
+            NotSent: nothing was sent.
+            OutcomeUnknown: no readable answer came back, for a GET too.
+            Permanent: code `unencodable`, if JSON cannot represent a value.
         """
         try:
             fields = encode(self._credentials, payload)
@@ -128,7 +130,7 @@ class SailthruClient:
         finally:
             await progress.aclose()
         # Raised outside the handlers, so that the error has no cause and no context. Those hold the request with its
-        # signature and address, and some quote what the server sent.
+        # signature and address, and some quote the server's answer.
         raise failure.error(failure.code, failure.text)
 
     def _request(
@@ -160,7 +162,9 @@ class _Answer(NamedTuple):
 
 
 class _Progress:
-    """How far a request got, from httpcore's trace: https://www.encode.io/httpcore/extensions/#trace
+    """Tracks how far a request got.
+
+    https://www.encode.io/httpcore/extensions/#trace
 
     Attributes:
         may_have_left: False only while the trace shows that the request waits for a connection.
@@ -190,7 +194,7 @@ async def _read_body(response: httpx.Response) -> bytes:
     """Return the decompressed body.
 
     Raises:
-        httpx.DecodingError: it is too large, packed or unpacked, or in an encoding other than gzip.
+        httpx.DecodingError: the body is too large, compressed or decompressed, or its encoding is not gzip.
     """
     body = bytearray()
     # `response.aiter_bytes` would decompress without a bound, and 64 KB of gzip may hold 64 MB.
@@ -203,18 +207,18 @@ async def _read_body(response: httpx.Response) -> bytes:
         return bytes(body)
     if encoding != "gzip":
         raise httpx.DecodingError("unknown encoding")
-    unpacker = zlib.decompressobj(_GZIP_WINDOW)
+    decompressor = zlib.decompressobj(_GZIP_WINDOW)
     try:
-        unpacked = unpacker.decompress(bytes(body), LARGEST_ANSWER_BYTES)
+        decompressed = decompressor.decompress(bytes(body), LARGEST_ANSWER_BYTES)
     except zlib.error:
         raise httpx.DecodingError("not gzip") from None
-    if not unpacker.eof:
+    if not decompressor.eof:
         raise httpx.DecodingError("cut off or too large")
-    return unpacked
+    return decompressed
 
 
 def _connections() -> Callable[[], httpx.AsyncBaseTransport]:
-    """Return a maker of transports with one connection each. They share a TLS context, which is expensive to make."""
+    """Return a factory of transports with one connection each. They share a TLS context, which is slow to create."""
     tls = httpx.create_ssl_context(trust_env=False)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
     return lambda: httpx.AsyncHTTPTransport(verify=tls, limits=limits, trust_env=False)

@@ -1,4 +1,4 @@
-"""Every error of httpx as one of ours: was the call sent, and may Sailthru have carried it out?"""
+"""Maps the errors of httpx to ours, by whether the call was sent and whether Sailthru may have carried it out."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from app.domain.unreachable import Unreachable, why_unreachable
 
 
 class Failure(NamedTuple):
-    """One of our errors: its class, its code and its text."""
+    """The class, code and text of one of our errors."""
 
     error: type[CallFailed]
     code: str
@@ -24,19 +24,20 @@ _UNKNOWN_HOST = Failure(NotSent, "unknown_host", "The name of Sailthru's host co
 _NO_TLS = Failure(NotSent, "no_tls", "No secure connection to Sailthru could be made.")
 _NOT_SENT = Failure(NotSent, "unreachable", "The call to Sailthru could not be sent.")
 NO_ANSWER = Failure(
-    OutcomeUnknown, "timeout", "Sailthru did not answer in time. It may have carried out the call all the same."
+    OutcomeUnknown, "timeout", "Sailthru did not answer in time. It may still have carried out the call."
 )
 CUT_OFF = Failure(
     OutcomeUnknown,
     "reset",
-    "The connection to Sailthru broke before its answer. It may have carried out the call all the same.",
+    "The connection to Sailthru broke before its answer. It may still have carried out the call.",
 )
 _UNREADABLE = Failure(
     OutcomeUnknown,
     "unreadable",
-    "Sailthru's answer cannot be read. It may have carried out the call all the same.",
+    "Sailthru's answer cannot be read. It may still have carried out the call.",
 )
 
+# All errors that a request can end with in httpx. A class that is missing counts as its nearest ancestor.
 FAILURES: Mapping[type[httpx.RequestError], Failure] = MappingProxyType(
     {
         httpx.ConnectError: NOT_CONNECTED,
@@ -60,12 +61,10 @@ FAILURES: Mapping[type[httpx.RequestError], Failure] = MappingProxyType(
         httpx.RequestError: CUT_OFF,
     }
 )
-"""All classes of errors that a request can end with in httpx. A class that is missing counts as its nearest ancestor.
-"""
 
 
 def failure_of(error: httpx.RequestError) -> Failure:
-    """Return the entry of `FAILURES` for an error, or a more exact one if no connection could be made."""
+    """Return the entry of `FAILURES` for an error, or a more specific one if no connection could be made."""
     failure = next(FAILURES[ancestor] for ancestor in type(error).__mro__ if ancestor in FAILURES)
     return not_connected(error) if failure is NOT_CONNECTED else failure
 

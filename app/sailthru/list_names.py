@@ -4,7 +4,7 @@ import re
 
 LONGEST_LIST_NAME = 120
 _PREFIX = "Lytics "
-# Control characters, line and paragraph separators, and surrogates: they can't be typed.
+# Control characters, line and paragraph separators, and surrogates, which can't be typed.
 _UNTYPABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -19,7 +19,7 @@ def list_name(audience_name: str) -> str:
 
 
 def list_name_notes(audience_name: str) -> tuple[str, ...]:
-    """Return what `list_name` changes in the audience's name, in words; empty if it changes nothing."""
+    """Return one phrase for each change that `list_name` makes to the audience's name."""
     typable = _typable(audience_name)
     inner = typable.strip()
     room = LONGEST_LIST_NAME - len(_PREFIX)
@@ -29,7 +29,7 @@ def list_name_notes(audience_name: str) -> tuple[str, ...]:
         "`$` is not allowed in a Sailthru list name and became `-`": "$" in inner[:room],
         f"cut at {LONGEST_LIST_NAME} characters": len(inner) > room,
     }
-    return tuple(note for note, is_so in notes.items() if is_so)
+    return tuple(note for note, applies in notes.items() if applies)
 
 
 def _typable(name: str) -> str:

@@ -1,6 +1,5 @@
-"""What the service needs of one Sailthru account: ensure a list, update a member, read a member, compare lists.
+"""The lists and members of one Sailthru account. Each call is safe to repeat.
 
-Each call is safe to repeat.
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/user.html
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api/list.html
 """
@@ -26,7 +25,7 @@ class Lists:
 
     Args:
         client: makes the calls.
-        backfill_client: makes those that only a backfill needs; None for the same client.
+        backfill_client: makes the calls of backfills; None for the same client.
     """
 
     def __init__(self, client: Caller, backfill_client: Caller | None = None) -> None:
@@ -34,9 +33,9 @@ class Lists:
         self._backfill_client = backfill_client or client
 
     async def find_or_make(self, name: str) -> str | None:
-        """Return the id of the list, which is created if it is missing; None if Sailthru reports no id.
+        """Return the id of the list, or None if Sailthru reports no id. A missing list is created.
 
-        Two calls at once could create the list twice: `app.exports.lists` prevents that.
+        Two concurrent calls could create the list twice. `app.exports.lists` prevents that.
 
         Raises:
             UnknownList: Sailthru refuses to create it.
@@ -46,10 +45,10 @@ class Lists:
                 answer = await self._client.call("GET", "list", {"list": name})
             except UnknownList:
                 answer = await self._client.call("POST", "list", {"list": name, "primary": 0})
-        except Permanent as refused:
-            # Sailthru refuses the list: its name, the number of lists, the right to create one. The members that wait
-            # for it are not at fault, so they must not become dead letters.
-            raise UnknownList(refused.code, f"Sailthru does not create the list. {refused}") from None
+        except Permanent as error:
+            # Sailthru refuses the list because of its name, the number of lists or the rights of the key. The members
+            # that wait for the list are not at fault, so they must not become dead letters.
+            raise UnknownList(error.code, f"Sailthru does not create the list. {error}") from None
         return _list_id(answer)
 
     async def update_member(
@@ -63,10 +62,10 @@ class Lists:
     ) -> None:
         """Add the member to the lists of `join`, remove it from those of `leave` and set `vars`, in one call.
 
-        One call, so that a flow started by the join finds the vars. Other lists, other vars and opt-outs stay.
+        A flow that the join starts must find the vars, so one call does both. Other lists, vars and opt-outs stay.
 
         Raises:
-            ValueError: there is nothing to change (a bare call would create a profile), or a list is in both.
+            ValueError: there is nothing to change (an empty call would create a profile), or a list is in both.
         """
         lists = dict.fromkeys(leave, 0)
         for name in join:
@@ -83,7 +82,7 @@ class Lists:
         await self._caller(is_backfill=is_backfill).call("POST", "user", payload)
 
     async def lists_of(self, address: str, *, is_backfill: bool = False) -> frozenset[str] | None:
-        """Return the names of the natural lists that the member is on; None if Sailthru has no profile."""
+        """Return the names of the member's natural lists; None if Sailthru has no profile."""
         try:
             payload = {"id": address, "key": "email", "fields": {"lists": 1}}
             answer = await self._caller(is_backfill=is_backfill).call("GET", "user", payload)
@@ -96,11 +95,11 @@ class Lists:
             return frozenset(lists)
         if lists:
             raise Transient("unreadable", "Sailthru reported a member's lists in an unknown form.")
-        # No list is null, or PHP's empty array.
+        # Without lists Sailthru sends null, or PHP's empty array.
         return frozenset()
 
     async def find(self, name: str) -> ListSeen | None:
-        """Return one list as it is now; None if there is no list of this name."""
+        """Return the current state of one list; None if there is no list of this name."""
         try:
             answer = await self._client.call("GET", "list", {"list": name})
         except UnknownList:

@@ -1,4 +1,4 @@
-"""How a call to Sailthru is signed and encoded, and how its rate-limit headers are read. No I/O.
+"""Signs and encodes calls to Sailthru, and reads rate-limit headers. No I/O.
 
 https://getstarted.meetmarigold.com/engagebysailthru/Content/developers/api-basics/technical.html
 """
@@ -26,12 +26,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What one answer reports about the calls of its account, endpoint and method in this calendar minute.
+    """The rate limit of an account, endpoint and method in this calendar minute, as one answer reports it.
 
     Args:
         limit: calls allowed in the minute, 1 or more.
         remaining: calls left, 0 to `limit`.
-        resets_at: when the next minute begins, in Sailthru's clock. The caller decides how far to trust it.
+        resets_at: when the next minute begins by Sailthru's clock. The caller decides how far to trust it.
     """
 
     limit: int
@@ -42,8 +42,8 @@ class RateLimit:
 def signature(secret: str, params: object) -> str:
     """Return the lower-case hex MD5 of the secret and all leaf values of `params`, sorted by code point.
 
-    Names do not count. Containers are walked to any depth, equal values are all kept, and other values count as
-    Python's `str` writes them.
+    Names do not count. Containers are walked to any depth, duplicate values stay, and other values are converted by
+    `str`.
     """
     text = secret + "".join(sorted(_leaves(params)))
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
@@ -53,8 +53,8 @@ def encode(credentials: Credentials, payload: Mapping[str, object]) -> dict[str,
     """Return the four form (or query) fields of a call, not yet URL-encoded. The signature covers the exact JSON text.
 
     Raises:
-        ValueError: JSON or UTF-8 has no form for a value (NaN, Infinity, half a surrogate pair). The message does not
-            quote the value.
+        ValueError: JSON or UTF-8 cannot represent a value (NaN, Infinity, half a surrogate pair). The message does not
+            quote it.
     """
     try:
         text = json.dumps(dict(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -62,11 +62,11 @@ def encode(credentials: Credentials, payload: Mapping[str, object]) -> dict[str,
         return fields | {"sig": signature(credentials.api_secret, fields)}
     except ValueError:
         # Without the cause: a UnicodeEncodeError carries the whole text.
-        raise ValueError("The call holds a value that JSON or UTF-8 has no form for, such as NaN.") from None
+        raise ValueError("The call holds a value that JSON or UTF-8 cannot represent, such as NaN.") from None
 
 
 def read_rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
-    """Return what the three `X-Rate-Limit-*` headers report; None if one is missing or they make no sense.
+    """Return the rate limit of the three `X-Rate-Limit-*` headers; None if one is missing or invalid.
 
     Errors carry these headers too. `headers` must ignore case, as `httpx.Headers` does.
     """

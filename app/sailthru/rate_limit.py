@@ -1,4 +1,4 @@
-"""Keeps the calls of one account within our share of its limits: no call is sent that the rate limiter refuses."""
+"""Keeps the calls of one account within our share of Sailthru's rate limits."""
 
 import asyncio
 from collections import defaultdict
@@ -19,7 +19,7 @@ _MEMBER_WRITES: tuple[Method, str] = ("POST", "user")
 
 
 def learn_from_headers(limiter: RateLimiter, clock: Clock) -> Callable[[Method, str, RateLimit], None]:
-    """Return the `on_rate_limit` of a `SailthruClient` that lets the limiter follow the headers of each answer."""
+    """Return an `on_rate_limit` for `SailthruClient` that passes the headers of each answer to the limiter."""
 
     def learn(method: Method, endpoint: str, rate_limit: RateLimit) -> None:
         limiter.learn(
@@ -72,8 +72,8 @@ class RateLimitedClient:
     ) -> dict[str, object]:
         """Make one call and return its answer.
 
-        If an answer in flight decides whether there is room, the call waits for that answer. Writes of members do not
-        wait, because their queue asks again.
+        If the room depends on an answer in flight, the call waits for that answer. Member writes do not wait, because
+        their queue asks again.
 
         Raises:
             ShareUsedUp: there is no room, and nothing was sent.
@@ -99,7 +99,7 @@ class RateLimitedClient:
                 ended.set()
 
     async def prepare(self, calls: int, *, backfill: bool = False) -> None:
-        """Request shares for so many writes of members; with `backfill`, for one live write besides.
+        """Request shares for this many member writes; with `backfill`, also for one live write.
 
         Raises:
             StoreUnavailable: the shared limits cannot be read.
@@ -107,11 +107,11 @@ class RateLimitedClient:
         await self._request_share(*_MEMBER_WRITES, calls, backfill=backfill)
 
     def for_backfills(self) -> Caller:
-        """Return a caller whose calls count as those of backfills: they leave room for live changes."""
+        """Return a caller whose calls count as backfill calls, which leave room for live changes."""
         return _BackfillClient(self)
 
     def room(self, *, backfill: bool = False) -> int:
-        """Return how many members may be written now, one call each."""
+        """Return the number of member writes that may leave now."""
         return self._limiter.room(*_MEMBER_WRITES, self._clock(), backfill=backfill)
 
     def opens_at(self, *, backfill: bool = False) -> datetime:
@@ -119,7 +119,7 @@ class RateLimitedClient:
         return self._limiter.opens_at(*_MEMBER_WRITES, self._clock(), backfill=backfill)
 
     def room_left(self) -> dict[str, int]:
-        """Return the room of each call made so far, by names such as `POST user`; that one is always included."""
+        """Return the room for `POST user` and for each other call made so far, by name."""
         now = self._clock()
         self._limiter.room(*_MEMBER_WRITES, now)
         return {f"{method} {endpoint}": room for method, endpoint, room in self._limiter.room_left(now)}
@@ -127,8 +127,8 @@ class RateLimitedClient:
     async def _call_and_count(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
         try:
             answer = await self._client.call(method, endpoint, payload)
-        except CallFailed as failed:
-            self._on_end(f"{method} {endpoint}", str(failed.code))
+        except CallFailed as error:
+            self._on_end(f"{method} {endpoint}", str(error.code))
             raise
         self._on_end(f"{method} {endpoint}", "ok")
         return answer
@@ -137,12 +137,12 @@ class RateLimitedClient:
         if self._shares is None:
             return
         shares, account = self._shares
-        # One request at a time: each reports what the one before has not, and most find enough permits after it.
+        # One request at a time, so that no call is reported twice. Most later requests then find enough permits.
         async with self._requesting[method, endpoint]:
             request = self._limiter.request_share(method, endpoint, self._clock(), calls, backfill=backfill)
             if request is not None:
-                given = await shares.take(account, f"{method} {endpoint}", request)
-                self._limiter.receive_share(method, endpoint, self._clock(), request, given)
+                grant = await shares.take(account, f"{method} {endpoint}", request)
+                self._limiter.receive_share(method, endpoint, self._clock(), request, grant)
 
     async def _acquire(self, method: Method, endpoint: str, *, backfill: bool) -> None:
         while True:

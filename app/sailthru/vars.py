@@ -3,7 +3,7 @@
 import re
 
 LONGEST_VAR = 32
-# Vars to which Sailthru itself gives a meaning, as far as published. They can be written like any other.
+# The vars with a published meaning in Sailthru. They can be written like any other.
 STANDARD_VARS = frozenset(
     {
         "name",

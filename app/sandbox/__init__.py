@@ -1,5 +1,5 @@
-"""A Sailthru and a Lytics that run on this machine, to try the product without accounts and to test it.
+"""Simulations of Sailthru and Lytics, for tests and for trying the service without accounts.
 
-Both are built from what the vendors publish and from recorded exchanges. Nothing here imports the clients in
+Both follow the vendors' documentation and recorded exchanges. Nothing here imports the clients in
 `app.sailthru` and `app.lytics`, so a mistake in a client cannot hide behind the same mistake here.
 """

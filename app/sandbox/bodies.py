@@ -1,4 +1,4 @@
-"""Bodies that both vendors send: JSON objects, errors as XML, and the error pages of a proxy."""
+"""Bodies that both sandboxes send: JSON objects, errors as XML, and the error pages of a proxy."""
 
 from http import HTTPStatus
 from xml.sax.saxutils import escape
@@ -7,7 +7,7 @@ JSONObject = dict[str, object]
 
 
 def xml_error(code: object, text: object) -> str:
-    """Return an error as Sailthru sends it to a caller that did not ask for JSON."""
+    """Return an error in the form that Sailthru sends unless the caller asks for JSON."""
     return (
         '<?xml version="1.0" encoding="utf-8"?>'
         f"<triggermail><error>{code}</error><errormsg>{escape(str(text))}</errormsg></triggermail>"
@@ -15,7 +15,7 @@ def xml_error(code: object, text: object) -> str:
 
 
 def html_error(status: int) -> str:
-    """Return the page that a proxy in front of an API sends instead of the API's answer."""
+    """Return the error page of a proxy in front of an API."""
     words = f"{status} {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else str(status)
     return (
         f"<html>\r\n<head><title>{words}</title></head>\r\n<body>\r\n<center><h1>{words}</h1></center>\r\n"

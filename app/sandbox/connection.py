@@ -5,14 +5,12 @@ from typing import Any, Literal
 
 from starlette.types import Receive, Scope
 
+# The key in the ASGI scope's extensions under which a server offers the functions `reset` and `close`.
 EXTENSION = "app.sandbox.connection"
-"""
-The key in the ASGI scope's extensions under which a server offers the functions `reset` and `close`.
-"""
 
 
 async def hang_up(scope: Scope, receive: Receive, *, how: Literal["reset", "close"]) -> None:
-    """End the connection. `close` still delivers what was sent so far, `reset` does not.
+    """End the connection. `close` still delivers the data that was sent before; `reset` does not.
 
     Raises:
         ConnectionResetError: the client is in this process, so there is no connection to end.
@@ -27,6 +25,6 @@ async def hang_up(scope: Scope, receive: Receive, *, how: Literal["reset", "clos
 
 
 async def disconnected(receive: Receive) -> None:
-    """Return when the client has disconnected. The request's body must have been read before."""
+    """Wait until the client disconnects. The body of the request must have been read before."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -17,7 +17,7 @@ Endpoint = Callable[[Request], Awaitable[JSONResponse]]
 
 
 class BadControlRequest(Exception):
-    """A control request that is invalid; it is answered with 400 and this text."""
+    """An invalid control request. The answer is 400 with this text."""
 
 
 def control_app(reads: dict[str, Endpoint], writes: dict[str, Endpoint]) -> Starlette:
@@ -35,7 +35,7 @@ def fault_endpoints(faults: Faults) -> tuple[Endpoint, Endpoint]:
     """Build the endpoints that show and replace the faults.
 
     The body `{"rules": [{"fault": {"kind": "error", "status": 429, "code": 43}, "times": 3}], "seed": 7}` replaces all
-    rules; see `rules.Rule` and `faults` for what a rule may hold. `{}` removes all faults.
+    rules. See `rules.Rule` and `faults` for the parts of a rule. `{}` removes all faults.
     `"mix": {"chance": 0.1, "weights": {"hang": 1, "error": 5}}` adds random faults.
     """
 
@@ -83,9 +83,9 @@ def read_seconds(body: JSONObject, name: str) -> float:
 
 
 def _switch(switches: object, body: JSONObject, name: str) -> bool | float:
-    present, value = getattr(switches, name, None), body[name]
-    if isinstance(present, int | float) and not isinstance(present, bool):
+    current, value = getattr(switches, name, None), body[name]
+    if isinstance(current, int | float) and not isinstance(current, bool):
         return read_seconds(body, name)
-    if not isinstance(present, bool) or not isinstance(value, bool):
+    if not isinstance(current, bool) or not isinstance(value, bool):
         raise BadControlRequest(f"`{name}` is not a switch, or its value is not true or false.")
     return value

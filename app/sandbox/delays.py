@@ -1,4 +1,4 @@
-"""Waits that a fault asks for. All of them can be ended at once, for a reset or a shutdown."""
+"""The waits of faults. A reset or a shutdown ends all of them at once."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ class Delays:
         self._ended = asyncio.Event()
 
     async def sleep(self, seconds: float) -> bool:
-        """Sleep, and return whether the whole time passed. `end_all` makes it False."""
+        """Sleep, and return whether the whole time passed: False if `end_all` was called."""
         if seconds <= 0:
             return True
         try:

@@ -1,7 +1,7 @@
-"""The kinds of fault: what the client gets, and whether and when the call still takes effect.
+"""The kinds of fault. Each sets the client's answer, and whether and when the call still takes effect.
 
-All of them were seen at Sailthru: errors in every status, also 200; HTML, empty and XML bodies; connections that hang
-or break; calls carried out after the client had given up.
+All of them occurred at Sailthru. Errors came with every status, even 200, and bodies were HTML, XML or empty.
+Connections hung or broke. Calls were carried out after the client had disconnected.
 """
 
 from typing import Annotated, Literal, get_args
@@ -9,10 +9,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+# Validates every value, in Python and in JSON, and refuses unknown names.
 STRICT = ConfigDict(extra="forbid")
-"""
-Validates every value, in Python as in JSON, and refuses unknown names.
-"""
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Status = Annotated[int, Field(ge=200, le=599)]
@@ -21,12 +19,12 @@ Kind = Literal["error", "html", "xml", "empty", "half", "hang", "reset", "slow"]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Fault:
-    """What goes wrong with a call. All times are counted from the arrival of the call.
+    """A failure of a call. All times count from the arrival of the call.
 
     Attributes:
         applied: the call takes effect although it fails.
         apply_after: seconds until the call takes effect, even if the client has disconnected by then.
-        seconds: seconds until the client gets its answer; never before the call is applied. A `Hang` ignores it.
+        seconds: seconds until the client gets its answer. Never before the call is applied. A `Hang` ignores it.
         with_rate_headers: whether the answer carries Sailthru's rate limit headers.
     """
 

@@ -1,4 +1,4 @@
-"""Rules that decide which calls meet a fault: by target, by number, or at random with a seed."""
+"""Rules that select the calls that meet a fault: by target, by count, or at random with a seed."""
 
 import random
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Names = Annotated[frozenset[str], PlainSerializer(sorted)]
 Addresses = Annotated[Names, AfterValidator(lambda names: frozenset(name.lower() for name in names))]
 
+# The faults that a mix draws from. All are transient. None concerns a person, list or key, and none is a rate limit.
 MIXED_FAULTS: Mapping[Kind, tuple[AnyFault, ...]] = {
     "error": (Error(), Error(status=200)),
     "xml": (Xml(),),
@@ -25,13 +26,10 @@ MIXED_FAULTS: Mapping[Kind, tuple[AnyFault, ...]] = {
     "reset": (Reset(), Reset(applied=False)),
     "slow": (Slow(),),
 }
-"""
-The faults that a mix draws from. All are transient: none blames a person, a list or a key, and none is a rate limit.
-"""
 
 
 class Target(NamedTuple):
-    """What a call is about: the properties by which rules tell calls apart. `person` is a lower-case address."""
+    """The properties of a call that rules can match. `person` is a lower-case address."""
 
     method: str
     endpoint: str
@@ -47,11 +45,11 @@ class Rule:
     Attributes:
         methods: GET, POST, DELETE.
         endpoints: with the slash, such as "/user".
-        ids: addresses of people in any case, whichever key the call names them by.
+        ids: addresses of people, in any case. They also match calls that name the person by another key.
         lists: names of lists; the call must name at least one of them.
         api_keys: the keys that may have signed the call.
         times: how many calls meet the fault; None for no limit.
-        after: how many matching calls are spared first.
+        after: how many matching calls pass before the first fault.
         chance: the probability that a matching call meets the fault.
     """
 
@@ -117,12 +115,12 @@ class FaultSettings:
     seed: int = 0
 
     def all_rules(self) -> tuple[Rule, ...]:
-        """The explicit rules, then those of the mix."""
+        """Return the explicit rules, followed by those of the mix."""
         return self.rules + (self.mix.rules() if self.mix else ())
 
 
 class Faults:
-    """The rules that a sandbox applies; none at first. `methods` and `endpoints` are those that the sandbox has."""
+    """The rules that a sandbox applies, none at first. `methods` and `endpoints` are all that the sandbox has."""
 
     def __init__(self, *, methods: frozenset[str], endpoints: frozenset[str]) -> None:
         self._known = (("method", "methods", methods), ("endpoint", "endpoints", endpoints))
@@ -136,9 +134,9 @@ class Faults:
         """
         rules = tuple(rules)
         for rule in rules:
-            for what, field, known in self._known:
+            for label, field, known in self._known:
                 for name in sorted(getattr(rule, field) - known):
-                    raise ValueError(f"No such {what}: {name}. There are {', '.join(sorted(known))}.")
+                    raise ValueError(f"No such {label}: {name}. There are {', '.join(sorted(known))}.")
         self.rules = rules
         self.seed = seed
         self._matched = [0] * len(self.rules)
@@ -146,29 +144,26 @@ class Faults:
         self._dice = random.Random(seed)  # noqa: S311 - not a secret, and it must be reproducible
 
     def meet(self, target: Target) -> Fault | None:
-        """Return the fault of the first rule that applies to a call that arrives now.
-
-        Later rules do not count the call.
-        """
-        for place, rule in enumerate(self.rules):
-            if not rule.matches(target) or self._met[place] == rule.times:
+        """Return the fault of the first rule that applies to this call. Later rules do not count the call."""
+        for index, rule in enumerate(self.rules):
+            if not rule.matches(target) or self._met[index] == rule.times:
                 continue
-            self._matched[place] += 1
-            if self._matched[place] > rule.after and self._dice.random() < rule.chance:
-                self._met[place] += 1
+            self._matched[index] += 1
+            if self._matched[index] > rule.after and self._dice.random() < rule.chance:
+                self._met[index] += 1
                 return rule.fault
         return None
 
     def as_json(self) -> JSONObject:
         """Return the seed and the rules, each with the number of calls that met it."""
-        shown = zip(as_json(self.rules), self._met, strict=True)
-        return {"seed": self.seed, "rules": [{**rule, "met": met} for rule, met in shown]}
+        counted = zip(as_json(self.rules), self._met, strict=True)
+        return {"seed": self.seed, "rules": [{**rule, "met": met} for rule, met in counted]}
 
 
 def as_json(rules: Iterable[Rule]) -> list[JSONObject]:
     """Return the rules in the form that `POST /_sandbox/faults` accepts."""
-    shown: list[JSONObject] = _RULES.dump_python(tuple(rules), mode="json")
-    return shown
+    dumped: list[JSONObject] = _RULES.dump_python(tuple(rules), mode="json")
+    return dumped
 
 
 def read_fault_settings(body: bytes) -> FaultSettings:
@@ -180,8 +175,8 @@ def read_fault_settings(body: bytes) -> FaultSettings:
     try:
         return _SETTINGS.validate_json(body, strict=True)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        raise ValueError("; ".join(faults)) from None
+        problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+        raise ValueError("; ".join(problems)) from None
 
 
 _RULES: TypeAdapter[tuple[Rule, ...]] = TypeAdapter(tuple[Rule, ...])

@@ -41,16 +41,16 @@ async def serve(
         OSError: an address or a port is not available.
     """
     stopped = asyncio.Event()
-    with _listen(host, port_sailthru) as one, _listen(host, port_lytics) as other:
+    with _listen(host, port_sailthru) as sailthru_socket, _listen(host, port_lytics) as lytics_socket:
         servers = [_QuietServer(_config(sailthru)), _QuietServer(_config(lytics))]
         running = [
             asyncio.create_task(server.serve(sockets=[sock]))
-            for server, sock in zip(servers, (one, other), strict=True)
+            for server, sock in zip(servers, (sailthru_socket, lytics_socket), strict=True)
         ]
         stop = asyncio.create_task(stopped.wait())
         try:
             if on_ready is not None:
-                on_ready(one.getsockname()[1], other.getsockname()[1])
+                on_ready(sailthru_socket.getsockname()[1], lytics_socket.getsockname()[1])
             # Only the main thread can handle signals.
             is_main = threading.current_thread() is threading.main_thread()
             with _signals(stopped.set) if handles_signals and is_main else contextlib.nullcontext():
@@ -90,7 +90,7 @@ def _config(app: SailthruSandbox | LyticsSandbox) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=_BreakableConnection,
-        # The Lytics sandbox sends the time of its own clock.
+        # The Lytics sandbox adds a `Date` header from its simulated clock.
         date_header=isinstance(app, SailthruSandbox),
         log_config=None,
         log_level="warning",

@@ -1,4 +1,4 @@
-"""durable: events a second in arrays of a hundred."""
+"""durable: events per second in arrays of a hundred."""
 
 from pathlib import Path
 
@@ -10,16 +10,16 @@ EVENTS, CONNECTIONS = 100, 8
 
 
 def events_in_arrays(folder: Path, log: Log) -> Measured:
-    """The service stores each event of the array. The baseline gets single webhooks and stores nothing."""
+    """Compare arrays with the baseline, which gets single webhooks and stores nothing."""
     with both_endpoints(folder) as ports:
 
         def service(_: int) -> float:
-            found = put(ports.service, SECONDS, events=EVENTS, connections=CONNECTIONS)
-            return EVENTS * len(found.requests) / found.elapsed
+            result = put(ports.service, SECONDS, events=EVENTS, connections=CONNECTIONS)
+            return EVENTS * len(result.requests) / result.elapsed
 
         def baseline(_: int) -> float:
-            found = put(ports.baseline, SECONDS)
-            return len(found.requests) / found.elapsed
+            result = put(ports.baseline, SECONDS)
+            return len(result.requests) / result.elapsed
 
         put(ports.service, 1, events=EVENTS, connections=CONNECTIONS)
         put(ports.baseline, 1)

@@ -1,4 +1,4 @@
-"""The baseline of the measurements: the same webhook on FastAPI, which does nothing with it."""
+"""The baseline of the measurements: a FastAPI app that accepts the same webhook and does nothing with it."""
 
 from typing import Any
 

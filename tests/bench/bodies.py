@@ -1,4 +1,4 @@
-"""The requests of the load: Lytics' default format with all fields of a profile, and a new person in each event."""
+"""The requests of the load: Lytics' default format with a full profile, and a new person in each event."""
 
 import json
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ _FULL = Path(__file__).parents[1] / "fixtures" / "lytics" / "composed" / "webhoo
 _ID, _ADDRESS = b"%(n)019d", b"person%(n)012d@example.com"
 
 
-# Has no divisor in common with ten, so no two people get the same number.
+# Coprime to ten, so no two people get the same number.
 SCATTER = 3**18
 N = TypeVar("N", int, ColumnElement[int])
 
 
 def scattered(person: N) -> N:
-    """Return a different number of at most 12 digits for each person, so that addresses are in no order."""
+    """Return a unique number of at most 12 digits for each person, so that addresses are in no order."""
     return person * SCATTER % 10**12
 
 
@@ -30,9 +30,9 @@ def address(person: int) -> str:
 
 
 def requests(first: int, events: int) -> Iterator[tuple[int, bytes]]:
-    """Generate endless HTTP requests, each with the number of its first person; people are numbered from `first`.
+    """Yield HTTP requests without end, each with the number of its first person.
 
-    A request with one event holds a message, one with several events holds an array.
+    People are numbered from `first`. A request with one event holds a message, with several events an array.
     """
     message = json.loads(_FULL.read_text())
     message["id"], message["data"]["email"] = "ID", "ADDRESS"

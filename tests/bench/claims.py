@@ -12,7 +12,7 @@ AT_ONCE = 500
 
 
 def claimed_and_settled(folder: Path, log: Log) -> Measured:
-    """Measure members a second that are claimed from a backlog and settled, without calls in between."""
+    """Measure members per second, claimed from a backlog and settled without calls."""
     with on_disk() as url, stores([url, f"sqlite:///{folder}/service.db"]) as (postgresql, sqlite):
         for store, name in ((postgresql, "PostgreSQL"), (sqlite, "SQLite")):
             log(f"  {BACKLOG:,} members become due on {name} …")

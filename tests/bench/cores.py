@@ -1,4 +1,4 @@
-"""The core of each process: the service and the baseline have one, load and sandbox have another."""
+"""Binds processes to cores: the service and the baseline share one, load and sandbox share another."""
 
 import os
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ def usable() -> int:
 
 @contextmanager
 def on_core(number: int | None) -> Iterator[None]:
-    """Bind processes that are started meanwhile to one core.
+    """Bind processes that start within the context to one core.
 
-    Without a number, or where the system cannot bind processes, they run on any core.
+    If the number is None or the system cannot bind processes, they run on any core.
     """
     if number is None or not hasattr(os, "sched_setaffinity"):
         yield

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the bench. Like SQLite's files, its data is on disk and synced with every commit."""
+"""A PostgreSQL server for the bench. Every commit is synced to disk, as with SQLite."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tests.bench.cores import AROUND, on_core
 
 @contextmanager
 def on_disk(core: int | None = AROUND) -> Iterator[str]:
-    """Start a server on one core, or on all for None, and return the URL of an empty database."""
+    """Start a server on one core (None for all cores), and return the URL of an empty database."""
     # The folder of the measurement is accessible to its owner only, and the server may run as another user.
     parent = Path(tempfile.gettempdir())
     with ExitStack() as running:
@@ -22,5 +22,5 @@ def on_disk(core: int | None = AROUND) -> Iterator[str]:
 
 
 def maintain(url: str) -> None:
-    """Update the statistics that query plans depend on; PostgreSQL itself would do so within about a minute."""
+    """Update the statistics for query plans. PostgreSQL itself would do so within about a minute."""
     postgresql.apart(postgresql.execute(url, "VACUUM (ANALYZE)"))

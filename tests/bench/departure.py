@@ -32,10 +32,10 @@ def from_accepted_to_call(folder: Path, log: Log) -> Measured:
 
 
 def _waits(folder: Path) -> list[float]:
-    """Return the seconds for each person."""
+    """Return the seconds from the answer 200 to the call, for each person."""
     with scene(folder) as (service, sandbox):
         put(service.port, WARM_SECONDS, rate=PER_SECOND)
-        found = put(service.port, SECONDS, rate=PER_SECOND)
-        accepted = {address(request.person): request.at + request.took for request in found.requests}
+        result = put(service.port, SECONDS, rate=PER_SECOND)
+        accepted = {address(request.person): request.at + request.took for request in result.requests}
         arrived = until(sandbox.arrivals, lambda calls: calls.keys() >= accepted.keys())
     return [arrived[person] - at for person, at in accepted.items()]

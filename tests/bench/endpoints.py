@@ -16,7 +16,7 @@ from tests.bench.load import Load, LoadResult
 from tests.bench.scene import scene
 from tests.promises.processes import ROOT, Process, free_port, is_up, until
 
-# Enough that neither endpoint waits for requests, and that group commits are as large as under real load.
+# Enough connections, so that neither endpoint waits for requests and group commits are as large as under real load.
 CONNECTIONS = 256
 # A load generator that uses more of its core may slow down what it measures.
 MAX_BUSY = 0.8
@@ -34,7 +34,7 @@ def both_endpoints(folder: Path, url: str | None = None) -> Iterator[Ports]:
     """Run the service and the baseline on one core. Sailthru's rate limit is used up, so the service only receives.
 
     Args:
-        url: of the service's database; None for an SQLite file.
+        url: the URL of the service's database; None for an SQLite file.
     """
     with scene(folder / "service", limit=1, url=url) as (service, _), baseline(folder) as port:
         yield Ports(service.port, port)
@@ -57,7 +57,7 @@ def baseline(folder: Path) -> Iterator[int]:
 def put(
     port: int, seconds: float, *, events: int = 1, connections: int = CONNECTIONS, rate: float | None = None
 ) -> LoadResult:
-    """Send load of new people to one endpoint, from another process on another core.
+    """Send load with new people to one endpoint, from another process on another core.
 
     Raises:
         AssertionError: an answer was not a 200 that accepts all events, or the generator was too busy.

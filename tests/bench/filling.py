@@ -1,7 +1,6 @@
-"""Members that were settled long ago.
+"""Fills a database with settled members.
 
-The service stores, claims and settles one member, and all others are copies of it. They have no timeline, as after
-retention.
+The store handles one member, and all others are copies of it. They have no timeline, as after retention.
 """
 
 from functools import partial
@@ -14,13 +13,13 @@ from tests.bench.report import Log
 from tests.bench.store import Store
 
 PORTION = 250_000
-# No person of the load has such a number.
+# Above the numbers of all people in the load.
 FIRST = 1_000_000_000
 DIGITS = 12
 
 
 def fill(store: Store, many: int, log: Log) -> None:
-    """Fill an empty database with so many settled members, and update its statistics."""
+    """Fill an empty database with this many settled members, and update its statistics."""
     store.keep(1)
     store.call(1)
     for first in range(2, many + 1, PORTION):
@@ -50,7 +49,7 @@ def _copy(connection: Connection, *, first: int, last: int) -> None:
     numbers = select(literal(first, BigInteger).label("n")).cte("numbers", recursive=True)
     numbers = numbers.union_all(select(numbers.c.n + 1).where(numbers.c.n < last))
     n = numbers.c.n
-    # The leading one keeps the zeros of the number, and is cut off again.
+    # The leading 1 preserves the zeros of the number, and is then cut off.
     digits = func.substr(cast(10**DIGITS + scattered(n + FIRST), String), 2)
     address = literal("person") + digits + literal("@example.com")
     lytics_id = literal("0" * (19 - DIGITS)) + digits

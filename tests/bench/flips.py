@@ -22,7 +22,7 @@ BEGAN = datetime.now(UTC) - timedelta(hours=1)
 def calls_for_ten_flips(folder: Path, log: Log) -> Measured:
     """Let each member change ten times while Sailthru answers with 503.
 
-    A quarter of the members each is on the list before and after, only before, only after, and never.
+    Four groups of equal size are on the list before and after, only before, only after, or never.
     """
     people = [address(n) for n in range(PEOPLE)]
     before, after = set(people[: PEOPLE // 2]), set(people[::2])
@@ -30,7 +30,7 @@ def calls_for_ten_flips(folder: Path, log: Log) -> Measured:
         _send(service, dict.fromkeys(before, True), BEGAN)
         service.wait_until_delivered()
         log("  Sailthru answers with 503 …")
-        sandbox.tell("faults", rules=as_json([Rule(Html(status=503))]))
+        sandbox.control("faults", rules=as_json([Rule(Html(status=503))]))
         _send(service, dict.fromkeys(OTHERS, True), BEGAN)
         until(lambda: service.http.get("/health/ready").json()["accounts"]["default"], lambda state: state == "outage")
         earlier = _calls(sandbox, people)
@@ -39,17 +39,17 @@ def calls_for_ten_flips(folder: Path, log: Log) -> Measured:
             _send(service, {p: (p in after) == is_last for p in people}, BEGAN + timedelta(minutes=flip))
             time.sleep(SECONDS / FLIPS)
         log("  Sailthru works again.")
-        sandbox.tell("faults", rules=[])
+        sandbox.control("faults", rules=[])
         service.wait_until_delivered()
         calls = _calls(sandbox, people) - earlier
         listed = sandbox.members()
-    each = calls.total() / PEOPLE
+    per_member = calls.total() / PEOPLE
     return Measured(
         f"calls for {FLIPS} changes of each member during an outage",
         "≤ 1 each",
-        f"{each:.2f} each",
+        f"{per_member:.2f} each",
         f"{calls.total()} calls, including probes, for {FLIPS * PEOPLE:,} changes of {PEOPLE} members",
-        each <= 1 and listed == after | set(OTHERS),
+        per_member <= 1 and listed == after | set(OTHERS),
     )
 
 

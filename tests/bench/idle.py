@@ -15,7 +15,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def idle_cpu(folder: Path, log: Log) -> Measured:
-    """Measure a service with one export whose members are all delivered."""
+    """Measure a service with one export. All its members are delivered."""
     with scene(folder / "idle") as (service, _):
         service.send([webhooks.enter(address(n), at=datetime.now(UTC)) for n in range(PEOPLE)]).raise_for_status()
         service.wait_until_delivered()
@@ -35,6 +35,9 @@ def idle_cpu(folder: Path, log: Log) -> Measured:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Return the CPU time of all threads of a process; needs Linux. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
+    """Return the CPU seconds of all threads of a process. This needs Linux.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND

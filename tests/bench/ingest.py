@@ -1,4 +1,4 @@
-"""durable: answers a second to single webhooks, each sent after its commit is on disk."""
+"""durable: answers to single webhooks per second. Each answer follows the commit to disk."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def answers_on_postgresql(folder: Path, log: Log) -> Measured:
         return _ratio(folder, log, "durable answers on PostgreSQL ÷ the baseline's answers", 0.55, url)
 
 
-def _ratio(folder: Path, log: Log, what: str, target: float, url: str | None = None) -> Measured:
+def _ratio(folder: Path, log: Log, name: str, target: float, url: str | None = None) -> Measured:
     with both_endpoints(folder, url) as ports:
 
         def per_second(port: int) -> float:
@@ -32,7 +32,7 @@ def _ratio(folder: Path, log: Log, what: str, target: float, url: str | None = N
         if url is not None:
             maintain(url)
         return ratio_of_rounds(
-            what,
+            name,
             f"≥ {target}",
             lambda _: per_second(ports.service),
             lambda _: per_second(ports.baseline),

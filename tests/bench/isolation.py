@@ -1,4 +1,4 @@
-"""isolated: the delay that a dead account causes in another one."""
+"""isolated: the delay that a dead account causes in another account."""
 
 from pathlib import Path
 from statistics import quantiles
@@ -13,9 +13,9 @@ PEOPLE, PER_SECOND, ROUNDS = 300, 50, 5
 
 
 def a_dead_account(folder: Path, log: Log) -> Measured:
-    """Measure p95 from the webhook to the arrival of its call in one account, while the other one is dead or alive.
+    """Measure p95 from the webhook to the arrival of its call, while another account is dead or alive.
 
-    Both accounts have the same members, at 50 webhooks a second.
+    Both accounts have the same members and get 50 webhooks a second.
     """
     dead = as_json([Rule(Hang(applied=False), api_keys=frozenset({OTHER}))])
 
@@ -23,7 +23,7 @@ def a_dead_account(folder: Path, log: Log) -> Measured:
         with scene(folder / name, accounts=("default", "other")) as (service, sandbox):
             send_steadily(service, [f"warm{n}@example.com" for n in range(50)], per_second=PER_SECOND)
             if is_dead:
-                sandbox.tell("faults", rules=dead)
+                sandbox.control("faults", rules=dead)
             people = [f"person{n}@example.com" for n in range(PEOPLE)]
             sent = send_steadily(service, people, per_second=PER_SECOND)
             arrived = until(lambda: sandbox.arrivals(MAIN), lambda found: found.keys() >= sent.keys())

@@ -7,7 +7,7 @@ from tests.bench.endpoints import both_endpoints, put
 from tests.bench.report import Log, Measured, ratio_of_rounds
 
 ROUNDS, SECONDS = 5, 4.0
-# Enough that no request waits for a connection.
+# Enough connections, so that no request waits for one.
 CONNECTIONS = 128
 
 
@@ -21,7 +21,7 @@ def slowest_answers_at_1000(folder: Path, log: Log) -> Measured:
 
 
 def _slowest_answers(folder: Path, log: Log, *, rate: int, target: float) -> Measured:
-    """Measure p99 from the scheduled time of each request; the times are random."""
+    """Measure p99 from the scheduled time of each request. The times are random."""
     with both_endpoints(folder) as ports:
 
         def p99(port: int) -> float:

@@ -1,8 +1,8 @@
 """A load generator: `python -m tests.bench.load '{"port": ..., ...}'` prints its result as JSON.
 
-It is much cheaper than the measured server: it sends prepared bytes over keep-alive connections, each with one request
-at a time. With a rate, requests follow a schedule that answers do not change, and times count from the scheduled time.
-Without a rate, each connection sends its next request after the answer to the last one.
+It uses much less CPU time than the measured server. It sends prepared bytes over keep-alive connections, each with one
+request at a time. With a rate, requests follow a schedule that does not depend on answers, and times count from the
+scheduled time. Without a rate, each connection sends its next request after the previous answer.
 """
 
 import json
@@ -30,11 +30,11 @@ class Load:
     """The load to send.
 
     Args:
-        port: of 127.0.0.1.
+        port: the port on 127.0.0.1.
         people: the number of the first person; each event takes the next number.
         seconds: the time during which requests are sent.
         connections: the maximum of requests in flight.
-        events: the number of events of a request; several are sent as an array.
+        events: the number of events in a request. Several events are sent as an array.
         rate: requests a second, at random times; None to send as fast as answers arrive.
     """
 
@@ -66,7 +66,7 @@ class LoadResult:
 
     Args:
         answers: the number of answers, by status and body.
-        requests: in the order of their answers.
+        requests: the requests in the order of their answers.
         elapsed: seconds from the first request to the last answer.
         busy: the fraction of that time in which the generator used its core.
     """
@@ -80,7 +80,7 @@ class LoadResult:
     def from_json(cls, text: str | bytes) -> "LoadResult":
         """Read the output of the process."""
         found = json.loads(text)
-        return cls(**found | {"requests": [Answered(*one) for one in found["requests"]]})
+        return cls(**found | {"requests": [Answered(*request) for request in found["requests"]]})
 
 
 class _Connection:
@@ -115,7 +115,7 @@ class _Connection:
 def run(load: Load) -> LoadResult:
     """Send the load, and wait for the last answer."""
     prepared = requests(load.people, load.events)
-    # Not epoll, which waits for whole milliseconds.
+    # epoll would wait for whole milliseconds.
     selector = selectors.SelectSelector()
     idle = deque(_Connection(load.port) for _ in range(load.connections))
     for connection in idle:
@@ -142,7 +142,7 @@ def run(load: Load) -> LoadResult:
 
 
 def _schedule(begins: float, load: Load) -> Iterator[float]:
-    """Generate the time of each request: now, or with a rate at random, like requests of independent senders."""
+    """Yield the time of each request: now, or random times like those of independent senders."""
     ends = begins + load.seconds
     if load.rate is None:
         while time.time() < ends:

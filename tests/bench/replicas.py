@@ -1,4 +1,4 @@
-"""The gain of a second replica: calls a second with a backlog, by two replicas on one PostgreSQL and by one."""
+"""The gain of a second replica: calls per second with a backlog, by two replicas on one PostgreSQL and by one."""
 
 import time
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from tests.bench.store import stores
 from tests.promises.processes import Service, until
 
 ROUNDS, SECONDS, WARM_CALLS = 5, 8.0, 500
-# More calls a minute than any machine makes.
+# More calls a minute than any machine can make.
 LIMIT = 10_000_000
 BACKLOG, AT_ONCE = 16_000, 500
 # One for each replica, one for the sandbox and one for the server of the database.
@@ -20,9 +20,9 @@ CORES = 4
 
 
 def delivery_of_two(folder: Path, log: Log) -> Measured:
-    """Measure with processes that are not bound to cores.
+    """Measure with processes that may use all cores.
 
-    With fewer cores than processes, the replicas compete for cores. Then a missed target does not count.
+    A missed target does not count with fewer cores than processes, because the replicas compete for cores.
     """
     enough = cores.usable() >= CORES
     with (
@@ -57,7 +57,7 @@ def delivery_of_two(folder: Path, log: Log) -> Measured:
 
 
 def _calls_a_second(sandbox: BenchSandbox, replicas: tuple[Service, ...]) -> float:
-    """Measure from the moment at which all replicas make calls."""
+    """Return the calls per second, measured once all replicas make calls."""
     with ExitStack() as running:
         for replica in replicas:
             running.callback(replica.process.stop)

@@ -1,4 +1,4 @@
-"""The result of a measurement, and the table of results."""
+"""Results of measurements, and the table of all results."""
 
 import os
 import platform
@@ -11,8 +11,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+# Shows one line about the progress of a measurement.
 Log = Callable[[str], None]
-"""Shows one line about the progress of a measurement."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Measured:
     """One row of the table.
 
     Args:
-        what: the measured quantity, in words.
+        name: the measured quantity, in words.
         target: its target, in words.
         value: the measured ratio or number, as text.
         details: the numbers behind the value.
         is_met: whether the target is met; None if this machine cannot decide it.
     """
 
-    what: str
+    name: str
     target: str
     value: str
     details: str
@@ -35,12 +35,12 @@ class Measured:
 
     @property
     def is_missed(self) -> bool:
-        """True if the target is not met on a machine that counts."""
+        """Whether the target is missed. It is never missed on a machine that cannot decide it."""
         return self.is_met is False
 
 
 def ratio_of_rounds(
-    what: str,
+    name: str,
     target: str,
     ours: Callable[[int], float],
     base: Callable[[int], float],
@@ -53,19 +53,19 @@ def ratio_of_rounds(
 ) -> Measured:
     """Return the median over all rounds of `ours` divided by `base`.
 
-    Each round measures both, one after the other in random order, so that a busy machine slows both alike.
+    Each round measures both in random order, so that a busy machine slows both alike.
     """
     our_values: list[float] = []
     base_values: list[float] = []
     for number in numbered(rounds, log):
         sides = [(ours, our_values), (base, base_values)]
         random.shuffle(sides)
-        for measure, found in sides:
-            found.append(measure(number) * scale)
+        for measure, values in sides:
+            values.append(measure(number) * scale)
         log(f"  {our_values[-1]:,.1f} ÷ {base_values[-1]:,.1f} {unit} = {our_values[-1] / base_values[-1]:.2f}")
-    ratios = [one / other for one, other in zip(our_values, base_values, strict=True)]
+    ratios = [our / base for our, base in zip(our_values, base_values, strict=True)]
     details = f"{spread(our_values, unit)} ÷ {spread(base_values, unit)}"
-    return Measured(what, target, spread(ratios, digits=2), details, holds(median(ratios)))
+    return Measured(name, target, spread(ratios, digits=2), details, holds(median(ratios)))
 
 
 def numbered(rounds: int, log: Log) -> Iterator[int]:
@@ -76,7 +76,7 @@ def numbered(rounds: int, log: Log) -> Iterator[int]:
 
 
 def spread(values: Sequence[float], unit: str = "", *, digits: int = 1) -> str:
-    """Return the median with the smallest and the largest value, as text."""
+    """Return the median, the smallest and the largest value as text."""
     middle, least, most = (f"{value:,.{digits}f}" for value in (median(values), min(values), max(values)))
     return f"{middle} {unit} ({least}-{most})".replace("  ", " ")
 
@@ -84,9 +84,9 @@ def spread(values: Sequence[float], unit: str = "", *, digits: int = 1) -> str:
 def show(console: Console, rows: list[Measured]) -> None:
     """Print the table, and a line about the machine."""
     words = {True: "yes", False: "[red]no[/red]", None: "not counted"}
-    table = Table("what", "target", "measured", "from", "met")
+    table = Table("name", "target", "measured", "from", "met")
     for row in rows:
-        table.add_row(row.what, row.target, row.value, row.details, words[row.is_met])
+        table.add_row(row.name, row.target, row.value, row.details, words[row.is_met])
     console.print(table)
     console.print(
         f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, "

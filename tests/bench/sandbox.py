@@ -1,4 +1,4 @@
-"""The sandboxes for the bench: `python -m tests.bench.sandbox SAILTHRU_PORT LYTICS_PORT LIMIT KEY ...`
+"""The sandboxes for the bench: `python -m tests.bench.sandbox SAILTHRU_PORT LYTICS_PORT LIMIT KEY...`.
 
 Sailthru has one account for each key, and the secret is the key reversed. Calls take 150 ms ± 50 and close their
 connection.

@@ -28,7 +28,7 @@ class BenchSandbox(Sandbox):
         super().__init__(folder)
 
     def program(self, log: Path, latency: float) -> Process:
-        """Return the sandbox of the bench, whose latency is fixed."""
+        """Return the sandbox program of the bench. It has its own latency."""
         ports = [str(self.port), str(self.lytics_port)]
         return Process([*ports, str(self._limit), MAIN, OTHER], {}, log, module="tests.bench.sandbox")
 
@@ -50,12 +50,12 @@ def scene(
     url: str | None = None,
     sandbox_core: int | None = AROUND,
 ) -> Iterator[tuple[Service, BenchSandbox]]:
-    """Run a service and a sandbox, with an export of the audience to each account. Its lists exist.
+    """Run a service and a sandbox, with an export of the audience to each account. The lists exist.
 
     Args:
         accounts: the accounts that get an export.
         limit: Sailthru's rate limit, in calls a minute.
-        url: of an empty database; None for a new SQLite file.
+        url: the URL of an empty database; None for a new SQLite file.
         sandbox_core: the core of the sandbox; None for all cores.
     """
     folder.mkdir(parents=True)
@@ -74,7 +74,7 @@ def scene(
 
 
 def service_of(folder: Path, sandbox: BenchSandbox, url: str | None) -> Service:
-    """Return a service for both accounts of the sandbox, not started yet."""
+    """Return a service for both accounts of the sandbox. It is not started."""
     other = {
         "other": {"api_key": OTHER, "api_secret": secret_of(OTHER), "base_url": f"http://127.0.0.1:{sandbox.port}"}
     }

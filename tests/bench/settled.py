@@ -1,4 +1,4 @@
-"""The cost of settled members for others: claims and webhooks beside five million of them, and beside none."""
+"""The cost of settled members: claims and webhooks beside five million of them, and beside none."""
 
 import os
 import random
@@ -19,7 +19,7 @@ WORK = {"stored": Store.keep, "claimed and settled": Store.call}
 
 
 def beside_settled_members(folder: Path, log: Log) -> Measured:
-    """Measure stored changes a second, then claimed and settled members. The smallest of the four ratios decides."""
+    """Measure stored changes, and claimed and settled members. The smallest of the four ratios decides."""
     ratios: dict[str, list[float]] = defaultdict(list)
     details = []
     with ExitStack() as open_:
@@ -31,8 +31,8 @@ def beside_settled_members(folder: Path, log: Log) -> Measured:
         for kind, (full, empty) in pairs.items():
             log(f"  creating {MANY:,} settled members on {kind}, which takes minutes …")
             fill(full, MANY, log)
-            each = (bytes_of(full) - bytes_of(empty)) / MANY
-            details.append(f"{each:,.0f} bytes each on {kind}")
+            per_member = (bytes_of(full) - bytes_of(empty)) / MANY
+            details.append(f"{per_member:,.0f} bytes each on {kind}")
             log(f"  {details[-1]}")
             for store in (full, empty):
                 store.keep(WARM)
@@ -40,15 +40,15 @@ def beside_settled_members(folder: Path, log: Log) -> Measured:
                 store.maintain()
         for _ in numbered(ROUNDS, log):
             for kind, pair in pairs.items():
-                for what, measure in WORK.items():
+                for name, measure in WORK.items():
                     found = {store: measure(store, PEOPLE) for store in random.sample(pair, 2)}
                     beside, alone = (found[store] for store in pair)
-                    ratios[f"{what} on {kind}"].append(beside / alone)
-                    log(f"  {what} on {kind}: {beside:,.0f} ÷ {alone:,.0f} /s = {beside / alone:.2f}")
+                    ratios[f"{name} on {kind}"].append(beside / alone)
+                    log(f"  {name} on {kind}: {beside:,.0f} ÷ {alone:,.0f} /s = {beside / alone:.2f}")
     return Measured(
         f"changes stored, and members claimed and settled, a second, beside {MANY:,} settled members ÷ beside none",
         "≥ 0.9 each",
-        "; ".join(f"{what} {spread(found, digits=2)}" for what, found in ratios.items()),
+        "; ".join(f"{name} {spread(found, digits=2)}" for name, found in ratios.items()),
         "; ".join(details),
         min(median(found) for found in ratios.values()) >= 0.9,
     )

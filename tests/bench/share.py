@@ -1,4 +1,4 @@
-"""within-limit: the use of our share of Sailthru's rate limit with a backlog, and the calls beyond the limit."""
+"""within-limit: the use of our share of Sailthru's rate limit by a backlog, and the calls beyond the limit."""
 
 import time
 from collections import Counter
@@ -11,14 +11,14 @@ from tests.bench.report import Log, Measured, numbered
 from tests.bench.scene import BenchSandbox, scene
 from tests.promises.processes import Service
 
-# Calls a minute: as many as the sandbox logs, and few enough for two cores. Sailthru's own limit is 18,000.
+# Calls a minute. The sandbox logs this many calls, and two cores can make them. Sailthru's own limit is 18,000.
 LIMIT, SHARE = 10_000, 0.8
 MINUTES = 2
 BATCH = 1_000
 
 
 def use_of_our_share(folder: Path, log: Log) -> Measured:
-    """Measure whole minutes of the clock, as Sailthru counts them, with more members than calls."""
+    """Measure whole calendar minutes, as Sailthru counts them, with more members than calls."""
     used: list[int] = []
     with scene(folder / "share", limit=LIMIT) as (service, sandbox):
         _fill(service, people=LIMIT * (MINUTES + 2))

@@ -1,4 +1,4 @@
-"""The store alone, in this process: stored changes a second, and claimed and settled members a second."""
+"""The store alone, in this process: stored changes per second, and claimed and settled members per second."""
 
 import asyncio
 import time
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 ACCOUNT = "default"
 EXPORT = 1
-# As many webhooks as share a group commit under load.
+# The number of webhooks that share a group commit under load.
 AT_ONCE = 32
 CLAIMED = 200
-# Like the workers of three replicas. Each claims while calls of earlier claims end, with so many claims in flight.
+# Like the workers of three replicas. Each continues to claim while up to `IN_FLIGHT` claims are in progress.
 CLAIMERS, IN_FLIGHT = 3, 3
 LEASE = timedelta(minutes=10)
 VARS = {"first_name": "Ada", "city": "London"}
@@ -47,15 +47,15 @@ class Store:
         self._members = Members(self.database, self.database.clock)
 
     def keep(self, people: int, *, at_once: int = AT_ONCE) -> float:
-        """Return the stored changes a second, each of a new member, with `at_once` parallel webhooks."""
+        """Return the stored changes per second, each of a new member, with `at_once` parallel webhooks."""
         return self._runner.run(self._keep(people, at_once))
 
     def call(self, people: int) -> float:
-        """Return the members a second that parallel workers claim and settle as confirmed."""
+        """Return the members per second that parallel workers claim and settle as confirmed."""
         return self._runner.run(self._call(people))
 
     def maintain(self) -> None:
-        """Run the maintenance that the database would do itself, if it had the time."""
+        """Run the maintenance that the database would otherwise do later."""
         if self.database.is_shared:
             maintain(self.url)
 
@@ -84,7 +84,7 @@ class Store:
         async def end(claims: list[Claim], free: asyncio.Semaphore) -> None:
             try:
                 settled = await asyncio.gather(*(self._members.settle(_confirmed(claim)) for claim in claims))
-                assert all(one.is_ours and one.due_at is None for one in settled)
+                assert all(result.is_ours and result.due_at is None for result in settled)
             finally:
                 free.release()
 
@@ -110,7 +110,7 @@ def stores(urls: Sequence[str], *, are_new: bool = True) -> Iterator[list[Store]
     """Open a store on each database. This process runs on one core.
 
     Args:
-        are_new: whether the databases are empty, and get an export whose list exists.
+        are_new: whether the databases are empty. They get an export with an existing list.
     """
     with on_core(MEASURED), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         opened: list[Store] = []

@@ -1,4 +1,4 @@
-"""Tests of the bench: valid webhooks, an answer to each of them, and medians of rounds."""
+"""Tests of the bench: valid webhooks, an answer to each webhook, and medians of rounds."""
 
 import json
 import tempfile
@@ -84,7 +84,7 @@ def test_rounds_are_logged_when_they_begin() -> None:
 
 
 def test_postgresql_of_the_bench_syncs_to_disk_and_is_removed() -> None:
-    """It must be as durable as the SQLite files that it is compared with."""
+    """The server must be as durable as the SQLite files in the comparison."""
     with databases.on_disk() as url:
         for name in ("fsync", "synchronous_commit", "full_page_writes"):
             assert postgresql.apart(value_of(url, f"SHOW {name}")) == "on"
@@ -130,7 +130,7 @@ def totals_of(url: str) -> tuple[int, int, int]:
 
 
 def test_filled_members_equal_a_member_that_the_service_settled(empty_url: str) -> None:
-    """They differ in their ids and addresses only. None of them is due, and new members can be stored after them."""
+    """The members differ only in ids and addresses. None is due, and new members can follow."""
     with stores([empty_url]) as (store,):
         before = bytes_of(store)
         fill(store, 700, lambda _: None)
@@ -163,7 +163,7 @@ def test_filled_members_equal_a_member_that_the_service_settled(empty_url: str) 
 @pytest.mark.parametrize(
     ("met", "word", "code"), [(True, "yes", 0), (False, "no", 1), (None, "not counted", 0)], ids=str
 )
-def test_target_is_missed_only_on_a_machine_that_counts(
+def test_target_is_missed_only_on_a_machine_that_can_decide_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], met: bool | None, word: str, code: int
 ) -> None:
     """The table shows the result, and the exit code is 1 for a missed target."""

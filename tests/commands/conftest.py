@@ -1,4 +1,4 @@
-"""Commands in this process, against a real service and a sandbox in other processes."""
+"""Fixtures for commands in this process, with a real service and a sandbox as other processes."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -26,17 +26,17 @@ def list_of(audience: Audience) -> str:
 
 def export_of(service: Service, audience: Audience) -> dict[str, Any]:
     items = service.http.get("/exports").raise_for_status().json()["items"]
-    (export,) = [one for one in items if one["audience"]["id"] == audience.id]
+    (export,) = [item for item in items if item["audience"]["id"] == audience.id]
     return dict(export)
 
 
 @pytest.fixture(scope="package")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sandbox]]:
-    """A service that has delivered Ada, and has a dead letter for an address that Sailthru refuses."""
+    """Run a service with one delivered member and one dead letter."""
     with running(tmp_path_factory.mktemp("service"), ERASURE_KEY="an-erasure-key-of-the-tests") as (service, sandbox):
         invalid = {"kind": "error", "status": 400, "code": 11, "text": "Invalid email"}
-        sandbox.tell("faults", rules=[{"fault": invalid, "ids": [BAD], "methods": ["POST"]}])
-        # One after the other, because the first answer brings the rate limit.
+        sandbox.control("faults", rules=[{"fault": invalid, "ids": [BAD], "methods": ["POST"]}])
+        # One after the other, because the first answer reports the rate limit.
         service.send_all([webhooks.enter(ADA, at=datetime.now(UTC))])
         service.wait_until_delivered()
         service.send_all([webhooks.enter(BAD, at=datetime.now(UTC))])
@@ -46,17 +46,17 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sa
 
 @pytest.fixture(scope="package")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Sandbox]]:
-    """A service in which each test starts its own exports."""
+    """Run a service in which each test starts its own exports."""
     with running(tmp_path_factory.mktemp("workshop"), AUTO_EXPORT="false") as both:
         yield both
 
 
 @pytest.fixture
 def audience(workshop: tuple[Service, Sandbox]) -> Audience:
-    """A new audience in the workshop's Lytics, without an export."""
+    """Create an audience without an export in the workshop's Lytics."""
     number = next(numbers)
     audience = Audience(f"a{number:031x}", f"Audience {number}", f"audience_{number}")
-    workshop[1].tell_lytics("audiences", id=audience.id, name=audience.name, slug=audience.slug)
+    workshop[1].control_lytics("audiences", id=audience.id, name=audience.name, slug=audience.slug)
     return audience
 
 

@@ -1,4 +1,4 @@
-"""`export backfill`, and `export start --existing-users`, against a real service."""
+"""`export backfill` and `export start --existing-users`, with a real service."""
 
 import json
 import re
@@ -55,22 +55,22 @@ def service(workshop: tuple[Service, Sandbox]) -> Service:
 
 @pytest.fixture
 def sandbox(workshop: tuple[Service, Sandbox]) -> Iterator[Sandbox]:
-    """The sandbox, without faults at the end."""
+    """Return the sandbox, and remove its faults at the end."""
     yield workshop[1]
-    workshop[1].tell_lytics("faults")
+    workshop[1].control_lytics("faults")
 
 
 @pytest.fixture
 def put(sandbox: Sandbox, audience: Audience) -> Put:
     """Add people to the audience."""
-    return lambda **people: sandbox.tell_lytics("members", audience=audience.id, **people)
+    return lambda **people: sandbox.control_lytics("members", audience=audience.id, **people)
 
 
 @pytest.fixture
 def slowly(sandbox: Sandbox, audience: Audience) -> None:
     """Make Lytics take half a second for each page of the audience."""
     fault = {"kind": "slow", "seconds": 0.5}
-    sandbox.tell_lytics("faults", rules=[{"fault": fault, "endpoints": [SCAN], "ids": [audience.id]}])
+    sandbox.control_lytics("faults", rules=[{"fault": fault, "endpoints": [SCAN], "ids": [audience.id]}])
 
 
 def table_of(ended: Ended) -> dict[str, int]:
@@ -86,13 +86,13 @@ class TestStartingWithExistingUsers:
     def test_backfill_runs_to_its_end_and_results_are_counted(
         self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience, put: Put
     ) -> None:
-        """The number of flows is shown as soon as it is known, the number of pending changes at the end."""
+        """The number of flows is shown once it is known, the number of pending changes at the end."""
         put(generate=120, add=[{"_id": "1"}, {"_id": "2", "email": "no address"}])
         ended = ask("export", "start", audience.name, "--existing-users")
         number = export_of(service, audience)["id"]
 
         assert ended.code == 0
-        # 122 if the progress is read before the last page is.
+        # 122 if the progress is read before the last page.
         assert re.fullmatch(r"This may start up to 12[02] flows\.\n", ended.err)
         assert ended.out.startswith(f"Export {number}, {list_of(audience)} is running.\n")
         assert f"of export {number}, {list_of(audience)} is completed. Read: 122.\n" in ended.out
@@ -159,7 +159,7 @@ class TestBackfill:
     def test_without_a_terminal_and_yes_nothing_is_changed(
         self, ask: Run, service: Service, audience: Audience, put: Put
     ) -> None:
-        """The error says how many flows it would have been, and how to confirm."""
+        """The error names the number of flows and the option that confirms."""
         put(generate=1234)
         ask("export", "start", audience.name)
         ended = ask("export", "backfill", audience.name)
@@ -171,9 +171,9 @@ class TestBackfill:
         assert "Add --yes" in ended.err
         assert service.http.get(f"/exports/{number}/backfills").json()["items"] == []
 
-    def test_question_if_lytics_does_not_know_the_size(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
+    def test_question_about_an_audience_of_unknown_size(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
         ask("export", "start", audience.name)
-        sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
+        sandbox.control_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
         ended = ask("export", "backfill", list_of(audience))
 
         assert ended.code == 2
@@ -191,21 +191,21 @@ class TestBackfill:
 
         assert ended.code == 0
         assert table_of(ended)["queued"] == 450
-        assert [one["id"] for one in items] == [begun["id"]]
+        assert [item["id"] for item in items] == [begun["id"]]
 
     @pytest.mark.usefixtures("slowly")
     def test_backfill_is_refused_while_a_dry_run_is_running(
         self, ask: Run, service: Service, audience: Audience, put: Put
     ) -> None:
-        """The command asks for confirmation first, because the dry run may have ended by then."""
+        """The command still asks for confirmation, because the dry run may end before the call."""
         put(generate=2000)
         ask("export", "start", audience.name)
         ask("export", "backfill", audience.name, "--dry-run", "--no-wait")
-        unasked = ask("export", "backfill", audience.name)
+        unconfirmed = ask("export", "backfill", audience.name)
         refused = ask("export", "backfill", audience.name, "--yes")
         number = export_of(service, audience)["id"]
 
-        assert (unasked.code, refused.code) == (2, 1)
+        assert (unconfirmed.code, refused.code) == (2, 1)
         assert f"Export {number} has a dry run under way" in refused.err
         assert f"lytics-sailthru export backfill {number} --cancel" in refused.err
         assert "DELETE" not in refused.err
@@ -213,7 +213,7 @@ class TestBackfill:
 
     def test_failed_backfill_shows_the_reason(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
         ask("export", "start", audience.name)
-        sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
+        sandbox.control_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
         ended = ask("export", "backfill", list_of(audience), "--yes")
         as_json = ask("export", "backfill", list_of(audience), "--yes", "--json")
 
@@ -225,7 +225,7 @@ class TestBackfill:
         put(generate=5)
         ask("export", "start", audience.name, "--paused", "--existing-users", "--no-wait")
         number = export_of(service, audience)["id"]
-        until(lambda: newest(service, number), lambda one: one["state"] == "waiting")
+        until(lambda: newest(service, number), lambda backfill: backfill["state"] == "waiting")
         cancelled = ask("export", "backfill", audience.name, "--cancel")
         again = ask("export", "backfill", audience.name, "--cancel")
 
@@ -273,7 +273,7 @@ class TestOnATerminal:
     def test_ctrl_c_leaves_the_backfill_running(
         self, ask: Run, service: Service, audience: Audience, put: Put, tmp_path: Path
     ) -> None:
-        """The output says what the backfill waits for, and how to continue."""
+        """The output names the reason of the wait and the commands to continue."""
         put(generate=5)
         ask("export", "start", audience.name, "--paused")
         number = export_of(service, audience)["id"]
@@ -292,7 +292,7 @@ class TestOnATerminal:
 class TestFollowing:
     @pytest.fixture
     def mock(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[respx.MockRouter]:
-        """A service with a running backfill."""
+        """Mock a service with a running backfill."""
         monkeypatch.setattr(backfills, "POLL_SECONDS", 0.01)
         with respx.mock(base_url=URL) as router:
             router.get("/exports").respond(json={"items": [EXPORT], "unexported": []})
@@ -302,7 +302,7 @@ class TestFollowing:
     def follow(self, run: Run) -> Ended:
         return run("export", "backfill", "1", SERVICE_URL=URL, ADMIN_TOKENS=ADMIN_TOKEN)
 
-    def test_short_outage_of_the_service_is_waited_for(self, run: Run, mock: respx.MockRouter) -> None:
+    def test_command_waits_through_a_short_outage_of_the_service(self, run: Run, mock: respx.MockRouter) -> None:
         gateway = httpx.Response(502, html="<h1>Bad Gateway</h1>")
         done = httpx.Response(200, json=BACKFILL | {"state": "completed", "scanned": 7})
         mock.get("/exports/1/backfills/2").mock(
@@ -340,7 +340,7 @@ class TestFollowing:
         assert "This needs a token." in ended.err
 
     def test_backfill_cancelled_elsewhere_exits_with_1(self, run: Run, mock: respx.MockRouter) -> None:
-        """A result that only a newer service knows is shown by its own name."""
+        """A result of a newer service is shown by its own name."""
         ended = BACKFILL | {"state": "cancelled", "reason": "Cancelled.", "skipped": {"too_old": 3, "erased": 1}}
         mock.get("/exports/1/backfills/2").mock(side_effect=[UNDER_WAY, UNDER_WAY, httpx.Response(200, json=ended)])
         mock.get("/exports/1").respond(json=EXPORT)

@@ -1,4 +1,4 @@
-"""`redrive` against a real service, where each redrive ends in the same dead letter again."""
+"""`redrive` with a real service. Each redrive ends in the same dead letter again."""
 
 import json
 
@@ -9,14 +9,14 @@ from tests.promises.processes import LIST, Service, until
 
 
 def attempts(service: Service) -> int:
-    """Wait until nothing is pending, and return how often Sailthru refused the address."""
+    """Wait until nothing is pending, and return the number of refusals by Sailthru."""
     until(service.export, lambda export: (export["counts"]["pending"], export["counts"]["dead"]) == (0, 1))
     timeline = service.http.get(f"/members/{BAD}").json()["timeline"]
     return sum(line["detail"].get("outcome") == "11" for line in timeline)
 
 
 @pytest.mark.parametrize(
-    "which",
+    "options",
     [
         ("--all",),
         ("--code", "11"),
@@ -26,10 +26,10 @@ def attempts(service: Service) -> int:
         ("--code", "11", "--export", "spring_buyers", "--email", BAD),
     ],
 )
-def test_preview_only_counts(ask: Run, service: Service, which: tuple[str, ...]) -> None:
+def test_preview_only_counts(ask: Run, service: Service, options: tuple[str, ...]) -> None:
     before = attempts(service)
-    ended = ask("redrive", *which, "--preview")
-    as_json = ask("redrive", *which, "--preview", "--json", "--yes")
+    ended = ask("redrive", *options, "--preview")
+    as_json = ask("redrive", *options, "--preview", "--json", "--yes")
 
     assert (ended.code, ended.out, ended.err) == (0, "Dead letters that would be redriven: 1.\n", "")
     assert json.loads(as_json.out) == {"redriven": 0, "would_redrive": 1}
@@ -62,9 +62,9 @@ def test_without_a_terminal_and_yes_nothing_is_changed(ask: Run, service: Servic
     assert attempts(service) == before
 
 
-@pytest.mark.parametrize("which", [("--code", "32"), ("--email", "who@example.com")])
-def test_no_match_needs_no_confirmation(ask: Run, which: tuple[str, ...]) -> None:
-    ended = ask("redrive", *which)
+@pytest.mark.parametrize("options", [("--code", "32"), ("--email", "unknown@example.com")])
+def test_no_match_needs_no_confirmation(ask: Run, options: tuple[str, ...]) -> None:
+    ended = ask("redrive", *options)
 
     assert (ended.code, ended.out, ended.err) == (0, "No dead letters match.\n", "")
 

@@ -1,4 +1,4 @@
-"""`export list` and `export show`, against a real service."""
+"""`export list` and `export show`, with a real service."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def export(service: Service) -> dict[str, Any]:
 
 @pytest.fixture
 def mock() -> Iterator[respx.MockRouter]:
-    """Replace the service."""
+    """Mock the service."""
     with respx.mock(assert_all_called=False) as router:
         yield router
 
@@ -38,7 +38,7 @@ def test_list_as_json(ask: Run, service: Service) -> None:
 
 @pytest.mark.parametrize("reference", ["1", "spring_buyers", "Spring Buyers", LIST])
 def test_show_by_any_reference(ask: Run, reference: str) -> None:
-    """The counts add up."""
+    """The counts of the changes add up to the total."""
     ended = ask("export", "show", reference)
     facts = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in ended.out.splitlines())
 
@@ -60,7 +60,7 @@ def test_show_as_json(ask: Run, service: Service) -> None:
 def test_list_shows_reasons_and_audiences_without_an_export(
     ask: Run, export: dict[str, Any], mock: respx.MockRouter
 ) -> None:
-    """Names come from outside: control characters are replaced, and markup is not interpreted."""
+    """Others choose the names, so control characters are replaced and markup is not interpreted."""
     audience = {"id": "e5f6", "slug": "no_\x1b[31mname", "name": None}
     waiting = {"list": None, "state": "needs_name", "reason": "Give it a name.", "audience": audience}
     unexported = {

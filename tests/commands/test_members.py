@@ -1,4 +1,4 @@
-"""`member` against a real service."""
+"""`member` with a real service."""
 
 import re
 
@@ -32,9 +32,9 @@ def test_dead_letter_shows_cause_and_next_step(ask: Run) -> None:
     assert "The change for export 1 is now a dead letter." in ended.out
 
 
-@pytest.mark.parametrize("email", ["who@example.com", "no-address", "we.ird+?#%/@example.com"])
+@pytest.mark.parametrize("email", ["unknown@example.com", "no-address", "we.ird+?#%/@example.com"])
 def test_unknown_address(ask: Run, email: str) -> None:
-    """Also with characters that have a meaning in URLs."""
+    """The address may contain characters that have a meaning in URLs."""
     ended = ask("member", email)
 
     assert ended.code == 0

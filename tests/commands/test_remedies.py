@@ -12,7 +12,7 @@ from app.commands.remedies import CALL, translated, with_commands
 from tests.command_line import API_CALL
 
 APP = Path(__file__).parents[2] / "app"
-# These parts print no text of the service: the commands themselves, and what only a caller of the API reads.
+# The command line prints no texts of these packages.
 OTHERS = ("commands", "sandbox", "demo")
 
 

@@ -1,4 +1,4 @@
-"""Answers and failures of the service, and the exit codes and texts of commands."""
+"""Exit codes and texts of commands for answers and failures of the service."""
 
 import json
 import socket
@@ -36,7 +36,7 @@ def problem(status: int, **more: object) -> httpx.Response:
 
 @respx.mock
 def test_token_is_sent_to_the_service_only(operator: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxies of the environment are not used. The path of SERVICE_URL is kept."""
+    """The client ignores proxies of the environment, and keeps the path of SERVICE_URL."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
     route = respx.get(f"{URL}/behind/exports").respond(json=EXPORTS)
     ended = operator("export", "list", url=f"{URL}/behind/")
@@ -83,7 +83,7 @@ def test_json_is_the_exact_body_of_the_service(operator: Run) -> None:
     ],
 )
 def test_refusal_is_shown_with_exit_code_1(operator: Run, answer: httpx.Response, words: list[str]) -> None:
-    """On standard error, also with --json."""
+    """The text is on standard error, also with --json."""
     respx.get(f"{URL}/exports").mock(return_value=answer)
     for more in ((), ("--json",)):
         ended = operator("export", "list", *more)
@@ -105,7 +105,7 @@ def test_refusal_is_shown_with_exit_code_1(operator: Run, answer: httpx.Response
     ],
 )
 def test_answer_of_another_server_exits_with_3(operator: Run, answer: httpx.Response) -> None:
-    """The token follows no redirect."""
+    """The client follows no redirect, because it would leak the token."""
     respx.get(f"{URL}/exports").mock(return_value=answer)
     ended = operator("export", "list")
 

@@ -1,4 +1,4 @@
-"""`export start`, `name`, `pause`, `resume` and `stop`, against a real service."""
+"""`export start`, `name`, `pause`, `resume` and `stop`, with a real service."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def sandbox(workshop: tuple[Service, Sandbox]) -> Sandbox:
 
 def is_exported(service: Service, audience: Audience) -> bool:
     items = service.http.get("/exports").raise_for_status().json()["items"]
-    return any(one["audience"]["id"] == audience.id for one in items)
+    return any(item["audience"]["id"] == audience.id for item in items)
 
 
 class TestStarting:
@@ -38,7 +38,7 @@ class TestStarting:
         assert list_of(audience) in sandbox.account()["lists"]
 
     @pytest.mark.parametrize(
-        ("words", "found"),
+        ("words", "expected"),
         [
             (("--field", "city"), {"fields": {"city": "city"}}),
             (("--field", "city", "--field", "visitct"), {"fields": {"city": "city", "visitct": "visitct"}}),
@@ -49,28 +49,28 @@ class TestStarting:
         ],
     )
     def test_options_decide_how_it_starts(
-        self, ask: Run, service: Service, audience: Audience, words: tuple[str, ...], found: dict[str, object]
+        self, ask: Run, service: Service, audience: Audience, words: tuple[str, ...], expected: dict[str, object]
     ) -> None:
         ended = ask("export", "start", audience.slug, *words)
         export = export_of(service, audience)
 
         assert (ended.code, ended.err) == (0, "")
-        assert {key: export[key] for key in found} == found
+        assert {key: export[key] for key in expected} == expected
 
-    def test_second_start_changes_only_what_it_names(self, ask: Run, service: Service, audience: Audience) -> None:
+    def test_second_start_changes_only_the_given_options(self, ask: Run, service: Service, audience: Audience) -> None:
         ask("export", "start", audience.id, "--field", "city=town", "--paused")
         again = ask("export", "start", audience.id)
-        kept = export_of(service, audience)
+        first = export_of(service, audience)
         ask("export", "start", audience.id, "--field", "visitct")
         changed = export_of(service, audience)
-        name, number = list_of(audience), kept["id"]
+        name, number = list_of(audience), first["id"]
 
         command = f"`lytics-sailthru export resume {number}`"
         assert again.out.splitlines() == [
             f"Export {number}, {name} is paused.",
             f"The list {name} exists in Sailthru. Build the flow on it, then resume the export: {command}.",
         ]
-        assert (kept["fields"], kept["state"]) == ({"city": "town"}, "paused")
+        assert (first["fields"], first["state"]) == ({"city": "town"}, "paused")
         assert (changed["fields"], changed["state"]) == ({"visitct": "visitct"}, "paused")
 
     def test_notes_are_shown(self, ask: Run, audience: Audience) -> None:
@@ -79,8 +79,8 @@ class TestStarting:
         assert re.search(r"\nNote: first_name has a meaning of its own in Sailthru", ended.out)
 
     def test_preview_changes_nothing(self, ask: Run, service: Service, sandbox: Sandbox, audience: Audience) -> None:
-        """With --existing-users it shows how many flows may start."""
-        sandbox.tell_lytics("members", audience=audience.id, generate=17)
+        """With --existing-users it shows the possible number of flows."""
+        sandbox.control_lytics("members", audience=audience.id, generate=17)
         words = ("export", "start", audience.name, "--field", "first_name", "--field", "city=town", "--preview")
         ended = ask(*words)
         with_all = ask(*words, "--existing-users")
@@ -118,13 +118,13 @@ class TestStarting:
         assert re.search(r"\nfields +city as town", ended.out)
 
     def test_list_that_sailthru_cannot_create_yet(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
-        """The output says why, and that it is tried again."""
-        sandbox.tell("faults", rules=[{"fault": {"kind": "html", "status": 503}, "endpoints": ["/list"]}])
+        """The output names the reason, and that the service tries again."""
+        sandbox.control("faults", rules=[{"fault": {"kind": "html", "status": 503}, "endpoints": ["/list"]}])
         try:
             started = ask("export", "start", audience.id)
             shown = ask("export", "show", list_of(audience))
         finally:
-            sandbox.tell("faults")
+            sandbox.control("faults")
 
         assert started.code == 0
         assert "The service retries" in started.out
@@ -150,7 +150,7 @@ class TestStarting:
         assert "There is no authorization 'shop'. There are: default." in ended.err
 
     def test_ambiguous_audience_lists_candidates(self, ask: Run, sandbox: Sandbox, audience: Audience) -> None:
-        sandbox.tell_lytics("audiences", id=f"{audience.id}x", name=audience.name, slug=f"{audience.slug}_1")
+        sandbox.control_lytics("audiences", id=f"{audience.id}x", name=audience.name, slug=f"{audience.slug}_1")
         ended = ask("export", "start", audience.name)
 
         assert (ended.code, ended.out) == (1, "")
@@ -163,14 +163,14 @@ class TestStarting:
         """The error names the options that resolve it."""
         ask("export", "start", audience.id)
         number = export_of(service, audience)["id"]
-        sandbox.tell_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
-        sandbox.tell_lytics("audiences", id=f"{audience.id}y", name=audience.name, slug=audience.slug)
-        asked = ask("export", "start", f"{audience.id}y")
+        sandbox.control_lytics("audiences", id=audience.id, name=audience.name, deleted=True)
+        sandbox.control_lytics("audiences", id=f"{audience.id}y", name=audience.name, slug=audience.slug)
+        refused = ask("export", "start", f"{audience.id}y")
         preview = ask("export", "start", f"{audience.id}y", "--adopt", str(number), "--preview")
         adopted = ask("export", "start", f"{audience.id}y", "--adopt", str(number))
 
-        assert (asked.code, asked.out) == (1, "")
-        assert asked.err.endswith(f"\n  add --adopt {number}\n  add --name NAME\n")
+        assert (refused.code, refused.out) == (1, "")
+        assert refused.err.endswith(f"\n  add --adopt {number}\n  add --name NAME\n")
         assert preview.out.startswith(f"This would continue export {number} with this audience.")
         assert adopted.out == f"Export {number}, {list_of(audience)} is running.\n"
 
@@ -194,7 +194,7 @@ class TestChanging:
         assert f"already keeps the list '{list_of(audience)}'" in ended.err
 
     def test_stop(self, ask: Run, service: Service, audience: Audience) -> None:
-        """Without a terminal and --yes it says what would be lost, and changes nothing."""
+        """Without a terminal and --yes the command names the effect and changes nothing."""
         ask("export", "start", audience.id, "--paused")
         title = f"export {export_of(service, audience)['id']}, {list_of(audience)}"
         service.send(webhooks.enter("ada@example.com", audience, at=datetime.now(UTC))).raise_for_status()

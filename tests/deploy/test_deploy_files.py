@@ -1,4 +1,4 @@
-"""The image and the compose file: not root, the database on a volume, the port open only to this machine."""
+"""The image and the compose file: no root user, the database on a volume, the port open only to this machine."""
 
 import json
 import re
@@ -132,9 +132,9 @@ def test_every_variable_is_a_setting(image_env: dict[str, str], service: dict[st
 
 
 def test_image_context_contains_only_listed_files() -> None:
-    first, *kept = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    first, *rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
 
     assert first == "*"
-    assert {line.removeprefix("!") for line in kept if line.startswith("!")} == {
+    assert {line.removeprefix("!") for line in rules if line.startswith("!")} == {
         *("LICENSE", "README.md", "app", "pyproject.toml", "requirements.txt")
     }

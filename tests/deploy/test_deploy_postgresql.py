@@ -1,4 +1,4 @@
-"""The compose file for PostgreSQL: routes and workers run from one image, with the same rights as on one machine."""
+"""The compose file for PostgreSQL: routes and workers run from one image, with the rights of the single machine."""
 
 from pathlib import Path
 from typing import Any

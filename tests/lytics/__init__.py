@@ -1,1 +1,1 @@
-"""What app.lytics promises."""
+"""Tests of `app.lytics`."""

@@ -1,4 +1,4 @@
-"""Clients of a Lytics whose answers the test sets. They do not wait."""
+"""Lytics clients with scripted answers. They record waits instead of sleeping."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -51,12 +51,12 @@ def answering(status: int, body: object) -> LyticsClient:
 
 
 def answering_in_turn(*answers: Answer, waits: Waits | None = None, draw: float = 0.0) -> LyticsClient:
-    """Return a client that gets these answers in order. One more call fails the test."""
-    left = list(answers)
+    """Return a client that gets these answers in order. Each further call fails the test."""
+    remaining = list(answers)
 
     def handler(_: httpx.Request) -> httpx.Response:
-        assert left, "There are more calls than answers."
-        answer = left.pop(0)
+        assert remaining, "There are more calls than answers."
+        answer = remaining.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -75,7 +75,7 @@ def v1(name: str) -> bytes:
 
 
 def segment(**different: object) -> dict[str, object]:
-    """Return one audience as Lytics sends it."""
+    """Return an audience in Lytics' form."""
     return {"id": "abc", "slug_name": "vip", "name": "VIP"} | different
 
 
@@ -87,8 +87,8 @@ def pages(*rows: Sequence[object], total: int) -> Callable[[httpx.Request], http
     """Return the handler of a scan with these pages. The token of a page is its number."""
 
     def handler(request: httpx.Request) -> httpx.Response:
-        place = int(request.url.params.get("start", "0"))
-        following = str(place + 1) if place + 1 < len(rows) else ""
-        return response(200, enveloped(list(rows[place]), _next=following, total=total))
+        index = int(request.url.params.get("start", "0"))
+        next_token = str(index + 1) if index + 1 < len(rows) else ""
+        return response(200, enveloped(list(rows[index]), _next=next_token, total=total))
 
     return handler

@@ -1,4 +1,4 @@
-"""Which addresses are usable, and in which spelling."""
+"""Validation of addresses, and their canonical spelling."""
 
 from typing import Any
 
@@ -97,16 +97,16 @@ def test_any_value_can_be_checked(value: Any) -> None:
 @given(st.emails() | ODD)
 @example("\u0130@example.com")
 @example("A\u0328\u030a@M\u00dcNCHEN.de")
-def test_usable_address_is_its_own_spelling(text: str) -> None:
+def test_usable_address_stays_unchanged(text: str) -> None:
     address = usable_address(text)
 
     assert address is None or usable_address(address) == address
 
 
 @given(st.from_regex(r"[a-z0-9.!#'+-]{1,8}@([a-z0-9-]{1,5}\.){1,3}[a-z]{2,4}", fullmatch=True))
-def test_fast_pattern_accepts_only_what_the_validator_accepts(text: str) -> None:
+def test_fast_pattern_accepts_no_more_than_the_validator(text: str) -> None:
     address = usable_address(text)
 
     if address is not None:
-        found = validate_email(address, check_deliverability=False)
-        assert f"{found.local_part}@{found.ascii_domain}" == address
+        validated = validate_email(address, check_deliverability=False)
+        assert f"{validated.local_part}@{validated.ascii_domain}" == address

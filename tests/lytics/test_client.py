@@ -1,4 +1,4 @@
-"""The client against the sandbox, and against answers that the sandbox does not give."""
+"""The client with the sandbox, and with answers that the sandbox does not send."""
 
 import asyncio
 import logging
@@ -40,14 +40,14 @@ def sandboxed(sandbox: LyticsSandbox) -> LyticsClient:
     return LyticsClient(TOKEN, "http://sandbox", transport=httpx.ASGITransport(sandbox), sleep=Waits())
 
 
-@pytest.mark.parametrize("asked", [SPRING.id, SPRING.slug])
-async def test_audience_is_found_by_id_or_slug(asked: str) -> None:
+@pytest.mark.parametrize("id_or_slug", [SPRING.id, SPRING.slug])
+async def test_audience_is_found_by_id_or_slug(id_or_slug: str) -> None:
     async with sandboxed(LyticsSandbox(TOKEN)) as client:
-        assert await client.audience(asked) == SPRING
+        assert await client.audience(id_or_slug) == SPRING
 
 
 async def test_audiences_have_sizes() -> None:
-    """Deleted ones, invalid ones and goals are left out."""
+    """Deleted audiences, invalid audiences and goals are skipped."""
     sandbox = LyticsSandbox(TOKEN, [SPRING_BUYERS, LAPSED, DELETED, BROKEN, GOAL])
 
     async with sandboxed(sandbox) as client:
@@ -108,7 +108,7 @@ async def test_token_is_sent_raw_in_its_header_only(caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize(
-    ("asked", "part"),
+    ("id_or_slug", "part"),
     [
         ("vip", b"vip"),
         ("a/b?c#d", b"a%2Fb%3Fc%23d"),
@@ -117,7 +117,7 @@ async def test_token_is_sent_raw_in_its_header_only(caplog: pytest.LogCaptureFix
         ("%2e%2e", b"%252e%252e"),
     ],
 )
-async def test_id_stays_one_segment_of_the_path(asked: str, part: bytes) -> None:
+async def test_id_stays_one_segment_of_the_path(id_or_slug: str, part: bytes) -> None:
     seen: list[bytes] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -126,22 +126,22 @@ async def test_id_stays_one_segment_of_the_path(asked: str, part: bytes) -> None
         return response(200, enveloped([] if is_scan else segment()))
 
     async with client_of(handler) as client:
-        await client.audience(asked)
-        await client.scan(asked, fields=[], start=None)
+        await client.audience(id_or_slug)
+        await client.scan(id_or_slug, fields=[], start=None)
 
     assert seen == [b"/v2/segment/" + part, b"/api/segment/" + part + b"/scan"]
 
 
-@pytest.mark.parametrize("asked", ["", ".", "..", "a" * 256, "\ud83d", "a\x00", "a\r\nb"])
-async def test_impossible_id_is_not_found_without_a_call(asked: str) -> None:
+@pytest.mark.parametrize("id_or_slug", ["", ".", "..", "a" * 256, "\ud83d", "a\x00", "a\r\nb"])
+async def test_impossible_id_is_not_found_without_a_call(id_or_slug: str) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise AssertionError
 
     async with client_of(handler) as client:
         with pytest.raises(NotFound):
-            await client.audience(asked)
+            await client.audience(id_or_slug)
         with pytest.raises(NotFound):
-            await client.scan(asked, fields=[], start=None)
+            await client.scan(id_or_slug, fields=[], start=None)
 
 
 ERRORS: list[tuple[int, object, type[CallFailed], int | str, str]] = [
@@ -172,10 +172,10 @@ ERRORS: list[tuple[int, object, type[CallFailed], int | str, str]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "error", "code", "next_step"), ERRORS)
-async def test_error_says_what_to_do_next(
+async def test_error_names_the_next_step(
     status: int, body: object, error: type[CallFailed], code: int | str, next_step: str
 ) -> None:
-    """The type is for the caller, the text for the operator. An error in the body of a 200 counts too."""
+    """The caller reads the type, the operator reads the text. An error in the body of a 200 counts too."""
     async with answering(status, body) as client:
         for ask in (
             lambda: client.audience("vip"),

@@ -60,15 +60,15 @@ def profiles(document: Any) -> list[dict[str, object]]:
     """Return the profile of each event of a body, in order."""
     messages = document if isinstance(document, list) else [document]
     return [
-        {name: value for name, value in one["data"].items() if name != "segment_events"}
-        for one in messages
-        for _ in one["data"]["segment_events"]
+        {name: value for name, value in message["data"].items() if name != "segment_events"}
+        for message in messages
+        for _ in message["data"]["segment_events"]
     ]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in COMPOSED.glob("webhook_*.json")))
 def test_fixture_is_read_exactly(name: str) -> None:
-    """Its events with the whole profile, to the last digit; or the reason why there are none."""
+    """Compare all events with the whole profile and exact times, or the reason of the rejection."""
     body = (COMPOSED / f"{name}.json").read_bytes()
     expected = FIXTURES[name.removeprefix("webhook_")]
     last = nanoseconds("2026-04-20T08:01:13.559102348Z")
@@ -79,7 +79,7 @@ def test_fixture_is_read_exactly(name: str) -> None:
         assert reading.events == []
     else:
         sent = zip(expected, profiles(json.loads(body)), strict=True)
-        assert reading == Reading([one._replace(profile=profile) for one, profile in sent], [])
+        assert reading == Reading([event._replace(profile=profile) for event, profile in sent], [])
 
 
 @pytest.mark.parametrize("name", ["v2_segment_get", "error_401_expired_token", "v1_schema_user"])
@@ -91,17 +91,17 @@ def test_other_json_of_lytics_is_rejected(name: str) -> None:
 
 
 def cloud_event(*elements: object, **different: object) -> dict[str, object]:
-    one = message(*elements)
-    del one["meta"]
+    body = message(*elements)
+    del body["meta"]
     return (
-        one
+        body
         | {"specversion": "1.0", "source": "urn:job", "type": "com.lytics.audience.user.event", "time": SENT}
         | different
     )
 
 
 def test_time_of_cloud_event_is_message_time() -> None:
-    """It also counts for an event without a time of its own."""
+    """It also replaces a missing event time."""
     change = only(cloud_event(element(event="change")))
     enter = only(cloud_event({"id": SPRING, "event": "enter"}))
 
@@ -131,12 +131,12 @@ def test_time_of_meta_goes_before_time_of_cloud_event() -> None:
 
 
 def test_array_may_mix_all_formats() -> None:
-    """Events keep the order, and carry the index of their message."""
+    """Events keep their order and carry the index of their message."""
     old = message(element(id=LAPSED), element())
     del old["id"], old["meta"]
     reading = read_json([cloud_event(), old, message(element(event="exit", exit=SENT))])
 
-    assert [(one.item, one.kind, one.audience_id, one.lytics_id) for one in reading.events] == [
+    assert [(event.item, event.kind, event.audience_id, event.lytics_id) for event in reading.events] == [
         (0, Kind.ENTER, SPRING, ADA),
         (1, Kind.ENTER, LAPSED, None),
         (1, Kind.ENTER, SPRING, None),
@@ -145,12 +145,12 @@ def test_array_may_mix_all_formats() -> None:
     assert reading.rejected == []
 
 
-def test_bad_messages_of_array_are_rejected_alone() -> None:
-    """Each rejection carries the index."""
+def test_only_bad_messages_of_array_are_rejected() -> None:
+    """Each rejection carries the index of its message."""
     reading = read_json([7, message(), {"data": {}}, message(element(event="left"), element()), [message()]])
 
-    assert [one.item for one in reading.events] == [1, 3]
-    assert [(one.item, one.reason, one.happened) for one in reading.rejected] == [
+    assert [event.item for event in reading.events] == [1, 3]
+    assert [(rejection.item, rejection.reason, rejection.happened) for rejection in reading.rejected] == [
         (0, "unknown_shape", "[0] is not an object."),
         (2, "no_segment_events", "[2].data.segment_events is missing or empty."),
         (3, "unknown_event", "[3].data.segment_events[0].event is none of enter, exit, change."),
@@ -195,12 +195,12 @@ def test_more_than_ten_thousand_events_are_rejected_as_a_whole(document: object)
     ids=lambda name: repr(name[:9]),
 )
 def test_broken_text_rejects_no_message(name: bytes) -> None:
-    """Half an emoji, or bytes of another encoding, in one message: all messages are read, that one too."""
+    """One message holds half an emoji or bytes of another encoding. All messages are read."""
     good = json.dumps(message()).encode()
     bad = good.replace(b'"email"', b'"name": "' + name + b'", "na' + name + b'me": 1, "email"')
     reading = read(b"[" + good + b"," + bad + b"]", arrived_at_ns=ARRIVED)
 
-    assert [one.profile["email"] for one in reading.events] == ["ada@example.com"] * 2
+    assert [event.profile["email"] for event in reading.events] == ["ada@example.com"] * 2
     assert reading.rejected == []
 
 
@@ -216,7 +216,7 @@ def test_huge_number_is_read(number: str) -> None:
 def test_last_value_of_repeated_name_counts() -> None:
     body = json.dumps(message()).replace('"event": "enter"', '"event": "exit", "event": "enter"')
 
-    assert [one.kind for one in read(body.encode(), arrived_at_ns=ARRIVED).events] == [Kind.ENTER]
+    assert [event.kind for event in read(body.encode(), arrived_at_ns=ARRIVED).events] == [Kind.ENTER]
 
 
 def test_byte_order_mark_is_ignored() -> None:

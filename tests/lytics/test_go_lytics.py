@@ -1,7 +1,7 @@
-"""Reads the recorded answers that Lytics' own client is tested with.
+"""The recorded answers from the tests of Lytics' own Go client.
 
-They are not part of this project: the tests are skipped unless they lie beside it. Examples in the same form are in
-`tests/fixtures/lytics/v1`, which `test_reading.py` reads.
+The recordings are not part of this project, so the tests are skipped unless they are beside it. `test_reading.py` reads
+examples in the same form from `tests/fixtures/lytics/v1`.
 """
 
 from pathlib import Path

@@ -29,7 +29,7 @@ def test_v2_list_is_read_without_invalid_audience() -> None:
 
 
 def test_v1_list_is_read() -> None:
-    """Its status is text, and it has no sizes."""
+    """In v1 the status is text, and sizes are missing."""
     assert audiences_in(json.loads(v1("segment_list"))) == [TEA, COFFEE]
     assert audience_in(json.loads(v1("segment"))) == TEA
 
@@ -55,7 +55,7 @@ def test_v1_list_is_read() -> None:
     ],
     ids=repr,
 )
-def test_bad_audience_is_left_out_alone(bad: object) -> None:
+def test_only_bad_audience_is_skipped(bad: object) -> None:
     document = enveloped([bad, segment(id="good"), bad])
 
     assert audiences_in(document) == [Audience("good", "vip", "VIP")]
@@ -130,7 +130,7 @@ def test_v1_columns_are_read() -> None:
 
 
 @pytest.mark.parametrize("bad", [None, "city", {}, {"id": ""}, {"id": 7}, {"id": "x" * 257}, {"id": "a", "type": 7}])
-def test_bad_field_is_left_out_alone(bad: object) -> None:
+def test_only_bad_field_is_skipped(bad: object) -> None:
     good = {"id": "city", "type": "string"}
 
     assert fields_in(enveloped([bad, good, bad])) == [ProfileField("city", "string")]
@@ -152,7 +152,7 @@ def test_other_document_is_no_schema(document: Any) -> None:
 
 
 def test_v1_pages_are_read() -> None:
-    """Scalars are text, a member may have no address, and the last page has no next one."""
+    """Scalars are text, a member may have no address, and the last page has no token."""
     found = [page_in(json.loads(v1(f"segment_scan_{number}")), NOON) for number in (1, 2, 3)]
 
     assert [page.next for page in found] == ["second", "third", None]
@@ -171,7 +171,7 @@ def test_v1_pages_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "following"),
+    ("tokens", "next_token"),
     [
         ({"_next": "a"}, "a"),
         ({"_next": ""}, None),
@@ -183,9 +183,9 @@ def test_v1_pages_are_read() -> None:
         ({"_next": "a", "next": "b"}, "a"),
     ],
 )
-def test_token_of_next_page_is_found(tokens: dict[str, object], following: str | None) -> None:
+def test_token_of_next_page_is_found(tokens: dict[str, object], next_token: str | None) -> None:
     """`next`, from an old tutorial, counts only if `_next` is missing."""
-    assert page_in(enveloped([], **tokens), NOON).next == following
+    assert page_in(enveloped([], **tokens), NOON).next == next_token
 
 
 @pytest.mark.parametrize(("total", "read"), [(13, 13), ("13", 13), (None, None), (-1, None), ("x", None), ({}, None)])

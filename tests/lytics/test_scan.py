@@ -1,4 +1,4 @@
-"""Members of an audience are read page by page."""
+"""Scans: the members of an audience, page by page."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -37,7 +37,7 @@ EMPTY = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Empty", "empty")
 
 @pytest.fixture
 def lytics() -> LyticsSandbox:
-    """A Lytics with 25 members in an audience."""
+    """Return a Lytics sandbox with 25 members in an audience."""
     lytics = LyticsSandbox(TOKEN, [SPRING_BUYERS, EMPTY], clock=lambda: NOON)
     lytics.scans.people[SPRING_BUYERS.id].generate(25)
     return lytics
@@ -57,7 +57,7 @@ def emails(*found: ScanPage) -> list[object]:
     return [row["email"] for page in found for row in page.rows]
 
 
-def made_up(*numbers: int) -> list[str]:
+def generated(*numbers: int) -> list[str]:
     return [address_of(number) for number in numbers]
 
 
@@ -67,7 +67,7 @@ async def test_audience_is_read_to_its_end(client: LyticsClient) -> None:
     second = await page_of(client, first.next)
     third = await page_of(client, second.next)
 
-    assert emails(first, second, third) == made_up(*range(25))
+    assert emails(first, second, third) == generated(*range(25))
     assert (third.next, third.total, third.answered_at) == (None, 25, NOON)
     assert third.rows[0] == {"_id": user_id_of(address_of(20)), "email": address_of(20), "visitct": "21"}
 
@@ -81,12 +81,12 @@ async def test_empty_audience_has_one_empty_page(client: LyticsClient) -> None:
 async def test_pages_shift_when_members_leave(lytics: LyticsSandbox, client: LyticsClient) -> None:
     """A scan can miss members, so a member that it did not return may still be in the audience."""
     first = await page_of(client)
-    lytics.scans.people[SPRING_BUYERS.id].remove(made_up(2, 7))
+    lytics.scans.people[SPRING_BUYERS.id].remove(generated(2, 7))
     lytics.scans.people[SPRING_BUYERS.id].add([{"email": ADA}])
     second = await page_of(client, first.next)
     third = await page_of(client, second.next)
 
-    assert emails(second, third) == [*made_up(*range(12, 25)), ADA]
+    assert emails(second, third) == [*generated(*range(12, 25)), ADA]
 
 
 @pytest.mark.parametrize("is_404", [True, False])
@@ -99,7 +99,7 @@ async def test_expired_scan_can_start_again(lytics: LyticsSandbox, client: Lytic
     again = await page_of(client)
 
     assert again.rows == first.rows
-    assert emails(await page_of(client, again.next)) == made_up(*range(10, 20))
+    assert emails(await page_of(client, again.next)) == generated(*range(10, 20))
 
 
 async def test_audience_deleted_during_scan_is_not_found(lytics: LyticsSandbox, client: LyticsClient) -> None:
@@ -119,7 +119,7 @@ async def test_looping_scan_returns_its_own_token(lytics: LyticsSandbox, client:
 
 
 async def test_cut_off_page_is_requested_again() -> None:
-    """Over real HTTP, which delivers half of it."""
+    """The test uses real HTTP, because only there half an answer arrives."""
     waits = Waits()
     async with running() as server:
         server.lytics.scans.people[SPRING_BUYERS.id].generate(3)
@@ -127,7 +127,7 @@ async def test_cut_off_page_is_requested_again() -> None:
         async with LyticsClient("token", f"http://{HOST}:{server.ports[1]}", sleep=waits, draw=lambda: 0.0) as client:
             page = await page_of(client)
 
-    assert emails(page) == made_up(0, 1, 2)
+    assert emails(page) == generated(0, 1, 2)
     assert page.answered_at is not None
     assert waits == [1, 2]
 
@@ -150,7 +150,7 @@ async def test_scan_follows_tokens_to_last_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "start", "limit", "asked"),
+    ("fields", "start", "limit", "query"),
     [
         (["email"], None, 100, {"fields": ["email,_id"], "limit": ["100"]}),
         (["_id", "email"], "", 7, {"fields": ["_id,email"], "limit": ["7"]}),
@@ -164,7 +164,7 @@ async def test_scan_follows_tokens_to_last_page() -> None:
     ],
 )
 async def test_scan_requests_each_field_once_and_the_id(
-    fields: list[str], start: str | None, limit: int, asked: dict[str, list[str]]
+    fields: list[str], start: str | None, limit: int, query: dict[str, list[str]]
 ) -> None:
     seen: list[httpx.Request] = []
 
@@ -177,7 +177,7 @@ async def test_scan_requests_each_field_once_and_the_id(
 
     assert seen[0].method == "GET"
     assert seen[0].url.path == "/api/segment/vip/scan"
-    assert parse_qs(seen[0].url.query.decode()) == asked
+    assert parse_qs(seen[0].url.query.decode()) == query
 
 
 @pytest.mark.parametrize(
@@ -203,10 +203,10 @@ async def test_page_carries_time_of_lytics_clock(date: str | None, answered_at: 
 @pytest.mark.parametrize("status", [400, 404])
 async def test_expired_scan_differs_from_missing_audience(status: int) -> None:
     """The client reads the audience, because Lytics' answer to an expired scan is not documented."""
-    there = response(200, enveloped(segment()))
+    existing = response(200, enveloped(segment()))
     deleted = response(200, enveloped(segment(deleted=True)))
 
-    async with answering_in_turn(response(status), there) as client:
+    async with answering_in_turn(response(status), existing) as client:
         with pytest.raises(ScanExpired, match="begin it again") as caught:
             await client.scan("vip", fields=[], start="a")
     for gone in (response(404, composed("v2_error_not_found")), deleted):
@@ -222,7 +222,7 @@ async def test_expired_scan_differs_from_missing_audience(status: int) -> None:
 
 
 async def test_first_page_cannot_expire() -> None:
-    """A 404 is a missing audience, and a 400 a refused call."""
+    """A 404 means a missing audience, and a 400 a refused call."""
     async with answering_in_turn(response(404), response(400)) as client:
         with pytest.raises(NotFound):
             await client.scan("vip", fields=[], start=None)

@@ -1,4 +1,4 @@
-"""A sketch shows the form of a rejected body, and no value of a profile."""
+"""Sketches show the form of rejected bodies, and no values of profiles."""
 
 import json
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def test_envelope_stays_only_in_cloud_event() -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "shown"),
+    ("document", "expected"),
     [
         ({"id": "ada@example.com"}, {"id": "xxx@xxxxxxx.xxx"}),
         ({"id": 15}, {"id": "(number)"}),
@@ -84,9 +84,9 @@ def test_envelope_stays_only_in_cloud_event() -> None:
         (None, "(null)"),
     ],
 )
-def test_unexpected_value_is_masked(document: object, shown: object) -> None:
+def test_unexpected_value_is_masked(document: object, expected: object) -> None:
     """A Lytics Template may put an address in place of an id."""
-    assert sketch_of(document) == shown
+    assert sketch_of(document) == expected
 
 
 def test_item_of_array_is_shown_with_its_index() -> None:
@@ -105,7 +105,7 @@ def test_excess_events_and_names_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "shown"),
+    ("body", "expected"),
     [
         (b"email=ada%40example.com&city=Turin", "xxxxx=xxx%99xxxxxxx.xxx&xxxx=xxxxx"),
         (b'<p title="Ada">Ada</p>', '<x xxxxx="xxx">xxx</x>'),
@@ -122,9 +122,9 @@ def test_excess_events_and_names_are_counted() -> None:
         (b"", ""),
     ],
 )
-def test_other_text_is_masked_except_names_of_fields(body: bytes, shown: str) -> None:
+def test_other_text_is_masked_except_names_of_fields(body: bytes, expected: str) -> None:
     """Deep names may be keys of a map, and a value before a colon is not a name."""
-    assert sketch(body) == [shown]
+    assert sketch(body) == [expected]
 
 
 def test_only_the_beginning_of_long_text_is_used() -> None:
@@ -158,18 +158,18 @@ def values_in(document: object) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_sketch_of_fixture_holds_no_value_of_profile(path: Path) -> None:
-    """Nor does the sketch of any beginning of the body."""
+    """The sketch of a truncated body holds no value either."""
     body = path.read_bytes()
     document = json.loads(body)
     messages = document if isinstance(document, list) else [document]
     values = {
         value
-        for one in messages
-        for name, field in one["data"].items()
+        for sent in messages
+        for name, field in sent["data"].items()
         if name != "segment_events"
         for value in values_in(field)
         # A channel has the same name as its field.
-        if value not in one["data"]
+        if value not in sent["data"]
     }
     texts = [*sketch(body, list(range(len(messages)))), *(sketch(body[:end])[0] for end in range(0, len(body), 7))]
 

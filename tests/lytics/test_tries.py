@@ -1,4 +1,4 @@
-"""Failures that may pass are tried again after a wait; others are not."""
+"""Retries: temporary failures are tried again after a wait, other failures are not."""
 
 from datetime import timedelta
 from email.utils import format_datetime
@@ -15,7 +15,7 @@ OK = response(200, enveloped(segment()))
 
 
 @pytest.mark.parametrize(
-    ("tried", "draw", "asked", "wait"),
+    ("tried", "draw", "requested", "wait"),
     [
         (1, 0.0, None, 1),
         (1, 1.0, None, 0.75),
@@ -30,18 +30,18 @@ OK = response(200, enveloped(segment()))
     ],
 )
 def test_wait_doubles_and_follows_retry_after_up_to_ten_seconds(
-    tried: int, draw: float, asked: float | None, wait: float | None
+    tried: int, draw: float, requested: float | None, wait: float | None
 ) -> None:
     """There are three tries. The caller handles a wait of more than ten seconds."""
-    retry_after = None if asked is None else timedelta(seconds=asked)
+    retry_after = None if requested is None else timedelta(seconds=requested)
 
-    found = wait_before_next_try(tried, Failure(unreadable(), retry_after), draw=draw)
+    actual = wait_before_next_try(tried, Failure(unreadable(), retry_after), draw=draw)
 
-    assert found == (None if wait is None else timedelta(seconds=wait))
+    assert actual == (None if wait is None else timedelta(seconds=wait))
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [
         response(429),
         response(500),
@@ -53,10 +53,10 @@ def test_wait_doubles_and_follows_retry_after_up_to_ten_seconds(
     ],
     ids=repr,
 )
-async def test_call_succeeds_after_two_failures(trouble: Answer) -> None:
+async def test_call_succeeds_after_two_failures(failure: Answer) -> None:
     waits = Waits()
 
-    async with answering_in_turn(trouble, trouble, OK, waits=waits, draw=0.4) as client:
+    async with answering_in_turn(failure, failure, OK, waits=waits, draw=0.4) as client:
         audience = await client.audience("vip")
 
     assert audience.name == "VIP"
@@ -110,7 +110,7 @@ async def test_lasting_failure_is_raised_at_once(status: int, error: type[Except
     ],
 )
 async def test_retry_after_is_followed(status: int, headers: dict[str, str], wait: float) -> None:
-    """In seconds or as a date. An unreadable one is ignored."""
+    """The header holds seconds or a date. An unreadable value is ignored."""
     waits = Waits()
 
     async with answering_in_turn(response(status, headers=headers), OK, waits=waits) as client:
@@ -131,7 +131,7 @@ async def test_retry_after_is_followed(status: int, headers: dict[str, str], wai
     ],
 )
 async def test_long_retry_after_is_passed_to_caller(headers: dict[str, str], resets_after: timedelta) -> None:
-    """A day at most."""
+    """The wait is one day at most."""
     async with answering_in_turn(response(429, headers=headers)) as client:
         with pytest.raises(LimitReached) as caught:
             await client.audiences()
@@ -152,7 +152,7 @@ async def test_each_page_of_scan_has_three_tries() -> None:
 
 
 async def test_stopped_client_tries_once() -> None:
-    """A call that waits for its next try ends too."""
+    """A call that waits for its next try ends at once."""
     waits = Waits()
 
     async with answering_in_turn(response(500), response(502), waits=waits) as client:

@@ -1,4 +1,4 @@
-"""Tokens of webhooks, and events in their bodies."""
+"""Authentication of webhooks, and the events in their bodies."""
 
 import hmac
 import json
@@ -76,7 +76,7 @@ def test_token_is_accepted_in_three_places(
 
 
 @pytest.mark.parametrize(
-    ("shown", "reason"),
+    ("sent", "reason"),
     [
         ((None, None, None), "no_token"),
         (("", " ".strip(), ""), "no_token"),
@@ -90,27 +90,27 @@ def test_token_is_accepted_in_three_places(
         ((None, None, "\ud83d"), "unknown_token"),
     ],
 )
-def test_sender_without_known_token_is_refused(shown: tuple[str | None, str | None, str | None], reason: str) -> None:
+def test_sender_without_known_token_is_refused(sent: tuple[str | None, str | None, str | None], reason: str) -> None:
     with pytest.raises(UnauthenticatedWebhook) as caught:
-        authenticate(*shown, TOKENS)
+        authenticate(*sent, TOKENS)
 
     assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize("tokens", [[], [WebhookToken("unset", "")]])
 def test_every_sender_is_refused_without_tokens(tokens: list[WebhookToken]) -> None:
-    for shown in ("", "Bearer", "anything"):
+    for sent in ("", "Bearer", "anything"):
         with pytest.raises(UnauthenticatedWebhook):
-            authenticate(shown, shown, shown, tokens)
+            authenticate(sent, sent, sent, tokens)
 
 
 def test_every_token_is_compared_even_after_one_has_matched(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[bytes] = []
     compare = hmac.compare_digest
 
-    def counting(shown: bytes, known: bytes) -> bool:
+    def counting(sent: bytes, known: bytes) -> bool:
         compared.append(known)
-        return compare(shown, known)
+        return compare(sent, known)
 
     monkeypatch.setattr(hmac, "compare_digest", counting)
 
@@ -128,7 +128,7 @@ def test_token_stays_out_of_its_repr() -> None:
     [b"", b"  ", b"{", b"\xff\xfe{}", b'{"data": NaN}', b"a=b", b"[" * 100_000, b'{"a":' * 100_000, b'{"a": "\x00"}'],
     ids=lambda body: repr(body[:16]),
 )
-def test_other_than_json_is_rejected(body: bytes) -> None:
+def test_body_that_is_not_json_is_rejected(body: bytes) -> None:
     assert refusal(body) == Rejection(Reason.NOT_JSON, "The body is not JSON.")
 
 
@@ -165,7 +165,7 @@ def test_segment_events_must_be_a_list_with_elements(events: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("sent", "expected"),
     [
         (ADA, ADA),
         (15000000000000000001, ADA),
@@ -174,8 +174,8 @@ def test_segment_events_must_be_a_list_with_elements(events: object) -> None:
         ("", None),
     ],
 )
-def test_user_id_is_digits_or_none(sent: object, kept: str | None) -> None:
-    assert only(message(id=sent)).lytics_id == kept
+def test_user_id_is_digits_or_none(sent: object, expected: str | None) -> None:
+    assert only(message(id=sent)).lytics_id == expected
 
 
 @pytest.mark.parametrize("meta", [None, [], "user", 7, {}, {"timestamp": None}, {"subscription_id": 7}])
@@ -246,7 +246,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("bad", "reason", "path"), BAD)
-def test_bad_event_is_rejected_alone(bad: object, reason: str, path: str) -> None:
+def test_only_bad_event_is_rejected(bad: object, reason: str, path: str) -> None:
     reading = read_json(message(element(), bad, element(id=LAPSED)))
 
     assert [event.audience_id for event in reading.events] == [SPRING, LAPSED]
@@ -255,7 +255,7 @@ def test_bad_event_is_rejected_alone(bad: object, reason: str, path: str) -> Non
 
 
 @pytest.mark.parametrize(("bad", "reason", "path"), BAD)
-def test_message_of_bad_events_is_rejected_for_the_first(bad: object, reason: str, path: str) -> None:
+def test_message_of_bad_events_is_rejected_with_the_first_reason(bad: object, reason: str, path: str) -> None:
     rejection = refusal_of(message(bad, "also bad"))
 
     assert rejection.reason == reason
@@ -301,7 +301,7 @@ def test_any_bytes_can_be_read(body: bytes) -> None:
 
 @given(JSON_VALUES, st.lists(JSON_VALUES, max_size=3), JSON_VALUES)
 def test_any_json_yields_events_or_rejections(data: Any, events: list[Any], anything: Any) -> None:
-    """Except an empty array."""
+    """Only an empty array yields neither."""
     for document in (
         data,
         {"data": data, "meta": anything, "id": anything},

@@ -1,4 +1,4 @@
-"""JSON with broken texts and huge numbers can still be read."""
+"""JSON with broken Unicode and huge numbers is still readable."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def test_broken_text_and_huge_number_are_read(body: bytes, value: object) -> Non
     ids=lambda body: repr(body[:9]),
 )
 def test_other_bytes_are_refused(body: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - whatever its text
+    with pytest.raises(ValueError):  # noqa: PT011 - the text does not matter
         parse_json(body)
 
 

@@ -8,7 +8,7 @@ from tests.promises.processes import Sandbox, Service, running
 
 @pytest.fixture(autouse=True)
 def on_each_database(place_of_kind: None, kind: str, request: pytest.FixtureRequest) -> None:
-    """Run every promise on each kind of database, with coverage on SQLite only."""
+    """Run every promise on each kind of database, and measure coverage on SQLite only."""
     if kind == "postgresql":
         request.getfixturevalue("unmeasured")
 

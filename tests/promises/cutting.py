@@ -1,4 +1,4 @@
-"""A proxy to PostgreSQL that cuts a connection during a commit: before the server receives it, or before its answer."""
+"""A proxy to PostgreSQL that cuts connections during a commit: before the server receives it, or before the answer."""
 
 import asyncio
 import random
@@ -11,18 +11,18 @@ COMMIT = b"COMMIT;\x00"
 
 
 class Cut(StrEnum):
-    """When the connection is cut: LOST before the commit reaches the server, DONE after the server has committed."""
+    """The moment of a cut: LOST before the commit reaches the server, DONE after the server has committed."""
 
     LOST = "lost"
     DONE = "done"
 
 
 class Proxy:
-    """Forward all bytes, except for the connections to cut.
+    """Forwards all bytes, and cuts chosen connections.
 
     Args:
-        port: of the server.
-        seed: of the random choice of commits.
+        port: the port of the server.
+        seed: the seed for the random choice of commits.
 
     Attributes:
         cuts: the number of commits that were cut.
@@ -57,50 +57,50 @@ class Proxy:
             await asyncio.wait(self._connections)
         await server.wait_closed()
 
-    async def _connected(self, ours: asyncio.StreamReader, to_us: asyncio.StreamWriter) -> None:
-        this = asyncio.current_task()
-        assert this is not None
-        writers = self._connections[this] = [to_us]
+    async def _connected(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        writers = self._connections[task] = [to_client]
         try:
             with suppress(OSError):
-                theirs, to_them = await asyncio.open_connection("127.0.0.1", self._server_port)
-                writers.append(to_them)
-                await self._pass_on(ours, to_us, theirs, to_them)
+                from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+                writers.append(to_server)
+                await self._forward(from_client, to_client, from_server, to_server)
         finally:
             _abort(writers)
-            # A closed writer reports its end in a later turn of the loop.
+            # A closed writer reports its end in a later iteration of the loop.
             await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
-            del self._connections[this]
+            del self._connections[task]
 
-    async def _pass_on(
+    async def _forward(
         self,
-        ours: asyncio.StreamReader,
-        to_us: asyncio.StreamWriter,
-        theirs: asyncio.StreamReader,
-        to_them: asyncio.StreamWriter,
+        from_client: asyncio.StreamReader,
+        to_client: asyncio.StreamWriter,
+        from_server: asyncio.StreamReader,
+        to_server: asyncio.StreamWriter,
     ) -> None:
-        answers = asyncio.create_task(_copy(theirs, to_us))
+        answers = asyncio.create_task(_copy(from_server, to_client))
         sent = b""
         try:
-            while data := await ours.read(65536):
+            while data := await from_client.read(65536):
                 sent += data
                 cut = self._cut(sent) if COMMIT in data else None
                 if COMMIT in data:
                     sent = b""
                 if cut is not Cut.LOST:
-                    to_them.write(data)
-                    await to_them.drain()
+                    to_server.write(data)
+                    await to_server.drain()
                 if cut is Cut.DONE:
-                    # Wait for the server's answer, and drop it.
+                    # Wait for the server's answer and drop it.
                     await _stopped(answers)
-                    await theirs.read(1)
+                    await from_server.read(1)
                 if cut is not None:
                     break
         finally:
             await _stopped(answers)
 
     def _cut(self, transaction: bytes) -> Cut | None:
-        """Decide about a commit, given all bytes of its transaction."""
+        """Return whether and how to cut a commit, given all bytes of its transaction."""
         cut: Cut | None = None
         if self._next is not None and self._next[1] in transaction:
             (cut, _), self._next = self._next, None

@@ -1,6 +1,6 @@
-"""One story for each fault that the service must survive; `test_faults.py` runs them.
+"""One story for each fault that the service must survive. `test_faults.py` runs the stories.
 
-A story may leave changes pending. It returns the members that the list must hold once all changes are delivered.
+A story may leave changes pending. It returns the expected members of the list after the delivery of all changes.
 """
 
 from collections.abc import Callable, Coroutine
@@ -27,20 +27,20 @@ STORIES: dict[str, Story] = {}
 
 
 def story(function: Story) -> Story:
-    """Register a story; its name begins with the number of the fault."""
+    """Register a story. Its name begins with the number of the fault."""
     STORIES[function.__name__] = function
     return function
 
 
 async def send(world: World, *bodies: object, accepted: int = 1) -> None:
-    """Send webhooks that are answered with 200 and this number of accepted changes."""
+    """Send webhooks, and check that each is answered with 200 and this number of accepted changes."""
     for body in bodies:
         answer = await world.send(body)
         assert (answer.status_code, answer.json()["accepted"]) == (200, accepted), answer.text
 
 
 async def send_refused(world: World, body: object, status: int, reason: str) -> None:
-    """Send a webhook that is send_refused with this status and reason."""
+    """Send a webhook, and check that it is refused with this status and reason."""
     answer = await world.send(body)
     assert (answer.status_code, answer.json()["reason"]) == (status, reason)
 
@@ -172,7 +172,7 @@ async def s10_wrong_token(world: World) -> set[str]:
 
 @story
 async def s11_old_token_during_rotation(world: World) -> set[str]:
-    """Both tokens are accepted during the rotation; afterwards the old one is send_refused."""
+    """Both tokens are accepted during the rotation. Afterwards the old token is refused."""
     new = "the-new-webhook-token"
     world.different["webhook_tokens"] = f"old:{WEBHOOK_TOKEN},new:{new}"
     await world.die()
@@ -187,7 +187,7 @@ async def s11_old_token_during_rotation(world: World) -> set[str]:
 
 @story
 async def s12_flood_of_enters(world: World) -> set[str]:
-    """A Lytics backfill sends everyone's enter, in batches. A member that leaves meanwhile is removed."""
+    """A Lytics backfill sends an enter for each member, in batches. A member that leaves meanwhile is removed."""
     people = [f"crowd{n}@example.com" for n in range(size(250, 1000))]
     for start in range(0, len(people), 250):
         batch = [enter(world, address, str(start + n)) for n, address in enumerate(people[start : start + 250])]
@@ -201,7 +201,7 @@ async def s12_flood_of_enters(world: World) -> set[str]:
 
 @story
 async def s17_two_audiences_one_list_name(world: World) -> set[str]:
-    """The second export waits until it has its own name; none of its members joins the first list."""
+    """The second export waits until it has its own name. None of its members joins the first list."""
     other = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", SPRING_BUYERS.name, "spring_buyers_1")
     world.lytics.put(other)
     await send(world, enter(world), webhooks.enter(BOB, other, at=world.clock()))
@@ -241,7 +241,7 @@ async def s19_address_changed_between_enter_and_exit(world: World) -> set[str]:
 
 @story
 async def s20_two_profiles_merged(world: World) -> set[str]:
-    """Two users become one: the merged user leaves without an address, the other one enters under a new address."""
+    """Two users are merged: one leaves without an address, the other enters under a new address."""
     await send(world, enter(world, ago=HOUR), enter(world, BOB, BOB_ID, ago=HOUR))
     await wait_until_delivered(world)
     await send(world, leave(world, None, BOB_ID, ago=MINUTE))
@@ -286,7 +286,7 @@ async def s23_erased_person_enters_again(world: World) -> set[str]:
 
 
 def after(fault: AnyFault, *, times: int = 1, may_repeat: bool = False) -> Story:
-    """Return a story whose first calls meet a fault; the member joins the list exactly once all the same."""
+    """Return a story in which the first calls meet a fault. The member still joins the list exactly once."""
 
     async def run(world: World) -> set[str]:
         answer_once(world, fault, times=times)
@@ -320,14 +320,14 @@ STORIES |= {
 
 @story
 async def s30_timeout_applied_late_while_reads_lag(world: World) -> set[str]:
-    """The call is applied just before its lease ends, and a read four seconds later does not show it yet."""
+    """The call is applied just before its lease ends. A read four seconds later does not show it yet."""
     world.sailthru.switches.stale_read_seconds = 4
     return await after(Hang(apply_after=29))(world)
 
 
 @story
 async def s28_200_with_an_error_of_the_record(world: World) -> set[str]:
-    """The member becomes a dead letter with a next step, others are delivered. A second redrive changes nothing."""
+    """The member becomes a dead letter with a next step. Others are delivered. A second redrive changes nothing."""
     world.sailthru.faults.set([Rule(Error(status=200, code=99, text="Invalid email"), ids=frozenset({ADA}))])
     await send(world, enter(world), enter(world, BOB, BOB_ID))
     await wait_until_delivered(world)
@@ -343,7 +343,7 @@ async def s28_200_with_an_error_of_the_record(world: World) -> set[str]:
 
 @story
 async def s33_key_revoked(world: World) -> set[str]:
-    """The circuit breaker opens without dead letters, and delivery resumes once the key is accepted again."""
+    """The circuit breaker opens without dead letters. Delivery resumes once the key is accepted again."""
     world.sailthru.faults.set([Rule(Error(status=401, code=3, text="Invalid API key"))])
     await send(world, enter(world), enter(world, BOB, BOB_ID))
     await world.sleep(2 * 3600)
@@ -355,7 +355,7 @@ async def s33_key_revoked(world: World) -> set[str]:
 
 @story
 async def s34_permission_missing(world: World) -> set[str]:
-    """The key may not create lists: members of the list wait without dead letters, others are delivered."""
+    """The key may not create lists. Members of the list wait without dead letters, and others are delivered."""
     other = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Autumn Buyers", "autumn")
     world.lytics.put(other)
     denied = Rule(Error(status=403, code=99, text="Not allowed"), endpoints=frozenset({"/list"}))
@@ -372,7 +372,7 @@ async def s34_permission_missing(world: World) -> set[str]:
 
 @story
 async def s35_list_deleted_by_a_person(world: World) -> set[str]:
-    """The list is created again for the next join. Earlier members stay missing; the list monitor reports that."""
+    """The next join creates the list again. Earlier members stay missing, which the list monitor reports."""
     await send(world, enter(world))
     await wait_until_delivered(world)
     world.sailthru.account(API_KEY).lists.clear()
@@ -382,7 +382,7 @@ async def s35_list_deleted_by_a_person(world: World) -> set[str]:
 
 @story
 async def s36_person_opted_out(world: World) -> set[str]:
-    """Opted-out members stay on lists, and their opt-out is never written. A send_refused member is explained."""
+    """Opted-out members stay on lists, and their opt-out is never written. A refused member is explained."""
     account = world.sailthru.account(API_KEY)
     profile = account.create()
     account.set_key(profile, "email", ADA)
@@ -397,12 +397,12 @@ async def s36_person_opted_out(world: World) -> set[str]:
     return {ADA}
 
 
-# Ourselves
+# The service itself
 
 
 @story
 async def s41_kill_9_after_any_commit(world: World) -> set[str]:
-    """The process dies at each commit of delivering an enter and of delivering an exit."""
+    """The process dies at each commit in the delivery of an enter and of an exit."""
     people = {f"crowd{n}@example.com" for n in range(12)}
     for commits, address in enumerate(sorted(people)):
         await send(world, enter(world, address, str(commits), ago=MINUTE))
@@ -457,7 +457,7 @@ async def s44_clock_jumps(world: World) -> set[str]:
 
 @story
 async def s44_clock_far_ahead_for_a_while(world: World) -> set[str]:
-    """A retry and a probe that the wrong clock put off to next month run within the next hours."""
+    """The wrong clock moves a retry and a probe to next month. Both run within hours."""
     world.sailthru.faults.set([Rule(Error(), ids=frozenset({ADA}))])
     await send(world, enter(world))
     world.step = 30 * DAY
@@ -473,7 +473,7 @@ async def s44_clock_far_ahead_for_a_while(world: World) -> set[str]:
 
 @story
 async def s45_two_workers_claim_a_member(world: World) -> set[str]:
-    """One worker sleeps for longer than its lease, and makes no call when it wakes up."""
+    """One worker sleeps for longer than its lease. It makes no call when it wakes up."""
     await send(world, enter(world, BOB, BOB_ID))
     await wait_until_delivered(world)
     world.step = -HOUR

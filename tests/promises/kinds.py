@@ -1,4 +1,4 @@
-"""Which databases a promise is tested on."""
+"""Selects the databases for the tests of a promise."""
 
 from typing import Any
 
@@ -8,10 +8,9 @@ from tests.sizes import size
 
 
 def sqlite_in_small_runs() -> Any:
-    """Return the fixture `kind` for a module whose promises do not depend on the database.
+    """Return a fixture `kind` for a module with promises that do not depend on the database.
 
-    A small run tests these promises on SQLite only, because a database that is reached over a connection costs several
-    times as much.
+    A small run tests these promises on SQLite only, because tests on PostgreSQL take several times as long.
     """
 
     @pytest.fixture(name="kind", params=size(["sqlite"], ["sqlite", "postgresql"]))

@@ -26,7 +26,7 @@ API_KEY, API_SECRET, LYTICS_TOKEN = "demo-key", "demo-secret", "demo-token"
 LIST = f"Lytics {SPRING_BUYERS.name}"
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60
-# Most of these processes are killed and so write no coverage. Measuring it would only slow them down.
+# Most of these processes are killed, so they write no coverage. Measuring it would only slow them down.
 ENV_WITHOUT_COVERAGE = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 TIMEOUT_SECONDS = 1.0
 
@@ -48,14 +48,14 @@ def until(read: Callable[[], T], holds: Callable[[T], object], *, patience: floa
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as each:
-        port: int = each.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
     return port
 
 
 @dataclass
 class Process:
-    """One command as a process, by default of the service's program."""
+    """A command that runs as a process, by default a command of the service."""
 
     words: list[str]
     env: Mapping[str, str]
@@ -112,13 +112,13 @@ class Sandbox:
         ports = ["--sailthru-port", str(self.port), "--lytics-port", str(self.lytics_port)]
         return Process(["sandbox", *ports, "--latency", str(latency)], {}, log)
 
-    def tell(self, path: str, **order: object) -> None:
-        """Post an order to Sailthru's sandbox."""
-        self.http.post(path, json=order).raise_for_status()
+    def control(self, path: str, **body: object) -> None:
+        """Call a control route of the Sailthru sandbox."""
+        self.http.post(path, json=body).raise_for_status()
 
-    def tell_lytics(self, path: str, **order: object) -> None:
-        """Post an order to Lytics' sandbox."""
-        self.lytics.post(path, json=order).raise_for_status()
+    def control_lytics(self, path: str, **body: object) -> None:
+        """Call a control route of the Lytics sandbox."""
+        self.lytics.post(path, json=body).raise_for_status()
 
     def state(self, *, with_log: bool = False) -> dict[str, Any]:
         state: dict[str, Any] = self.http.get("state", params={"log": str(with_log).lower()}).json()
@@ -132,9 +132,9 @@ class Sandbox:
         return set(self.account()["lists"].get(name, []))
 
     def joins(self, name: str = LIST) -> list[str]:
-        """Return the address of each join of a list, which starts a flow."""
+        """Return the addresses of all joins of a list, in order. Each join starts a flow."""
         events = self.account()["lo_events"]
-        return [e["email"] for e in events if e["entry"] == "List Joined" and e["list"] == name]
+        return [event["email"] for event in events if (event["entry"], event["list"]) == ("List Joined", name)]
 
     def calls(self, name: str) -> int:
         count: int = self.account()["calls"].get(name, 0)
@@ -194,12 +194,12 @@ class Service:
             self.send(body).raise_for_status()
 
     def files(self) -> list[Path]:
-        """Return the files of the database; none on PostgreSQL."""
+        """Return the files of the database. There are none on PostgreSQL."""
         folder = self.database.parent
         return list(folder.iterdir()) if folder.exists() else []
 
     def stored(self) -> bytes:
-        """Return all that its database holds."""
+        """Return the whole content of the database."""
         if PLACE.is_postgresql:
             return postgresql.apart(postgresql.everything(self.url)).encode()
         return b"".join(path.read_bytes() for path in self.files())

@@ -1,4 +1,4 @@
-"""Replicas as real processes on one PostgreSQL, each with a clock that is wrong by a different time."""
+"""Replicas as real processes on one PostgreSQL. Each clock is wrong by a different time."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ LIMIT, SHARE = 3000, 0.8
 
 
 class LimitedSandbox(Sandbox):
-    """A Sailthru with a low rate limit, which the service reaches."""
+    """A Sailthru sandbox with a rate limit that the service reaches."""
 
     def program(self, log: Path, latency: float) -> Process:
         ports = [str(self.port), str(self.lytics_port)]
@@ -36,7 +36,7 @@ class LimitedSandbox(Sandbox):
 
 
 class Replica:
-    """One process, whose clock is `skew` seconds ahead."""
+    """A process with a clock that is `skew` seconds ahead."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, url: str, number: int, skew: float, *words: str) -> None:
         self.port = free_port()
@@ -111,7 +111,7 @@ class Cluster:
         )
 
     def admin(self, path: str, *, method: str = "GET", json: object = None) -> Any:
-        """Return the answer of the first replica that can give one."""
+        """Return the answer of the first available replica."""
         deadline = time.monotonic() + 60
         while True:
             for replica in self.replicas:
@@ -128,9 +128,9 @@ class Cluster:
 
 @contextmanager
 def running_cluster(folder: Path, *roles: tuple[str, ...]) -> Iterator[Cluster]:
-    """Start one replica for each role, which is a command line; an empty one means `serve`.
+    """Start one replica for each role. A role is a command line; an empty one means `serve`.
 
-    The clock of each replica is an hour ahead of the one before it, and their average is right.
+    The clock of each replica is an hour ahead of the previous one, and the average of all clocks is correct.
     """
     with ExitStack() as stack:
         server = stack.enter_context(postgresql.server())

@@ -1,4 +1,4 @@
-"""The program with a wrong clock: `SKEW_SECONDS=3600 python -m tests.promises.skewed serve`."""
+"""Runs the program with a wrong clock: `SKEW_SECONDS=3600 python -m tests.promises.skewed serve`."""
 
 import os
 import time
@@ -15,8 +15,8 @@ def wrong_clock() -> datetime:
 
 
 if __name__ == "__main__":
-    _right_time = time.time
-    time.time = lambda: _right_time() + SKEW.total_seconds()
+    _real_time = time.time
+    time.time = lambda: _real_time() + SKEW.total_seconds()
     clock.wall_clock = wrong_clock
     vars(sqlite)["wall_clock"] = wrong_clock
     main()

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.histories import Histories
 from tests.sizes import size
 
-# The runs are split into parts, which pytest can spread over processes.
+# pytest can spread the parts over processes.
 PARTS = size(2, 6)
 RUNS = int(os.environ.get("HISTORIES", size(24, 300, 10_000)))
 STEPS = 50
@@ -31,7 +31,7 @@ def test_promises_hold_in_random_histories(part: int, kind: str) -> None:
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
-        # No shrinking: each attempt would cost a second.
+        # No shrinking, because each attempt would take a second.
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
         print_blob=True,

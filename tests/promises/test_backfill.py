@@ -1,4 +1,4 @@
-"""Backfill: the list ends equal to the audience despite live changes and faults, and no member joins twice."""
+"""Backfill: the final list equals the audience despite live changes and faults, and no member joins twice."""
 
 import random
 from collections import Counter
@@ -53,20 +53,20 @@ async def wait_for_end(world: World, export_id: int = 1, number: int = 1) -> dic
 
 def add_people(world: World, count: int, audience: Audience = SPRING_BUYERS) -> set[str]:
     """Add people to an audience, and return their addresses."""
-    of_audience = world.lytics.scans.people[audience.id]
-    of_audience.generate(count)
-    return {str(profile["email"]) for profile in of_audience.page(0, count)}
+    people = world.lytics.scans.people[audience.id]
+    people.generate(count)
+    return {str(profile["email"]) for profile in people.page(0, count)}
 
 
 def joins(world: World, list_name: str = LIST) -> Counter[str]:
     """Return the number of join calls for each address."""
     confirmed = world.confirmed or []
-    return Counter(one["id"] for one in confirmed if one.get("lists", {}).get(list_name) == 1)
+    return Counter(call["id"] for call in confirmed if call.get("lists", {}).get(list_name) == 1)
 
 
 class TestWholeAudience:
     def test_each_person_in_the_audience_joins_once(self, world: World) -> None:
-        """Members get the chosen fields only, and the counts of the backfill cover each row."""
+        """Members get only the chosen fields, and the counts of the backfill cover each row."""
 
         async def story() -> None:
             addresses = add_people(world, 250)
@@ -152,9 +152,9 @@ class TestWholeAudience:
 class TestLiveChanges:
     @pytest.mark.parametrize("moment", ["before", "during", "after"])
     def test_live_change_wins_over_the_scan(self, world: World, moment: str) -> None:
-        """The live changes arrive before, while or after the scan reads the member's page.
+        """The live changes arrive before, during or after the scan of the member's page.
 
-        Members that left are not on the list, new members are, and newer fields are kept.
+        Members that left are not on the list, new members are, and newer fields win.
         """
 
         async def story() -> None:
@@ -207,7 +207,7 @@ class TestLiveChanges:
 
     @pytest.mark.usefixtures("unmeasured")
     def test_live_changes_overtake_a_backfill(self, tmp_path: Path) -> None:
-        """While 1,500 members wait for the rate limit, p95 of live changes is at most 1.5 times that when idle."""
+        """While 1,500 members wait for the rate limit, p95 of live changes is at most 1.5 times the idle p95."""
         limit, waiting = size((200, 500), (600, 1500))
 
         def live(folder: Path, *, is_busy: bool) -> float:
@@ -227,7 +227,7 @@ class TestLiveChanges:
                         await world.sleep(2)
                     await world.work_until_delivered()
                     events = world.sailthru.account(API_KEY).lo_events
-                    joined = {one.email: one.time for one in events if one.entry == "List Joined"}
+                    joined = {event.email: event.time for event in events if event.entry == "List Joined"}
                     waits = [(joined[address] - at).total_seconds() for address, at in sent.items()]
                     return quantiles(waits, n=20)[-1]
 
@@ -239,9 +239,9 @@ class TestLiveChanges:
 class TestFaults:
     @pytest.mark.usefixtures("unmeasured")
     def test_killed_backfill_continues_from_its_last_page(self, tmp_path: Path) -> None:
-        """The process dies after random commits: at most one page is read twice for each death, no member joins twice.
+        """The process dies after random commits. Each death repeats at most one page, and no member joins twice.
 
-        A join that is repeated after an unknown outcome is allowed, and counted by the service.
+        The service may repeat a join after an unknown outcome, and counts it.
         """
         dice = random.Random(20261125)
         many, kills = size((600, 4), (1500, 10))
@@ -335,7 +335,7 @@ class TestFaults:
 
 class TestWaiting:
     def test_paused_export_holds_its_backfill(self, world: World) -> None:
-        """The backfill reads nothing before its export runs, and is cancelled when the export is stopped."""
+        """The backfill reads nothing before its export runs. A stop of the export cancels it."""
 
         async def story() -> None:
             addresses = add_people(world, 300)
@@ -363,7 +363,7 @@ class TestWaiting:
     def test_two_backfills_of_one_account_share_the_rate_limit(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Neither waits for the end of the other, and live changes wait for neither."""
+        """Neither backfill waits for the end of the other, and live changes wait for neither."""
         many = size(750, 3000)
         # At most a third of the audience is pending, as in the full size with the real maximum of 1,000.
         monkeypatch.setattr("app.backfills.scan.MOST_PENDING", many // 3)
@@ -395,7 +395,7 @@ class TestWaiting:
             world.run(story())
 
     def test_cancelled_backfill_delivers_its_queued_members(self, world: World) -> None:
-        """A new backfill brings the rest over."""
+        """A new backfill adds the other members."""
 
         async def story() -> None:
             addresses = add_people(world, 1000)
@@ -405,13 +405,13 @@ class TestWaiting:
             cancelled = await world.admin("/exports/1/backfills/1", method="DELETE")
             await world.sleep(60)
             await world.work_until_delivered()
-            some = len(world.sailthru.members(LIST))
+            delivered = len(world.sailthru.members(LIST))
             await start_export(world)
             await wait_for_end(world, number=2)
             await world.work_until_delivered()
 
             assert cancelled["state"] == "cancelled"
-            assert 300 <= some < 1000
+            assert 300 <= delivered < 1000
             assert world.sailthru.members(LIST) == addresses
             assert max(joins(world).values()) == 1
 
@@ -419,7 +419,7 @@ class TestWaiting:
 
 
 def scan_slowly(world: World) -> None:
-    """Let each page take a second."""
+    """Make Lytics take a second for each page."""
     world.lytics.faults.set([Rule(Slow(seconds=1), endpoints=frozenset({SCAN}))])
 
 

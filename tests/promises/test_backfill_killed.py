@@ -20,14 +20,14 @@ PEOPLE = {"sqlite": size(600, 2500), "postgresql": size(400, 1200)}
 
 
 def test_backfill_killed_at_random_moments_continues_from_its_last_page(tmp_path: Path, kind: str) -> None:
-    """The next process takes the backfill over after the lease; at most one page is read twice for each kill."""
+    """The next process continues the backfill after the lease. Each kill repeats at most one page."""
     dice = random.Random(KILLS)
     people = PEOPLE[kind]
     # Fewer concurrent calls slow the backfill down, so that it does not end before the last kill.
     with running(tmp_path, SAILTHRU_CONCURRENCY="8") as (service, sandbox):
         sandbox.lytics.post("members", json={"audience": SPRING_BUYERS.id, "generate": people}).raise_for_status()
-        order = {"audience": SPRING_BUYERS.id, "existing_users": True}
-        service.http.post("/exports", json=order).raise_for_status()
+        body = {"audience": SPRING_BUYERS.id, "existing_users": True}
+        service.http.post("/exports", json=body).raise_for_status()
         for number in range(KILLS):
             scanned = (number + 1) * people // (KILLS + 2)
             until(lambda: read_backfill(service)["scanned"], scanned.__le__)

@@ -25,7 +25,7 @@ PEOPLE = 12
 
 @pytest.fixture(autouse=True)
 def on_each_database() -> None:
-    """Replace the fixture of all promises: each test stops its own PostgreSQL server."""
+    """Disable the fixture of all promises. Each test stops its own PostgreSQL server."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def start_behind(cluster: Cluster, proxy: Proxy) -> Replica:
-    """Start a replica that connects to the server through the proxy."""
+    """Start a replica that connects to the database through the proxy."""
     replica = cluster.add(f"postgresql://tests@127.0.0.1:{proxy.port}/postgres")
     replica.wait()
     return replica
@@ -51,27 +51,27 @@ def address(person: int) -> str:
 
 
 def test_database_outage_answers_503_and_ends_without_restart(cluster: Cluster) -> None:
-    """A member that is pending during the outage is delivered afterwards, by the same process."""
+    """The same process delivers a pending member after the outage."""
     replica = cluster.add(cluster.server.url)
     replica.wait()
     replica.send(enter(0)).raise_for_status()
     cluster.wait_until_delivered()
     process = replica.process.running
-    cluster.sandbox.tell("hold", endpoints=["/user"])
+    cluster.sandbox.control("hold", endpoints=["/user"])
     replica.send(enter(1)).raise_for_status()
     until(lambda: cluster.sandbox.account()["calls"].get("POST /user", 0), lambda calls: calls >= 2)
     cluster.server.stop()
-    cluster.sandbox.tell("release")
+    cluster.sandbox.control("release")
     refused = replica.send(enter(2))
     ready = replica.http.get("/health/ready")
     cluster.server.start()
-    kept = until(lambda: replica.send(enter(2)), lambda answer: answer.status_code == httpx.codes.OK)
+    accepted = until(lambda: replica.send(enter(2)), lambda answer: answer.status_code == httpx.codes.OK)
     cluster.wait_until_delivered()
 
     assert refused.status_code == httpx.codes.SERVICE_UNAVAILABLE
     assert refused.headers["Retry-After"] == "30"
     assert (ready.status_code, ready.json()["store"]) == (200, "unavailable")
-    assert kept.json() == {"accepted": 1, "ignored": 0, "rejected": 0}
+    assert accepted.json() == {"accepted": 1, "ignored": 0, "rejected": 0}
     assert cluster.sandbox.members(LIST) == {address(n) for n in range(3)}
     assert cluster.sandbox.account()["most_at_once_per_person"] == 1
     assert replica.process.running is process
@@ -105,12 +105,12 @@ def test_webhook_with_unknown_commit_gets_503_and_counts_once(
         replica = start_behind(cluster, proxy)
         replica.send(enter(0)).raise_for_status()
         cluster.wait_until_delivered()
-        cluster.sandbox.tell("hold", endpoints=["/user"])
+        cluster.sandbox.control("hold", endpoints=["/user"])
         body = enter(1)
         proxy.cut_next(cut, address(1))
         unknown = replica.send(body)
         known = replica.send(body)
-        cluster.sandbox.tell("release")
+        cluster.sandbox.control("release")
         cluster.wait_until_delivered()
         (export,) = cluster.exports()
 
@@ -125,7 +125,7 @@ def test_webhook_with_unknown_commit_gets_503_and_counts_once(
 
 @pytest.mark.timeout(300)
 def test_list_is_exact_after_lost_commits(cluster: Cluster) -> None:
-    """One in six commits of webhooks, claims and settlements is cut; no member gets two calls at once."""
+    """One in six commits of webhooks, claims and settlements is cut. No member gets two calls at once."""
     dice = random.Random(6)
     desired: dict[int, bool] = {}
     with proxy_to(cluster.server.port, seed=6) as proxy:

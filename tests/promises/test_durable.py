@@ -23,16 +23,16 @@ from tests.sizes import size
 
 kind = sqlite_in_small_runs()
 
-# Fewer on PostgreSQL: there the server, which is not killed, keeps the data.
+# PostgreSQL gets fewer kills, because its server holds the data and is not killed.
 KILLS = {"sqlite": size(2, 12), "postgresql": size(1, 4)}
-# What Sailthru does with the calls that the killed process left open: where it holds them, then how it ends them.
+# How Sailthru holds the open calls of the killed process, and how it ends them.
 HOLDS = [("before", "apply"), ("apply", "drop"), *size([], [("before", "apply"), ("before", "drop")])]
 TIMES = {"sqlite": size(1, 2), "postgresql": 1}
 SENDERS = 8
 
 
 class Load:
-    """Lytics with several workers, which send each event again until it is answered with 200."""
+    """Lytics with several workers. Each sends an event again until the answer is 200."""
 
     def __init__(self, service: Service) -> None:
         self._url = f"http://127.0.0.1:{service.port}/webhooks/lytics"
@@ -62,7 +62,7 @@ class Load:
                     address = f"person{self._number}@example.com"
                 body = webhooks.enter(address, at=datetime.now(UTC))
                 while not self._post(client, body):
-                    # Do not use the CPU for refused connections.
+                    # Do not waste CPU time on refused connections.
                     time.sleep(0.05)
                 self.acknowledged.add(address)
 
@@ -71,7 +71,7 @@ class Load:
             return client.post(self._url, json=body).status_code == 200
         except httpx.TransportError:
             self.failed += 1
-            # A killed process may have kept an event without an answer, so the event is sent again.
+            # A killed process may have stored the event without an answer, so the event is sent again.
             return False
 
 
@@ -79,20 +79,20 @@ class Load:
 def test_accepted_events_survive_sigkill_at_random_moments(tmp_path: Path, kind: str) -> None:
     """The process is killed under load, sometimes while Sailthru holds calls open.
 
-    Each member whose webhook got 200 is on the list in the end, and no flow starts twice.
+    The final list holds the members of all accepted webhooks, and no flow starts twice.
     """
     dice = random.Random(20261123)
     held_at_kill = 0
     with running(tmp_path, SAILTHRU_TIMEOUT_SECONDS="6") as (service, sandbox):
         # With this timeout a lease takes 14 seconds, longer than any restart here.
         # A repeated join starts the flow again, so the test sees every repeated join.
-        sandbox.tell("switches", rejoin_fires=True)
+        sandbox.control("switches", rejoin_fires=True)
         load = Load(service)
         with load.running():
             for hold in [None] * KILLS[kind] + HOLDS * TIMES[kind]:
                 if hold is not None:
                     after, then = hold
-                    sandbox.tell("hold", after=after, then=then, methods=["POST"], endpoints=["/user"])
+                    sandbox.control("hold", after=after, then=then, methods=["POST"], endpoints=["/user"])
                     until(sandbox.state, lambda state: state["held"] > 0)
                 time.sleep(dice.uniform(0, 0.8))
                 held = sandbox.state()["held"]
@@ -103,9 +103,9 @@ def test_accepted_events_survive_sigkill_at_random_moments(tmp_path: Path, kind:
                 service.start()
                 if hold is not None:
                     # Sailthru ends the calls of the killed process only after the next process has made calls.
-                    # A process that ignored the old leases would read too early, and join a second time.
+                    # A process that ignored the old leases would read too early and join a second time.
                     until(sandbox.state, lambda state: state["held"] > state["held_abandoned"])
-                    sandbox.tell("release")
+                    sandbox.control("release")
         members = until(sandbox.members, lambda members: load.acknowledged <= members)
         export = service.wait_until_delivered()
         joins = Counter(sandbox.joins())
@@ -127,7 +127,7 @@ def test_each_200_follows_a_sync_to_disk(tmp_path: Path) -> None:
     summary = tmp_path / "strace.txt"
     sandbox = Sandbox(tmp_path)
     try:
-        # Without a Lytics token the export gets no name and nothing is delivered. So nearly all syncs are of webhooks.
+        # Without a Lytics token the export gets no name, so nothing is delivered. Nearly all syncs are of webhooks.
         service = Service(tmp_path, sandbox, LYTICS_API_TOKEN="")
         service.process.prefix = ["strace", "-f", "-c", "-e", "trace=fdatasync", "-o", str(summary)]
         try:
@@ -150,7 +150,7 @@ def test_each_200_follows_a_sync_to_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["postgresql"])
 def test_each_200_follows_a_sync_of_the_server(tmp_path: Path) -> None:
-    """The service asks for synced commits, although the server's own default is asynchronous."""
+    """The service requests synchronous commits, although the server's default is asynchronous."""
     count = size(20, 50)
     sandbox = Sandbox(tmp_path)
     # With these defaults the server would sync once in ten seconds.
@@ -170,7 +170,7 @@ def test_each_200_follows_a_sync_of_the_server(tmp_path: Path) -> None:
 
 
 def _syncs(server: postgresql.Server) -> int:
-    """Return how often the server has synced its write-ahead log."""
+    """Return the number of syncs of the server's write-ahead log."""
     (version,) = postgresql.apart(postgresql.fetch(server.url, "SELECT current_setting('server_version_num')::int"))[0]
     where = "sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'" if version >= 180000 else "wal_sync FROM pg_stat_wal"
     (syncs,) = postgresql.apart(postgresql.fetch(server.url, f"SELECT {where}"))[0]
@@ -188,11 +188,11 @@ def _terminate_child(service: Service) -> None:
 
 
 def test_sigterm_drains_the_service(both: tuple[Service, Sandbox]) -> None:
-    """Calls in flight end and are settled. Meanwhile webhooks get 503 with Retry-After."""
+    """Calls in flight finish and are settled. Meanwhile webhooks get 503 with Retry-After."""
     service, sandbox = both
     service.send_all([webhooks.enter("first@example.com", at=datetime.now(UTC))])
     service.wait_until_delivered()
-    sandbox.tell("hold", after="before", then="drop", methods=["POST"], endpoints=["/user"])
+    sandbox.control("hold", after="before", then="drop", methods=["POST"], endpoints=["/user"])
     service.send_all([webhooks.enter(f"person{n}@example.com", at=datetime.now(UTC)) for n in range(5)])
     until(sandbox.state, lambda state: state["held"] == 5)
     assert service.process.running is not None
@@ -200,7 +200,7 @@ def test_sigterm_drains_the_service(both: tuple[Service, Sandbox]) -> None:
     refused = until(
         lambda: service.send(webhooks.enter("late@example.com", at=datetime.now(UTC))), lambda a: a.status_code == 503
     )
-    sandbox.tell("release")
+    sandbox.control("release")
     # Not `stop()`: a second signal would end the process at once.
     exit_code = service.process.running.wait(30)
     members = sandbox.members()

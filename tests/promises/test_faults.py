@@ -1,6 +1,6 @@
 """Each fault alone, at log level DEBUG: no change is lost, no member joins twice, and no output is private.
 
-The numbers are those of the list of faults. `test_full_disk.py` tests a full disk and a locked database.
+`test_full_disk.py` tests a full disk and a locked database.
 """
 
 import io
@@ -57,7 +57,7 @@ def logs() -> Iterator[io.StringIO]:
     ("kind", "story"), [pytest.param(kind, STORIES[name], id=f"{kind}-{name}") for kind, name in ON_EACH]
 )
 def test_service_survives_fault(tmp_path: Path, story: Story, logs: io.StringIO) -> None:
-    """The list is exact, calls of one member never overlap, and logs, metrics and errors contain nothing private."""
+    """The list is exact, calls for one member never overlap, and logs, metrics and errors hold nothing private."""
     confirmed: list[dict[str, Any]] = []
     with World(tmp_path, confirmed=confirmed, is_quiet=False) as world:
         world.run(start(world))

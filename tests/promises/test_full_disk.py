@@ -1,4 +1,4 @@
-"""durable, while the database cannot be written: webhooks get 503, no accepted change is lost, the service resumes."""
+"""durable, while the database is not writable: webhooks get 503, no accepted change is lost, the service resumes."""
 
 import resource
 import shutil
@@ -27,7 +27,7 @@ ROOM_BYTES = 512 * 1024
 SERVERS_DISK_BYTES = 256 * 1024 * 1024
 SENDERS = 8
 REFUSALS = size(16, 40)
-# A transaction waits 10 seconds for a lock, and a request may first wait for the transaction before its own.
+# A transaction waits 10 seconds for a lock, and a request may first wait for an earlier transaction.
 LONGEST_ANSWER_SECONDS = 25
 
 
@@ -55,7 +55,7 @@ class SmallDisk:
 
 @dataclass
 class SmallFiles:
-    """A limit on the size of the process's files, which needs no permission to mount."""
+    """A limit on the size of the process's files. It needs no permission to mount."""
 
     folder: Path
 
@@ -106,7 +106,7 @@ class Lytics:
 
     service: Service
     sent: int = 0
-    kept: set[str] = field(default_factory=set)
+    accepted: set[str] = field(default_factory=set)
     refused: list[httpx.Response] = field(default_factory=list)
     others: list[httpx.Response] = field(default_factory=list)
     slowest: float = 0
@@ -126,19 +126,19 @@ class Lytics:
                 answer = client.post(url, json=webhooks.enter(address, at=datetime.now(UTC)))
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 if answer.status_code == 200:
-                    self.kept.add(address)
+                    self.accepted.add(address)
                 else:
                     (self.refused if answer.status_code == 503 else self.others).append(answer)
 
     def send_more(self, count: int) -> None:
-        """Send until the service has kept this many more events."""
-        enough = len(self.kept) + count
-        self.send_until(lambda: len(self.kept) >= enough)
+        """Send until the service has accepted this many more events."""
+        target = len(self.accepted) + count
+        self.send_until(lambda: len(self.accepted) >= target)
 
 
 @dataclass
 class Scene:
-    """A running service on a disk that can be filled; some members are delivered already."""
+    """A running service on a disk that the test can fill. Some members are already delivered."""
 
     service: Service
     sandbox: Sandbox
@@ -151,13 +151,13 @@ class Scene:
         self.lytics.send_until(lambda: len(self.lytics.refused) >= REFUSALS)
 
     def wait_until_all_are_delivered(self) -> None:
-        until(self.sandbox.members, lambda members: self.lytics.kept <= members)
+        until(self.sandbox.members, lambda members: self.lytics.accepted <= members)
         self.service.wait_until_delivered()
 
 
 @pytest.fixture
 def kind() -> str:
-    """Disable the parametrization: each scene chooses its database."""
+    """Disable the parametrization, because each scene chooses its database."""
     return "sqlite"
 
 
@@ -189,7 +189,7 @@ def files_of_service(folder: Path) -> Iterator[Scene]:
 
 @contextmanager
 def disk_of_server(folder: Path) -> Iterator[Scene]:
-    """Run PostgreSQL on a small disk: tables cannot grow, while the write-ahead log reuses its files."""
+    """Run PostgreSQL on a small disk. Tables cannot grow, while the write-ahead log reuses its files."""
     options = {"min_wal_size": "32MB", "max_wal_size": "32MB", "fsync": "on"}
     with ExitStack() as stack:
         # `tmp_path` is accessible to its owner only, and the server runs as another user.
@@ -216,7 +216,7 @@ def store_state(service: Service) -> str:
 def test_full_disk_refuses_webhooks_and_recovers_without_restart(scene: Scene) -> None:
     """While the disk is full, webhooks get 503 with Retry-After, and the service stays ready.
 
-    Once there is room, the same process resumes. Exactly the members whose webhooks got 200 are on the list.
+    Once there is room, the same process resumes. The list holds exactly the members of accepted webhooks.
     """
     scene.fill()
     full = until(lambda: store_state(scene.service), lambda state: state == "unavailable", patience=10)
@@ -233,12 +233,12 @@ def test_full_disk_refuses_webhooks_and_recovers_without_restart(scene: Scene) -
     assert scene.service.process.running is process
     assert scene.lytics.others == []
     assert {answer.headers.get("Retry-After") for answer in scene.lytics.refused} == {"30"}
-    assert scene.sandbox.members() == scene.lytics.kept
-    assert scene.service.export()["counts"]["accepted"] == len(scene.lytics.kept)
+    assert scene.sandbox.members() == scene.lytics.accepted
+    assert scene.service.export()["counts"]["accepted"] == len(scene.lytics.accepted)
 
 
 def test_sigkill_on_a_full_disk_loses_no_accepted_event(scene: Scene) -> None:
-    """Events that got 200 before or while the disk ran full are there after a restart."""
+    """Events that got 200 before or during the full disk exist after a restart."""
     scene.fill()
     scene.service.process.kill()
     scene.disk.make_room(scene.service)
@@ -247,12 +247,12 @@ def test_sigkill_on_a_full_disk_loses_no_accepted_event(scene: Scene) -> None:
     scene.wait_until_all_are_delivered()
 
     assert scene.lytics.others == []
-    assert accepted == len(scene.lytics.kept)
-    assert scene.sandbox.members() == scene.lytics.kept
+    assert accepted == len(scene.lytics.accepted)
+    assert scene.sandbox.members() == scene.lytics.accepted
 
 
 def test_locked_database_refuses_webhooks_and_recovers_without_restart(tmp_path: Path) -> None:
-    """Another process locks the SQLite file: each webhook waits ten seconds for it and gets 503.
+    """Another process locks the SQLite file. Each webhook waits ten seconds for it and gets 503.
 
     The service resumes once the file is unlocked.
     """
@@ -275,4 +275,4 @@ def test_locked_database_refuses_webhooks_and_recovers_without_restart(tmp_path:
         assert scene.lytics.slowest <= LONGEST_ANSWER_SECONDS
         assert scene.lytics.others == []
         assert {answer.headers.get("Retry-After") for answer in scene.lytics.refused} == {"30"}
-        assert scene.sandbox.members() == scene.lytics.kept
+        assert scene.sandbox.members() == scene.lytics.accepted

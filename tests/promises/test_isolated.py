@@ -29,7 +29,7 @@ kind = sqlite_in_small_runs()
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
 PEOPLE = [f"person{n}@example.com" for n in range(40)]
-# Divides the retry window and all other times: on PostgreSQL each probe and each retry takes much longer to run.
+# Divides the retry window and all other times, because each probe and retry takes much longer on PostgreSQL.
 SHORTER = {"sqlite": size(10, 1), "postgresql": 10}
 WINDOW_HOURS = 76
 POISON = "poison@example.com"
@@ -50,7 +50,7 @@ async def dead_letters(world: World) -> list[dict[str, Any]]:
     "fault", [Error(), Html(status=503), Hang(applied=False)], ids=["500 with 9", "HTML 503", "timeout"]
 )
 def test_poison_member_becomes_a_dead_letter_after_the_retry_window(tmp_path: Path, kind: str, fault: AnyFault) -> None:
-    """Other members are delivered at once during the 76 hours; the dead letter has a next step."""
+    """Other members are delivered at once during the 76 hours. The dead letter has a next step."""
     hour = 3600 / SHORTER[kind]
 
     async def story(world: World) -> tuple[list[timedelta], list[Any], list[Any]]:
@@ -84,9 +84,10 @@ def test_poison_member_becomes_a_dead_letter_after_the_retry_window(tmp_path: Pa
 
 @pytest.mark.parametrize("is_list", [False, True], ids=["failing records", "failing list"])
 def test_many_failing_members_do_not_delay_others(tmp_path: Path, *, is_list: bool) -> None:
-    """At first a hundred failing members look like an outage, and a new member is the next probe, within a minute.
+    """Other members wait a minute at first, and later not at all.
 
-    Later the failing members are known, and others are delivered at once.
+    At first a hundred failing members look like an outage, so a new member becomes the next probe. Later the failing
+    members are known.
     """
     poison = [f"poison{n}@example.com" for n in range(size(30, 100))]
     autumn = Audience("f9e8d7c6b5a493827160f5e4d3c2b1a0", "Autumn Buyers", "autumn_buyers")
@@ -178,7 +179,7 @@ def test_probes_without_rate_headers_do_not_use_up_the_rate_limit(tmp_path: Path
         assert world.account()["over_limit"] == {}
 
 
-def test_breaker_that_was_not_saved_closes_after_the_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsaved_circuit_breaker_closes_after_the_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database fails just when the last call opens the circuit breaker, so no later call can save its state."""
     save, lost = Accounts.save, [StoreUnavailable("The database is away.")]
 
@@ -212,7 +213,7 @@ def calls_of(world: World) -> dict[str, int]:
 
 @pytest.mark.parametrize("code", size([3], [3, 4, 5]))
 def test_refused_key_opens_the_breaker_until_it_is_accepted(tmp_path: Path, code: int) -> None:
-    """There are no dead letters and one probe a minute; delivery resumes within a minute."""
+    """There are no dead letters and one probe a minute. Delivery resumes within a minute."""
 
     async def story(world: World) -> datetime:
         await enter(world, "first@example.com")
@@ -238,7 +239,8 @@ def test_refused_key_opens_the_breaker_until_it_is_accepted(tmp_path: Path, code
 
 def waits(world: World, sent: dict[str, datetime], account: str = API_KEY) -> dict[str, float]:
     """Return the seconds from the webhook to the join, by address."""
-    joined = {e.email: e.time for e in world.sailthru.account(account).lo_events if e.entry == "List Joined"}
+    events = world.sailthru.account(account).lo_events
+    joined = {event.email: event.time for event in events if event.entry == "List Joined"}
     return {address: (joined[address] - at).total_seconds() for address, at in sent.items() if address in joined}
 
 
@@ -258,7 +260,7 @@ async def trickle(world: World, people: list[str], *, every: float) -> dict[str,
 
 
 def test_slow_calls_do_not_slow_other_members(tmp_path: Path) -> None:
-    """Every tenth call takes half a minute, and so ends without an answer."""
+    """Every tenth call takes half a minute, so it ends without an answer."""
     people = [f"person{n}@example.com" for n in range(size(150, 600))]
     slow = set(people[::10])
 
@@ -272,9 +274,9 @@ def test_slow_calls_do_not_slow_other_members(tmp_path: Path) -> None:
             return waits(world, {address: at for address, at in sent.items() if address not in slow})
 
     healthy = story(tmp_path / "healthy", [])
-    troubled = story(tmp_path / "troubled", [Rule(Slow(seconds=30), methods=frozenset({"POST"}), ids=frozenset(slow))])
+    faulty = story(tmp_path / "faulty", [Rule(Slow(seconds=30), methods=frozenset({"POST"}), ids=frozenset(slow))])
 
-    assert p95(troubled) <= 1.5 * p95(healthy)
+    assert p95(faulty) <= 1.5 * p95(healthy)
 
 
 def test_dead_account_does_not_slow_another(tmp_path: Path) -> None:
@@ -293,10 +295,10 @@ def test_dead_account_does_not_slow_another(tmp_path: Path) -> None:
             return waits(world, sent)
 
     healthy = story(tmp_path / "healthy", [])
-    troubled = story(tmp_path / "troubled", [Rule(Hang(applied=False), api_keys=frozenset({"other-key"}))])
+    faulty = story(tmp_path / "faulty", [Rule(Hang(applied=False), api_keys=frozenset({"other-key"}))])
 
-    assert len(troubled) == len(healthy) == len(people)
-    assert p95(troubled) <= 1.1 * p95(healthy)
+    assert len(faulty) == len(healthy) == len(people)
+    assert p95(faulty) <= 1.1 * p95(healthy)
 
 
 async def export_to(world: World, audience_id: str, account: str) -> None:
@@ -307,7 +309,7 @@ async def export_to(world: World, audience_id: str, account: str) -> None:
 
 
 async def send_all(world: World, people: list[str], *, every: float) -> dict[str, datetime]:
-    """Like `trickle`, but wait only for the account that answers."""
+    """Do the same as `trickle`, but wait only for the account that answers."""
     sent = {}
     for address in people:
         sent[address] = world.clock()

@@ -1,4 +1,4 @@
-"""newest-wins: the list ends as the newest change says, in any order of arrival and with any repetition."""
+"""newest-wins: the final list follows the newest changes, in any order of arrival and with any repetition."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -52,7 +52,7 @@ def test_list_follows_newest_changes_of_shuffled_and_repeated_events(both: tuple
 
 
 def test_enter_under_a_new_address_replaces_the_old_one(both: tuple[Service, Sandbox]) -> None:
-    """Both events have the same Lytics id: the old address leaves, the new one joins."""
+    """Both events have the same Lytics id. The old address leaves, and the new one joins."""
     service, sandbox = both
     service.send_all([webhooks.enter("old@example.com", at=NOON, user_id="15000000000000000001")])
     until(sandbox.members, lambda members: members == {"old@example.com"})
@@ -98,11 +98,11 @@ def test_exit_during_a_join_is_delivered_next(both: tuple[Service, Sandbox]) -> 
     service, sandbox = both
     service.send_all([webhooks.enter("first@example.com", at=NOON)])
     until(sandbox.members, lambda members: members == {"first@example.com"})
-    sandbox.tell("hold", after="before", then="apply", methods=["POST"], endpoints=["/user"])
+    sandbox.control("hold", after="before", then="apply", methods=["POST"], endpoints=["/user"])
     service.send_all([webhooks.enter("ada@example.com", at=NOON)])
     until(sandbox.state, lambda state: state["held"] == 1)
     service.send_all([webhooks.exit_("ada@example.com", at=NOON + MINUTE)])
-    sandbox.tell("release")
+    sandbox.control("release")
     service.wait_until_delivered()
 
     assert sandbox.members() == {"first@example.com"}

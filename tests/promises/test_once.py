@@ -18,7 +18,7 @@ def test_many_webhooks_for_a_new_audience_create_one_list(both: tuple[Service, S
     """The webhooks arrive over 20 connections, and each member joins once."""
     service, sandbox = both
     # With this latency many members need the list while it is being created.
-    sandbox.tell("latency", mean=0.3, spread=0.1)
+    sandbox.control("latency", mean=0.3, spread=0.1)
     addresses = {f"person{n}@example.com" for n in range(size(200, 1000))}
 
     def send(part: list[str]) -> None:
@@ -45,14 +45,14 @@ def test_many_webhooks_for_a_new_audience_create_one_list(both: tuple[Service, S
 def test_duplicate_enter_causes_no_call(both: tuple[Service, Sandbox]) -> None:
     """Neither the same event nor the same enter in a newer message causes a call."""
     service, sandbox = both
-    sandbox.tell("switches", rejoin_fires=True)
+    sandbox.control("switches", rejoin_fires=True)
     service.send_all([webhooks.enter("ada@example.com", at=NOON)])
     until(sandbox.members, lambda members: members == {"ada@example.com"})
     service.wait_until_delivered()
     calls = sandbox.calls("POST /user")
     duplicate = service.send(webhooks.enter("ada@example.com", at=NOON))
     resent = service.send(webhooks.enter("ada@example.com", at=NOON, sent_at=NOON + MINUTE))
-    # Once a later change of another member is delivered, no call for Ada can be under way.
+    # Once a later change of another member is delivered, no call for Ada can be in flight.
     service.send_all([webhooks.enter("ben@example.com", at=NOON)])
     until(sandbox.members, lambda members: "ben@example.com" in members)
 
@@ -74,7 +74,7 @@ def test_exit_of_an_unknown_address_creates_no_profile(both: tuple[Service, Sand
 
 
 def test_one_call_joins_several_lists(both: tuple[Service, Sandbox]) -> None:
-    """One message says that a person entered two audiences."""
+    """One message reports that a person entered two audiences."""
     service, sandbox = both
     sandbox.lytics.post("audiences", json={"id": LAPSED.id, "name": LAPSED.name, "slug": LAPSED.slug})
     service.send_all(
@@ -94,18 +94,18 @@ def test_one_call_joins_several_lists(both: tuple[Service, Sandbox]) -> None:
 
 
 def test_ten_changes_during_a_call_cost_at_most_one_more_call(both: tuple[Service, Sandbox]) -> None:
-    """Only the last state of a member that enters and leaves ten times is delivered."""
+    """A member enters and leaves ten times. Only the last state is delivered."""
     service, sandbox = both
     service.send_all([webhooks.enter("ada@example.com", at=NOON)])
     service.wait_until_delivered()
     until(sandbox.members, bool)
-    sandbox.tell("hold", after="before", then="apply", methods=["POST"], endpoints=["/user"])
+    sandbox.control("hold", after="before", then="apply", methods=["POST"], endpoints=["/user"])
     service.send_all([webhooks.exit_("ada@example.com", at=NOON + MINUTE)])
     until(sandbox.state, lambda state: state["held"] == 1)
     for flip in range(10):
         make = webhooks.enter if flip % 2 == 0 else webhooks.exit_
         service.send_all([make("ada@example.com", at=NOON + (flip + 2) * MINUTE)])
-    sandbox.tell("release")
+    sandbox.control("release")
     export = service.wait_until_delivered()
 
     assert sandbox.members() == set()

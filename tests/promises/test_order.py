@@ -1,6 +1,6 @@
 """newest-wins and once, with many members and many faults: each member's changes are delivered in order.
 
-Modelled on the event-order test of rudder-server, with more people and more kinds of answers.
+The event-order test of rudder-server is the model. This test has more people and more kinds of answers.
 """
 
 import random
@@ -43,14 +43,14 @@ ANSWERS: list[tuple[AnyFault, float]] = [
 
 
 class History:
-    """The events sent for one person: by round, whether the person is in. The field `round` holds its number."""
+    """The events of one person. `is_in` holds the membership after each round; the field `round` its number."""
 
     def __init__(self) -> None:
         self.is_in: list[bool] = []
 
     def next(self, address: str, number: int, at: int, dice: random.Random) -> dict[str, object]:
         was_in = bool(self.is_in and self.is_in[-1])
-        # A person who is in leaves, or only a field changes.
+        # A member either leaves or has a changed field.
         stays = was_in and dice.random() < 0.5
         self.is_in.append(stays or not was_in)
         fields = {"round": number}
@@ -60,7 +60,7 @@ class History:
         return event(address, at=at, sent_at=at, fields=fields)
 
     def assert_delivered_in_order(self, calls: list[dict[str, Any]]) -> None:
-        """Check that no call delivers an earlier round than the call before it."""
+        """Check that no call delivers an earlier round than the previous call."""
         delivered = 0
         for call in calls:
             if "vars" in call:
@@ -74,7 +74,7 @@ class History:
 
 
 def test_changes_of_each_member_are_delivered_in_order_despite_faults(tmp_path: Path, kind: str) -> None:
-    """Up to 500 people have 40 changes each, with eight kinds of answers; the list is exact in the end."""
+    """Up to 500 people have 40 changes each, with eight kinds of answers. The final list is exact."""
     dice = random.Random(20261125)
     people = PEOPLE[kind]
     histories = {address: History() for address in people}

@@ -1,4 +1,4 @@
-"""private: no personal data and no secrets in logs, metrics or error bodies; files are for their owner only."""
+"""private: no personal data and no secrets in logs, metrics or error bodies; only the owner can read files."""
 
 import stat
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ FIELD_VALUE = "Zyzzyva-of-Sampleton"
 
 
 def test_logs_metrics_and_errors_contain_nothing_private(tmp_path: Path, kind: str) -> None:
-    """The test joins, leaves, reads, sends invalid webhooks and lets calls fail at log level DEBUG."""
+    """At log level DEBUG, members join and leave, calls fail, and webhooks are invalid."""
     people = ["ada@example.com", "stays@example.com"]
     with running(tmp_path, LOG_LEVEL="DEBUG") as (service, sandbox):
         fields = {"last_name": FIELD_VALUE}
@@ -26,14 +26,14 @@ def test_logs_metrics_and_errors_contain_nothing_private(tmp_path: Path, kind: s
             [webhooks.exit_("ada@example.com", at=datetime.now(UTC)), webhooks.exit_("gone@example.com", at=NOON)]
         )
         service.wait_until_delivered()
-        sandbox.tell("hold", after="before", then="drop", methods=["POST"], endpoints=["/user"])
+        sandbox.control("hold", after="before", then="drop", methods=["POST"], endpoints=["/user"])
         service.send_all([webhooks.enter("lost@example.com", at=NOON)])
         # The call ends with the service's timeout, and its outcome is unknown.
         until(
             lambda: service.http.get("/members/lost@example.com").json()["memberships"],
             lambda found: found and found[0]["state"] == "retrying",
         )
-        sandbox.tell("release")
+        sandbox.control("release")
         until(sandbox.members, lambda members: members == {"lost@example.com", "stays@example.com"})
         refused = [
             service.http.post("/webhooks/lytics", json={}, headers={"Authorization": "not-the-right-token"}),

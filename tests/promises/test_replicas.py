@@ -1,6 +1,6 @@
-"""Several replicas on one PostgreSQL, as real processes whose clocks are an hour apart.
+"""Several replicas on one PostgreSQL, as real processes with clocks that are an hour apart.
 
-Replicas and the database server are killed at random moments, and the promises hold.
+The promises hold although replicas and the database server are killed at random moments.
 """
 
 import os
@@ -26,24 +26,24 @@ from tests.promises.replicas import LIMIT, SHARE, Cluster, running_cluster
 from tests.sizes import TEST_SIZE, size
 
 SECONDS = size(6.0, 18.0, 600.0)
-PEOPLE, BROUGHT_OVER = 60, size(300, 1200)
+PEOPLE, BACKFILLED_PEOPLE = 60, size(300, 1200)
 PATIENCE_SECONDS = 180
 LIVE, OTHER, BACKFILLED = AUDIENCES
-# Unreadable, missing and wrong answers. Some of these calls are applied all the same.
+# Unreadable, missing and wrong answers. Some of these calls are still applied.
 FAULTS = {"error", "html", "half", "reset", "hang"}
 CHANCE = size(0.05, 0.02)
 
 
 @pytest.fixture(autouse=True)
 def on_each_database() -> None:
-    """Replace the fixture of all promises: only PostgreSQL has replicas, and this test restarts its own server."""
+    """Disable the fixture of all promises. Only PostgreSQL has replicas, and this test restarts its own server."""
 
 
 @dataclass
 class History:
     """The newest accepted move and its time, by audience and person.
 
-    The moves of a person are sent in sequence, each to any replica, until one answers 200.
+    The moves of a person are sent in sequence. Each is sent to random replicas until one answers 200.
     """
 
     cluster: Cluster
@@ -87,21 +87,21 @@ def address(person: int) -> str:
 
 @pytest.mark.timeout(1800)
 def test_lists_are_exact_although_replicas_and_the_database_are_killed(tmp_path: Path) -> None:
-    """Replicas are killed and started at random, PostgreSQL once, and Sailthru's answers are faulty.
+    """Replicas and PostgreSQL are killed and restarted, and Sailthru's answers are faulty.
 
-    No member gets two calls at once, and the rate limit is kept.
+    No member gets two calls at once, and the calls stay within the rate limit.
     """
     seed = int(os.environ.get("REPLICAS_SEED", random.SystemRandom().randrange(2**31)))
     print(f"REPLICAS_SEED={seed}")  # noqa: T201 - pytest shows it where the test fails
     dice = random.Random(seed)
     with running_cluster(tmp_path, (), (), ()) as cluster:
         cluster.sandbox.lytics.post(
-            "members", json={"audience": BACKFILLED.id, "generate": BROUGHT_OVER}
+            "members", json={"audience": BACKFILLED.id, "generate": BACKFILLED_PEOPLE}
         ).raise_for_status()
-        order = {"audience": BACKFILLED.id, "existing_users": True}
-        cluster.admin("/exports", method="POST", json=order)
+        body = {"audience": BACKFILLED.id, "existing_users": True}
+        cluster.admin("/exports", method="POST", json=body)
         rules = [{"fault": {"kind": kind}, "endpoints": ["/user"], "chance": CHANCE} for kind in FAULTS]
-        cluster.sandbox.tell("faults", rules=rules, seed=seed)
+        cluster.sandbox.control("faults", rules=rules, seed=seed)
         history = History(cluster)
         with ThreadPoolExecutor(4) as senders:
             sent = [senders.submit(history.send, n, 4, seed + n) for n in range(4)]
@@ -109,24 +109,24 @@ def test_lists_are_exact_although_replicas_and_the_database_are_killed(tmp_path:
                 _kill_at_random(cluster, dice)
             finally:
                 history.over.set()
-            for each in sent:
-                each.result()
+            for sender in sent:
+                sender.result()
         faults = cluster.sandbox.account()["faults"]
-        cluster.sandbox.tell("faults")
+        cluster.sandbox.control("faults")
         _wait_until_idle(cluster)
         account = cluster.sandbox.account()
 
         for audience in (LIVE, OTHER):
             desired = {address(p) for (a, p), (is_in, _) in history.newest.items() if a == audience.id and is_in}
             assert cluster.sandbox.members(f"Lytics {audience.name}") == desired
-        assert cluster.sandbox.members(f"Lytics {BACKFILLED.name}") == {address_of(n) for n in range(BROUGHT_OVER)}
+        assert cluster.sandbox.members(f"Lytics {BACKFILLED.name}") == {address_of(n) for n in range(BACKFILLED_PEOPLE)}
         assert account["most_at_once_per_person"] == 1
         assert account["calls"]["POST /list"] == 3
         assert set(account["lists_by_name"].values()) == {1}
         assert account["over_limit"] == {}
         assert account["most_in_a_minute"]["POST /user"] <= SHARE * LIMIT
         backfill = cluster.admin(f"/exports/{_export_of(cluster, BACKFILLED)['id']}/backfills")["items"][0]
-        assert (backfill["state"], backfill["scanned"]) == ("completed", BROUGHT_OVER)
+        assert (backfill["state"], backfill["scanned"]) == ("completed", BACKFILLED_PEOPLE)
         # Faults did happen. A small run makes too few calls to be sure of each kind.
         assert faults.keys() == FAULTS if TEST_SIZE != "small" else faults.keys() <= FAULTS and faults
         assert history.refused["not reached"] > 0

@@ -1,4 +1,4 @@
-"""Receivers and workers as separate processes, and an old replica beside a newer one."""
+"""Receivers and workers as separate processes, and an old replica beside a newer version."""
 
 import asyncio
 import re
@@ -16,14 +16,14 @@ from tests.bench.sandbox import AUDIENCES
 from tests.promises.processes import ADMIN_TOKEN, API_KEY, API_SECRET, LIST, WEBHOOK_TOKEN, Process, until
 from tests.promises.replicas import Cluster, Replica, running_cluster
 
-# Shorter than any polling interval, so that only a notification can be in time.
+# Shorter than any polling interval, so that only a notification is fast enough.
 SOON_SECONDS = 10
-BROUGHT_OVER = 120
+BACKFILLED_PEOPLE = 120
 
 
 @pytest.fixture(autouse=True)
 def on_each_database() -> None:
-    """Replace the fixture of all promises: the tests use their own PostgreSQL server, one of them SQLite."""
+    """Disable the fixture of all promises. These tests use their own PostgreSQL server, and one uses SQLite."""
 
 
 def enter(address: str) -> object:
@@ -36,17 +36,17 @@ def wait_until_on_list(cluster: Cluster, *people: str, name: str = LIST) -> None
 
 
 def test_receiver_notifies_the_worker(tmp_path: Path) -> None:
-    """The worker handles a webhook, a new export and a backfill sooner than it would poll."""
+    """The worker handles a webhook, a new export and a backfill before its next poll."""
     with running_cluster(tmp_path, ("serve", "--no-worker"), ("work",)) as cluster:
         receiver, worker = cluster.replicas
         receiver.send(enter("first@example.com")).raise_for_status()
         wait_until_on_list(cluster, "first@example.com")
         receiver.send(enter("second@example.com")).raise_for_status()
         wait_until_on_list(cluster, "second@example.com")
-        cluster.sandbox.lytics.post("members", json={"audience": AUDIENCES[1].id, "generate": BROUGHT_OVER})
-        order = {"audience": AUDIENCES[1].id, "existing_users": True}
-        receiver.http.post("/exports", json=order).raise_for_status()
-        wait_until_on_list(cluster, *map(address_of, range(BROUGHT_OVER)), name=f"Lytics {AUDIENCES[1].name}")
+        cluster.sandbox.lytics.post("members", json={"audience": AUDIENCES[1].id, "generate": BACKFILLED_PEOPLE})
+        body = {"audience": AUDIENCES[1].id, "existing_users": True}
+        receiver.http.post("/exports", json=body).raise_for_status()
+        wait_until_on_list(cluster, *map(address_of, range(BACKFILLED_PEOPLE)), name=f"Lytics {AUDIENCES[1].name}")
         receiver.process.kill()
         states = {path: worker.http.get(path).status_code for path in ("/health/live", "/health/ready", "/metrics")}
         refused = [worker.send(enter("third@example.com")).status_code, worker.http.get("/exports").status_code]
@@ -58,10 +58,10 @@ def test_receiver_notifies_the_worker(tmp_path: Path) -> None:
 def test_stopped_worker_settles_its_calls(tmp_path: Path) -> None:
     """After SIGTERM the exit code is 0, and the other worker delivers later changes."""
     with running_cluster(tmp_path, ("serve", "--no-worker"), ("work",), ("work",)) as cluster:
-        receiver, one, other = cluster.replicas
+        receiver, stopped, other = cluster.replicas
         receiver.send(enter("first@example.com")).raise_for_status()
         wait_until_on_list(cluster, "first@example.com")
-        assert one.process.stop() == 0
+        assert stopped.process.stop() == 0
         receiver.send(enter("second@example.com")).raise_for_status()
         wait_until_on_list(cluster, "second@example.com")
         cluster.wait_until_delivered()
@@ -92,7 +92,7 @@ def test_sqlite_refuses_roles(tmp_path: Path, words: list[str]) -> None:
 
 
 def test_old_replica_works_beside_a_newer_compatible_one(tmp_path: Path) -> None:
-    """A newer version adds a column, a table and an index; old replicas go on and can be started again.
+    """A newer version adds a column, a table and an index. Old replicas continue and can start again.
 
     An old replica refuses to start once the schema needs a newer version.
     """

@@ -33,7 +33,7 @@ async def enter(world: World, *people: str) -> None:
 
 
 def add_by_hand(world: World, address: str) -> None:
-    """Add an address to the list, as an operator in My Sailthru would."""
+    """Add an address to the list, like an operator in My Sailthru."""
     account = world.sailthru.account(API_KEY)
     profile = account.create()
     account.set_key(profile, "email", address)
@@ -41,14 +41,14 @@ def add_by_hand(world: World, address: str) -> None:
 
 
 async def export(world: World) -> dict[str, Any]:
-    (one,) = (await world.admin("/exports"))["items"]
-    found: dict[str, Any] = one
+    (item,) = (await world.admin("/exports"))["items"]
+    found: dict[str, Any] = item
     return found
 
 
 class TestListSize:
     def test_list_sizes_are_read_once_an_hour(self, world: World) -> None:
-        """One call reads all lists. Our own joins are no change, and one address added by hand is a small one."""
+        """One call reads all lists. Our own joins and one address added by hand do not stop the export."""
 
         async def story() -> None:
             await enter(world, *(f"p{n}" for n in range(30)))
@@ -67,9 +67,9 @@ class TestListSize:
     # On PostgreSQL replicas share one check an hour, so a new process does not check again.
     @pytest.mark.parametrize("kind", ["sqlite"])
     def test_list_size_in_doubt_after_a_crash_is_no_change(self, world: World) -> None:
-        """The process dies before it records many applied calls, and the next one reads the list size at once.
+        """The process dies before it records many applied calls. The next process reads the list size at once.
 
-        The members in doubt are no change later, while 40 members removed by hand are one.
+        The members in doubt do not count as a change later. 40 members removed by hand do.
         """
 
         async def story() -> tuple[int, str, str]:
@@ -99,12 +99,12 @@ class TestListSize:
         assert later == "list_changed"
 
     def test_deleted_list_stops_its_export_until_an_operator_resumes_it(self, world: World) -> None:
-        """Changes are kept meanwhile. Resuming creates the list again."""
+        """Changes stay pending meanwhile. The resumed export creates the list again."""
 
         async def story() -> None:
             await enter(world, *(f"p{n}" for n in range(5)))
             lists = world.sailthru.account(API_KEY).lists
-            lists.remove(next(one for one in lists if one.name == LIST))
+            lists.remove(next(found for found in lists if found.name == LIST))
             await world.sleep(HOUR + 10)
             stopped = await export(world)
             await world.send(webhooks.enter("late@example.com", at=world.clock()))

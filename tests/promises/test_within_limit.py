@@ -1,4 +1,4 @@
-"""within-limit: a backlog uses what foreign callers leave of our share, and takes nothing from them.
+"""within-limit: a backlog uses our share of the rate limit, except for the part that foreign callers need.
 
 `tests/sailthru/test_rate_limit.py` tests single calls: foreign callers, clocks and windows.
 """
@@ -25,21 +25,23 @@ kind = sqlite_in_small_runs()
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
 SHARE = 0.8
-# Calls a minute, and people; fewer on PostgreSQL, where each statement takes much longer.
+# Calls a minute, and people. PostgreSQL gets fewer, because each statement takes much longer.
 SIZES = {"sqlite": size((300, 1500), (600, 3000)), "postgresql": (300, 1500)}
 
 
 @pytest.mark.parametrize("taken", [0, 0.3], ids=["no foreign calls", "foreign calls take 30 %"])
-def test_backlog_uses_what_a_foreign_caller_leaves_and_gets_no_429(tmp_path: Path, kind: str, taken: float) -> None:
-    """At full size, 3,000 members wait for 600 calls a minute, or half of both on PostgreSQL.
+def test_backlog_uses_its_share_beside_a_foreign_caller_and_gets_no_429(
+    tmp_path: Path, kind: str, taken: float
+) -> None:
+    """At least 97 % of the usable calls leave in each whole minute, and never more than our share.
 
-    At least 97 % of the usable calls leave in each whole minute, and never more than our share.
+    At full size, 3,000 members wait for 600 calls a minute, or half of both on PostgreSQL.
     """
     limit, many = SIZES[kind]
     people = [f"person{n}@example.com" for n in range(many)]
     foreign = taken * limit
 
-    async def call_beside(world: World) -> None:
+    async def call_as_foreigner(world: World) -> None:
         transport = httpx.ASGITransport(world.sailthru)
         credentials = Credentials("foreign-key", "foreign-secret", "https://sailthru.test")
         async with SailthruClient(credentials, transport=lambda: transport) as client:
@@ -48,12 +50,12 @@ def test_backlog_uses_what_a_foreign_caller_leaves_and_gets_no_429(tmp_path: Pat
                 await asyncio.sleep(60 / foreign - 0.15)
 
     async def story(world: World) -> None:
-        beside = asyncio.create_task(call_beside(world))
+        foreigner = asyncio.create_task(call_as_foreigner(world))
         for start in range(0, many, 500):
             batch = [webhooks.enter(address, at=world.clock()) for address in people[start : start + 500]]
             assert (await world.send(batch)).json()["accepted"] == 500
         await world.work_until_delivered(patience=HOUR)
-        beside.cancel()
+        foreigner.cancel()
 
     keys = {"foreign-key": Access("foreign-secret", API_KEY)}
     with World(tmp_path, keys=keys, limits={("POST", "/user"): limit}, confirmed=[]) as world:

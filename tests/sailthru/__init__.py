@@ -1,1 +1,1 @@
-"""What app.sailthru promises."""
+"""Tests of `app.sailthru`."""

@@ -1,4 +1,4 @@
-"""Real servers on 127.0.0.1 that misbehave: they hang, drip, or break off."""
+"""Faulty servers on 127.0.0.1: they hang, answer too slowly, or break the connection."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""One call over HTTP: what is sent, how transports are reused, and what each failure means."""
+"""Single calls over HTTP: the request, the reuse of transports, and the error for each failure."""
 
 import asyncio
 import gzip
@@ -202,7 +202,7 @@ async def test_error_carries_no_cause_that_holds_the_request() -> None:
 
 
 class Connecting(httpx.AsyncBaseTransport):
-    """Reports the given steps of httpcore's trace, then hangs or fails."""
+    """A transport that reports steps of httpcore's trace, and then hangs or fails."""
 
     def __init__(self, steps: list[str], error: Exception | None = None) -> None:
         self.steps = steps
@@ -267,7 +267,7 @@ class Streamed(httpx.AsyncByteStream):
         ("gzip", [gzip.compress(b" " * 50_000_000)]),
         ("gzip", [b"not gzip"]),
         ("gzip", [gzip.compress(b'{"ok": true}')[:-9]]),
-        ("br", [b"whatever"]),
+        ("br", [b"not brotli"]),
     ],
 )
 async def test_answer_too_large_or_with_broken_encoding_is_unreadable(encoding: str, chunks: list[bytes]) -> None:
@@ -284,10 +284,10 @@ async def test_answer_too_large_or_with_broken_encoding_is_unreadable(encoding: 
 
 async def test_answer_of_largest_size_is_read() -> None:
     body = json.dumps({"ok": "x" * (LARGEST_ANSWER_BYTES - 10)}).encode()
-    packed = Streamed(gzip.compress(body))
+    compressed = Streamed(gzip.compress(body))
     headers = {"Content-Encoding": "gzip"}
 
-    async with client_of(lambda _: httpx.Response(200, headers=headers, stream=packed)) as client:
+    async with client_of(lambda _: httpx.Response(200, headers=headers, stream=compressed)) as client:
         answer = await client.call("POST", "user", PAYLOAD)
 
     assert len(body) == LARGEST_ANSWER_BYTES
@@ -304,18 +304,18 @@ async def test_empty_gzip_gateway_error_keeps_its_status() -> None:
 
 
 class Lane(httpx.AsyncBaseTransport):
-    """Answers when the test says so, and records its calls."""
+    """A transport that records its calls and answers each after its release."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.gates: list[asyncio.Event] = []
+        self.releases: list[asyncio.Event] = []
         self.is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        gate = asyncio.Event()
-        self.gates.append(gate)
+        release = asyncio.Event()
+        self.releases.append(release)
         self.calls.append(json.loads(parse_qs(request.content.decode())["json"][0])["id"])
-        await gate.wait()
+        await release.wait()
         return httpx.Response(200, json={"ok": True})
 
     async def aclose(self) -> None:
@@ -323,7 +323,7 @@ class Lane(httpx.AsyncBaseTransport):
 
 
 class Lanes:
-    """Makes transports and keeps them."""
+    """Creates transports and records them."""
 
     def __init__(self) -> None:
         self.opened: list[Lane] = []
@@ -349,12 +349,12 @@ async def test_callers_beyond_the_lanes_wait_in_order() -> None:
     calls = [asyncio.create_task(client.call("POST", "user", {"id": name})) for name in "abcd"]
     await ready()
     at_first = [list(lane) for lane in lanes.order()]
-    lanes.opened[1].gates[0].set()
+    lanes.opened[1].releases[0].set()
     await ready()
-    lanes.opened[1].gates[1].set()
+    lanes.opened[1].releases[1].set()
     await ready()
-    lanes.opened[0].gates[0].set()
-    lanes.opened[1].gates[2].set()
+    lanes.opened[0].releases[0].set()
+    lanes.opened[1].releases[2].set()
     await asyncio.gather(*calls)
     await client.aclose()
 
@@ -363,20 +363,20 @@ async def test_callers_beyond_the_lanes_wait_in_order() -> None:
     assert [lane.is_closed for lane in lanes.opened] == [True, True]
 
 
-async def test_lane_used_last_is_used_first() -> None:
-    """Few connections stay warm, and the others time out."""
+async def test_most_recently_used_lane_is_used_first() -> None:
+    """Few connections stay open, and the others time out."""
     lanes = Lanes()
     client = SailthruClient(CREDENTIALS, transport=lanes)
     calls = [asyncio.create_task(client.call("POST", "user", {"id": name})) for name in "ab"]
     await ready()
     for lane in lanes.opened:
-        lane.gates[0].set()
+        lane.releases[0].set()
         await ready()
     await asyncio.gather(*calls)
 
     third = asyncio.create_task(client.call("POST", "user", {"id": "c"}))
     await ready()
-    lanes.opened[1].gates[1].set()
+    lanes.opened[1].releases[1].set()
     await third
 
     assert lanes.order() == [["a"], ["b", "c"]]
@@ -391,7 +391,7 @@ async def test_cancelled_call_frees_its_lane_and_drops_its_transport() -> None:
     waiting.cancel()
     first.cancel()
     await ready()
-    lanes.opened[1].gates[0].set()
+    lanes.opened[1].releases[0].set()
 
     assert await third == {"ok": True}
     assert lanes.order() == [["a"], ["c"]]
@@ -405,7 +405,7 @@ async def test_closed_client_finishes_calls_in_flight_and_starts_none() -> None:
     await ready()
 
     await client.aclose()
-    lanes.opened[0].gates[0].set()
+    lanes.opened[0].releases[0].set()
 
     assert await call == {"ok": True}
     assert lanes.opened[0].is_closed

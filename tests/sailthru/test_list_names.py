@@ -63,7 +63,7 @@ def test_notes_name_each_change_of_the_name(audience: str, notes: list[str]) -> 
 
 
 @given(st.text(st.characters(codec=None)).filter(str.strip))
-def test_name_without_notes_is_kept_and_one_with_notes_is_not(name: str) -> None:
+def test_name_changes_exactly_if_it_has_notes(name: str) -> None:
     assert (list_name_notes(name) == ()) is (list_name(name) == f"Lytics {name}")
 
 

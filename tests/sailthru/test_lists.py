@@ -1,4 +1,4 @@
-"""Lists and members of one account, against the sandbox."""
+"""Lists and members of one account, with the sandbox."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -35,7 +35,7 @@ def calls(sailthru: SailthruSandbox) -> list[tuple[str, str, Any]]:
 
 
 class Scripted:
-    """Answers calls from a script."""
+    """A caller with scripted answers."""
 
     def __init__(self, *answers: dict[str, object] | Exception) -> None:
         self.answers = list(answers)
@@ -105,7 +105,7 @@ async def test_empty_parts_are_left_out(
 async def test_update_without_effect_is_refused(
     lists: Lists, sailthru: SailthruSandbox, changes: dict[str, Any]
 ) -> None:
-    """A bare call would create a profile that can receive mail."""
+    """An empty call would create a profile that can receive mail."""
     with pytest.raises(ValueError, match=r"list|nothing"):
         await lists.update_member(ADA, **changes)
 
@@ -154,7 +154,7 @@ async def test_other_refusals_of_read_are_raised() -> None:
 
 @pytest.mark.parametrize("answers", [[Permanent(99, "refused")], [UnknownList(15, "none"), Permanent(99, "refused")]])
 async def test_refused_list_is_unknown_list(answers: list[Exception]) -> None:
-    """The members that wait for it do not become dead letters. It is created once an operator has fixed the cause."""
+    """The members that wait for the list do not become dead letters. The next call creates the list."""
     client = Scripted(*answers, {"list_id": "abc"})
     lists = Lists(client)
 

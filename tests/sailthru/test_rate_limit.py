@@ -22,11 +22,11 @@ from tests.factories import ACCOUNT, MINUTE, NOON, SECOND
 from tests.virtual_time import LoopClock, run
 
 SHARE = 0.8
-# Of the scenes: small, so that a minute of virtual time is few calls.
+# The limit of the scenes. It is small, so that a minute of virtual time needs few calls.
 SCENE_LIMIT = 200
 SCENE_OURS = int(SCENE_LIMIT * SHARE)
 FOREIGN = int(SCENE_LIMIT * 0.3)
-# Of all other tests.
+# The limit of all other tests.
 LIMIT = 600
 OURS = int(LIMIT * SHARE)
 LANES = 64
@@ -54,7 +54,7 @@ def from_third(minute: int) -> list[float]:
 
 @dataclass
 class Tally:
-    """What Sailthru saw, per minute of its clock since the first call."""
+    """The calls that Sailthru counted, per minute of its clock."""
 
     ours: Counter[int] = field(default_factory=Counter)
     ours_refused: int = 0
@@ -73,9 +73,9 @@ class Scene:
     """A backlog of members, another tool that calls for the same account, and two clocks that may differ.
 
     Args:
-        foreign: the seconds of a minute, in Sailthru's clock, at which the other tool calls.
-        ahead: how far Sailthru's clock is ahead of ours.
-        starts: how far into one of Sailthru's minutes the backlog starts.
+        foreign: the seconds of a minute of Sailthru's clock at which the other tool makes calls.
+        ahead: the time by which Sailthru's clock is ahead of ours.
+        starts: the time within Sailthru's minute at which the backlog starts.
     """
 
     foreign: Callable[[int], list[float]] = no_calls
@@ -99,23 +99,23 @@ class Scene:
         )
         learn = learn_from_headers(limiter, ours)
 
-        def heard(method: Method, endpoint: str, rate: RateLimit) -> None:
+        def count_ours(method: Method, endpoint: str, rate: RateLimit) -> None:
             learn(method, endpoint, rate)
             tally.ours[minute_of(rate)] += 1
 
-        def foreign_heard(method: Method, endpoint: str, rate: RateLimit) -> None:
+        def count_foreign(method: Method, endpoint: str, rate: RateLimit) -> None:
             tally.foreign[minute_of(rate)] += 1
 
         async with (
-            client("our", sandbox, heard) as our,
-            client("foreign", sandbox, foreign_heard) as foreign,
+            client("our", sandbox, count_ours) as our,
+            client("foreign", sandbox, count_foreign) as foreign,
             asyncio.TaskGroup() as tasks,
         ):
-            tasks.create_task(self._others(foreign, theirs, tally))
+            tasks.create_task(self._call_from_other_tool(foreign, theirs, tally))
             tasks.create_task(self._work_off(RateLimitedClient(our, limiter, clock=ours), theirs, ours, tally))
         return tally
 
-    async def _others(self, client: SailthruClient, theirs: LoopClock, tally: Tally) -> None:
+    async def _call_from_other_tool(self, client: SailthruClient, theirs: LoopClock, tally: Tally) -> None:
         async def call(address: str) -> None:
             try:
                 await client.call("POST", "user", {"id": address})
@@ -154,12 +154,14 @@ class Scene:
                     await asyncio.sleep((limited.opens_at() - ours()).total_seconds())
 
 
-def client(name: str, sandbox: SailthruSandbox, heard: Callable[[Method, str, RateLimit], None]) -> SailthruClient:
+def client(
+    name: str, sandbox: SailthruSandbox, on_rate_limit: Callable[[Method, str, RateLimit], None]
+) -> SailthruClient:
     return SailthruClient(
         Credentials(f"{name}_key", f"{name}_secret", "http://sandbox"),
         transport=lambda: httpx.ASGITransport(sandbox),
         lanes=max(LANES, FOREIGN),
-        on_rate_limit=heard,
+        on_rate_limit=on_rate_limit,
     )
 
 
@@ -195,7 +197,7 @@ def minute_of(rate: RateLimit) -> int:
     ],
 )
 def test_backlog_uses_97_percent_of_our_share_and_causes_no_refusal(scene: Scene) -> None:
-    """From the second minute on, whenever the other tool calls. Neither its calls nor ours are refused."""
+    """The share counts from the second minute on. Neither the other tool's calls nor ours are refused."""
     tally = scene.play()
 
     use = {minute: tally.use(minute) for minute in range(1, scene.minutes)}
@@ -214,12 +216,12 @@ def test_backlog_uses_97_percent_of_first_minute() -> None:
 
 
 class Scripted:
-    """A client whose calls end when the test says so, each with a given result."""
+    """A client whose calls end on demand, each with a given result."""
 
     def __init__(self, limiter: RateLimiter, clock: Callable[[], datetime]) -> None:
         self.calls: list[tuple[str, str]] = []
         self.under_way: list[asyncio.Future[RateLimit | CallFailed]] = []
-        self._heard = learn_from_headers(limiter, clock)
+        self._learn = learn_from_headers(limiter, clock)
 
     async def call(self, method: Method, endpoint: str, payload: Mapping[str, object]) -> dict[str, object]:
         self.calls.append((method, endpoint))
@@ -228,7 +230,7 @@ class Scripted:
         outcome = await end
         if isinstance(outcome, CallFailed):
             raise outcome
-        self._heard(method, endpoint, outcome)
+        self._learn(method, endpoint, outcome)
         return {"ok": True}
 
     async def end(self, outcome: RateLimit | CallFailed) -> None:
@@ -275,7 +277,7 @@ async def test_one_member_is_written_until_limit_is_known() -> None:
 
 @pytest.mark.parametrize(("method", "endpoint"), [("GET", "user"), ("GET", "list"), ("POST", "list")])
 async def test_other_calls_wait_for_first_answer(method: Method, endpoint: str) -> None:
-    """A read does not fail because the limit is not known yet. It continues with the answer."""
+    """Other calls continue when the first answer reports the limit."""
     limited, client = limited_and_client()
     calls = [asyncio.create_task(limited.call(method, endpoint, {})) for _ in range(3)]
     await settled()
@@ -354,18 +356,18 @@ class SharedInMemory:
 
     def __init__(self) -> None:
         self.taken = Taken()
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.is_unavailable = False
 
     async def take(self, account: str, endpoint: str, request: ShareRequest) -> ShareGrant:
         assert account == ACCOUNT
         if self.is_unavailable:
             raise StoreUnavailable("The database is unavailable.")
-        self.asked.append(endpoint)
-        # Like a database: other requests may start before this one is answered.
+        self.requested.append(endpoint)
+        # As with a database, other requests may start before the answer to this one.
         await asyncio.sleep(0)
-        self.taken, given = allocate(self.taken, request)
-        return given
+        self.taken, grant = allocate(self.taken, request)
+        return grant
 
 
 def sharing(shared: SharedInMemory) -> tuple[RateLimitedClient, Scripted]:
@@ -389,20 +391,20 @@ async def test_call_gets_permit_of_its_endpoint_first() -> None:
     await limited.prepare(8)
     prepared = limited.room()
     member = asyncio.create_task(limited.call("POST", "user", {}))
-    question = asyncio.create_task(limited.call("GET", "list", {}))
+    read = asyncio.create_task(limited.call("GET", "list", {}))
     await settled()
     await client.end(reported(LIMIT - 1))
     await client.end(reported(LIMIT - 1))
-    await asyncio.gather(member, question)
+    await asyncio.gather(member, read)
     await limited.prepare(8)
 
     assert prepared == 1
-    assert shared.asked == ["POST user", "GET list", "POST user"]
+    assert shared.requested == ["POST user", "GET list", "POST user"]
     assert limited.room() == 8
 
 
 async def test_concurrent_requests_report_carried_calls_once() -> None:
-    """The permit of the first call was granted before any window was known. It moves into the first known window."""
+    """The permit of the first call precedes the first known window, and is counted in that window."""
     shared = SharedInMemory()
     limited, client = sharing(shared)
     await call_first(limited, client, "GET")
@@ -430,7 +432,7 @@ async def test_call_that_waited_for_answer_requests_its_permit_afterwards() -> N
     await client.end(reported(LIMIT - 2))
     await asyncio.gather(first, second)
 
-    assert (before, len(client.calls), len(shared.asked)) == (1, 2, 2)
+    assert (before, len(client.calls), len(shared.requested)) == (1, 2, 2)
 
 
 async def test_nothing_is_sent_while_shared_limit_is_unavailable() -> None:

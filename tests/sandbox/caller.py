@@ -1,4 +1,4 @@
-"""Calls a sandbox as a client would. The signature is computed here, not by the code under test."""
+"""Calls a sandbox like a client, with independently computed signatures."""
 
 import asyncio
 import hashlib
@@ -41,7 +41,7 @@ def signed(payload: object, *, key: str = KEY, secret: str = SECRET) -> dict[str
 
 
 async def send(http: httpx.AsyncClient, method: str, endpoint: str, parameters: dict[str, str]) -> httpx.Response:
-    """Send the parameters where the method expects them."""
+    """Send the parameters in the form of a POST, or in the query of any other method."""
     if method == "POST":
         return await http.post(endpoint, data=parameters)
     return await http.request(method, f"{endpoint}?{urlencode(parameters)}")
@@ -60,18 +60,18 @@ async def leave(http: httpx.AsyncClient, email: str, *lists: str) -> httpx.Respo
 
 
 def behind(app: Any) -> httpx.AsyncClient:
-    """Return a client whose requests go straight into the app."""
+    """Return a client that sends its requests directly to the app."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://sandbox")
 
 
-async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for a condition; the time limit of the test ends the wait."""
-    while not is_so():  # noqa: ASYNC110 - no event tells when a count changes
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition. The time limit of the test ends the wait."""
+    while not holds():  # noqa: ASYNC110 - no event reports that a count changes
         await asyncio.sleep(0.001)
 
 
 async def until_held(sandbox: SailthruSandbox, held: int, *, abandoned: int = 0) -> None:
-    """Wait until this many calls are held, and the clients of this many of them have disconnected."""
+    """Wait until this many calls are held, and this many of their clients have disconnected."""
     await until(lambda: (sandbox.executor.held, sandbox.executor.held_abandoned) == (held, abandoned))
 
 

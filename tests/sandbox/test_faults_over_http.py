@@ -24,7 +24,7 @@ REQUEST = (
 
 @pytest.fixture(autouse=True)
 def no_complaints(caplog: pytest.LogCaptureFixture) -> object:
-    """The server logs no error."""
+    """Check that the server logs no error."""
     yield
     assert [record for record in caplog.get_records("call") if record.levelno >= logging.WARNING] == []
 
@@ -87,7 +87,7 @@ async def test_client_sees_a_failed_call(fault: AnyFault) -> None:
     ],
 )
 async def test_hang_ends_when_the_client_disconnects(fault: Hang, at_once: bool, in_the_end: bool) -> None:
-    """At once, also if the call is not applied yet."""
+    """The hang ends at once, even if the call is not applied yet."""
     async with running() as server, asked(server, fault) as (reader, writer):
         answer = asyncio.create_task(reader.read())
         await until(lambda: account_state(server.sailthru)["faults"] == {"hang": 1})
@@ -120,7 +120,7 @@ async def test_waiting_calls_do_not_delay_shutdown(fault: AnyFault) -> None:
 
 
 async def test_lytics_breaks_connections_too() -> None:
-    """Reset, half an answer, hang, or an HTML page."""
+    """The faults are a reset, half an answer, a hang and an HTML page."""
     async with running() as server, httpx.AsyncClient(base_url=f"http://{HOST}:{server.ports[1]}") as http:
         http.headers["Authorization"] = "token"
         faults: list[AnyFault] = [Reset(), Half(), Html()]

@@ -1,4 +1,4 @@
-"""Rules of faults, and their JSON."""
+"""Fault rules, and their JSON form."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ def faults_by(rules: Sequence[Rule], *, seed: int = 0) -> Faults:
 
 
 def met(faults: Faults, *targets: Target) -> list[str | None]:
-    """Return the kinds of fault that calls with these targets meet, one after the other."""
+    """Return the kind of fault that each call with these targets meets, in order."""
     return [fault.kind if (fault := faults.meet(target)) else None for target in targets]
 
 
@@ -48,32 +48,32 @@ def test_rule_matches_all_its_conditions(rule: Rule, fits: tuple[bool, bool]) ->
     assert fits == (rule.matches(JOIN), rule.matches(READ))
 
 
-def test_rule_spares_some_calls_and_then_meets_some() -> None:
-    """Only matching calls count."""
+def test_rule_skips_some_calls_and_then_limits_its_faults() -> None:
+    """The rule counts only matching calls."""
     faults = faults_by([Rule(SILENCE, methods=frozenset({"POST"}), times=2, after=1)])
 
     assert met(faults, JOIN, READ, JOIN, READ, JOIN, JOIN) == [None, None, "hang", None, "hang", None]
 
 
 def test_first_rule_that_applies_wins() -> None:
-    """A rule that is used up or loses its dice leaves the call to the next one."""
+    """If a rule is used up or its chance fails, the next rule applies."""
     faults = faults_by([Rule(Error(), chance=0), Rule(Html(), times=1), Rule(Empty(), times=1, after=1), Rule(Reset())])
 
     assert met(faults, *[JOIN] * 5) == ["html", "reset", "empty", "reset", "reset"]
-    shown: Any = faults.as_json()["rules"]
-    assert [rule["met"] for rule in shown] == [0, 1, 1, 3]
+    described: Any = faults.as_json()["rules"]
+    assert [rule["met"] for rule in described] == [0, 1, 1, 3]
 
 
 def test_same_seed_gives_the_same_faults() -> None:
     rules = [Rule(SILENCE, chance=0.3)]
-    one, again, other = (met(faults_by(rules, seed=seed), *[JOIN] * 1000) for seed in (7, 7, 8))
+    first, again, other = (met(faults_by(rules, seed=seed), *[JOIN] * 1000) for seed in (7, 7, 8))
 
-    assert one == again != other
-    assert 250 < one.count("hang") < 350
+    assert first == again != other
+    assert 250 < first.count("hang") < 350
 
 
 def test_mix_has_its_chance_and_weights() -> None:
-    """Of 20,000 calls a fifth meets a fault, and errors are three times as frequent as resets."""
+    """A fifth of 20,000 calls meets a fault, and errors are three times as frequent as resets."""
     faults = faults_by(FaultMix(chance=0.2, weights={"error": 3, "reset": 1, "slow": 0}).rules(), seed=1)
     counts = Counter(met(faults, *[JOIN] * 20_000))
 
@@ -83,7 +83,7 @@ def test_mix_has_its_chance_and_weights() -> None:
 
 
 def test_default_mix_has_every_fault() -> None:
-    """At a chance of 1 every call meets one."""
+    """With a chance of 1, every call meets a fault."""
     faults = faults_by(FaultMix(chance=1).rules(), seed=1)
     found = [faults.meet(JOIN) for _ in range(5000)]
 
@@ -102,7 +102,7 @@ def test_default_mix_has_every_fault() -> None:
     ],
 )
 def test_time_of_effect(fault: Fault, at: float) -> None:
-    """At once by default; halfway for a slow call."""
+    """By default a call takes effect at once, and a slow call halfway."""
     assert fault.applied
     assert at == fault.applies_after
 
@@ -165,7 +165,7 @@ def test_written_rules_can_be_read() -> None:
         ({"rules": [{"fault": {"kind": "hang"}, "after": -1}]}, "rules.0.after: "),
         ({"rules": [{"fault": {"kind": "hang"}, "chance": 1.5}]}, "rules.0.chance: "),
         ({"rules": [{"fault": {"kind": "hang"}, "methods": "POST"}]}, "rules.0.methods: "),
-        ({"rules": [{"fault": {"kind": "hang"}, "who": "ada"}]}, "rules.0.who: "),
+        ({"rules": [{"fault": {"kind": "hang"}, "person": "ada"}]}, "rules.0.person: "),
         ({"mix": {}}, "mix.chance: "),
         ({"mix": {"chance": 0.1, "weights": {"flood": 1}}}, "mix.weights.flood"),
         ({"mix": {"chance": 0.1, "weights": {"hang": 0}}}, "`weights` has no kind with a weight above 0"),

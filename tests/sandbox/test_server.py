@@ -29,7 +29,7 @@ async def test_both_are_served_until_cancelled() -> None:
 
 
 async def test_each_answer_has_one_date() -> None:
-    """From Lytics' own clock, or from this machine's."""
+    """The date of Lytics comes from its simulated clock, that of Sailthru from this machine."""
     async with running() as server, httpx.AsyncClient() as http:
         lytics = await http.get(f"http://{HOST}:{server.ports[1]}/v2/segment")
         sailthru = await http.get(server.url)
@@ -39,7 +39,7 @@ async def test_each_answer_has_one_date() -> None:
 
 @pytest.mark.parametrize("closes", [True, False])
 async def test_connection_closes_after_each_answer(closes: bool) -> None:
-    """As announced. With the switch off it is kept."""
+    """The header announces it. With the switch off, the connection stays open."""
     query = urlencode(signed({}))
     request = f"GET /list?{query} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
     async with running(closes_connections=closes) as server:
@@ -62,7 +62,7 @@ async def test_connection_closes_after_each_answer(closes: bool) -> None:
 
 @pytest.mark.parametrize(("then", "expected"), [("apply", {ADA, GRACE}), ("drop", {GRACE})])
 async def test_client_killed_while_its_call_is_held(then: str, expected: set[str]) -> None:
-    """The call is abandoned at once. After the release it is applied late or dropped."""
+    """The call counts as abandoned at once. After the release it is applied or dropped."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         await http.post("/_sandbox/hold", json={"after": "before", "then": then})
         stays = asyncio.create_task(join(http, GRACE, "Spring"))
@@ -83,7 +83,7 @@ async def test_client_killed_while_its_call_is_held(then: str, expected: set[str
 
 
 async def test_incomplete_request_is_no_call() -> None:
-    """It causes no error."""
+    """The sandbox neither counts it nor reports an error."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         _, writer = await asyncio.open_connection(HOST, server.ports[0])
         writer.write(b"POST /user HTTP/1.1\r\nHost: sandbox\r\nContent-Length: 100\r\n\r\napi_key=")
@@ -96,7 +96,7 @@ async def test_incomplete_request_is_no_call() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signals_stop_the_server(number: signal.Signals) -> None:
-    """Also while calls are held."""
+    """The server stops even while calls are held."""
     async with running() as server, httpx.AsyncClient(base_url=server.url) as http:
         await http.post("/_sandbox/hold")
         held = asyncio.create_task(join(http, ADA, "Spring"))
@@ -108,14 +108,14 @@ async def test_signals_stop_the_server(number: signal.Signals) -> None:
 
 
 async def test_signals_may_be_left_to_the_caller() -> None:
-    """Former handlers stay."""
-    heard = asyncio.Event()
+    """The server leaves the handlers of its caller in place."""
+    received = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, heard.set)
+    loop.add_signal_handler(signal.SIGTERM, received.set)
     try:
         async with running(handles_signals=False) as server:
             os.kill(os.getpid(), signal.SIGTERM)
-            await heard.wait()
+            await received.wait()
 
             assert not server.task.done()
     finally:
@@ -138,7 +138,7 @@ async def _in_thread(main: object) -> int:
 
 
 async def test_port_in_use_is_an_error() -> None:
-    """Before anything is served."""
+    """The error comes before either sandbox serves."""
     with socket.create_server((HOST, 0)) as taken, pytest.raises(OSError, match="in use"):
         await serve(
             HOST, taken.getsockname()[1], 0, sailthru=SailthruSandbox({KEY: SECRET}), lytics=LyticsSandbox("token")

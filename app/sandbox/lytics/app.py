@@ -1,4 +1,4 @@
-"""A Lytics: audiences, user fields and scans of members, read with an API token."""
+"""Simulates Lytics' API: audiences, user fields and scans of members, read with an API token."""
 
 import re
 from collections import Counter
@@ -41,14 +41,14 @@ _SCAN = re.compile("/api/segment/([^/]+)/scan")
 
 @dataclass
 class Availability:
-    """Failures of the whole account: every answer is 503; the token has expired."""
+    """Failures of the whole account. If it is `unreachable`, every answer is 503."""
 
     unreachable: bool = False
     token_expired: bool = False
 
 
 class LyticsSandbox:
-    """An ASGI app. Tests and the demo control it through `/_sandbox/`, see `control`.
+    """An ASGI app. Tests and the demo control it through `/_sandbox/` (see `control`).
 
     The `Date` header of every answer comes from `clock`.
     """
@@ -87,7 +87,7 @@ class LyticsSandbox:
 
     def find(self, label: object) -> Audience | None:
         """Return the audience with this id or slug."""
-        return next((one for one in self.audiences.values() if label in (one.id, one.slug)), None)
+        return next((found for found in self.audiences.values() if label in (found.id, found.slug)), None)
 
     def reset(self) -> None:
         """Forget counts, faults and switches. Audiences and their members stay."""
@@ -99,13 +99,16 @@ class LyticsSandbox:
         self.scans.reset()
 
     def shut_down(self) -> None:
-        """End all waits: late requests are answered, hung requests are hung up on."""
+        """End all waits: late requests are answered, hung requests are disconnected."""
         self._delays.end_all()
 
     def state(self) -> JSONObject:
         """Return the whole state as JSON."""
         return {
-            "audiences": [{"id": one.id, "name": one.name, "slug": one.slug} for one in self.audiences.values()],
+            "audiences": [
+                {"id": audience.id, "name": audience.name, "slug": audience.slug}
+                for audience in self.audiences.values()
+            ],
             "members": self.scans.state(),
             "calls": dict(self.calls),
             "faults": dict(self._faults_met),
@@ -157,9 +160,11 @@ class LyticsSandbox:
 
     def _segment(self, request: Request, label: str) -> Response:
         audience = self.find(label)
-        return self._not_found("segment not found") if audience is None else self._found(self._shown(audience, request))
+        return (
+            self._not_found("segment not found") if audience is None else self._found(self._describe(audience, request))
+        )
 
-    def _shown(self, audience: Audience, request: Request) -> JSONObject:
+    def _describe(self, audience: Audience, request: Request) -> JSONObject:
         sized = replace(audience, size=self.scans.size_of(audience))
         return segment(sized, with_size=request.query_params.get("sizes") == "true")
 
@@ -167,7 +172,7 @@ class LyticsSandbox:
         table, kind, valid = (request.query_params.get(name, "all") for name in ("table", "kind", "valid"))
         return self._found(
             [
-                self._shown(audience, request)
+                self._describe(audience, request)
                 for audience in self.audiences.values()
                 if table in ("all", "user")
                 and kind in ("all", audience.kind)
@@ -176,12 +181,12 @@ class LyticsSandbox:
         )
 
     def _schema(self, request: Request) -> Response:
-        wanted = request.query_params.get("filter", "all")
+        filtered_by = request.query_params.get("filter", "all")
         return self._found(
             [
                 schema_field(field)
                 for field in self.fields
-                if wanted in ("all", "scalar" if field.type in SCALAR_TYPES else "nonscalar")
+                if filtered_by in ("all", "scalar" if field.type in SCALAR_TYPES else "nonscalar")
             ]
         )
 
@@ -199,7 +204,7 @@ class LyticsSandbox:
 
 
 def _endpoint(path: str) -> tuple[str, str | None]:
-    """Return the path's name in rules and counts, and the id or slug in the path."""
+    """Return the endpoint's name in rules and counts, and the id or slug in the path."""
     if path.startswith(ONE_SEGMENT):
         return f"{ONE_SEGMENT}{{id}}", path.removeprefix(ONE_SEGMENT)
     scan = _SCAN.fullmatch(path)

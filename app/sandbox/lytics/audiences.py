@@ -43,7 +43,7 @@ USUAL_FIELDS = (
 
 
 def segment(audience: Audience, *, with_size: bool) -> JSONObject:
-    """Return an audience as the API shows it. Only the id, the names, the kind, the flags and the size vary."""
+    """Return an audience in the form of the API. Only id, names, kind, flags and size vary."""
     described: JSONObject = {
         "id": audience.id,
         "aid": 1,

@@ -21,7 +21,7 @@ def address_of(number: int) -> str:
 
 
 def person(number: int) -> JSONObject:
-    """Return the profile of a generated person. The id is the one that `webhooks` gives to the address."""
+    """Return the profile of a generated person. Its id is `user_id_of` the address, as in `webhooks`."""
     address = address_of(number)
     return {
         "_id": user_id_of(address),
@@ -42,7 +42,7 @@ class People:
 
     def __init__(self) -> None:
         self._generated = 0
-        # Numbers below `_generated` that are not in the audience, in order.
+        # The sorted numbers below `_generated` of people that left the audience.
         self._gone: list[int] = []
         self._added: dict[str, JSONObject] = {}
 
@@ -54,7 +54,7 @@ class People:
         self._generated += count
 
     def add(self, profiles: Iterable[Mapping[str, object]]) -> None:
-        """Append these profiles. A profile with the same id is replaced, also a generated one with the same address.
+        """Append these profiles. They replace profiles with the same id, and generated ones with the same address.
 
         Raises:
             ValueError: a profile has neither `_id` nor `email`; nothing was added.
@@ -88,19 +88,19 @@ class People:
             self._leave(number)
 
     def page(self, start: int, size: int) -> list[JSONObject]:
-        """Return `size` profiles after the first `start`."""
+        """Return up to `size` profiles, after skipping `start` of them."""
         generated = self._generated - len(self._gone)
         found = [person(number) for number in islice(self._numbers(start), size)] if start < generated else []
-        behind = max(start - generated, 0)
-        return found + list(islice(self._added.values(), behind, behind + size - len(found)))
+        offset = max(start - generated, 0)
+        return found + list(islice(self._added.values(), offset, offset + size - len(found)))
 
     def _leave(self, number: int) -> None:
-        place = bisect_left(self._gone, number)
-        if number < self._generated and self._gone[place : place + 1] != [number]:
+        index = bisect_left(self._gone, number)
+        if number < self._generated and self._gone[index : index + 1] != [number]:
             insort(self._gone, number)
 
     def _numbers(self, start: int) -> Iterator[int]:
-        """Yield the numbers of the generated people who are members, after the first `start`."""
+        """Yield the numbers of the generated members, after skipping `start` of them."""
         low, high = start, start + len(self._gone)
         while low < high:
             middle = (low + high) // 2

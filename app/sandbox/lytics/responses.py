@@ -1,4 +1,4 @@
-"""Sends the response to a request that only reads, with the fault that it meets."""
+"""Sends the response to a read, or the fault that the read meets."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from app.sandbox.faults import Empty, Error, Fault, Half, Hang, Html, Slow, Xml
 async def send_response(
     request: Request, send: Send, *, fault: Fault | None, read: Callable[[], Response], delays: Delays
 ) -> None:
-    """Send what `read` returns, or what the fault makes of it.
+    """Send the response of `read`, or the faulty form of it.
 
     A read has no effect, so only the fault's kind, `seconds`, status and text matter.
 

@@ -1,4 +1,4 @@
-"""Scans of an audience, page by page, in the form of version 1 of the API.
+"""Simulates scans of an audience, page by page, in the form of version 1 of the API.
 
 https://www.contentstack.com/docs/developers/apis/lytics-api/v1/segment
 """
@@ -25,7 +25,7 @@ MOST_GENERATED = 100_000_000
 
 @dataclass
 class ScanSwitches:
-    """Failures of scans: every later page leads to itself; an unknown token is answered with 404 instead of 400."""
+    """Failures of scans. With `loops`, every page after the first names itself as the next page."""
 
     loops: bool = False
     unknown_token_is_404: bool = False
@@ -34,8 +34,8 @@ class ScanSwitches:
 class Scans:
     """The members of each audience, and scans of them.
 
-    A token holds only the number of people shown so far. If one of them leaves before the next page is read, that page
-    skips one member. Lytics warns that membership may change during a scan.
+    A token holds only the number of members on earlier pages. If one of them leaves before the next page is read, that
+    page skips one member. Lytics warns that membership may change during a scan.
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class Scans:
         self._epoch = 0
 
     def size_of(self, audience: Audience) -> int:
-        """Return the number of members, or the audience's own `size` if it never had members here."""
+        """Return the number of members; the audience's own `size` if members were never added."""
         return len(self.people[audience.id]) if audience.id in self.people else audience.size
 
     def expire(self) -> None:
-        """Make all tokens of so far unknown."""
+        """Make all earlier tokens unknown."""
         self._epoch += 1
 
     def reset(self) -> None:
@@ -64,19 +64,19 @@ class Scans:
             return _refused(HTTPStatus.BAD_REQUEST, "invalid limit")
         size = min(int(limit), LARGEST_LIMIT)
         token = query.get("start") or ""
-        start = self._place(audience, token) if token else 0
+        start = self._offset(audience, token) if token else 0
         if start is None:
             is_404 = self.switches.unknown_token_is_404
             return _refused(HTTPStatus.NOT_FOUND if is_404 else HTTPStatus.BAD_REQUEST, "unknown scan")
         people = self.people.get(audience.id) or People()
-        following = self._token(audience, start + size) if start + size < len(people) else ""
-        wanted = [name for name in query.get("fields", "").split(",") if name]
-        rows = [_row(profile, audience, wanted) for profile in people.page(start, size)]
+        next_token = self._token(audience, start + size) if start + size < len(people) else ""
+        fields = [name for name in query.get("fields", "").split(",") if name]
+        rows = [_row(profile, audience, fields) for profile in people.page(start, size)]
         return JSONResponse(
             {
                 "status": 200,
                 "message": "success",
-                "_next": token if self.switches.loops and token else following,
+                "_next": token if self.switches.loops and token else next_token,
                 "total": len(people),
                 "data": rows,
             }
@@ -89,9 +89,9 @@ class Scans:
             BadControlRequest: the body is invalid; nothing has changed.
         """
         entering, leaving, count = body.get("add", []), body.get("remove", []), body.get("generate", 0)
-        if not isinstance(entering, list) or not all(isinstance(one, dict) for one in entering):
+        if not isinstance(entering, list) or not all(isinstance(profile, dict) for profile in entering):
             raise BadControlRequest("`add` must be an array of profiles.")
-        if not isinstance(leaving, list) or not all(isinstance(one, str) for one in leaving):
+        if not isinstance(leaving, list) or not all(isinstance(label, str) for label in leaving):
             raise BadControlRequest("`remove` must be an array of ids or addresses.")
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_GENERATED:
             raise BadControlRequest(f"`generate` must be a number of people, at most {MOST_GENERATED}.")
@@ -118,29 +118,29 @@ class Scans:
             self.expire()
 
     def state(self) -> JSONObject:
-        """Return the number of members of each audience that ever had members here."""
+        """Return the number of members by audience id. Audiences that never had members here are missing."""
         return {audience_id: len(people) for audience_id, people in self.people.items()}
 
-    def _token(self, audience: Audience, place: int) -> str:
-        return base64.urlsafe_b64encode(json.dumps([self._epoch, audience.id, place]).encode()).decode()
+    def _token(self, audience: Audience, offset: int) -> str:
+        return base64.urlsafe_b64encode(json.dumps([self._epoch, audience.id, offset]).encode()).decode()
 
-    def _place(self, audience: Audience, token: str) -> int | None:
-        """Return how many people were shown before; None for an unknown token."""
+    def _offset(self, audience: Audience, token: str) -> int | None:
+        """Return the number of members on earlier pages; None for an unknown token."""
         try:
-            epoch, audience_id, place = json.loads(base64.urlsafe_b64decode(token))
+            epoch, audience_id, offset = json.loads(base64.urlsafe_b64decode(token))
         except (binascii.Error, ValueError, TypeError):
             return None
-        is_known = (epoch, audience_id) == (self._epoch, audience.id) and isinstance(place, int)
-        return place if is_known else None
+        is_known = (epoch, audience_id) == (self._epoch, audience.id) and isinstance(offset, int)
+        return offset if is_known else None
 
 
-def _row(profile: JSONObject, audience: Audience, wanted: list[str]) -> JSONObject:
+def _row(profile: JSONObject, audience: Audience, fields: list[str]) -> JSONObject:
     whole = {**profile, "segments": [audience.slug]}
-    return {name: _as_text(value) for name, value in whole.items() if not wanted or name in wanted}
+    return {name: _as_text(value) for name, value in whole.items() if not fields or name in fields}
 
 
 def _as_text(value: object) -> object:
-    """Return the value as version 1 of the API shows it: every scalar is a string."""
+    """Return the value in the form of version 1 of the API: every scalar is a string."""
     if isinstance(value, dict):
         return {name: _as_text(inner) for name, inner in value.items()}
     if isinstance(value, list):

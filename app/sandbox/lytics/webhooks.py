@@ -1,4 +1,4 @@
-"""The bodies that Lytics' job "Audience Triggers Webhook" sends, in its default format.
+"""The bodies of Lytics' job "Audience Triggers Webhook", in its default format.
 
 https://www.contentstack.com/docs/lytics/webhooks
 """
@@ -13,15 +13,11 @@ from app.sandbox.lytics.audiences import SPRING_BUYERS, Audience
 SUBSCRIPTION_ID = "11223344556677889900aabbccddeeff"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NANOSECONDS = 1_000_000_000
+# The default delay between the time of an event and the time of its message.
 MESSAGE_LAG = NANOSECONDS
-"""
-The default delay between the time of an event and the time of its message.
-"""
 
+# An aware datetime, or whole nanoseconds since 1970 (UTC).
 Moment = datetime | int
-"""
-An aware datetime, or whole nanoseconds since 1970 (UTC).
-"""
 
 
 def enter(
@@ -53,7 +49,7 @@ def exit_(
     user_id: str | None = None,
     fields: Mapping[str, object] | None = None,
 ) -> JSONObject:
-    """Return the body of an exit event; arguments as for `enter`."""
+    """Return the body of an exit event. The arguments are those of `enter`."""
     return _body(email, audience, "exit", at=at, sent_at=sent_at, user_id=user_id, fields=fields)
 
 
@@ -65,7 +61,7 @@ def change(
     user_id: str | None = None,
     fields: Mapping[str, object] | None = None,
 ) -> JSONObject:
-    """Return the body of a change event. Such an event has no time of its own, only its message has."""
+    """Return the body of a change event. Only its message has a time."""
     return _body(email, audience, "change", at=None, sent_at=sent_at, user_id=user_id, fields=fields)
 
 

@@ -17,11 +17,11 @@ def utc_now() -> datetime:
 
 @dataclass
 class Switches:
-    """Harmful behaviour that Sailthru does not document or shows only at times. All of it is off by default.
+    """Harmful behaviour that Sailthru does not document, or shows only at times. All switches are off by default.
 
     Attributes:
-        rejoin_fires: a join of a person who is on the list already starts flows again.
-        duplicate_list_race: concurrent calls that name a new list each create a list of that name.
+        rejoin_fires: a repeated join of a list starts its flows again.
+        duplicate_list_race: each of several concurrent calls that name a new list creates a list of that name.
         stale_read_seconds: reads show vars and lists as they were this long ago, and do not find newer profiles.
             Only changes made while the switch is on can be hidden.
     """
@@ -33,7 +33,7 @@ class Switches:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a read shows of a profile: vars, and the lists with the times of joining."""
+    """The part of a profile that reads show: vars, and lists with the time of each join."""
 
     vars: dict[str, object]
     lists: dict[str, datetime]
@@ -53,7 +53,7 @@ class Profile:
 
     @property
     def cookie(self) -> str:
-        """Depends only on sid and address, so a former address brings the former cookie back."""
+        """A value derived from sid and address. A former address restores its former cookie."""
         return hashlib.sha256(f"{self.sid} {self.email}".encode()).hexdigest()[:48]
 
 
@@ -113,7 +113,7 @@ class Account:
         setattr(profile, key, value)
 
     def delete(self, profile: Profile) -> None:
-        """Delete the profile and its memberships. This starts no flow."""
+        """Delete the profile and its memberships. No flow starts."""
         del self.profiles[profile.sid]
         self._sids = {key: sid for key, sid in self._sids.items() if sid != profile.sid}
         for mailing_list in self.lists:
@@ -131,45 +131,45 @@ class Account:
             self.set_key(into, "extid", profile.extid)
 
     def lists_named(self, name: str) -> list[MailingList]:
-        """Return the lists of that name; there may be several after a race."""
+        """Return the lists of that name. A race can create several."""
         return [mailing_list for mailing_list in self.lists if mailing_list.name == name]
 
     def list_names(self) -> frozenset[str]:
         return frozenset(mailing_list.name for mailing_list in self.lists)
 
     def ensure_list(self, name: str, *, known: frozenset[str] | None = None) -> MailingList:
-        """Return the list of that name, and create it if it is missing.
+        """Return the list of that name. A missing list is created.
 
-        `known` holds the names that existed when the call arrived. A list created since is not seen, and a second one
-        is created.
+        `known` holds the names of the lists when the call arrived. If a list of that name is newer, a second one is
+        created.
         """
-        there = self.lists_named(name)
-        if there and (known is None or name in known):
-            return there[0]
+        existing = self.lists_named(name)
+        if existing and (known is None or name in known):
+            return existing[0]
         mailing_list = MailingList(id=self._new_id(), name=name, created_at=self._clock())
         self.lists.append(mailing_list)
         return mailing_list
 
     def join(self, profile: Profile, name: str, *, known: frozenset[str] | None = None) -> None:
-        """Put the profile on the list. A second join keeps the time of the first."""
-        on_it_already = any(profile.sid in mailing_list.members for mailing_list in self.lists_named(name))
-        if on_it_already:
+        """Add the profile to the list. A repeated join does not change the time of the first."""
+        was_member = any(profile.sid in mailing_list.members for mailing_list in self.lists_named(name))
+        if was_member:
             self.rejoins[name] += 1
         else:
             self.ensure_list(name, known=known).members[profile.sid] = self._clock()
-        if not on_it_already or self.switches.rejoin_fires:
+        if not was_member or self.switches.rejoin_fires:
             self._log("List Joined", name, profile)
 
     def leave(self, profile: Profile, name: str) -> None:
-        """Take the profile off the list, if it is on it."""
-        held = [mailing_list for mailing_list in self.lists_named(name) if profile.sid in mailing_list.members]
-        for mailing_list in held:
+        """Remove the profile from the list, if it is a member."""
+        left = [mailing_list for mailing_list in self.lists_named(name) if profile.sid in mailing_list.members]
+        for mailing_list in left:
             del mailing_list.members[profile.sid]
-        if held:
+        if left:
             self._log("List Removed", name, profile)
 
     def snapshot(self, profile: Profile) -> Snapshot:
-        """Return the profile's present vars and lists."""
+        """Return the profile's current vars and lists."""
         joined = {
             mailing_list.name: mailing_list.members[profile.sid]
             for mailing_list in self.lists
@@ -177,13 +177,13 @@ class Account:
         }
         return Snapshot(dict(profile.vars), joined)
 
-    def keep_former(self, profile: Profile, former: Snapshot | None) -> None:
-        """Keep the profile's former state for stale reads; None for a new profile."""
+    def record_former(self, profile: Profile, former: Snapshot | None) -> None:
+        """Record the profile's former state for stale reads. It is None for a new profile."""
         if self.switches.stale_read_seconds:
             profile.history.changed(former, at=self._clock(), kept_since=self._seen_by_reads())
 
     def read(self, profile: Profile) -> Snapshot | None:
-        """Return the profile as a read shows it, which may be stale; None if it did not exist yet."""
+        """Return the state of the profile that a read shows. It may be stale, or None if the profile is too new."""
         return profile.history.as_of(self._seen_by_reads(), present=self.snapshot(profile))
 
     def members(self, name: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Sailthru's answers: the body, errors as XML if JSON was not asked for, and the headers."""
+"""Renders Sailthru's answers: headers and body. Errors are XML unless the call asks for JSON."""
 
 import json
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ class Answer:
     """The status and body of an answer.
 
     Attributes:
-        form: "asked" is the form that the call asks for; "half" is cut off in the middle; "html" is an error page.
+        form: "requested" is the form that the call requests; "half" is cut off in the middle; "html" is an error page.
         with_rate_headers: whether the answer carries the rate limit headers.
     """
 
     status: int
     body: JSONObject
-    form: Literal["asked", "xml", "html", "empty", "half"] = "asked"
+    form: Literal["requested", "xml", "html", "empty", "half"] = "requested"
     with_rate_headers: bool = True
 
 
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 def faulty_answer(fault: Fault, normal: Answer) -> Answer | None:
-    """Return what the client gets instead of `normal`; None if the connection just ends."""
+    """Return the answer that replaces `normal`; None to end the connection without an answer."""
     match fault:
         case Error(status=status, code=code, text=text):
             answer = Answer(status, {"error": code, "errormsg": text})
@@ -69,7 +69,7 @@ def account_time(moment: datetime) -> str:
 def render(answer: Answer, *, is_json: bool, rate: Rate, closes: bool) -> tuple[RawHeaders, bytes]:
     """Return headers and body; of a "half" answer only the first half.
 
-    `closes` announces that the connection will be closed, as every recorded answer does.
+    `closes` adds `Connection: close`, which every recorded answer has.
     """
     content_type, body = _body(answer, is_json=is_json)
     headers = [
@@ -100,7 +100,7 @@ def _body(answer: Answer, *, is_json: bool) -> tuple[bytes, str]:
         case "half":
             body = json.dumps(answer.body)
             return b"application/json", body[: len(body) // 2]
-        case "asked" if is_json or "error" not in answer.body:
+        case "requested" if is_json or "error" not in answer.body:
             return b"application/json", json.dumps(answer.body)
         case _:
             return b"text/xml", xml_error(answer.body["error"], answer.body["errormsg"])

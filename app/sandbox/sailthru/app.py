@@ -1,7 +1,7 @@
-"""A Sailthru: signed calls about people and lists, over HTTP or in this process.
+"""Simulates Sailthru: signed calls for people and lists, over HTTP or in this process.
 
-The order of the checks, the statuses and the texts follow Sailthru's documentation and recorded exchanges. Texts that
-are in neither are our own.
+The order of the checks, the statuses and the texts follow Sailthru's documentation and recorded exchanges. All other
+texts are our own.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class SailthruSandbox:
         return set().union(*(account.members(list_name) for account in self._accounts.values()))
 
     def hold(self, hold: Hold) -> None:
-        """From now on keep the calls that `hold` covers open until `release`."""
+        """Keep the calls that `hold` covers open until `release` is called."""
         self.executor.hold = hold
 
     def release(self) -> int:
@@ -106,15 +106,15 @@ class SailthruSandbox:
         self.executor.latency = (mean, spread)
 
     def shut_down(self) -> None:
-        """End all waits: held and late calls are answered, hung calls are hung up on.
+        """End all waits: held and late calls are answered, hung calls are disconnected.
 
-        A fault that would have applied its call later no longer does.
+        Calls that faults would have applied later are never applied.
         """
         self.executor.release()
         self.executor.delays.end_all()
 
     def reset(self) -> None:
-        """Forget people, lists, events, counts, the hold and the faults. Held calls end in the former state."""
+        """Forget people, lists, events, counts, the hold and the faults. Held calls use the former state."""
         self.shut_down()
         self.faults.set(())
         names = {access.account for access in self._access.values()}
@@ -136,7 +136,7 @@ class SailthruSandbox:
         }
 
     async def _serve(self, request: Request, send: Send) -> None:
-        context = RequestContext(self._windows.look(None, request.method, request.url.path))
+        context = RequestContext(self._windows.peek(None, request.method, request.url.path))
         answer: Answer | None
         try:
             answer = await self._execute(await self._admit(context, request), context, request)
@@ -169,7 +169,7 @@ class SailthruSandbox:
             raise Refused(401, 3, "Invalid API key")
         account, call_log = self.account(key), self._call_logs[self._access[key].account]
         context.call_log, context.entry = call_log, call_log.arrived(method, endpoint, self._clock())
-        context.rate = self._windows.look(account.name, method, endpoint)
+        context.rate = self._windows.peek(account.name, method, endpoint)
         if self.allowed_hosts is not None and (request.client is None or request.client.host not in self.allowed_hosts):
             raise Refused(403, 4, "Disallowed IP")
         if not context.parameters.is_signed_with(self._access[key].secret):
@@ -183,19 +183,19 @@ class SailthruSandbox:
         return Call(account, method, endpoint, payload, key, known_lists)
 
     async def _execute(self, call: Call, context: RequestContext, request: Request) -> Answer | None:
-        """Execute the call in its own task, because it goes on after its client has disconnected.
+        """Execute the call in its own task, because it continues after its client has disconnected.
 
-        From then on it no longer counts as in flight.
+        A call without its client does not count as in flight.
         """
         target = call.target()
-        landed = context.call_log.in_flight(target.person) if context.call_log else lambda: None
+        end_flight = context.call_log.in_flight(target.person) if context.call_log else lambda: None
         call.fault = self.faults.meet(target)
         if call.fault and context.call_log and context.entry:
             context.call_log.met(context.entry, call.fault.kind)
 
         def abandon() -> None:
             call.abandoned.set()
-            landed()
+            end_flight()
 
         work = asyncio.create_task(self._work(call, context))
         watch = asyncio.create_task(_watch(request.receive, abandon))
@@ -208,7 +208,7 @@ class SailthruSandbox:
             raise
         finally:
             watch.cancel()
-            landed()
+            end_flight()
 
     async def _work(self, call: Call, context: RequestContext) -> Answer | None:
         answer = await self.executor.execute(call, partial(apply, call))

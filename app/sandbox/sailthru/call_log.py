@@ -1,4 +1,4 @@
-"""The calls to one account: counts, the latest calls, and the concurrency per person."""
+"""Logs the calls to one account: counts, the latest calls, and the concurrency per person."""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class CallLog:
         return entry
 
     def counted(self, entry: LoggedCall, *, window: int, is_over: bool) -> None:
-        """Record that a call counted in this window of the rate limit, and whether it exceeded the limit."""
+        """Record that a call counted in this rate limit window, and whether it exceeded the limit."""
         name = f"{entry.method} {entry.endpoint}"
         latest, count = self._in_minute.get(name, (window, 0))
         self._in_minute[name] = (window, count + 1 if latest == window else 1)

@@ -20,7 +20,7 @@ class Call:
 
     Attributes:
         api_key: the key that signed it.
-        known_lists: the lists that existed when it arrived, if list creation races are simulated; else None.
+        known_lists: the lists at its arrival; None unless races between list creations are simulated.
         fault: the fault that it meets.
         abandoned: set when the client has disconnected.
     """
@@ -40,7 +40,7 @@ class Call:
         return self.abandoned.is_set()
 
     def target(self) -> Target:
-        """Return what the call is about, by the present state of the account."""
+        """Return the properties that rules match, by the current state of the account."""
         is_user = self.endpoint == "/user"
         named = self.payload.get("lists" if is_user else "list")
         return Target(
@@ -53,7 +53,7 @@ class Call:
 
 
 def apply(call: Call) -> Answer:
-    """Carry the call out. A refusal is an answer too, and changes nothing."""
+    """Apply the call and return its answer. A refused call changes nothing."""
     try:
         match call.endpoint, call.method:
             case "/user", "GET":

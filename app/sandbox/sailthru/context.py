@@ -1,4 +1,4 @@
-"""A request that is being served, and sending its answer."""
+"""The context of a request, and the function that sends its answer."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from app.sandbox.sailthru.parameters import Parameters
 
 @dataclass
 class RequestContext:
-    """What is known about a request so far. `call_log` and `entry` are None until its API key is known."""
+    """The facts about a request in progress. `call_log` and `entry` are None until its API key is known."""
 
     rate: Rate
     parameters: Parameters = field(default_factory=Parameters)
@@ -25,7 +25,7 @@ class RequestContext:
 async def send_answer(
     answer: Answer | None, context: RequestContext, request: Request, send: Send, *, closes: bool
 ) -> None:
-    """Send the answer. Without one, reset the connection; after half of one, close it.
+    """Send the answer. If there is none, reset the connection; after half an answer, close it.
 
     Raises:
         ConnectionResetError: the client is in this process, so there is no connection to end.

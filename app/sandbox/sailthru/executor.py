@@ -1,4 +1,4 @@
-"""Executes a call: latency, holding it open, and the fault that it meets."""
+"""Executes a call with its latency, hold and fault."""
 
 import asyncio
 import random
@@ -14,11 +14,11 @@ from app.sandbox.sailthru.calls import ENDPOINTS, METHODS, Call
 
 @dataclass(frozen=True)
 class Hold:
-    """Which calls stay open until they are released.
+    """Selects the calls that stay open until they are released.
 
     Attributes:
-        after: whether a call is held after it was applied, or before.
-        then: whether a call that was held before it was applied is still applied if its client has disconnected.
+        after: "apply" holds a call after it is applied, "before" holds it before that.
+        then: with "before", "drop" does not apply a call whose client disconnects during the hold.
     """
 
     after: Literal["apply", "before"] = "apply"
@@ -31,10 +31,10 @@ class Hold:
 
 
 class Executor:
-    """Decides what happens to each signed call besides applying it.
+    """Adds latency, holds and faults to each signed call.
 
     Args:
-        latency: the mean and the largest deviation, in seconds. Half is spent before the call is applied, half after.
+        latency: the mean and the largest deviation, in seconds. Half of it precedes the call, half follows.
         dice: draws the latency.
     """
 
@@ -47,9 +47,9 @@ class Executor:
         self._released = asyncio.Event()
 
     async def execute(self, call: Call, apply: Callable[[], Answer]) -> Answer | None:
-        """Return the answer, or None to hang up on the client.
+        """Return the answer, or None to disconnect the client.
 
-        `apply` carries the call out and never raises. It may be called early, late, or not at all.
+        `apply` applies the call and never raises. It may be called early, late or never.
         """
         hold = self.hold if self.hold and self.hold.covers(call) else None
         mean, spread = self.latency
@@ -88,7 +88,7 @@ class Executor:
 
     async def _fail(self, call: Call, fault: Fault, apply: Callable[[], Answer]) -> Answer | None:
         normal = OK
-        # A call whose wait is ended early is never applied.
+        # If the wait is ended early, the call is never applied.
         if not await self.delays.sleep(fault.applies_after):
             return None
         if fault.applied:

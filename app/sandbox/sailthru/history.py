@@ -1,4 +1,4 @@
-"""Former states, for reads that lag behind."""
+"""Records former states for stale reads."""
 
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ State = TypeVar("State")
 
 
 class History(Generic[State]):
-    """The former states of one object, as far back as a stale read may reach."""
+    """The former states of one object, for as long as stale reads may show them."""
 
     def __init__(self) -> None:
         self._past: list[tuple[datetime, State]] = []

@@ -1,4 +1,4 @@
-"""Rate limits: calls of an account per method, endpoint and calendar minute."""
+"""Rate limits of the calls of an account, per method, endpoint and calendar minute."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +7,8 @@ from app.sandbox.sailthru.accounts import Clock
 
 MINUTE = 60
 
+# Calls per minute by (method, endpoint). The endpoint "*" is the default.
 Limits = Mapping[tuple[str, str], int]
-"""
-Calls per minute by (method, endpoint); the endpoint "*" is the default.
-"""
 
 DOCUMENTED_LIMITS: Limits = {
     ("POST", "/user"): 18_000,
@@ -34,15 +32,15 @@ class Rate:
 
 
 class RateWindows:
-    """The counts of all accounts. `limits` override the documented limits."""
+    """The calls of all accounts in this minute. `limits` override the documented limits."""
 
     def __init__(self, limits: Limits, *, clock: Clock) -> None:
         self.limits = {**DOCUMENTED_LIMITS, **limits}
         self._clock = clock
         self._used: dict[tuple[str | None, str, str], tuple[int, int]] = {}
 
-    def look(self, account: str | None, method: str, endpoint: str) -> Rate:
-        """Return the present state without counting a call."""
+    def peek(self, account: str | None, method: str, endpoint: str) -> Rate:
+        """Return the current state without counting a call."""
         limit, used, reset = self._window(account, method, endpoint)
         return Rate(limit, limit - used, reset)
 

@@ -13,7 +13,7 @@ MOST_LISTS = 2000
 
 
 def get(account: Account, payload: JSONObject) -> JSONObject:
-    """Return one list by `list` or `list_id`; without either, the index of all lists."""
+    """Return one list by `list` or `list_id`, or the index of all lists if both are missing."""
     if "list" not in payload and "list_id" not in payload:
         only_primary = bool(payload.get("primary"))
         return {"lists": [_entry(found) for found in account.lists if found.primary or not only_primary]}
@@ -25,7 +25,7 @@ def get(account: Account, payload: JSONObject) -> JSONObject:
 
 
 def post(account: Account, payload: JSONObject, *, known: frozenset[str] | None) -> JSONObject:
-    """Create or change a list. The type of a natural list is `natural` in this answer, and `normal` in GET."""
+    """Create or change a list. This answer calls the type of a natural list `natural`; GET calls it `normal`."""
     name = payload.get("list")
     if not isinstance(name, str) or not name:
         raise Refused(400, 2, "Missing required parameter: list")

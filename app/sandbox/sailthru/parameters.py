@@ -34,12 +34,12 @@ class Parameters:
         return hmac.compare_digest(expected.encode(), (self.get("sig") or "").encode())
 
     def payload(self) -> JSONObject:
-        """Return the object in `json`; an empty one if it is missing."""
+        """Return the object in `json`; an empty object if the parameter is missing."""
         try:
             payload = json.loads(self.get("json") or "{}")
         except ValueError:
             payload = None
-        if payload == []:  # PHP encodes an empty object like this.
+        if payload == []:  # PHP encodes an empty object as an empty array.
             payload = {}
         if not isinstance(payload, dict):
             raise Refused(400, 99, "Invalid JSON in parameter: json")

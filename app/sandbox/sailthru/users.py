@@ -30,7 +30,7 @@ class _Change:
 def get(account: Account, payload: JSONObject) -> JSONObject:
     """Return the requested fields, or the default ones.
 
-    A malformed address is an error with status 200, as the real API was seen to answer.
+    A malformed address is an error with status 200, as in recorded answers of the real API.
     """
     key, value = _identity(payload)
     if key == "email" and not ADDRESS.fullmatch(value):
@@ -55,7 +55,7 @@ def post(account: Account, payload: JSONObject, *, known_lists: frozenset[str] |
     if profile is None:
         profile = account.create()
         account.set_key(profile, key, value)
-    account.keep_former(profile, former)
+    account.record_former(profile, former)
     profile = _set_keys(account, profile, change.keys)
     profile.vars |= change.vars
     profile.optout_email = change.optout_email or profile.optout_email
@@ -67,13 +67,13 @@ def post(account: Account, payload: JSONObject, *, known_lists: frozenset[str] |
 
 
 def delete(account: Account, payload: JSONObject) -> JSONObject:
-    """Delete a profile. Unlike in GET, an unknown profile is answered with 404."""
+    """Delete a profile. The answer for an unknown profile is 404, unlike in GET."""
     account.delete(_known(account, *_identity(payload), status=404))
     return {"ok": True}
 
 
 def person(account: Account, payload: JSONObject) -> str | None:
-    """Return the address of the profile that the call names, or the id of the call if the profile has none."""
+    """Return the address of the profile that the call names, or the `id` of the call if there is no address."""
     key, value = payload.get("key", "email"), payload.get("id")
     if not isinstance(key, str) or not isinstance(value, str):
         return None
@@ -154,7 +154,7 @@ def _set_keys(account: Account, profile: Profile, keys: dict[str, str]) -> Profi
 
 
 def _fields(payload: JSONObject) -> list[str]:
-    return [name for name, wanted in _object(payload, "fields").items() if wanted]
+    return [name for name, is_requested in _object(payload, "fields").items() if is_requested]
 
 
 def _describe(profile: Profile, snapshot: Snapshot, fields: list[str] | tuple[str, ...]) -> JSONObject:

@@ -36,7 +36,7 @@ def shape(value: Any) -> Any:
         return {name: shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
         shapes = [shape(inner) for inner in value]
-        return [one for place, one in enumerate(shapes) if one not in shapes[:place]]
+        return [inner for index, inner in enumerate(shapes) if inner not in shapes[:index]]
     return type(value).__name__
 
 
@@ -51,7 +51,7 @@ def shape(value: Any) -> Any:
     ],
 )
 async def test_answers_have_the_documented_shape(http: httpx.AsyncClient, path: str, status: int, fixture: str) -> None:
-    """Names and types are the same; optional parts count if every example has them."""
+    """Names and types equal the documented ones. Optional parts count if every example has them."""
     expected = json.loads((FIXTURES / f"{fixture}.json").read_text())
     if isinstance(expected.get("data"), list):
         expected["data"] = expected["data"][:1]
@@ -84,15 +84,15 @@ async def test_audience_is_found_by_id_and_slug(http: httpx.AsyncClient) -> None
 async def test_audiences_are_filtered(http: httpx.AsyncClient, query: str, names: set[str]) -> None:
     answer = await http.get(f"/v2/segment{query}")
 
-    assert {one["name"] for one in answer.json()["data"]} == names
+    assert {audience["name"] for audience in answer.json()["data"]} == names
 
 
 async def test_fields_are_filtered_by_type(http: httpx.AsyncClient) -> None:
     """Scalar and nonscalar fields together are all fields."""
     names = {}
-    for wanted in ("scalar", "nonscalar", "all"):
-        answer = await http.get(f"/v2/schema/user/field?filter={wanted}")
-        names[wanted] = {field["id"] for field in answer.json()["data"]}
+    for kind in ("scalar", "nonscalar", "all"):
+        answer = await http.get(f"/v2/schema/user/field?filter={kind}")
+        names[kind] = {field["id"] for field in answer.json()["data"]}
 
     assert names["nonscalar"] == {"emails", "hourly"}
     assert names["scalar"] | names["nonscalar"] == names["all"]
@@ -100,7 +100,7 @@ async def test_fields_are_filtered_by_type(http: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("header", [None, "", "another", f"Bearer {TOKEN}"])
 async def test_missing_or_malformed_token_is_refused(lytics: LyticsSandbox, header: str | None) -> None:
-    """Also the right token after `Bearer`. The error has the form of the older API."""
+    """Even the right token is refused after `Bearer`. The error has the form of the older API."""
     async with behind(lytics) as http:
         answer = await http.get("/v2/segment", headers={} if header is None else {"Authorization": header})
 
@@ -133,11 +133,11 @@ async def test_unavailable_lytics_answers_503_until_reset(lytics: LyticsSandbox,
 
 
 async def test_audiences_are_added_and_renamed(http: httpx.AsyncClient) -> None:
-    """The id stays. The slug defaults to the known one, or is derived from the name."""
+    """The id stays. A missing slug stays too, or is derived from the name of a new audience."""
     added = {"audiences": [{"id": "new", "name": "Autumn Buyers"}, {"id": "slugged", "name": "X", "slug": "y"}]}
     await http.post("/_sandbox/audiences", json=added)
     await http.post("/_sandbox/audiences", json={"id": SPRING_BUYERS.id, "name": "Fans of spring"})
-    names = {one["id"]: one["name"] for one in (await http.get("/v2/segment")).json()["data"]}
+    names = {audience["id"]: audience["name"] for audience in (await http.get("/v2/segment")).json()["data"]}
 
     assert names == {
         SPRING_BUYERS.id: "Fans of spring",

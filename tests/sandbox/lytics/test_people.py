@@ -25,7 +25,7 @@ def people() -> People:
 
 
 def test_generated_person_is_always_the_same(people: People) -> None:
-    """The id is the one of webhooks about the address."""
+    """The id equals the id in webhooks for the address."""
     assert people.page(3, 1) == [person(3)]
     assert person(3)["email"] == "person3@example.com"
     assert person(3)["_id"] == user_id_of("person3@example.com")
@@ -64,7 +64,7 @@ def test_new_people_come_last(people: People) -> None:
 
 
 def test_profile_replaces_the_same_person(people: People) -> None:
-    """Also a generated one."""
+    """It also replaces a generated person."""
     people.add([{"_id": "7", "email": "ada@example.com"}, {"email": address_of(3), "city": "Rome"}])
     people.add([{"_id": "7", "email": "lovelace@example.com"}])
 
@@ -80,19 +80,19 @@ def test_profile_needs_id_or_address(people: People) -> None:
 
 
 def test_pages_together_are_all_people() -> None:
-    """Whatever people were removed before."""
+    """Removed people do not matter."""
     dice = random.Random(7)
-    people, there = People(), list(range(300))
+    people, remaining = People(), list(range(300))
     people.generate(300)
     people.add([{"email": f"x{number}@example.com"} for number in range(5)])
     added = [f"x{number}@example.com" for number in range(5)]
     for _ in range(40):
-        gone = dice.sample(there, 3)
-        there = [number for number in there if number not in gone]
+        gone = dice.sample(remaining, 3)
+        remaining = [number for number in remaining if number not in gone]
         people.remove(generated(*gone))
         start, size = dice.randrange(320), dice.randrange(1, 120)
 
-        assert addresses(people, start, size) == [*generated(*there), *added][start : start + size]
+        assert addresses(people, start, size) == [*generated(*remaining), *added][start : start + size]
 
 
 def test_a_million_generated_people_take_no_memory() -> None:

@@ -57,16 +57,16 @@ def generated(*numbers: int) -> list[str]:
 
 
 async def test_scan_reads_all_pages(http: httpx.AsyncClient) -> None:
-    """A page has ten people by default. The last page has no next one."""
+    """A page has ten people by default. The last page has no token."""
     await control(http, "members", audience="spring_buyers", generate=23)
     first = await page(http)
     second = await page(http, first["_next"], path="/api/segment/spring_buyers/scan")
     third = await page(http, second["_next"])
 
-    assert [len(one["data"]) for one in (first, second, third)] == [10, 10, 3]
+    assert [len(body["data"]) for body in (first, second, third)] == [10, 10, 3]
     assert emails(first) + emails(second) + emails(third) == generated(*range(23))
     assert third["_next"] == ""
-    assert {one["total"] for one in (first, second, third)} == {23}
+    assert {body["total"] for body in (first, second, third)} == {23}
     assert (first["status"], first["message"]) == (200, "success")
 
 
@@ -93,7 +93,7 @@ async def test_last_page_may_be_full(http: httpx.AsyncClient) -> None:
 
 
 async def test_scalars_are_strings(http: httpx.AsyncClient) -> None:
-    """Also within objects, as in the recorded answers. Null stays null."""
+    """This includes scalars within objects, as in the recorded answers. Null stays null."""
     profile = {"email": ADA, "visitct": 7, "score": 0.5, "is_member": False, "none": None, "by_hour": {"7": [1, True]}}
     await control(http, "members", audience=SPRING_BUYERS.id, add=[{"_id": 15, **profile}])
     (row,) = (await page(http))["data"]
@@ -128,7 +128,7 @@ async def test_only_requested_fields_are_sent(http: httpx.AsyncClient, fields: s
 
 
 async def test_removal_during_a_scan_makes_it_skip_a_member(http: httpx.AsyncClient) -> None:
-    """People who enter meanwhile are found at the end."""
+    """New members are on the last page."""
     await control(http, "members", audience=SPRING_BUYERS.id, generate=15)
     first = await page(http)
     state = await control(http, "members", audience=SPRING_BUYERS.id, remove=generated(3), add=[{"email": ADA}])
@@ -141,7 +141,7 @@ async def test_removal_during_a_scan_makes_it_skip_a_member(http: httpx.AsyncCli
 
 @pytest.mark.parametrize(("is_404", "status"), [(False, 400), (True, 404)])
 async def test_scan_tokens_expire(http: httpx.AsyncClient, is_404: bool, status: int) -> None:
-    """A new scan works."""
+    """A new scan succeeds."""
     await control(http, "members", audience=SPRING_BUYERS.id, generate=15)
     first = await page(http)
     await control(http, "scans", expire=True, unknown_token_is_404=is_404)
@@ -203,13 +203,13 @@ async def test_scan_needs_the_api_token(lytics: LyticsSandbox) -> None:
 
 
 async def test_size_is_the_number_of_members(http: httpx.AsyncClient) -> None:
-    """Without members it is the audience's own `size`, also after a scan."""
+    """An audience without members has its own `size`, even after a scan."""
     await control(http, "members", audience=SPRING_BUYERS.id, generate=15)
     empty = await page(http, path="/api/segment/lapsed_buyers/scan")
     listed = (await http.get("/v2/segment?sizes=true")).json()["data"]
 
     assert (empty["data"], empty["total"], empty["_next"]) == ([], 0, "")
-    assert [one["size"] for one in listed] == [15, 7]
+    assert [audience["size"] for audience in listed] == [15, 7]
 
 
 async def test_every_answer_has_the_date_of_the_clock(

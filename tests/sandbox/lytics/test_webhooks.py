@@ -1,4 +1,4 @@
-"""Webhook bodies are as documented."""
+"""Webhook bodies have the documented form."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -24,7 +24,7 @@ def nanoseconds(text: str, nanoseconds: int) -> int:
 
 
 def test_enter_is_as_documented() -> None:
-    """With chosen fields and nine digits after the second."""
+    """The body has the chosen fields, and times have nine digits after the second."""
     body = enter(
         ADA,
         at=nanoseconds("2026-04-11T17:40:35Z", 104772310),
@@ -37,7 +37,7 @@ def test_enter_is_as_documented() -> None:
 
 
 def test_exit_is_as_documented() -> None:
-    """Except for trailing zeros of times."""
+    """Only trailing zeros of times differ."""
     expected = fixture("webhook_exit_selected_fields")
     expected["data"]["segment_events"][0]["exit"] = "2026-04-20T08:01:12.000451000Z"
     body = exit_(
@@ -52,7 +52,7 @@ def test_exit_is_as_documented() -> None:
 
 
 def test_change_is_as_documented() -> None:
-    """The event has no time of its own."""
+    """Only the message has a time."""
     body = change(
         ADA,
         sent_at=nanoseconds("2026-04-12T10:00:00Z", 118276005),
@@ -64,17 +64,17 @@ def test_change_is_as_documented() -> None:
 
 
 def test_defaults() -> None:
-    """The message is one second later than the event. The id is derived from the address, which may be missing."""
+    """The message is one second later than the event. The id is derived from the address, if there is one."""
     noon = datetime(2026, 4, 11, 12, tzinfo=UTC)
     audience = Audience("abc", "Autumn", "autumn")
-    one: Any = enter(ADA, audience, at=noon)
+    entered: Any = enter(ADA, audience, at=noon)
     same: Any = exit_(ADA.upper(), audience, at=noon)
     without_address: Any = enter(None, audience, at=noon)
 
-    assert one["id"] == same["id"] != without_address["id"]
-    assert one["id"].isdigit()
-    assert one["meta"]["timestamp"] == "2026-04-11T12:00:01.000000000Z"
-    assert one["data"]["segment_events"] == [
+    assert entered["id"] == same["id"] != without_address["id"]
+    assert entered["id"].isdigit()
+    assert entered["meta"]["timestamp"] == "2026-04-11T12:00:01.000000000Z"
+    assert entered["data"]["segment_events"] == [
         {"id": "abc", "event": "enter", "slug": "autumn", "enter": "2026-04-11T12:00:00.000000000Z"}
     ]
     assert "email" not in without_address["data"]

@@ -78,7 +78,7 @@ async def test_state_without_the_log(http: httpx.AsyncClient) -> None:
 
 
 def test_log_drops_the_oldest_calls() -> None:
-    """The counts are kept."""
+    """The counts still include them."""
     seen = call_log.CallLog()
     for _ in range(call_log.LONGEST_LOG + 1):
         seen.answered(seen.arrived("GET", "/user", NOON), 200)
@@ -88,7 +88,7 @@ def test_log_drops_the_oldest_calls() -> None:
 
 
 async def test_reset_forgets_everything(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """People, lists, flows, counts and rate windows."""
+    """A reset removes people, lists, flows, counts and rate windows."""
     before = sandbox.state()
     await join(http, ADA, "Spring")
     await http.get("/user")
@@ -146,7 +146,7 @@ async def test_control_request_that_is_not_json_is_refused(http: httpx.AsyncClie
 async def test_held_calls_wait_for_the_release(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, after: str, is_applied: bool
 ) -> None:
-    """Whether they are held before or after they are applied."""
+    """A call is held before or after it is applied."""
     await http.post("/_sandbox/hold", json={"after": after})
     waiting = asyncio.create_task(join(http, ADA, "Spring"))
     await until(lambda: sandbox.executor.held == 1)
@@ -163,7 +163,7 @@ async def test_held_calls_wait_for_the_release(
 
 
 async def test_only_covered_calls_are_held(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """By method and endpoint. A refused call is never held."""
+    """The method and the endpoint decide. A refused call is never held."""
     await http.post("/_sandbox/hold", json={"methods": ["POST"], "endpoints": ["/user"]})
 
     assert (await call(http, "POST", "/list", {"list": "Spring"})).status_code == 200
@@ -183,7 +183,7 @@ async def test_only_covered_calls_are_held(sandbox: SailthruSandbox, http: httpx
 async def test_abandoned_held_call_is_applied_late_or_dropped(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, after: str, then: str, is_applied: bool
 ) -> None:
-    """A call that was applied already stays applied."""
+    """A call that is already applied stays applied."""
     await http.post("/_sandbox/hold", json={"after": after, "then": then})
     gone = asyncio.create_task(join(http, ADA, "Spring"))
     stays = asyncio.create_task(join(http, GRACE, "Spring"))
@@ -201,7 +201,7 @@ async def test_abandoned_held_call_is_applied_late_or_dropped(
 
 
 async def test_reset_ends_held_calls_in_the_former_state(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """They are answered, and the new state does not contain them."""
+    """The held calls are answered, and the new state does not contain them."""
     sandbox.hold(Hold(after="before"))
     waiting = asyncio.create_task(join(http, ADA, "Spring"))
     await until(lambda: sandbox.executor.held == 1)
@@ -212,7 +212,7 @@ async def test_reset_ends_held_calls_in_the_former_state(sandbox: SailthruSandbo
 
 
 async def test_most_at_once_per_person(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """The same person counts together under another case or by sid."""
+    """Calls that name a person in another case or by sid count for the same person."""
     await call(http, "POST", "/user", {"id": ADA})
     sid = (await call(http, "GET", "/user", {"id": ADA})).json()["keys"]["sid"]
     sandbox.hold(Hold())
@@ -221,8 +221,8 @@ async def test_most_at_once_per_person(sandbox: SailthruSandbox, http: httpx.Asy
 
     assert account_state(sandbox)["most_at_once_per_person"] == 1
 
-    asked = [{"id": ADA}, {"id": ADA.upper(), "key": "email"}, {"id": sid, "key": "sid"}]
-    crowd += [asyncio.create_task(call(http, "GET", "/user", payload)) for payload in asked]
+    payloads = [{"id": ADA}, {"id": ADA.upper(), "key": "email"}, {"id": sid, "key": "sid"}]
+    crowd += [asyncio.create_task(call(http, "GET", "/user", payload)) for payload in payloads]
     await until(lambda: sandbox.executor.held == 8)
     sandbox.release()
     await asyncio.gather(*crowd)
@@ -232,7 +232,7 @@ async def test_most_at_once_per_person(sandbox: SailthruSandbox, http: httpx.Asy
 
 
 async def test_abandoned_call_is_not_in_flight(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """A client that gave up and calls again has one call in flight. Calls without a person do not count."""
+    """A client that disconnects and calls again has one call in flight. Calls without a person do not count."""
     sandbox.hold(Hold(after="before"))
     for n in range(3):
         given_up = asyncio.create_task(join(http, ADA, "Spring"))
@@ -248,15 +248,15 @@ async def test_abandoned_call_is_not_in_flight(sandbox: SailthruSandbox, http: h
 
 
 async def test_latency_is_spent_half_before_and_half_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It varies within the spread."""
-    pauses: list[float] = []
+    """The latency varies within the spread."""
+    waits: list[float] = []
 
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
 
     sandbox = SailthruSandbox({KEY: SECRET}, latency=(0.15, 0.05), dice=random.Random(1))
     expected = random.Random(1).uniform(0.1, 0.2) / 2
-    monkeypatch.setattr("app.sandbox.sailthru.executor.asyncio.sleep", pause)
+    monkeypatch.setattr("app.sandbox.sailthru.executor.asyncio.sleep", wait)
     async with behind(sandbox) as http:
         await join(http, ADA, "Spring")
         await http.post("/_sandbox/latency", json={"mean": 2, "spread": 0})
@@ -264,19 +264,19 @@ async def test_latency_is_spent_half_before_and_half_after(monkeypatch: pytest.M
         await http.post("/_sandbox/latency")
         await join(http, ADA, "Spring")
 
-    assert pauses == pytest.approx([expected, expected, 1.0, 1.0])
+    assert waits == pytest.approx([expected, expected, 1.0, 1.0])
 
 
 async def test_executor_decides_about_every_call(sandbox: SailthruSandbox) -> None:
-    """It may answer instead of the call, and knows what the call is."""
+    """An executor can read each call and answer in its place."""
 
-    class Moody(Executor):
+    class FailingForAda(Executor):
         async def execute(self, call: Call, apply: Callable[[], Answer]) -> Answer | None:
             if call.payload["id"] == ADA:
                 return Answer(500, {"error": 9, "errormsg": "Internal Error"})
             return await super().execute(call, apply)
 
-    sandbox.executor = Moody()
+    sandbox.executor = FailingForAda()
     async with behind(sandbox) as http:
         answers = [await join(http, person, "Spring") for person in (ADA, GRACE)]
 

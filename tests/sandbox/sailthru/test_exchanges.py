@@ -15,8 +15,8 @@ from tests.sandbox.caller import KEY, SECRET, Clock, behind, call
 ROOT = Path(__file__).resolve().parents[3]
 OURS = ROOT / "tests/fixtures/sailthru/exchanges.json"
 RECORDED = ROOT.parent / "shared/reference/fixtures/sailthru/recorded_exchanges.json"
-THERE_BEFORE_THE_RECORDING = ["mixed.case@example.com"]
-GIVEN_BY_THE_SERVER = {"sid", "cookie", "list_id"}
+PROFILES_BEFORE_THE_RECORDING = ["mixed.case@example.com"]
+SET_BY_THE_SERVER = {"sid", "cookie", "list_id"}
 ADDRESS = re.compile(r"[\w.]+@example\.(?:com|org)", re.IGNORECASE)
 
 
@@ -24,17 +24,17 @@ ADDRESS = re.compile(r"[\w.]+@example\.(?:com|org)", re.IGNORECASE)
 def script(request: pytest.FixtureRequest) -> Any:
     path: Path = request.param
     if not path.exists():
-        pytest.skip("The recording is not part of this project and is not at hand.")
+        pytest.skip("The recording is not part of this project and is not available.")
     return json.loads(path.read_text())
 
 
 async def test_script_is_replayed(script: Any) -> None:
-    """Status, body, times and rate limits are the same. Ids and cookies are the sandbox's own."""
+    """Status, body, times and rate limits equal the script. Ids and cookies differ."""
     await replay(script)
 
 
 async def test_script_is_replayed_with_other_names(script: Any) -> None:
-    """The sandbox knows none of the names in a script."""
+    """The sandbox does not depend on the names in a script."""
     other = with_other_names(script)
 
     assert not addresses(script) & addresses(other)
@@ -52,7 +52,7 @@ async def replay(script: Any) -> None:
     calls_this_minute: dict[tuple[str, str, int], int] = {}
 
     async with behind(sandbox) as http:
-        for email in script.get("there_before", THERE_BEFORE_THE_RECORDING):
+        for email in script.get("there_before", PROFILES_BEFORE_THE_RECORDING):
             await call(http, "POST", "/user", {"id": email})
         for exchange in script["exchanges"]:
             request, expected = exchange["request"], exchange["response"]
@@ -75,7 +75,7 @@ async def replay(script: Any) -> None:
 
 
 class Names:
-    """Maps ids of the script to ids of the sandbox, one to one."""
+    """A one-to-one mapping from ids of the script to ids of the sandbox."""
 
     def __init__(self) -> None:
         self._ours: dict[str, str] = {}
@@ -83,13 +83,13 @@ class Names:
     def learn(self, theirs: Any, ours: Any) -> None:
         if isinstance(theirs, dict) and isinstance(ours, dict):
             for name, value in theirs.items():
-                if name in GIVEN_BY_THE_SERVER and name in ours and value not in self._ours:
+                if name in SET_BY_THE_SERVER and name in ours and value not in self._ours:
                     assert ours[name] not in self._ours.values()
                     self._ours[value] = ours[name]
                 self.learn(value, ours.get(name))
         elif isinstance(theirs, list) and isinstance(ours, list):
-            for one, other in zip(theirs, ours, strict=False):
-                self.learn(one, other)
+            for their_item, our_item in zip(theirs, ours, strict=False):
+                self.learn(their_item, our_item)
 
     def ours(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -102,11 +102,11 @@ class Names:
         return value
 
 
-def same_types(one: Any, other: Any) -> bool:
+def same_types(left: Any, right: Any) -> bool:
     """Compare types as well, because 1 == True == 1.0 in Python."""
-    if isinstance(one, dict):
-        return all(same_types(one[name], other[name]) for name in one)
-    return type(one) is type(other)
+    if isinstance(left, dict):
+        return all(same_types(left[name], right[name]) for name in left)
+    return type(left) is type(right)
 
 
 def addresses(script: Any) -> set[str]:
@@ -125,7 +125,7 @@ def with_other_names(script: Any) -> Any:
 
     def other_address(found: re.Match[str]) -> str:
         number = people.index(found[0].lower())
-        other = f"someone.else{number}@example.net"
+        other = f"other.person{number}@example.net"
         return other if found[0].islower() else other.title()
 
     text = ADDRESS.sub(other_address, json.dumps({**script, "there_before": there_before(script)}))
@@ -137,4 +137,4 @@ def with_other_names(script: Any) -> Any:
 
 
 def there_before(script: Any) -> Any:
-    return script.get("there_before", THERE_BEFORE_THE_RECORDING)
+    return script.get("there_before", PROFILES_BEFORE_THE_RECORDING)

@@ -18,7 +18,7 @@ Scene = Callable[[SailthruSandbox, httpx.AsyncClient], Awaitable[None]]
 
 
 def play(scene: Scene, **different: Any) -> None:
-    """Run a scene with its own sandbox, whose clock is the loop's virtual time."""
+    """Run a scene with a new sandbox. Its clock is the loop's virtual time."""
 
     async def main() -> None:
         sandbox = SailthruSandbox({KEY: SECRET}, clock=LoopClock(NOON), **different)
@@ -52,7 +52,7 @@ XML_ERROR = (
 async def test_fault_replaces_the_answer(
     fault: Error | Xml | Html | Empty, status: int, content_type: str, content: str
 ) -> None:
-    """Whether the call is applied or not. The call counts against the rate limit."""
+    """The answer does not depend on whether the call is applied. The call counts against the rate limit."""
     for applied in (True, False):
         sandbox = SailthruSandbox({KEY: SECRET})
         sandbox.faults.set([Rule(replace(fault, applied=applied), times=1)])
@@ -64,7 +64,7 @@ async def test_fault_replaces_the_answer(
         assert (answer.status_code, answer.headers["content-type"]) == (status, content_type)
         assert content in answer.text
         assert bool(content) is bool(answer.text)
-        assert [each.headers["X-Rate-Limit-Remaining"] for each in (answer, after)] == ["17999", "17998"]
+        assert [response.headers["X-Rate-Limit-Remaining"] for response in (answer, after)] == ["17999", "17998"]
         assert after.status_code == 200
         assert sandbox.members("Spring") == ({ADA} if applied else set())
         assert (entry["status"], entry["fault"]) == (status, fault.kind)
@@ -84,7 +84,7 @@ async def test_answer_without_rate_headers(sandbox: SailthruSandbox, http: httpx
 async def test_reset_fails_the_call(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, kind: type[Half | Reset], applied: bool
 ) -> None:
-    """The next call works."""
+    """The next call succeeds."""
     sandbox.faults.set([Rule(kind(applied=applied), times=1)])
 
     with pytest.raises(ConnectionResetError):
@@ -96,7 +96,7 @@ async def test_reset_fails_the_call(
 
 
 async def test_half_answer_ends_in_the_middle(sandbox: SailthruSandbox) -> None:
-    """If the call is not applied, it is half of "ok"."""
+    """If the call is not applied, the answer is half of `{"ok": true}`."""
     sandbox.faults.set([Rule(Half(), methods=frozenset({"POST"})), Rule(Half(applied=False))])
     transport = httpx.ASGITransport(sandbox, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as http:
@@ -115,7 +115,7 @@ async def test_half_answer_ends_in_the_middle(sandbox: SailthruSandbox) -> None:
     ],
 )
 def test_hanging_call_gets_no_answer(fault: Hang, at_15: bool, at_25: bool) -> None:
-    """It may be applied before the client gives up, afterwards, or never."""
+    """The call may be applied before the client disconnects, afterwards, or never."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(fault, ids=frozenset({ADA}))])
@@ -142,7 +142,7 @@ def test_hanging_call_gets_no_answer(fault: Hang, at_15: bool, at_25: bool) -> N
 def test_reset_and_shutdown_end_hanging_calls(
     fault: Hang, is_applied: bool, end: Callable[[SailthruSandbox], None]
 ) -> None:
-    """A call that was not applied yet never is."""
+    """A call that is not applied yet is never applied."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(fault)])
@@ -174,7 +174,7 @@ def test_reset_and_shutdown_end_hanging_calls(
     ],
 )
 def test_slow_answer_is_late(fault: AnyFault, applied_at: float | None, answered_at: float, status: int) -> None:
-    """Also an error may be late. The latency of all calls is added."""
+    """An error may be late too. The usual latency is added."""
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set([Rule(fault)])
@@ -207,24 +207,24 @@ def test_most_in_a_minute_counts_calendar_minutes() -> None:
 
 
 def test_same_seed_repeats_a_random_run() -> None:
-    fates = []
+    runs = []
 
     async def scene(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
         sandbox.faults.set(FaultMix(chance=0.5).rules(), seed=3)
-        crowd = [asyncio.create_task(_fate(http, f"{n}@example.com")) for n in range(100)]
+        crowd = [asyncio.create_task(_outcome(http, f"{n}@example.com")) for n in range(100)]
         confirmed = await asyncio.gather(*crowd)
         await until(lambda: not sandbox._tasks)
-        fates.append((confirmed, sandbox.members("Spring"), account_state(sandbox)["faults"]))
+        runs.append((confirmed, sandbox.members("Spring"), account_state(sandbox)["faults"]))
 
     play(scene, latency=(0.15, 0))
     play(scene, latency=(0.15, 0))
 
-    assert fates[0] == fates[1]
-    assert 30 < sum(fates[0][2].values()) < 70
-    assert {"hang", "reset", "error", "html"} <= set(fates[0][2])
+    assert runs[0] == runs[1]
+    assert 30 < sum(runs[0][2].values()) < 70
+    assert {"hang", "reset", "error", "html"} <= set(runs[0][2])
 
 
-async def _fate(http: httpx.AsyncClient, email: str) -> tuple[object, float]:
+async def _outcome(http: httpx.AsyncClient, email: str) -> tuple[object, float]:
     try:
         async with asyncio.timeout(15):
             answer = await join(http, email, "Spring")

@@ -1,4 +1,4 @@
-"""Which calls meet the faults, and what the state shows of them."""
+"""The calls that meet faults, and the faults in the state."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.sandbox.caller import ADA, GRACE, KEY, SECRET, account_state, behind,
 
 
 async def test_rules_match_by_method_endpoint_person_list_and_key(http: httpx.AsyncClient) -> None:
-    """A person matches under every key."""
+    """A rule for a person matches calls by any key."""
     await call(http, "POST", "/user", {"id": ADA})
     sid = (await call(http, "GET", "/user", {"id": ADA})).json()["keys"]["sid"]
     fault = {"kind": "error"}
@@ -72,7 +72,7 @@ async def test_refused_call_does_not_use_up_a_fault() -> None:
 
 
 async def test_joins_of_members_are_counted(sandbox: SailthruSandbox, http: httpx.AsyncClient) -> None:
-    """Per list, also if the client got no answer to the first join."""
+    """The count is per list. It includes joins whose client got no answer."""
     sandbox.faults.set([Rule(Html(applied=True), times=1)])
     await join(http, ADA, "Spring", "Summer")
     await join(http, ADA, "Spring")
@@ -114,7 +114,7 @@ async def test_control_route_shows_rules_and_counts(sandbox: SailthruSandbox, ht
     ],
 )
 async def test_invalid_fault_settings_change_nothing(http: httpx.AsyncClient, body: Any, expected: str) -> None:
-    """The error says what is wrong."""
+    """The error names the problem."""
     await http.post("/_sandbox/faults", json={"rules": [{"fault": {"kind": "empty"}}]})
     answer = await http.post("/_sandbox/faults", json=body)
 

@@ -59,7 +59,7 @@ async def test_limit_ends_with_the_calendar_minute(clock: Clock) -> None:
 
 
 async def test_every_answer_has_rate_headers(http: httpx.AsyncClient) -> None:
-    """Also errors. A call that is refused earlier does not count."""
+    """Errors have them too. A call that an earlier check refuses does not count."""
     unsigned = {**signed({"id": ADA}), "sig": "0"}
     counted = [await call(http, "GET", "/user", {"id": ADA}) for _ in range(2)]
     stranger = await http.get("/user")

@@ -1,4 +1,4 @@
-"""`/list`, beyond the scripts of exchanges."""
+"""`/list`: cases that the scripts of exchanges do not cover."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ async def test_index_of_primary_lists(http: httpx.AsyncClient) -> None:
 
 
 async def test_list_keeps_its_vars(http: httpx.AsyncClient) -> None:
-    """A change adds vars. They are shown on request."""
+    """A change adds vars. An answer holds them only on request."""
     await call(http, "POST", "/list", {"list": "Spring", "type": "smart", "vars": {"a": 1}})
     created = await call(http, "POST", "/list", {"list": "Spring", "type": "smart", "vars": {"b": 2}})
     found = await call(http, "GET", "/list", {"list": "Spring", "fields": {"vars": 1}})
@@ -61,7 +61,7 @@ async def test_number_of_lists_is_limited(http: httpx.AsyncClient, monkeypatch: 
 
 @pytest.mark.parametrize("has_race", [True, False])
 async def test_race_creates_a_list_twice(sandbox: SailthruSandbox, http: httpx.AsyncClient, has_race: bool) -> None:
-    """Only with the switch, and only for concurrent calls. A leave works for either list."""
+    """This needs the switch and concurrent calls. A leave works for both lists."""
     sandbox.switches.duplicate_list_race = has_race
     sandbox.set_latency(0.01, 0)
     await asyncio.gather(

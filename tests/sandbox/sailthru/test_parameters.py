@@ -48,7 +48,7 @@ async def test_signature_with_one_wrong_character_is_refused(
 
 @pytest.mark.parametrize("sig", ["", None, "upper", "longer"])
 async def test_malformed_signature_is_refused(http: httpx.AsyncClient, sig: str | None) -> None:
-    """Missing, empty, in upper case, or with a suffix."""
+    """The signature is missing, empty, in upper case, or has a suffix."""
     parameters = signed({"id": ADA})
     right = parameters.pop("sig")
     if sig is not None:
@@ -58,7 +58,7 @@ async def test_malformed_signature_is_refused(http: httpx.AsyncClient, sig: str 
 
 
 async def test_changed_json_is_refused(http: httpx.AsyncClient) -> None:
-    """The text is signed as received, so even an added space breaks the signature."""
+    """The signature covers the exact text, so even an added space breaks it."""
     parameters = signed({"id": ADA, "lists": {"Spring": 1}})
     text = parameters["json"]
     for other in [text[:place] + "~" + text[place + 1 :] for place in range(len(text))] + [text + " "]:
@@ -83,7 +83,7 @@ async def test_added_parameter_is_refused(http: httpx.AsyncClient) -> None:
 async def test_any_form_of_the_json_may_be_signed(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, text: str, separators: tuple[str, str], is_ascii: bool
 ) -> None:
-    """Escaped or raw, with or without spaces, in the query or in the form."""
+    """The text may be escaped or raw, with or without spaces, in the query or in the form."""
     payload = json.dumps({"id": ADA, "vars": {"name": text}}, ensure_ascii=is_ascii, separators=separators)
     parameters = {"api_key": KEY, "format": "json", "json": payload}
     parameters["sig"] = signature(SECRET, parameters.values())
@@ -93,7 +93,7 @@ async def test_any_form_of_the_json_may_be_signed(
 
 
 async def test_checks_run_in_sailthrus_order(sandbox: SailthruSandbox) -> None:
-    """Path, method, key present, key known, host, signature, parameters."""
+    """The order is path, method, key present, key known, host, signature, parameters."""
     sandbox.allowed_hosts = {"192.0.2.1"}
     wrong: dict[str, str] = {"format": "json", "json": "nonsense", "sig": "0"}
     async with behind(sandbox) as http:
@@ -119,7 +119,7 @@ async def test_checks_run_in_sailthrus_order(sandbox: SailthruSandbox) -> None:
 
 
 async def test_errors_are_xml_unless_json_is_requested(http: httpx.AsyncClient) -> None:
-    """As recorded. The Accept header does not matter."""
+    """The recorded answers show this. The Accept header does not matter."""
     answer = await http.get("/user", headers={"Accept": "application/json"})
 
     assert answer.status_code == 400
@@ -154,7 +154,7 @@ async def test_invalid_utf_8_is_refused(http: httpx.AsyncClient) -> None:
 
 
 def test_empty_array_is_an_empty_object() -> None:
-    """PHP encodes it like this. An empty text means the same."""
+    """PHP encodes an empty object as an empty array. An empty text means the same."""
     assert Parameters((("json", "[]"),)).payload() == {}
     assert Parameters().payload() == {}
 

@@ -1,4 +1,4 @@
-"""Stale reads: for some time they show the former state of a person."""
+"""Stale reads show the former state of a person for some time."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ async def read(http: httpx.AsyncClient, email: str = ADA) -> Any:
 async def test_new_person_is_unknown_to_reads_at_first(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock
 ) -> None:
-    """The list has the member at once."""
+    """The list itself has the member at once."""
     await call(http, "POST", "/user", {"id": ADA, "lists": {"Spring": 1}, "vars": {"city": "Turin"}})
     clock.advance(9.999 * SECOND)
     early = await read(http)
@@ -38,7 +38,7 @@ async def test_new_person_is_unknown_to_reads_at_first(
 
 
 async def test_each_change_appears_after_the_delay(http: httpx.AsyncClient, clock: Clock) -> None:
-    """In the order of the changes. Answers to changes are never stale."""
+    """Changes appear in their order. Answers to changes are never stale."""
     seen = []
     for list_name in ("Spring", "Summer", "Autumn"):
         payload = {"id": ADA, "lists": {list_name: 1}, "vars": {"last": list_name}, "fields": {"vars": 1}}
@@ -63,7 +63,7 @@ async def test_each_change_appears_after_the_delay(http: httpx.AsyncClient, cloc
 
 
 async def test_leave_is_hidden_until_the_delay_is_over(http: httpx.AsyncClient, clock: Clock) -> None:
-    """Or until stale reads are switched off."""
+    """The leave also appears when stale reads are switched off."""
     await join(http, ADA, "Spring")
     clock.advance(60 * SECOND)
     await leave(http, ADA, "Spring")

@@ -1,4 +1,4 @@
-"""`/user`, beyond the scripts of exchanges."""
+"""`/user`: cases that the scripts of exchanges do not cover."""
 
 from datetime import timedelta
 from typing import Any
@@ -37,7 +37,7 @@ async def test_flows_start_on_transitions_only(sandbox: SailthruSandbox, http: h
 async def test_second_join_fires_only_with_the_switch(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock
 ) -> None:
-    """Sailthru does not document it. The time of joining stays the first one."""
+    """Sailthru does not document this. The time of the first join stays."""
     await join(http, ADA, "Spring")
     sandbox.switches.rejoin_fires = True
     clock.advance(HOUR)
@@ -125,7 +125,7 @@ async def test_person_without_address(sandbox: SailthruSandbox, http: httpx.Asyn
 async def test_merge_keeps_the_earlier_join_and_starts_no_flow(
     sandbox: SailthruSandbox, http: httpx.AsyncClient, clock: Clock
 ) -> None:
-    """The profile of the new address survives and takes what it lacks."""
+    """The profile of the new address stays, and takes over missing values."""
     await call(http, "POST", "/user", {"id": "crm-1", "key": "extid", "keys": {"email": ADA}, "lists": {"Spring": 1}})
     clock.advance(HOUR)
     await join(http, GRACE, "Spring")
