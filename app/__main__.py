@@ -18,7 +18,7 @@ from app.commands.backfills import INTERRUPTED
 from app.commands.dead_letters import redrive
 from app.commands.members import member
 from app.commands.service import Service
-from app.domain.errors import BadSettings, ServiceNotReached, ServiceSaidNo, StoreUnavailable
+from app.domain.errors import BadSettings, ServiceRefused, ServiceUnreachable, StoreUnavailable
 from app.logs import configure_logs
 from app.settings import load_settings
 
@@ -262,7 +262,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     try:
         app(words, obj=connect)
-    except ServiceSaidNo as error:
+    except ServiceRefused as error:
         terminal.complain(f"lytics-sailthru: {error}")
         for candidate in error.candidates:
             terminal.complain(f"  {candidate}")
@@ -273,7 +273,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except StoreUnavailable as error:
         terminal.complain(f"lytics-sailthru: {error}")
         sys.exit(1)
-    except ServiceNotReached as error:
+    except ServiceUnreachable as error:
         terminal.complain(f"lytics-sailthru: {error}")
         sys.exit(3)
 

@@ -67,7 +67,7 @@ class BackfillLoop(Repeat):
         if not most:
             return
         # While the store was unavailable, leases of this process may have ended although their tasks still run.
-        for claim in await self._backfills.claim(lease_for=LEASE, most=most, besides=tuple(self._running)):
+        for claim in await self._backfills.claim(lease_for=LEASE, limit=most, excluding=tuple(self._running)):
             task = asyncio.create_task(self._run_claim(claim))
             self._running[claim.backfill.id] = task
             task.add_done_callback(partial(self._ended, claim.backfill.id))

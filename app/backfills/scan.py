@@ -96,7 +96,7 @@ class Backfiller:
         if is_loop(backfill, page.next):
             why = "Lytics named a page as the next one that was read already, so the scan would never end."
             return await self._restart(backfill, why, lease)
-        kept = await self._backfills.keep(backfill, self._page_of(page, backfill, export), lease=lease)
+        kept = await self._backfills.save_page(backfill, self._page_of(page, backfill, export), lease=lease)
         if kept is None:
             return Step(None)
         moved, due_accounts = kept

@@ -12,7 +12,7 @@ import typer
 
 from app import __version__, terminal
 from app.commands.remedies import translated
-from app.domain.errors import ServiceNotReached, ServiceSaidNo
+from app.domain.errors import ServiceRefused, ServiceUnreachable
 from app.domain.unreachable import Unreachable, why_unreachable
 from app.explain.connection import explain_unreachable
 
@@ -65,14 +65,14 @@ class Service:
         """Make one call. A spinner shows while it takes long, unless `is_quiet`.
 
         Raises:
-            ServiceSaidNo: the service answered with a problem.
-            ServiceNotReached: there was no answer, or it did not come from the service.
+            ServiceRefused: the service answered with a problem.
+            ServiceUnreachable: there was no answer, or it did not come from the service.
         """
         try:
             with nullcontext() if is_quiet else terminal.waiting(f"Waiting for {self._url} …"):
                 response = self._http.request(method, path, json=body)
         except httpx.RequestError as error:
-            failure = ServiceNotReached(self._why_lost(error))
+            failure = ServiceUnreachable(self._why_lost(error))
         else:
             return self._read(response)
         # Raised outside of the handler, because httpx's errors hold the request with its token.
@@ -93,7 +93,7 @@ class Service:
             return Answer(response.text, translated(data))
         if data is not None and response.headers.get("Content-Type", "").startswith(PROBLEM):
             raise _refusal(response.status_code, translated(data))
-        raise ServiceNotReached(
+        raise ServiceUnreachable(
             f"The answer from {self._url} (HTTP {response.status_code}) is not from this service. "
             f"Check {SETTING}, and any proxy in front of the service."
         )
@@ -124,14 +124,14 @@ def service_of(context: typer.Context) -> Service:
     return connect()
 
 
-def _refusal(status: int, problem: JSONObject) -> ServiceSaidNo:
+def _refusal(status: int, problem: JSONObject) -> ServiceRefused:
     said = [str(problem.get("detail") or problem.get("title") or f"HTTP {status}")]
     said += [f"{one.get('at')}: {one.get('rule')}." for one in problem.get("errors") or ()]
     if status == HTTPStatus.UNAUTHORIZED:
         said.append("The service does not accept the first token of ADMIN_TOKENS in your settings.")
     lines = [audience_line(one) for one in problem.get("candidates") or ()]
     lines += [f"add {_option(name, value)}" for name, value in (problem.get("choices") or {}).items()]
-    return ServiceSaidNo(" ".join(said), lines)
+    return ServiceRefused(" ".join(said), lines)
 
 
 def audience_line(audience: Mapping[str, object]) -> str:

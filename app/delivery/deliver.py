@@ -186,7 +186,7 @@ class Deliverer:
             _LeaseLost: another worker has the member.
         """
         until = claim.leased_until
-        is_recorded = call is claim.call and claim.leaves_at_once and not is_repeat
+        is_recorded = call is claim.call and claim.can_be_sent_now and not is_repeat
         # Repeated if the store took so long that less than two timeouts are left.
         while not is_recorded or until - self._clock() < 2 * self._timeout:
             until = self._clock() + self.lease_for
@@ -207,7 +207,7 @@ class Deliverer:
                 raise
             # A list was deleted in Sailthru: create it again, and repeat the call once.
             for name in call.join:
-                await self._list_maker.ensure(name, is_again=True)
+                await self._list_maker.ensure(name, is_missing=True)
             await self._hold(claim, call, is_repeat=True)
             await self._send_once(claim, call)
 

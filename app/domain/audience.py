@@ -28,11 +28,11 @@ class Audience:
 def choose(reference: str, audiences: Iterable[Audience]) -> Audience:
     """Return the audience that a reference names.
 
-    Ids are compared first, then slugs, then names, and last names without regard to case and outer space.
+    Matches are tried in this order: id, slug, name, and name without regard to case and outer space.
 
     Raises:
-        AmbiguousAudience: several audiences match at the first level that matches at all.
-        UnknownAudience: none matches; the error lists the most similar ones.
+        AmbiguousAudience: several audiences match equally well.
+        UnknownAudience: no audience matches. The error lists the most similar ones.
     """
     audiences = list(audiences)
     for matches in _matchers(reference):
@@ -45,7 +45,7 @@ def choose(reference: str, audiences: Iterable[Audience]) -> Audience:
 
 
 def _matchers(reference: str) -> Iterator[Callable[[Audience], bool]]:
-    """Yield one condition for each level, the strictest first. An empty reference has none."""
+    """Yield one condition for each level, the strictest first. An empty reference matches nothing."""
     if not reference.strip():
         return
     yield lambda audience: audience.id == reference

@@ -14,11 +14,11 @@ from app.domain.field import ProfileField
 MOST_FIELDS = 75
 LONGEST_NAME = 256
 NEAR_NAMES = 3
-# Similar names are listed for the first problems only: the search is slow among thousands of fields.
+# Similar names are listed only for the first problems, because the search is slow among thousands of fields.
 MOST_WITH_NEAR = 10
 # Prefix of the fields that Lytics maintains for itself. Its schema hides some of them.
 BOOKKEEPING = "_"
-# Lytics shows the values of these types nowhere, so what Sailthru would receive is unknown.
+# Lytics does not show the values of these types, so the values that Sailthru would receive are unknown.
 OPAQUE_TYPES = frozenset({"geolocation", "embedding", "membership", "flows", "dynamic", "[]timebucket"})
 
 
@@ -49,7 +49,7 @@ def mapping(
 
     Args:
         requested: names of Lytics fields, each sent under its own name; or Lytics field → var.
-        schema: all fields of Lytics; None if it could not be asked, and then their existence is not checked.
+        schema: all fields of Lytics; None if Lytics could not be asked. The existence of fields is then not checked.
 
     Raises:
         BadFields: one sentence for each problem.
@@ -59,7 +59,7 @@ def mapping(
         raise BadFields(
             [f"These are {len(pairs)} fields. Choose at most {MOST_FIELDS}: Lytics sends changes of no more."]
         )
-    known = None if schema is None else {one.name: one for one in schema}
+    known = None if schema is None else {profile_field.name: profile_field for profile_field in schema}
     problems: list[str] = []
     notes: list[str] = []
     fields: dict[str, str] = {}
@@ -109,9 +109,9 @@ def _problem_in_schema(name: str, known: Mapping[str, ProfileField] | None, *, w
 
 def _near(name: str, known: Iterable[str]) -> str:
     by_lower: dict[str, str] = {}
-    for one in known:
-        by_lower.setdefault(one.lower(), one)
-    near = [f'"{by_lower[one]}"' for one in get_close_matches(name.lower(), by_lower, NEAR_NAMES)]
+    for candidate in known:
+        by_lower.setdefault(candidate.lower(), candidate)
+    near = [f'"{by_lower[lower]}"' for lower in get_close_matches(name.lower(), by_lower, NEAR_NAMES)]
     return f"; similar: {', '.join(near)}" if near else ""
 
 

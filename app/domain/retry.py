@@ -9,7 +9,7 @@ SHORTEST_WINDOW = timedelta(seconds=1)
 
 
 def window_ends_at(resets_at: datetime | None, now: datetime) -> datetime:
-    """When a used-up rate limit resets.
+    """Return when a used-up rate limit resets.
 
     The result is at least one second and at most one minute ahead, however much the two clocks differ.
     """
@@ -26,13 +26,12 @@ class RetryPolicy:
     window: timedelta = timedelta(hours=76)
 
     def next_attempt_at(self, *, attempts: int, failed_at: datetime, draw: float) -> datetime:
-        """When to call again for a member.
+        """Return when to call again for a member.
 
-        Each wait is shortened at random by up to a quarter, so that members that failed together do not return
-        together.
+        Each wait is shortened at random by up to a quarter, so that members that failed together are spread out.
 
         Args:
-            attempts: made so far, including the failed one; 1 or more.
+            attempts: number of attempts, including the failed one; 1 or more.
             draw: a random number from 0 to 1.
         """
         doublings = min(attempts - 1, 32)
@@ -40,5 +39,5 @@ class RetryPolicy:
         return failed_at + wait * (1 - draw / 4)
 
     def is_over(self, *, first_failed_at: datetime | None, now: datetime) -> bool:
-        """True if the change has failed for the whole window since its first failed attempt."""
+        """Return whether the retry window, which starts at the first failed attempt, is over."""
         return first_failed_at is not None and now - first_failed_at >= self.window

@@ -37,7 +37,7 @@ class ListMaker:
         self._sleep = sleep
         self._running: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
-    async def ensure(self, name: str, *, is_again: bool = False) -> None:
+    async def ensure(self, name: str, *, is_missing: bool = False) -> None:
         """Make sure that a list exists and that its existence is recorded.
 
         Callers at the same time share one request: parallel first calls have made several lists of one name
@@ -45,26 +45,26 @@ class ListMaker:
         the others.
 
         Args:
-            is_again: Sailthru no longer knows the list, although it is recorded as existing.
+            is_missing: Sailthru no longer knows the list, although it is recorded as existing.
 
         Raises:
             UnknownList: Sailthru refuses to make it.
             CallFailed: see `SailthruClient.call`.
             StoreUnavailable: the turn to make the list could not be taken.
         """
-        # Callers with and without `is_again` do not share: a recorded list satisfies only the latter.
-        key = (name, is_again)
+        # Callers with and without `is_missing` do not share: a recorded list satisfies only the latter.
+        key = (name, is_missing)
         task = self._running.get(key)
         if task is None:
-            task = self._running[key] = asyncio.create_task(self._ensure(name, is_again=is_again))
+            task = self._running[key] = asyncio.create_task(self._ensure(name, is_missing=is_missing))
             task.add_done_callback(lambda done: self._ended(key, done))
         await asyncio.shield(task)
 
-    async def _ensure(self, name: str, *, is_again: bool) -> None:
+    async def _ensure(self, name: str, *, is_missing: bool) -> None:
         lease = secrets.randbits(62)
         while True:
             turn = await self._exports.take_turn(
-                self._account, name, lease=lease, lease_for=self._lease_for, is_again=is_again
+                self._account, name, lease=lease, lease_for=self._lease_for, is_missing=is_missing
             )
             if turn.is_ready:
                 return
@@ -72,8 +72,8 @@ class ListMaker:
                 break
             await self._sleep(LOOK_AGAIN.total_seconds())
         try:
-            list_id = await self._lists.find_or_make(name)
-            await self._exports.list_is_ready(self._account, name, list_id)
+            list_id = await self._lists.find_or_create(name)
+            await self._exports.mark_list_ready(self._account, name, list_id)
         except (OutcomeUnknown, asyncio.CancelledError):
             # Sailthru may still make the list. The lease stays, so that no worker looks before and makes a second one.
             raise
@@ -84,7 +84,7 @@ class ListMaker:
 
     async def _give_back(self, name: str, lease: int) -> None:
         with suppress(StoreUnavailable):
-            await self._exports.give_turn_back(self._account, name, lease=lease)
+            await self._exports.release_turn(self._account, name, lease=lease)
 
     def _ended(self, key: tuple[str, bool], task: asyncio.Task[None]) -> None:
         del self._running[key]

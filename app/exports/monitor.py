@@ -8,7 +8,7 @@ import structlog
 from app.alarms import Alarm, AlarmName, Alarms, Subject
 from app.domain.errors import CallFailed
 from app.domain.export import Export, ExportState
-from app.domain.list_check import Confirmed, Kept, ListSeen, judge, reason
+from app.domain.list_check import ConfirmedCount, KnownList, ListSeen, judge, reason
 from app.domain.report import ExportReport
 from app.exports.needs import Exports, Lists
 
@@ -61,22 +61,22 @@ class ListMonitor:
             if self._may_look_at_lists is None or await self._may_look_at_lists(LOOK_AT_LISTS_EVERY):
                 await self._look_at_lists()
             self._lists_at = now
-        self._update_alarms(await self._exports.standings())
+        self._update_alarms(await self._exports.with_counts())
         return LOOK_EVERY
 
     async def _look_at_lists(self) -> None:
-        before = {one.export.id: one for one in await self._exports.standings()}
+        before = {one.export.id: one for one in await self._exports.with_counts()}
         accounts = {one.export.account for one in before.values() if _is_watched(one.export)}
         for account in sorted(accounts & self._lists.keys()):
             lists = self._lists[account]
             try:
                 index = await lists.index()
                 confirmed = await self._exports.confirmed()
-                after = [one for one in await self._exports.standings() if one.export.account == account]
+                after = [one for one in await self._exports.with_counts() if one.export.account == account]
                 for one in after:
                     if _is_watched(one.export) and one.export.id in before:
                         await self._look_at(
-                            lists, index, confirmed.get(one.export.id, Confirmed()), before[one.export.id], one
+                            lists, index, confirmed.get(one.export.id, ConfirmedCount()), before[one.export.id], one
                         )
             except CallFailed as failed:
                 # Delivery raises the alarm if no calls work. The lists are looked at again in an hour.
@@ -86,7 +86,7 @@ class ListMonitor:
         self,
         lists: Lists,
         index: Mapping[str, list[ListSeen]],
-        confirmed: Confirmed,
+        confirmed: ConfirmedCount,
         before: ExportReport,
         after: ExportReport,
     ) -> None:
@@ -98,7 +98,7 @@ class ListMonitor:
             # The index may be incomplete, which must not stop an export.
             seen = await lists.find(name)
         confirmed_meanwhile = after.counts["delivered"] - before.counts["delivered"]
-        kept = Kept(
+        kept = KnownList(
             export.list_id,
             confirmed.on_list,
             confirmed.in_doubt + confirmed_meanwhile,
@@ -108,9 +108,9 @@ class ListMonitor:
         found = judge(kept, seen)
         if found.change is not None:
             why = reason(found.change, name, export.id, found.jump)
-            await self._exports.list_changed(export.id, found.change, why)
+            await self._exports.mark_list_changed(export.id, found.change, why)
         elif (found.others, found.others_in_doubt) != (export.list_others, export.list_others_in_doubt):
-            await self._exports.looked(export.id, list_others=found.others, in_doubt=found.others_in_doubt)
+            await self._exports.record_list_check(export.id, list_others=found.others, in_doubt=found.others_in_doubt)
 
     def _update_alarms(self, reports: Sequence[ExportReport]) -> None:
         now = self._clock()

@@ -183,7 +183,7 @@ class ExportStarter:
         return export
 
     async def _exports_of(self, audience_id: str) -> tuple[Export, ...]:
-        return await self._exports.of_audience(audience_id)
+        return await self._exports.find_by_audience(audience_id)
 
     async def _load_audiences(self, order: Order) -> tuple[list[Audience] | None, tuple[str, ...]]:
         """Return Lytics' audiences and notes. The audiences are None if Lytics can't be asked and is not needed."""

@@ -33,7 +33,7 @@ class Lists:
         self._client = client
         self._backfill_client = backfill_client or client
 
-    async def find_or_make(self, name: str) -> str | None:
+    async def find_or_create(self, name: str) -> str | None:
         """Return the id of the list, which is created if it is missing; None if Sailthru reports no id.
 
         Two calls at once could create the list twice: `app.exports.lists` prevents that.

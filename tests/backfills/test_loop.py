@@ -27,14 +27,14 @@ class Store:
         self.claimed: list[tuple[int, int]] = []
         self.cannot_renew = False
 
-    async def claim(self, *, lease_for: timedelta, most: int, besides: Collection[int]) -> list[BackfillClaim]:
+    async def claim(self, *, lease_for: timedelta, limit: int, excluding: Collection[int]) -> list[BackfillClaim]:
         now = self.clock()
         free = [
             one
             for one in self.backfills.values()
-            if one.is_active and one.id not in besides and self.leases.get(one.id, (0, now))[1] <= now
+            if one.is_active and one.id not in excluding and self.leases.get(one.id, (0, now))[1] <= now
         ]
-        claims = [BackfillClaim(one, next(self.tokens)) for one in free[:most]]
+        claims = [BackfillClaim(one, next(self.tokens)) for one in free[:limit]]
         self.leases |= {claim.backfill.id: (claim.lease, now + lease_for) for claim in claims}
         self.claimed += [(claim.backfill.id, claim.lease) for claim in claims]
         return claims
@@ -57,7 +57,7 @@ class Store:
             self.backfills[backfill.id] = backfill
         return is_ours
 
-    async def keep(self, backfill: Backfill, page: Page, *, lease: int) -> None:
+    async def save_page(self, backfill: Backfill, page: Page, *, lease: int) -> None:
         raise NotImplementedError
 
     async def forget_dry_runs(self) -> bool:

@@ -30,8 +30,8 @@ class UnusedQueue:
 
 
 class UnusedLists:
-    async def find_or_make(self, name: str) -> str | None:
-        raise AssertionError("find_or_make")
+    async def find_or_create(self, name: str) -> str | None:
+        raise AssertionError("find_or_create")
 
     async def find(self, name: str) -> ListSeen | None:
         raise AssertionError("find")

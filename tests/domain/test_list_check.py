@@ -2,11 +2,11 @@
 
 import pytest
 
-from app.domain.list_check import Judgement, Kept, ListChange, ListSeen, judge, reason
+from app.domain.list_check import Judgement, KnownList, ListChange, ListSeen, judge, reason
 
 
-def kept(*, confirmed: int = 1000, in_doubt: int = 0, others: int | None = 0, others_in_doubt: int = 0) -> Kept:
-    return Kept("our-id", confirmed, in_doubt, others, others_in_doubt)
+def kept(*, confirmed: int = 1000, in_doubt: int = 0, others: int | None = 0, others_in_doubt: int = 0) -> KnownList:
+    return KnownList("our-id", confirmed, in_doubt, others, others_in_doubt)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def kept(*, confirmed: int = 1000, in_doubt: int = 0, others: int | None = 0, ot
         ),
         pytest.param(kept(), ListSeen("other", 1000), Judgement(ListChange.REPLACED, 0), id="another list of the name"),
         pytest.param(kept(), ListSeen(None, 1000), Judgement(None, 0), id="no id is reported"),
-        pytest.param(Kept(None, 5, 0, 0), ListSeen("any", 5), Judgement(None, 0), id="our id is unknown"),
+        pytest.param(KnownList(None, 5, 0, 0), ListSeen("any", 5), Judgement(None, 0), id="our id is unknown"),
         pytest.param(kept(others=7), ListSeen("our-id", None), Judgement(None, 7), id="no count is reported"),
         pytest.param(kept(others=7), None, Judgement(ListChange.GONE, 7), id="gone"),
     ],
 )
-def test_judgement_of_a_check(held: Kept, seen: ListSeen | None, found: Judgement) -> None:
+def test_judgement_of_a_check(held: KnownList, seen: ListSeen | None, found: Judgement) -> None:
     assert judge(held, seen) == found
 
 

@@ -143,7 +143,7 @@ def test_write_after_a_read_carries_everything_pending() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "leaves_at_once"),
+    ("one", "can_be_sent_now"),
     [
         (pending(), True),
         (pending(list_ready=False), False),
@@ -151,9 +151,9 @@ def test_write_after_a_read_carries_everything_pending() -> None:
         (pending(list_ready=False, confirmed=Confirmed.IN, vars=ADA_VARS), True),
     ],
 )
-def test_call_waits_only_for_the_lists_it_names(one: Pending, leaves_at_once: bool) -> None:
+def test_call_waits_only_for_the_lists_it_names(one: Pending, can_be_sent_now: bool) -> None:
     """A list has to be ensured before a join; a read and vars need none."""
-    assert claim(one).leaves_at_once is leaves_at_once
+    assert claim(one).can_be_sent_now is can_be_sent_now
 
 
 def test_repr_of_a_claim_shows_no_address_and_no_value() -> None:

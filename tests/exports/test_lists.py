@@ -25,7 +25,7 @@ class Sailthru:
         self.asked: list[str] = []
         self.errors: list[Exception] = []
 
-    async def find_or_make(self, name: str) -> str | None:
+    async def find_or_create(self, name: str) -> str | None:
         self.asked.append(name)
         is_there = name in self.made
         await asyncio.sleep(0.5)
@@ -50,11 +50,13 @@ class Store:
     given_back: int = 0
     is_away: bool = False
 
-    async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> ListTurn:
+    async def take_turn(
+        self, account: str, name: str, *, lease: int, lease_for: timedelta, is_missing: bool
+    ) -> ListTurn:
         assert (account, lease_for) == (ACCOUNT, 3 * TIMEOUT)
         if self.errors:
             raise self.errors.pop(0)
-        if name in self.ready and not is_again:
+        if name in self.ready and not is_missing:
             return ListTurn(is_ours=False, is_ready=True)
         holder, until = self.turns.get(name, (lease, NOON))
         if holder != lease and self.clock() < until:
@@ -62,7 +64,7 @@ class Store:
         self.turns[name] = (lease, self.clock() + lease_for)
         return ListTurn(is_ours=True, is_ready=False)
 
-    async def give_turn_back(self, account: str, name: str, *, lease: int) -> None:
+    async def release_turn(self, account: str, name: str, *, lease: int) -> None:
         assert account == ACCOUNT
         if self.is_away:
             raise StoreUnavailable("The database is away.")
@@ -70,7 +72,7 @@ class Store:
             self.given_back += 1
             del self.turns[name]
 
-    async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
+    async def mark_list_ready(self, account: str, name: str, list_id: str | None) -> None:
         assert account == ACCOUNT
         if self.is_away:
             raise StoreUnavailable("The database is away.")
@@ -115,7 +117,7 @@ def test_recorded_list_is_asked_for_only_if_sailthru_no_longer_knows_it() -> Non
         world = World()
         world.store.ready.add(LIST)
         await world.makers[0].ensure(LIST)
-        await world.makers[0].ensure(LIST, is_again=True)
+        await world.makers[0].ensure(LIST, is_missing=True)
         return world.at_end()
 
     world = run(work())
@@ -141,7 +143,9 @@ def test_caller_that_knows_the_list_is_gone_does_not_share_with_one_that_does_no
         world = World()
         world.store.ready.add(LIST)
         maker = world.makers[0]
-        await asyncio.gather(maker.ensure(LIST), maker.ensure(LIST, is_again=True), maker.ensure(LIST, is_again=True))
+        await asyncio.gather(
+            maker.ensure(LIST), maker.ensure(LIST, is_missing=True), maker.ensure(LIST, is_missing=True)
+        )
         return world.at_end()
 
     assert run(work()).sailthru.asked == [LIST]
@@ -221,18 +225,18 @@ def test_failure_without_a_waiting_caller_is_not_remembered() -> None:
     assert run(work()).store.ready == {LIST}
 
 
-@pytest.mark.parametrize("is_again", [False, True])
-def test_other_replicas_wait_until_the_list_is_ready_or_it_is_their_turn(is_again: bool) -> None:
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_other_replicas_wait_until_the_list_is_ready_or_it_is_their_turn(is_missing: bool) -> None:
     async def work() -> World:
         world = World(replicas=3)
-        await asyncio.gather(*(maker.ensure(LIST, is_again=is_again) for maker in world.makers))
+        await asyncio.gather(*(maker.ensure(LIST, is_missing=is_missing) for maker in world.makers))
         return world.at_end()
 
     world = run(work())
 
     assert world.sailthru.made == [LIST]
-    assert len(world.sailthru.asked) == (3 if is_again else 1)
-    assert world.seconds <= (3 if is_again else 1) * (1 + LOOK_AGAIN / SECOND)
+    assert len(world.sailthru.asked) == (3 if is_missing else 1)
+    assert world.seconds <= (3 if is_missing else 1) * (1 + LOOK_AGAIN / SECOND)
 
 
 @pytest.mark.parametrize("who", [0, 1], ids=["itself", "another replica"])

@@ -37,7 +37,7 @@ def running(exports: Exports, members: Members) -> Running:
         export = await exports.start(audience, audience_slug=audience.lower(), account=ACCOUNT)
         named = await exports.name(export.id, audience, f"Lytics {audience}")
         assert named.list_name is not None
-        await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
+        await exports.mark_list_ready(ACCOUNT, named.list_name, "list-id")
         await members.next_batch(export.id)
         return await exports.get(export.id)
 

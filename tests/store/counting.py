@@ -19,7 +19,7 @@ async def counts(exports: Exports, export_id: int = 1) -> dict[str, int]:
 
 async def held(store: Members, address: str, export_id: int = 1) -> Membership:
     """Return one membership."""
-    return next(one.membership for one in await store.of_address(address) if one.export_id == export_id)
+    return next(one.membership for one in await store.find_by_address(address) if one.export_id == export_id)
 
 
 async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_erased: bool = False) -> None:

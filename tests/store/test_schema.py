@@ -41,7 +41,7 @@ async def test_constraints(database: Database, members: Members, running: Runnin
     """Exports share no list, counts add up, confirmed revisions exist, leases have an end."""
     await running("A")
     await running("B")
-    await members.keep([enter()])
+    await members.apply([enter()])
     with pytest.raises(IntegrityError) as refused:
         await database.write(lambda connection: connection.exec_driver_sql(statement))
 
@@ -67,7 +67,7 @@ async def test_error_of_a_refused_statement_contains_no_value(
 ) -> None:
     """So a log can't contain an address."""
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     with pytest.raises(IntegrityError) as refused:
         await database.write(
             lambda connection: connection.execute(insert(table), {"address": "ada@example.com", "account": ACCOUNT})
@@ -79,7 +79,7 @@ async def test_error_of_a_refused_statement_contains_no_value(
 async def test_claim_reads_only_due_members(database: Database, members: Members, running: Running) -> None:
     """In the order of a partial index: its cost does not grow with settled members, and nothing is sorted."""
     await running("A")
-    await members.keep([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
+    await members.apply([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
     await many_told(database)
     with watching(database) as sight:
         await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
@@ -98,7 +98,7 @@ async def test_claim_does_not_use_the_pending_index_after_a_backlog_has_grown(
     """
     await running("A")
     await many_told(database)
-    await members.keep([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
+    await members.apply([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
     with watching(database) as sight:
         claims = await members.claim(ACCOUNT, room=room(200), lease_for=MINUTE)
 
@@ -106,26 +106,26 @@ async def test_claim_does_not_use_the_pending_index_after_a_backlog_has_grown(
     assert "_pending" not in sight.plans
 
 
-@pytest.mark.parametrize("what", ["keep", "claim", "begin", "settle", "next_due_at", "next_batch", "of_address"])
+@pytest.mark.parametrize("what", ["apply", "claim", "begin", "settle", "next_due_at", "next_batch", "find_by_address"])
 async def test_frequent_work_scans_no_table(
     database: Database, members: Members, exports: Exports, running: Running, what: str
 ) -> None:
     """With many settled members."""
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
-    await members.keep([enter(), enter(export_id=nameless.id)])
+    await members.apply([enter(), enter(export_id=nameless.id)])
     await exports.name(nameless.id, "B", "Lytics B")
     (claimed,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
-    await members.keep([enter("grace@example.com", lytics_id="grace")])
+    await members.apply([enter("grace@example.com", lytics_id="grace")])
     await many_told(database)
     work: dict[str, Callable[[], Awaitable[object]]] = {
-        "keep": lambda: members.keep([enter(at=1)]),
+        "apply": lambda: members.apply([enter(at=1)]),
         "claim": lambda: members.claim(ACCOUNT, room=room(1), lease_for=MINUTE),
         "begin": lambda: members.begin(claimed, claimed.call, until=claimed.leased_until),
         "settle": lambda: members.settle(settlement(claimed)),
         "next_due_at": lambda: members.next_due_at(ACCOUNT),
         "next_batch": lambda: members.next_batch(nameless.id),
-        "of_address": lambda: members.of_address("ada@example.com"),
+        "find_by_address": lambda: members.find_by_address("ada@example.com"),
     }
     with watching(database) as sight:
         await work[what]()

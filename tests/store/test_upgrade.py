@@ -114,7 +114,7 @@ async def test_upgrade_keeps_all_rows(step: str, empty_url: str, clock: Clock) -
         exports, members = Exports(database, clock), Members(database, clock)
         export = await exports.start("new", audience_slug="new", account=ACCOUNT)
         await exports.name(export.id, "New", "Lytics New")
-        await members.keep([enter(export_id=export.id)])
+        await members.apply([enter(export_id=export.id)])
         (claim,) = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
 
         assert done == STEPS[STEPS.index(step) + 1 :]

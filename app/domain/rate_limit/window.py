@@ -1,7 +1,7 @@
 """One window of a rate limit: which calls count in it, ours and those of other tools.
 
-Sailthru counts calls per calendar minute and names each window by its end, in its own clock. That reported end only
-identifies the window. When the window ends in our clock is learned from the answers, so clocks may differ.
+Sailthru counts calls per calendar minute and names each window by its end, in its own clock. The reported end only
+identifies the window. The end in our clock is derived from the answers, so clocks may differ.
 """
 
 from bisect import bisect_right
@@ -12,11 +12,11 @@ from app.domain.retry import LONGEST_WINDOW
 
 WINDOW_SECONDS = LONGEST_WINDOW.total_seconds()
 NEVER = float("-inf")
-# How much longer a window lasts that outlived its expected end; doubles each time.
+# Extension in seconds of a window that lasts longer than expected. It doubles each time.
 FIRST_OVERRUN = 1.0
 # After the last known point, other tools are expected to continue at the rate of these last seconds.
 _TREND_SECONDS = 20.0
-# When other tools call more than in the window before, extrapolate as if the window had begun this much earlier.
+# When other tools call more than in the previous window, extrapolate as if the window had begun this much earlier.
 _CAUTION_SECONDS = 3.0
 # Calls of other tools that no answer reported for this long were probably not made.
 _FRESH_SECONDS = 3.0
@@ -70,7 +70,7 @@ class Permits:
         held: granted calls that were not made yet.
         updated_at: when the last grant arrived.
         granted: own calls that the shared limit has counted in this window, `held` included.
-        unplaced: calls granted before any window was known, so they count in whichever was the newest.
+        unplaced: calls granted before any window was known, so they were counted in the newest one.
         carried_over: calls granted in another window that may count in this one and are still to be reported.
         backfills_reported: own backfill calls that the shared limit knows of.
         replica_calls, replica_backfills: calls that other replicas have taken of this window.
@@ -99,9 +99,9 @@ class Window:
         unreported: own calls that ended without reporting a window but may count in this one.
         sent: own calls that left in this window.
         backfills: own calls for backfills.
-        used: calls of everyone on the account, the most that an answer reported.
+        used: highest number of calls of the whole account that an answer reported.
         overrun: how much longer the window lasts if it proves not to be over.
-        others, others_before: calls of other tools, in this window and in the one before.
+        others, others_before: calls of other tools, in this window and in the previous one.
         last_report: the second at which an answer reported `used`, and the calls in it that this process did not make.
     """
 
@@ -131,8 +131,8 @@ class Window:
     def expected_of_others(self, now: float) -> float:
         """Return how many calls other tools will have made at the end of this window.
 
-        They are expected to repeat the same part of the window before. If they have called more than by the same
-        second then, the excess is expected to continue.
+        They are expected to repeat the rest of the previous window. If they are ahead of its same second, the excess is
+        expected to continue.
         """
         before, others = self.others_before, self.others
         second = min(max(others.known_at, now - self.started - _FRESH_SECONDS), WINDOW_SECONDS)

@@ -1,4 +1,4 @@
-"""The rows of backfills. An export has at most one active backfill, and one worker at a time holds its lease.
+"""The rows of backfills. An export has at limit one active backfill, and one worker at a time holds its lease.
 
 A page and the cursor of the next one are stored in one transaction.
 """
@@ -15,7 +15,7 @@ from app.domain.backfill import Backfill, BackfillClaim, BackfillState, Page, en
 from app.domain.erasure import Digests
 from app.domain.errors import Conflict, NotFound
 from app.store import lease as leases
-from app.store.backfills.pages import keep_page
+from app.store.backfills.pages import save_page
 from app.store.database.engine import Database
 from app.store.database.statements import insert
 from app.store.schema import backfills, dry_run_people
@@ -57,7 +57,7 @@ class Backfills:
         """
         return await self._database.read(lambda connection: _one(connection, export_id, backfill_id))
 
-    async def of_export(self, export_id: int, *, limit: int = 20) -> list[Backfill]:
+    async def find_by_export(self, export_id: int, *, limit: int = 20) -> list[Backfill]:
         """Return the newest backfills of an export, newest first."""
         statement = select(backfills).where(backfills.c.export_id == export_id).order_by(backfills.c.id.desc())
         return [backfill_of(row) for row in await self._database.rows(statement.limit(limit))]
@@ -68,14 +68,14 @@ class Backfills:
             partial(_cancel, export_id=export_id, backfill_id=backfill_id, now=self._clock())
         )
 
-    async def claim(self, *, lease_for: timedelta, most: int, besides: Collection[int] = ()) -> list[BackfillClaim]:
+    async def claim(self, *, lease_for: timedelta, limit: int, excluding: Collection[int] = ()) -> list[BackfillClaim]:
         """Take the lease of active backfills that no worker holds, oldest first.
 
         Args:
-            besides: ids that are never claimed, because the caller still runs them.
+            excluding: ids that are never claimed, because the caller still runs them.
         """
         return await self._database.write(
-            partial(_claim, now=self._clock(), lease_for=lease_for, most=most, besides=besides)
+            partial(_claim, now=self._clock(), lease_for=lease_for, limit=limit, excluding=excluding)
         )
 
     async def renew(self, backfill_id: int, *, lease: int, lease_for: timedelta) -> bool:
@@ -90,7 +90,7 @@ class Backfills:
         """Store the progress. False if the lease was lost or the backfill has ended."""
         return await self._database.write(lambda c: _update(c, backfill.id, lease, columns_of(backfill)))
 
-    async def keep(self, backfill: Backfill, page: Page, *, lease: int) -> tuple[Backfill, frozenset[str]] | None:
+    async def save_page(self, backfill: Backfill, page: Page, *, lease: int) -> tuple[Backfill, frozenset[str]] | None:
         """Store a page together with the cursor of the next one.
 
         Returns the backfill after the page and the accounts that now have due members. Returns None, and stores
@@ -189,14 +189,14 @@ def _cancel(connection: Connection, export_id: int, backfill_id: int, *, now: da
 
 
 def _claim(
-    connection: Connection, *, now: datetime, lease_for: timedelta, most: int, besides: Collection[int]
+    connection: Connection, *, now: datetime, lease_for: timedelta, limit: int, excluding: Collection[int]
 ) -> list[BackfillClaim]:
     is_free = backfills.c.lease.is_(None) | leases.over(backfills.c.leased_until, now, lease_for)
     free = (
         select(backfills)
-        .where(backfills.c.ended_at.is_(None), is_free, backfills.c.id.not_in(sorted(besides)))
+        .where(backfills.c.ended_at.is_(None), is_free, backfills.c.id.not_in(sorted(excluding)))
         .order_by(backfills.c.id)
-        .limit(most)
+        .limit(limit)
         .with_for_update(skip_locked=True)
     )
     claims = [BackfillClaim(backfill_of(row), leases.new_token()) for row in connection.execute(free)]
@@ -226,7 +226,7 @@ def _keep(
     )
     if connection.execute(held).one_or_none() is None:
         return None
-    kept, due_accounts = keep_page(connection, backfill, page, now, digests)
+    kept, due_accounts = save_page(connection, backfill, page, now, digests)
     _update(connection, backfill.id, lease, columns_of(kept))
     return kept, due_accounts
 

@@ -22,7 +22,7 @@ from app.store.schema import dry_run_people, exports
 _SKIPPED = {Verdict.IGNORED: Skip.ALREADY_THERE, Verdict.STALE: Skip.CHANGED_SINCE}
 
 
-def keep_page(
+def save_page(
     connection: Connection, backfill: Backfill, page: Page, now: datetime, digests: Digests | None
 ) -> tuple[Backfill, frozenset[str]]:
     """Return the backfill after this page and the accounts that have due members."""

@@ -24,7 +24,7 @@ class GroupCommit(Generic[Item, Result]):
 
     Args:
         commit: stores items in one transaction. Returns one result for each, in order, or raises and keeps nothing.
-        most: the size of one transaction; a single larger item goes alone.
+        max_size: the size of one transaction; a single larger item goes alone.
         size_of: returns the size of an item.
         on_commit: receives the number of items of each successful transaction.
     """
@@ -33,12 +33,12 @@ class GroupCommit(Generic[Item, Result]):
         self,
         commit: Callable[[list[Item]], Awaitable[list[Result]]],
         *,
-        most: int = 500,
+        max_size: int = 500,
         size_of: Callable[[Item], int] = lambda _: 1,
         on_commit: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._commit = commit
-        self._most = most
+        self._most = max_size
         self._size_of = size_of
         self._on_commit = on_commit
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()

@@ -11,15 +11,14 @@ from sqlalchemy.exc import IntegrityError
 from app.domain.audience import Audience
 from app.domain.export import Export, ListTurn, NewExport
 from app.domain.fields import FieldMapping
-from app.domain.list_check import Confirmed as ConfirmedCount
-from app.domain.list_check import ListChange
+from app.domain.list_check import ConfirmedCount, ListChange
 from app.domain.report import ExportReport, Unexported
 from app.domain.resolve import NAME_PENDING
 from app.store.database.engine import Database
 from app.store.exports import list_turns, orders
-from app.store.exports.reports import confirmed_counts, reports, standings
+from app.store.exports.reports import confirmed_counts, reports, with_counts
 from app.store.exports.rows import all_exports, exports_of, one_export
-from app.store.exports.versions import exports_change
+from app.store.exports.versions import bump_exports_version
 from app.store.members import batches
 from app.store.schema import exports, totals, unexported
 
@@ -33,7 +32,7 @@ class Exports:
         self._database = database
         self._clock = clock
 
-    async def of_audience(self, audience_id: str) -> tuple[Export, ...]:
+    async def find_by_audience(self, audience_id: str) -> tuple[Export, ...]:
         """Return the exports of an audience, at most one for each account, oldest first."""
         return tuple(await self._database.read(lambda connection: exports_of(connection, [audience_id])))
 
@@ -127,14 +126,14 @@ class Exports:
         """Choose other fields for the changes that come from now on."""
         return await self._order(partial(orders.set_fields, export_id=export_id, chosen=chosen))
 
-    async def list_changed(self, export_id: int, change: ListChange, reason: str) -> Export:
+    async def mark_list_changed(self, export_id: int, change: ListChange, reason: str) -> Export:
         """Deliver nothing more until an operator has looked at the list."""
         return await self._order(partial(orders.list_changed, export_id=export_id, change=change, reason=reason))
 
     async def _order(self, order: Callable[[Connection], T]) -> T:
         def change(connection: Connection) -> T:
             done = order(connection)
-            exports_change(connection)
+            bump_exports_version(connection)
             return done
 
         try:
@@ -143,13 +142,13 @@ class Exports:
             # Another replica wrote between our read and our write. The second try reads what it wrote.
             return await self._database.write(change)
 
-    async def explain(self, export_id: int, reason: str) -> None:
+    async def set_reason(self, export_id: int, reason: str) -> None:
         """Record why an export still has no name, or no list."""
         has_no_list = exports.c.list_ready_at.is_(None)
         statement = update(exports).where(exports.c.id == export_id, has_no_list).values(reason=reason)
         await self._database.write(lambda connection: connection.execute(statement))
 
-    async def looked(self, export_id: int, *, list_others: int | None, in_doubt: int = 0) -> None:
+    async def record_list_check(self, export_id: int, *, list_others: int | None, in_doubt: int = 0) -> None:
         """Record how many addresses on the list are not held here."""
         statement = (
             update(exports)
@@ -158,7 +157,7 @@ class Exports:
         )
         await self._database.write(lambda connection: connection.execute(statement))
 
-    async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
+    async def mark_list_ready(self, account: str, name: str, list_id: str | None) -> None:
         """Record that a list exists in Sailthru, so that it is not asked for again."""
         statement = (
             update(exports)
@@ -167,27 +166,29 @@ class Exports:
         )
         await self._database.write(lambda connection: connection.execute(statement))
 
-    async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> ListTurn:
+    async def take_turn(
+        self, account: str, name: str, *, lease: int, lease_for: timedelta, is_missing: bool
+    ) -> ListTurn:
         """Return whether it is our turn to make a list, which then is ours alone until the lease ends.
 
         Args:
-            is_again: the list is missing, whatever is recorded of it.
+            is_missing: the list is missing, whatever is recorded of it.
         """
 
         def take(connection: Connection) -> ListTurn:
             return list_turns.take_turn(
-                connection, account, name, lease=lease, now=self._clock(), lease_for=lease_for, is_again=is_again
+                connection, account, name, lease=lease, now=self._clock(), lease_for=lease_for, is_missing=is_missing
             )
 
         return await self._database.write(take)
 
-    async def give_turn_back(self, account: str, name: str, *, lease: int) -> None:
+    async def release_turn(self, account: str, name: str, *, lease: int) -> None:
         """Let another worker make the list."""
-        await self._database.write(lambda c: list_turns.give_turn_back(c, account, name, lease))
+        await self._database.write(lambda c: list_turns.release_turn(c, account, name, lease))
 
-    async def standings(self) -> list[ExportReport]:
+    async def with_counts(self) -> list[ExportReport]:
         """Return all exports with their counts, oldest first."""
-        return await self._database.read(standings)
+        return await self._database.read(with_counts)
 
     async def confirmed(self) -> dict[int, ConfirmedCount]:
         """Return by export how many members Sailthru has confirmed on its list. It reads all memberships."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from app.domain.freshness import quantile
-from app.domain.list_check import Confirmed as ConfirmedCount
+from app.domain.list_check import ConfirmedCount
 from app.domain.membership import Confirmed
 from app.domain.report import ExportReport, Freshness
 from app.store.database.dialect import allow_table_scans
@@ -36,7 +36,7 @@ def reports(connection: Connection, export_id: int | None, now: datetime) -> lis
     ]
 
 
-def standings(connection: Connection) -> list[ExportReport]:
+def with_counts(connection: Connection) -> list[ExportReport]:
     """Return all exports with their counts only, oldest first."""
     statement = select(exports, totals).join(totals, totals.c.export_id == exports.c.id).order_by(exports.c.id)
     return [_counted(row) for row in connection.execute(statement)]

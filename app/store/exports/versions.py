@@ -11,6 +11,6 @@ from app.store.schema import versions
 _NEXT = update(versions).where(versions.c.name == literal_column("'exports'")).values(version=versions.c.version + 1)
 
 
-def exports_change(connection: Connection) -> None:
+def bump_exports_version(connection: Connection) -> None:
     """Note in the transaction that changes an export that older replicas must read the exports again."""
     connection.execute(_NEXT)

@@ -46,7 +46,7 @@ class RejectedEvents:
     ) -> None:
         self._database = database
         self._record: GroupCommit[Sequence[RejectedEvent], None] = GroupCommit(
-            self._record_all, most=MOST_REQUESTS_AT_ONCE, on_commit=lambda size: on_commit("reject", size)
+            self._record_all, max_size=MOST_REQUESTS_AT_ONCE, on_commit=lambda size: on_commit("reject", size)
         )
 
     async def record(self, events: Sequence[RejectedEvent]) -> None:

@@ -17,7 +17,7 @@ from app.domain.membership import Confirmed, Membership
 from app.domain.settlement import cancel
 from app.store.database.dialect import lock_table
 from app.store.history.journal import Line, write_lines
-from app.store.members.changes import keep
+from app.store.members.changes import apply_changes
 from app.store.members.removal import Place, remove
 from app.store.members.rows import membership_of, parts, save_memberships, save_tallies
 from app.store.schema import exports, identities, members, memberships
@@ -127,7 +127,7 @@ def cancel_pending(
     erased = [(member_id, m) for member_id, m in found if m.erasure is not None]
     kept = [(member_id, m) for member_id, m in found if m.erasure is None]
     if export.merged_into is not None and kept:
-        keep(connection, [[c for _, m in kept for c in _changes(m, export.merged_into)]], now, digests)
+        apply_changes(connection, [[c for _, m in kept for c in _changes(m, export.merged_into)]], now, digests)
     tally = Tally()
     for _, membership in kept:
         cancel(membership, tally)

@@ -13,7 +13,7 @@ from app.store.members.loading import load
 from app.store.members.saving import save
 
 
-def keep(
+def apply_changes(
     connection: Connection,
     batches: Sequence[Sequence[MembershipChange]],
     now: datetime,

@@ -127,7 +127,7 @@ def take(
         for row in rows
         if row.id in pending
     ]
-    _record(connection, [Begun(c, c.call, until) for c in claims if c.leaves_at_once], now)
+    _record(connection, [Begun(c, c.call, until) for c in claims if c.can_be_sent_now], now)
     return claims
 
 
@@ -209,7 +209,7 @@ def _record(connection: Connection, begun: list[Begun], now: datetime) -> None:
                 lists.append(key)
             elif call.covers.get(pending.export_id) is Confirmed.IN and pending.membership.has_new_vars:
                 values.append(key)
-        if (call.is_read or call.is_write) and not one.claim.is_of_erased:
+        if (call.is_read or call.is_write) and not one.claim.is_erasure:
             lines.append(Line(now, one.claim.member_id, None, "called", _detail(one)))
     _LIST_UNKNOWN.run(connection, lists)
     _VARS_UNKNOWN.run(connection, values)

@@ -61,7 +61,7 @@ class Members:
         self._digests = digests
         self._keep: GroupCommit[Webhook, Received] = GroupCommit(
             self._receive_all,
-            most=MOST_CHANGES,
+            max_size=MOST_CHANGES,
             size_of=lambda one: len(one.events) + len(one.changes),
             on_commit=lambda size: on_commit("keep", size),
         )
@@ -80,7 +80,7 @@ class Members:
         """
         return await self._keep.submit(Webhook(events=events))
 
-    async def keep(self, changes: Sequence[MembershipChange]) -> BatchResult:
+    async def apply(self, changes: Sequence[MembershipChange]) -> BatchResult:
         """Keep membership changes that are resolved already, as `receive` does."""
         received = await self._keep.submit(Webhook(changes=changes))
         return received.changes
@@ -135,7 +135,7 @@ class Members:
         correct = partial(due.correct_due_times, accounts=accounts, latest=now + longest_wait, due_at=now + lease_for)
         return await self._database.write(correct)
 
-    async def of_address(self, address: str) -> list[MembershipReport]:
+    async def find_by_address(self, address: str) -> list[MembershipReport]:
         """Return the memberships of an address in all accounts; none for an unknown one."""
         statement: Select[Any] = (
             select(

@@ -87,7 +87,7 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
     due = {member_id: ours[member_id].retry_at or now for member_id in still_pending}
     _GIVE_BACK.run(connection, _given_back(ours, due))
     _SAVE.run(connection, _rows_of(changed))
-    APPEND.run(connection, [_line(one, now) for one in ours.values() if not one.claim.is_of_erased])
+    APPEND.run(connection, [_line(one, now) for one in ours.values() if not one.claim.is_erasure])
     remove(connection, ended)
     save_tallies(connection, tallies, now)
     return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]

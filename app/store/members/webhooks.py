@@ -16,8 +16,8 @@ from app.store.database.dialect import lock_table
 from app.store.exports.orders import open_export
 from app.store.exports.rows import exports_of
 from app.store.exports.unexported import count_unexported
-from app.store.exports.versions import exports_change
-from app.store.members.changes import keep
+from app.store.exports.versions import bump_exports_version
+from app.store.members.changes import apply_changes
 from app.store.schema import exports
 
 
@@ -51,7 +51,7 @@ def receive(
     found = _exports_of(connection, events)
     started = _start_missing(connection, events, found, now, resolver)
     resolutions = [resolver.resolve(webhook.events, found) for webhook in webhooks]
-    results = keep(
+    results = apply_changes(
         connection,
         [(*one.changes, *webhook.changes) for one, webhook in zip(resolutions, webhooks, strict=True)],
         now,
@@ -92,7 +92,7 @@ def _start_missing(
         if is_new:
             started.add(export.audience_id)
     if started:
-        exports_change(connection)
+        bump_exports_version(connection)
     return started
 
 

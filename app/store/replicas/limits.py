@@ -17,20 +17,20 @@ class SharedLimits:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def take(self, account: str, endpoint: str, wish: ShareRequest) -> ShareGrant:
+    async def take(self, account: str, endpoint: str, request: ShareRequest) -> ShareGrant:
         """What a replica gets of an account's limit for an endpoint, such as `POST user`. What it does not use is lost
         with the minute.
         """
-        return await self._database.write(lambda connection: _take(connection, account, endpoint, wish))
+        return await self._database.write(lambda connection: _take(connection, account, endpoint, request))
 
 
-def _take(connection: Connection, account: str, endpoint: str, wish: ShareRequest) -> ShareGrant:
+def _take(connection: Connection, account: str, endpoint: str, request: ShareRequest) -> ShareGrant:
     of_endpoint = (budgets.c.account == account) & (budgets.c.endpoint == endpoint)
     statement = lock_row(select(*_COLUMNS).where(of_endpoint))
     row = connection.execute(statement).one_or_none()
     if row is None:
         connection.execute(insert_or_nothing(connection, budgets), [{"account": account, "endpoint": endpoint}])
         row = connection.execute(statement).one()
-    taken, given = allocate(Taken(*row), wish)
+    taken, grant = allocate(Taken(*row), request)
     connection.execute(update(budgets).where(of_endpoint).values(taken._asdict()))
-    return given
+    return grant

@@ -94,7 +94,7 @@ async def list_backfills(service: Injected, export_id: ExportId) -> BackfillsVie
     """Lists the newest twenty, the newest first."""
     await service.exports.get(export_id)
     now = service.clock()
-    return BackfillsView(items=[_view(one, now) for one in await service.backfills.of_export(export_id)])
+    return BackfillsView(items=[_view(one, now) for one in await service.backfills.find_by_export(export_id)])
 
 
 @router.get("/exports/{export_id}/backfills/{backfill_id}", summary="Show a backfill", responses=declared(404, 422))

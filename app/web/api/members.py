@@ -67,7 +67,7 @@ async def show_member(service: Injected, email: Email) -> MemberView:
     """Shows all that is known about an address. Upper and lower case make no difference."""
     address = normalized(email)
     timeline = [_entry(account, line) for account, line in await service.journal.timeline(address)]
-    memberships = [_view(one) for one in await service.members.of_address(address)]
+    memberships = [_view(one) for one in await service.members.find_by_address(address)]
     erased_at = await service.erasures.erased_at(address)
     return MemberView(email=address, erased_at=erased_at, memberships=memberships, timeline=timeline)
 

@@ -60,11 +60,11 @@ STEPS = st.lists(
 async def run(backfills: Backfills, pages: list[list[MembershipChange]], *, is_dry_run: bool) -> Backfill:
     """Run a backfill of export 1 to its end."""
     backfill = await backfills.open(1, is_dry_run=is_dry_run)
-    ((backfill, lease),) = [(c.backfill, c.lease) for c in await backfills.claim(lease_for=MINUTE, most=1)]
+    ((backfill, lease),) = [(c.backfill, c.lease) for c in await backfills.claim(lease_for=MINUTE, limit=1)]
     for number, changes in enumerate(pages, start=1):
         following = str(number) if number < len(pages) else None
         page = Page(changes, Counter(), following, 99, NOON - timedelta(minutes=5))
-        kept = await backfills.keep(backfill, page, lease=lease)
+        kept = await backfills.save_page(backfill, page, lease=lease)
         assert kept is not None
         backfill, _ = kept
     return backfill
@@ -73,7 +73,7 @@ async def run(backfills: Backfills, pages: list[list[MembershipChange]], *, is_d
 async def prepare(members: Members, erasures: Erasures, steps: list[object]) -> None:
     for step in steps:
         if isinstance(step, MembershipChange):
-            await members.keep([step])
+            await members.apply([step])
         elif isinstance(step, tuple):
             await erasures.erase(address_of(step[1]), leave_lists=False)
         else:

@@ -83,7 +83,7 @@ async def test_caller_is_answered_after_the_commit_of_its_item() -> None:
 async def test_items_beyond_the_limit_go_into_the_next_transaction() -> None:
     commit = SlowCommit()
     sizes: list[int] = []
-    group = GroupCommit(commit, most=2, on_commit=sizes.append)
+    group = GroupCommit(commit, max_size=2, on_commit=sizes.append)
     for _ in range(3):
         commit.released.release()
     answers = await asyncio.gather(*(group.submit(n) for n in range(5)))
@@ -100,7 +100,7 @@ async def test_large_item_goes_alone_and_keeps_its_place() -> None:
         batches.append(items)
         return items
 
-    group: GroupCommit[int, int] = GroupCommit(commit, most=10, size_of=lambda item: item)
+    group: GroupCommit[int, int] = GroupCommit(commit, max_size=10, size_of=lambda item: item)
     results = await asyncio.gather(*(group.submit(item) for item in [4, 6, 1, 99, 5, 5, 5]))
 
     assert results == [4, 6, 1, 99, 5, 5, 5]

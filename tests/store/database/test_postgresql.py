@@ -517,7 +517,7 @@ async def test_updates_of_a_claim_stay_on_their_page(
 ) -> None:
     """So they update no index."""
     await running("A")
-    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(400)])
+    await members.apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(400)])
     in_place = text("select n_tup_hot_upd from pg_stat_xact_user_tables where relname = 'memberships'")
 
     def take(connection: Connection) -> tuple[int, int]:
@@ -548,11 +548,11 @@ class TestReplicas:
             ][:: -1 if number % 2 else 1]
 
         # Side by side, not all in one group commit.
-        async def keep(store: Members, first: int) -> None:
+        async def apply_all(store: Members, first: int) -> None:
             for number in range(first, 60, 2):
-                await store.keep(some(number))
+                await store.apply(some(number))
 
-        await asyncio.gather(*(keep(store, first) for first, store in enumerate(stores)), keep(stores[0], 1))
+        await asyncio.gather(*(apply_all(store, first) for first, store in enumerate(stores)), apply_all(stores[0], 1))
         await assert_all_adds_up(database, exports)
 
     @pytest.mark.parametrize("address", [ADA, GRACE])
@@ -582,13 +582,13 @@ class TestReplicas:
         first = asyncio.create_task(replica.write(keep_and_hold))
         await held.begun()
         members = Members(database, clock)
-        late = asyncio.create_task(members.keep([enter(address, at=second)]))
+        late = asyncio.create_task(members.apply([enter(address, at=second)]))
         await until_a_lock_is_awaited(database_url)
         held.release()
         await first
         kept = await late
         await assert_all_adds_up(database, exports)
-        reports = [*await members.of_address(ADA), *await members.of_address(GRACE)]
+        reports = [*await members.find_by_address(ADA), *await members.find_by_address(GRACE)]
 
         assert kept.verdicts == (verdict,)
         assert [r.membership.address for r in reports if r.membership.desired] == [on_list if address == GRACE else ADA]
@@ -599,7 +599,7 @@ class TestReplicas:
         """With many concurrent claims; the counts add up."""
         await running("A")
         stores = [Members(one, clock) for one in (database, replica)]
-        await stores[0].keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(100)])
+        await stores[0].apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(100)])
         claimed: list[str] = []
 
         async def work(store: Members) -> None:

@@ -63,10 +63,12 @@ class TestAtOnce:
         for name in ("A", "B", "C"):
             await running(name)
         vars_ = {"last_name": VALUE}
-        await members.keep([enter(LOVELACE, at=1, vars=vars_), enter(ADA, at=2, vars=vars_), enter(ADA, export_id=2)])
+        await members.apply([enter(LOVELACE, at=1, vars=vars_), enter(ADA, at=2, vars=vars_), enter(ADA, export_id=2)])
         await tell(members)
-        await members.keep([enter(ADA, at=3, export_id=3), exit_(ADA, at=3, export_id=2), enter(LOVELACE, export_id=3)])
-        await members.keep([enter(GRACE, lytics_id=GRACE_ID)])
+        await members.apply(
+            [enter(ADA, at=3, export_id=3), exit_(ADA, at=3, export_id=2), enter(LOVELACE, export_id=3)]
+        )
+        await members.apply([enter(GRACE, lytics_id=GRACE_ID)])
         before = await traces(database, *ALL_OF_ADA)
         done = await erasures.erase(ADA, leave_lists=False)
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
@@ -82,9 +84,9 @@ class TestAtOnce:
     ) -> None:
         await running("A")
         people = [enter(f"p{n}@example.com", lytics_id=f"user-{n}", vars={"a": "x" * n}) for n in range(200)]
-        await members.keep(people)
+        await members.apply(people)
         for at in range(3):
-            await members.keep([enter(at=at, vars={"last_name": VALUE * (at + 1)})])
+            await members.apply([enter(at=at, vars={"last_name": VALUE * (at + 1)})])
             await tell(members)
         await erasures.erase(ADA, leave_lists=False)
         await database.close()
@@ -98,10 +100,10 @@ class TestAtOnce:
     ) -> None:
         await running("A")
         await running("B")
-        await members.keep([enter(at=1), enter(at=1, export_id=2)])
+        await members.apply([enter(at=1), enter(at=1, export_id=2)])
         (claim,) = await claims(members)
         await members.settle(settlement(claim, Effect.NONE, dead={1: "11", 2: "11"}, is_spent=True))
-        await members.keep([enter(at=2), exit_(at=3), enter(at=4)])
+        await members.apply([enter(at=2), exit_(at=3), enter(at=4)])
         before = await counts(exports, 1), await counts(exports, 2)
         await erasures.erase(ADA, leave_lists=False)
         after = await counts(exports, 1), await counts(exports, 2)
@@ -115,7 +117,7 @@ class TestAtOnce:
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         (claim,) = await claims(members)
         await members.settle(settlement(claim, Effect.NONE, dead={1: "11"}, is_spent=True))
         await erasures.erase(ADA, leave_lists=False)
@@ -129,7 +131,7 @@ class TestAtOnce:
     ) -> None:
         await running("A")
         other = await exports.start("A", audience_slug="a", account="other")
-        await members.keep([enter(), enter(export_id=other.id)])
+        await members.apply([enter(), enter(export_id=other.id)])
         await erasures.erase(ADA, leave_lists=False)
 
         assert await traces(database, ADA, ADA_ID) == []
@@ -139,8 +141,8 @@ class TestAtOnce:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
-        await members.keep([exit_(None, at=2)])
+        await members.apply([enter(at=1)])
+        await members.apply([exit_(None, at=2)])
         await erasures.erase(ADA, leave_lists=False)
 
         assert await traces(database, ADA, ADA_ID) == []
@@ -151,16 +153,16 @@ class TestAtOnce:
         await running("A")
         first = await erasures.erase(ADA, leave_lists=True)
         second = await erasures.erase(ADA, leave_lists=True)
-        await members.keep([enter()])
+        await members.apply([enter()])
 
         assert first == second == Erased(was_known=False, leaving=(), due_accounts=frozenset())
-        assert await members.of_address(ADA) == []
+        assert await members.find_by_address(ADA) == []
 
     async def test_second_erasure_reports_the_same_and_changes_nothing(
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         first = await erasures.erase(ADA, leave_lists=False)
         before = await everything(database)
         clock.advance(MINUTE)
@@ -177,10 +179,10 @@ class TestOtherAddressesAndUsers:
     ) -> None:
         await running("A")
         await running("B")
-        await members.keep([enter(ADA, at=1), enter("work@example.com", at=1, export_id=2)])
-        await members.keep([enter("old@example.com", at=2, export_id=2), enter("new@example.com", at=3, export_id=2)])
+        await members.apply([enter(ADA, at=1), enter("work@example.com", at=1, export_id=2)])
+        await members.apply([enter("old@example.com", at=2, export_id=2), enter("new@example.com", at=3, export_id=2)])
         await erasures.erase(ADA, leave_lists=False)
-        kept = await members.keep([exit_("new@example.com", at=9, export_id=2)])
+        kept = await members.apply([exit_("new@example.com", at=9, export_id=2)])
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
 
         assert await traces(database, ADA_ID, "@example.com") == []
@@ -199,13 +201,13 @@ class TestOtherAddressesAndUsers:
         await running("A")
         await running("B")
         family = "family@example.com"
-        await members.keep([enter(ADA, at=1), enter(family, at=1, export_id=2)])
-        await members.keep([enter(family, at=1, lytics_id=GRACE_ID)])
+        await members.apply([enter(ADA, at=1), enter(family, at=1, export_id=2)])
+        await members.apply([enter(family, at=1, lytics_id=GRACE_ID)])
         await erasures.erase(ADA, leave_lists=False)
-        (left,) = await members.of_address(family)
+        (left,) = await members.find_by_address(family)
         lines = await journal.timeline(family)
         (claim,) = await tell(members)
-        await members.keep([exit_(None, at=5, lytics_id=GRACE_ID)])
+        await members.apply([exit_(None, at=5, lytics_id=GRACE_ID)])
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
 
         assert await traces(database, ADA, ADA_ID) == []
@@ -218,7 +220,7 @@ class TestOtherAddressesAndUsers:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
+        await members.apply([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
         await erasures.erase(ADA, leave_lists=False)
 
         assert await traces(database, ADA, ADA_ID, GRACE_ID) == []
@@ -229,9 +231,9 @@ class TestOtherAddressesAndUsers:
         await running("A")
         await running("B")
         family = "family@example.com"
-        await members.keep([enter(family, at=1, lytics_id=GRACE_ID), enter(family, at=2), enter(ADA, export_id=2)])
+        await members.apply([enter(family, at=1, lytics_id=GRACE_ID), enter(family, at=2), enter(ADA, export_id=2)])
         await erasures.erase(ADA, leave_lists=False)
-        kept = await members.keep([exit_(family, at=3, lytics_id=GRACE_ID)])
+        kept = await members.apply([exit_(family, at=3, lytics_id=GRACE_ID)])
         (claim,) = await claims(members)
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
 
@@ -243,8 +245,8 @@ class TestOtherAddressesAndUsers:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([exit_(None, at=5)])
-        await members.keep([enter(at=1)])
+        await members.apply([exit_(None, at=5)])
+        await members.apply([enter(at=1)])
         before = await traces(database, ADA)
         done = await erasures.erase(ADA, leave_lists=True)
 
@@ -258,10 +260,10 @@ class TestOtherAddressesAndUsers:
         await running("A")
         await running("B")
         shared, users = "nobody@example.com", [f"user-{n}" for n in range(erasing.MOST_USERS + 1)]
-        await members.keep([enter(shared, at=n, lytics_id=user) for n, user in enumerate(users)])
-        await members.keep([enter(f"{user}@example.com", lytics_id=user, export_id=2) for user in users])
+        await members.apply([enter(shared, at=n, lytics_id=user) for n, user in enumerate(users)])
+        await members.apply([enter(f"{user}@example.com", lytics_id=user, export_id=2) for user in users])
         await erasures.erase(shared, leave_lists=False)
-        kept = await members.keep([enter(f"{users[0]}@example.com", at=50, lytics_id=users[0])])
+        kept = await members.apply([enter(f"{users[0]}@example.com", at=50, lytics_id=users[0])])
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
 
         assert await traces(database, shared) == []
@@ -281,15 +283,15 @@ class TestOtherAddressesAndUsers:
     ) -> None:
         await running("A")
         await running("B")
-        await members.keep([enter("old@example.com", at=1, export_id=2), exit_(None, at=2, export_id=2)])
+        await members.apply([enter("old@example.com", at=1, export_id=2), exit_(None, at=2, export_id=2)])
         if is_known_before:
-            await members.keep([enter(at=1)])
+            await members.apply([enter(at=1)])
         look, loop = erasing.members_once_of, asyncio.get_running_loop()
 
         def slowly(connection: Connection, users: set[str]) -> set[int]:
             found = look(connection, users)
             monkeypatch.undo()
-            meanwhile(loop, members.keep([enter(at=3), enter("new@example.com", at=4, export_id=2)]))
+            meanwhile(loop, members.apply([enter(at=3), enter("new@example.com", at=4, export_id=2)]))
             return found
 
         monkeypatch.setattr("app.store.erasure.erasures.members_once_of", slowly)
@@ -303,7 +305,7 @@ class TestTheKey:
         self, members: Members, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         keyless = Erasures(database, clock, None)
         before = await everything(database)
         with pytest.raises(Conflict, match=r"secrets\.token_urlsafe.*\.env"):
@@ -319,7 +321,7 @@ class TestTheKey:
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         other = Erasures(database, clock, type(DIGESTS)("another key than before"))
         await erasures.erase(ADA, leave_lists=False)
         await other.erase(GRACE, leave_lists=False)
@@ -332,7 +334,7 @@ class TestTheKey:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
+        await members.apply([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
         await erasures.erase(ADA, leave_lists=False)
         rows = await database.rows(erasures_table.select())
         expected = {DIGESTS.of_address(ADA), DIGESTS.of_user(ADA_ID), DIGESTS.of_user(GRACE_ID)}
@@ -347,7 +349,7 @@ async def test_erasure_that_fails_at_any_statement_changes_nothing(
 ) -> None:
     await running("A")
     await running("B")
-    await members.keep([enter(), enter(LOVELACE, export_id=2)])
+    await members.apply([enter(), enter(LOVELACE, export_id=2)])
     await claims(members, 1)
     before = await everything(database)
     last, count = 0, 0
@@ -380,7 +382,7 @@ async def test_timeline_is_deleted_with_its_member(
     members: Members, erasures: Erasures, running: Running, database: Database
 ) -> None:
     await running("A")
-    await members.keep([enter(at=1), enter(at=1)])
+    await members.apply([enter(at=1), enter(at=1)])
     await tell(members)
     await erasures.erase(ADA, leave_lists=True)
     await tell(members)

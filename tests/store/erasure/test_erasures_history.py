@@ -42,7 +42,7 @@ class World:
         self.out: set[str] = set()
         self.under_way: list[Claim] = []
 
-    async def keep(self) -> None:
+    async def receive(self) -> None:
         """Keep events of random users, lists and times."""
         made: list[MembershipChange] = []
         for _ in range(self.dice.randint(1, 4)):
@@ -55,7 +55,7 @@ class World:
                 change(address, message=at, lytics_id=user, export_id=export_id, vars=vars_),
             )
             made.append(self.dice.choice(one_of_each))
-        await self.members.keep(made)
+        await self.members.apply(made)
 
     async def claim(self) -> None:
         """Claim due members; Sailthru may carry out each call at once, later or never."""
@@ -137,7 +137,7 @@ async def test_counts_add_up_after_every_step_and_no_trace_is_left_at_the_end(
     for name in "ABC"[:EXPORTS]:
         await running(name)
     world = World(database, members, clock, dice)
-    steps = [world.keep] * 5 + [world.claim, world.answer] * 3
+    steps = [world.receive] * 5 + [world.claim, world.answer] * 3
     steps += [world.erase, world.lift, world.redrive, world.pause, world.wait, world.wait]
     for _ in range(120):
         await dice.choice(steps)()

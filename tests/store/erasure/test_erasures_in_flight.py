@@ -60,7 +60,7 @@ class TestWhileACallIsUnderWay:
         effect: Effect | None,
     ) -> None:
         await running("A")
-        await members.keep([enter(vars={"last_name": VALUE})])
+        await members.apply([enter(vars={"last_name": VALUE})])
         (claim,) = await claims(members)
         done = await erasures.erase(ADA, leave_lists=False)
         left = await traces(database, ADA_ID, VALUE), await traces(database, ADA)
@@ -85,7 +85,7 @@ class TestWhileACallIsUnderWay:
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await claims(members)
         done = await erasures.erase(ADA, leave_lists=True)
         early = await claims(members)
@@ -101,12 +101,12 @@ class TestWhileACallIsUnderWay:
         self, members: Members, erasures: Erasures, running: Running, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
+        await members.apply([enter(at=1)])
         await claims(members)
         for _ in range(2):
             await erasures.erase(ADA, leave_lists=False)
         await erasures.lift(ADA)
-        await members.keep([enter(at=2)])
+        await members.apply([enter(at=2)])
         early = await claims(members)
         clock.advance(LEASE)
 
@@ -117,7 +117,7 @@ class TestWhileACallIsUnderWay:
         self, members: Members, erasures: Erasures, running: Running, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await claims(members)
         leaving = [(await erasures.erase(ADA, leave_lists=leave)).leaving for leave in (False, True, False)]
         clock.advance(LEASE)
@@ -125,7 +125,7 @@ class TestWhileACallIsUnderWay:
 
         assert leaving == [(), ("Lytics A",), ("Lytics A",)]
         assert leave.call.leave == ("Lytics A",)
-        assert await members.of_address(ADA) == []
+        assert await members.find_by_address(ADA) == []
 
     async def test_other_users_of_a_shared_address_are_read_again(
         self,
@@ -140,8 +140,8 @@ class TestWhileACallIsUnderWay:
         await running("A")
         await running("B")
         family = "family@example.com"
-        await members.keep([enter(ADA, at=1), enter(family, at=1, export_id=2)])
-        await members.keep([enter(family, at=1, lytics_id=GRACE_ID)])
+        await members.apply([enter(ADA, at=1), enter(family, at=1, export_id=2)])
+        await members.apply([enter(family, at=1, lytics_id=GRACE_ID)])
         await claims(members)
         await erasures.erase(ADA, leave_lists=False)
         clock.advance(LEASE)
@@ -150,7 +150,7 @@ class TestWhileACallIsUnderWay:
 
         assert claim.call.is_read
         assert [one.export_id for one in claim.pending] == [1]
-        assert [report.export_id for report in await members.of_address(family)] == [1]
+        assert [report.export_id for report in await members.find_by_address(family)] == [1]
         assert await counts(exports, 1) == {"accepted": 2, "delivered": 1, "erased": 1, "members": 1}
 
 
@@ -167,7 +167,7 @@ class TestLeavingLists:
     ) -> None:
         await running("A")
         await running("B")
-        await members.keep([enter(vars={"last_name": VALUE}), enter(export_id=2)])
+        await members.apply([enter(vars={"last_name": VALUE}), enter(export_id=2)])
         await tell(members)
         done = await erasures.erase(ADA, leave_lists=True)
         left, after = await traces(database, ADA_ID, VALUE), await counts(exports)
@@ -189,7 +189,7 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await tell(members)
 
@@ -201,9 +201,9 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
+        await members.apply([enter(at=1)])
         await tell(members)
-        await members.keep([exit_(at=2)])
+        await members.apply([exit_(at=2)])
         await tell(members)
         done = await erasures.erase(ADA, leave_lists=True)
 
@@ -221,7 +221,7 @@ class TestLeavingLists:
         clock: Clock,
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await tell(members)
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await claims(members)
@@ -244,7 +244,7 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await tell(members)
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await claims(members)
@@ -253,13 +253,13 @@ class TestLeavingLists:
 
         assert during.leaving == ("Lytics A",)
         assert settled.is_ours
-        assert await members.of_address(ADA) == []
+        assert await members.find_by_address(ADA) == []
 
     async def test_leave_that_fails_for_good_is_given_up_and_logged_without_the_address(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await tell(members)
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await claims(members)
@@ -276,7 +276,7 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await tell(members)
         await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
         done = await erasures.erase(ADA, leave_lists=True)
@@ -296,7 +296,7 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running, database: Database, state: str
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await tell(members)
         stands = text("update exports set state = :state")
         await database.write(lambda connection: connection.execute(stands, {"state": state}))
@@ -311,10 +311,10 @@ class TestLetInAgain:
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
+        await members.apply([enter(at=1)])
         await erasures.erase(ADA, leave_lists=False)
         lifted = [await erasures.lift(ADA), await erasures.lift(ADA)]
-        kept = await members.keep([enter(LOVELACE, at=2)])
+        kept = await members.apply([enter(LOVELACE, at=2)])
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
 
         assert lifted == [True, False]
@@ -335,12 +335,12 @@ class TestLetInAgain:
         is_in_flight: bool,
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
+        await members.apply([enter(at=1)])
         await tell(members)
         await erasures.erase(ADA, leave_lists=True)
         under_way = await claims(members) if is_in_flight else []
         await erasures.lift(ADA)
-        await members.keep([enter(at=2), change(ADA, message=9, vars={"a": 1})])
+        await members.apply([enter(at=2), change(ADA, message=9, vars={"a": 1})])
         await assert_all_adds_up(database, exports, is_anyone_erased=True)
         for one in under_way:
             await members.settle(settlement(one))
@@ -360,10 +360,10 @@ class TestLetInAgain:
         self, members: Members, erasures: Erasures, running: Running
     ) -> None:
         await running("A")
-        await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID)])
+        await members.apply([enter(), enter(GRACE, lytics_id=GRACE_ID)])
         for address in (ADA, GRACE):
             await erasures.erase(address, leave_lists=False)
         await erasures.lift(ADA)
-        kept = await members.keep([enter(at=9), enter(GRACE, at=9, lytics_id=GRACE_ID)])
+        kept = await members.apply([enter(at=9), enter(GRACE, at=9, lytics_id=GRACE_ID)])
 
         assert kept.verdicts == ("accepted", "ignored")

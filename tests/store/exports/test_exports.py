@@ -21,21 +21,21 @@ async def start(exports: Exports, audience: str = "a1", account: str = "default"
 async def test_export_is_started_once(exports: Exports) -> None:
     """However often, and however many at once."""
     ids = set(await asyncio.gather(*(start(exports) for _ in range(5))))
-    (export,) = await exports.of_audience("a1")
+    (export,) = await exports.find_by_audience("a1")
 
     assert ids == {export.id}
     assert (export.state, export.fields, export.list_name) == (ExportState.NEEDS_NAME, {"x": "y"}, None)
     assert await exports.get(export.id) == export
-    assert await exports.of_audience("unknown") == ()
+    assert await exports.find_by_audience("unknown") == ()
 
 
 async def test_named_export_runs(exports: Exports) -> None:
     export_id = await start(exports)
-    await exports.explain(export_id, "Lytics is away.")
+    await exports.set_reason(export_id, "Lytics is away.")
     waiting = await exports.get(export_id)
     named = await exports.name(export_id, "Spring Buyers", "Lytics Spring Buyers")
-    await exports.list_is_ready("default", "Lytics Spring Buyers", "id-1")
-    (ready,) = await exports.of_audience("a1")
+    await exports.mark_list_ready("default", "Lytics Spring Buyers", "id-1")
+    (ready,) = await exports.find_by_audience("a1")
 
     assert waiting.reason == "Lytics is away."
     assert (named.state, named.list_name, named.reason) == (ExportState.RUNNING, "Lytics Spring Buyers", None)

@@ -24,7 +24,7 @@ ORDERS: dict[str, Order] = {
     "pause": lambda exports, export: exports.pause(export.id),
     "stop": lambda exports, export: exports.stop(export.id),
     "fields": lambda exports, export: exports.set_fields(export.id, FieldMapping({"city": "town"})),
-    "list": lambda exports, export: exports.list_changed(export.id, ListChange.GONE, "It is gone."),
+    "list": lambda exports, export: exports.mark_list_changed(export.id, ListChange.GONE, "It is gone."),
 }
 
 
@@ -59,8 +59,8 @@ async def test_remarks_make_no_new_version(database: Database, exports: Exports,
     """They do not change how events are resolved."""
     export = await running("A")
     before = await version(database)
-    await exports.explain(export.id, "It waits.")
-    await exports.looked(export.id, list_others=3)
-    await exports.list_is_ready(ACCOUNT, str(export.list_name), "another-id")
+    await exports.set_reason(export.id, "It waits.")
+    await exports.record_list_check(export.id, list_others=3)
+    await exports.mark_list_ready(ACCOUNT, str(export.list_name), "another-id")
 
     assert await version(database) == before

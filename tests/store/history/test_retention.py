@@ -35,7 +35,7 @@ async def test_only_what_is_older_goes_in_small_steps(
     monkeypatch.setattr(housekeeping, "ROWS_A_STEP", 3)
     await running("A")
     for at in range(10):
-        await members.keep([enter(at=at)])
+        await members.apply([enter(at=at)])
         clock.advance(DAYS * 24 * HOUR / 5)
     steps: list[int] = []
     while steps[-1:] != [0]:
@@ -67,7 +67,7 @@ async def test_with_nothing_to_prune_each_table_is_looked_at_once(
 ) -> None:
     """However long the history is: four reads of a step's length, by index, and no write."""
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     line = {"at": NOON, "member_id": 1, "what": "called", "detail": {}}
     event = {"at": NOON, "reason": "not_json", "happened": "", "body_bytes": 1, "body": "{"}
     counted = [{"export_id": 1, "minute": NOON + n * MINUTE} for n in range(1, 5000)]

@@ -64,10 +64,10 @@ async def test_change_for_an_erased_member_is_ignored_and_leaves_no_trace(
     """The address under any user, the user under any address, on any list, old and new."""
     await running("A")
     await running("B")
-    await members.keep([enter(at=1), enter(GRACE, lytics_id=GRACE_ID)])
+    await members.apply([enter(at=1), enter(GRACE, lytics_id=GRACE_ID)])
     await erasures.erase(ADA, leave_lists=False)
     before = (await everything(database)).replace("last_event_at", "")
-    kept = await members.keep([late])
+    kept = await members.apply([late])
 
     assert kept.verdicts == (Verdict.IGNORED,)
     assert kept.due_accounts == frozenset()
@@ -84,8 +84,8 @@ async def test_only_the_erased_members_of_a_batch_are_left_out(
     await running("A")
     await erasures.erase(ADA, leave_lists=False)
     first, second = await asyncio.gather(
-        members.keep([enter(GRACE, at=1, lytics_id=GRACE_ID), enter(at=1), exit_(GRACE, at=0, lytics_id=GRACE_ID)]),
-        members.keep([enter(lytics_id=None, at=2)]),
+        members.apply([enter(GRACE, at=1, lytics_id=GRACE_ID), enter(at=1), exit_(GRACE, at=0, lytics_id=GRACE_ID)]),
+        members.apply([enter(lytics_id=None, at=2)]),
     )
     await assert_all_adds_up(database, exports)
 
@@ -99,9 +99,9 @@ async def test_exit_under_an_erased_address_removes_the_other_address_of_its_use
     """The exit names an erased address, but its user is known: the list ends as the newest change says."""
     await running("A")
     await erasures.erase(ADA, leave_lists=False)
-    await members.keep([enter(GRACE, at=1, lytics_id=GRACE_ID)])
+    await members.apply([enter(GRACE, at=1, lytics_id=GRACE_ID)])
     kept = [
-        (await members.keep([one])).verdicts[0]
+        (await members.apply([one])).verdicts[0]
         for one in (
             enter(ADA, at=2, lytics_id=GRACE_ID),
             change(ADA, message=7, lytics_id=GRACE_ID),
@@ -129,10 +129,10 @@ async def test_exit_under_an_erased_address_may_share_a_batch_with_the_enter(
     await running("A")
     await erasures.erase(ADA, leave_lists=False)
     changes = [enter(GRACE, at=1, lytics_id=GRACE_ID), exit_(ADA, at=9, lytics_id=GRACE_ID)]
-    await members.keep(changes[::-1] if is_exit_first else changes)
+    await members.apply(changes[::-1] if is_exit_first else changes)
     await assert_all_adds_up(database, exports)
 
-    assert not any(report.membership.desired for report in await members.of_address(GRACE))
+    assert not any(report.membership.desired for report in await members.find_by_address(GRACE))
     assert await traces(database, ADA) == []
 
 
@@ -146,7 +146,7 @@ async def test_enter_during_an_erasure_does_not_survive_it(
     address, statements_left = "", 0
 
     async def come() -> list[BatchResult]:
-        return await asyncio.gather(*(members.keep([enter(address, at=at, lytics_id=address)]) for at in range(3)))
+        return await asyncio.gather(*(members.apply([enter(address, at=at, lytics_id=address)]) for at in range(3)))
 
     async def begin_to_come(*, is_waited_for: bool) -> None:
         coming.append(asyncio.create_task(come()))
@@ -184,7 +184,7 @@ async def test_event_of_an_erased_member_still_counts_as_the_last_event(
     await running("A")
     await erasures.erase(ADA, leave_lists=False)
     clock.advance(MINUTE)
-    await members.keep([enter()])
+    await members.apply([enter()])
     (report,) = await exports.reports(1)
 
     assert report.last_event_at == NOON + MINUTE
@@ -197,11 +197,11 @@ async def test_without_erasures_the_check_is_one_statement(
     await running("A")
     changes = [enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(50)]
     with watching(database) as sight:
-        await members.keep(changes)
+        await members.apply(changes)
     before = [statement for statement in sight.statements if "FROM erasures" in statement]
     await erasures.erase(ADA, leave_lists=False)
     with watching(database) as sight:
-        await members.keep(changes)
+        await members.apply(changes)
     after = [statement for statement in sight.statements if "FROM erasures" in statement]
 
     assert (len(before), len(after)) == (1, 2)
@@ -216,7 +216,7 @@ async def test_large_batch_takes_several_statements(
     await running("A")
     for n in range(4):
         await erasures.erase(f"p{n}@example.com", leave_lists=False)
-    kept = await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(10)])
+    kept = await members.apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(10)])
 
     assert kept.verdicts == (Verdict.IGNORED,) * 4 + (Verdict.ACCEPTED,) * 6
 
@@ -225,9 +225,9 @@ async def test_members_unrelated_to_an_erased_one_are_delivered(
     members: Members, erasures: Erasures, running: Running
 ) -> None:
     await running("A")
-    await members.keep([enter(at=1)])
+    await members.apply([enter(at=1)])
     await erasures.erase(ADA, leave_lists=False)
-    await members.keep([enter(GRACE, lytics_id=GRACE_ID)])
+    await members.apply([enter(GRACE, lytics_id=GRACE_ID)])
     (claim,) = await tell(members)
 
     assert (claim.address, claim.call.join) == (GRACE, ("Lytics A",))

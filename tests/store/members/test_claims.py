@@ -58,7 +58,7 @@ async def test_member_due_longest_is_claimed_first(members: Members, running: Ru
     await running("A")
     people = ["z@example.com", "a@example.com", "m@example.com"]
     for address in people:
-        await members.keep([enter(address, lytics_id=address)])
+        await members.apply([enter(address, lytics_id=address)])
         clock.advance(SECOND)
     order = [claim.address for _ in people for claim in await claims(members, limit=1)]
 
@@ -71,10 +71,10 @@ async def test_live_changes_are_claimed_before_a_backfill_that_waits_longer(
     """A claim takes from the backfill only as many as live changes leave room for."""
     await running("A")
     backfill = [f"backfill{n}@example.com" for n in range(3)]
-    await members.keep([enter(address, lytics_id=address) for address in backfill])
+    await members.apply([enter(address, lytics_id=address) for address in backfill])
     await database.write(lambda connection: connection.execute(update(members_table).values(priority=1)))
     clock.advance(SECOND)
-    await members.keep([enter(address, lytics_id=address) for address in ("live1@example.com", "live2@example.com")])
+    await members.apply([enter(address, lytics_id=address) for address in ("live1@example.com", "live2@example.com")])
     first = await claims(members, limit=3)
     second = await claims(members, limit=3)
 
@@ -88,11 +88,11 @@ async def test_probe_is_the_newest_member_that_did_not_just_fail(
 ) -> None:
     """Members of a backfill come last. If all failed, the member due longest is the probe."""
     await running("A")
-    await members.keep([enter("backfill@example.com", lytics_id="backfill@example.com")])
+    await members.apply([enter("backfill@example.com", lytics_id="backfill@example.com")])
     await database.write(lambda connection: connection.execute(update(members_table).values(priority=1)))
     for address in ("first@example.com", "second@example.com", "third@example.com"):
         clock.advance(SECOND)
-        await members.keep([enter(address, lytics_id=address)])
+        await members.apply([enter(address, lytics_id=address)])
     order: list[Claim] = []
     for _ in range(5):
         failing = frozenset(claim.member_id for claim in order)
@@ -108,7 +108,7 @@ async def test_probe_is_the_newest_member_that_did_not_just_fail(
 async def test_no_member_is_claimed_twice_at_once(members: Members, running: Running) -> None:
     await running("A")
     people = [f"person{n}@example.com" for n in range(50)]
-    await members.keep([enter(address, lytics_id=address) for address in people])
+    await members.apply([enter(address, lytics_id=address) for address in people])
     found = await asyncio.gather(*(claims(members, limit=7) for _ in range(10)))
     addresses = [claim.address for part in found for claim in part]
 
@@ -120,7 +120,7 @@ async def test_claim_takes_only_members_of_its_account(members: Members, exports
     await running("A")
     other = await exports.start("A", audience_slug="a", account="other")
     await exports.name(other.id, "A", "Lytics A")
-    await members.keep([enter(export_id=1), enter(export_id=other.id)])
+    await members.apply([enter(export_id=1), enter(export_id=other.id)])
     (mine,) = await claims(members)
     (theirs,) = await claims(members, account="other")
 
@@ -134,9 +134,9 @@ async def test_all_lists_of_a_member_travel_in_one_call(members: Members, runnin
     await running("A")
     await running("B")
     await running("C")
-    await members.keep([enter(at=1, export_id=2)])
+    await members.apply([enter(at=1, export_id=2)])
     await confirm_all(members)
-    await members.keep(
+    await members.apply(
         [
             enter(at=2, export_id=1, vars={"a": 1}),
             exit_(at=2, export_id=2),
@@ -154,9 +154,9 @@ async def test_confirmed_state_is_unknown_before_the_call_leaves(members: Member
     """Only for the lists that the call names."""
     await running("A")
     await running("B")
-    await members.keep([enter(at=1, export_id=1, vars={"a": 1})])
+    await members.apply([enter(at=1, export_id=1, vars={"a": 1})])
     await confirm_all(members)
-    await members.keep([change(message=5, export_id=1, vars={"a": 2}), enter(at=1, export_id=2)])
+    await members.apply([change(message=5, export_id=1, vars={"a": 2}), enter(at=1, export_id=2)])
     claim = await claim_one(members)
     first, second = await held(members, ADA, 1), await held(members, ADA, 2)
 
@@ -168,7 +168,7 @@ async def test_confirmed_state_is_unknown_before_the_call_leaves(members: Member
 async def test_read_leaves_the_confirmed_state(members: Members, running: Running) -> None:
     """The write that follows is recorded by itself, before it leaves."""
     await running("A")
-    await members.keep([exit_()])
+    await members.apply([exit_()])
     claim = await claim_one(members)
     before = await held(members, ADA)
     call = after_read(claim, frozenset({"Lytics A"}))
@@ -186,11 +186,11 @@ async def test_exit_of_an_unknown_address_is_settled_without_a_write(
 ) -> None:
     """A write would create a profile that can receive mail. A later exit needs no second read."""
     await running("A")
-    await members.keep([exit_(at=1)])
+    await members.apply([exit_(at=1)])
     claim = await claim_one(members)
     call = after_read(claim)
     settled = await members.settle(settlement(claim, call=call))
-    await members.keep([exit_(at=2)])
+    await members.apply([exit_(at=2)])
 
     assert not call.is_write
     assert settled.due_at is None
@@ -201,7 +201,7 @@ async def test_exit_of_an_unknown_address_is_settled_without_a_write(
 async def test_crash_in_flight_leads_to_a_read(members: Members, running: Running, clock: Clock) -> None:
     """Once the lease has ended without a settlement, a join is repeated only after a read."""
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await claim_one(members)
     clock.advance(LEASE)
     again = await claim_one(members)
@@ -216,7 +216,7 @@ async def test_settlement_without_the_lease_records_nothing(
 ) -> None:
     """Another worker has claimed this member."""
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     lost = await claim_one(members)
     clock.advance(LEASE)
     await claim_one(members)
@@ -232,7 +232,7 @@ async def test_settlement_without_the_lease_records_nothing(
 async def test_every_claim_has_a_token_of_its_own(members: Members, running: Running, clock: Clock) -> None:
     """So that the holder of a lost lease can never settle a later claim."""
     await running("A")
-    await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID)])
+    await members.apply([enter(), enter(GRACE, lytics_id=GRACE_ID)])
     tokens: dict[str, set[int]] = {ADA: set(), GRACE: set()}
     for _ in range(5):
         for claim in await claims(members):
@@ -244,7 +244,7 @@ async def test_every_claim_has_a_token_of_its_own(members: Members, running: Run
 
 async def test_settled_claim_cannot_be_settled_again(members: Members, exports: Exports, running: Running) -> None:
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     claim = await claim_one(members)
     first = await members.settle(settlement(claim))
     second = await members.settle(settlement(claim))
@@ -259,9 +259,9 @@ async def test_change_during_the_call_stays_pending(
 ) -> None:
     """However the call ends, since it carried only what was claimed."""
     await running("A")
-    await members.keep([enter(at=1)])
+    await members.apply([enter(at=1)])
     claim = await claim_one(members)
-    await members.keep([exit_(at=2)])
+    await members.apply([exit_(at=2)])
     settled = await members.settle(settlement(claim, effect))
     following = await claim_one(members)
     call = await begin_write_after_read(members, following) if following.call.is_read else following.call
@@ -283,9 +283,9 @@ async def begin_write_after_read(members: Members, claim: Claim) -> Call:
 async def test_failed_call_restores_the_confirmed_state(members: Members, running: Running) -> None:
     """The call was surely not carried out, so the next join needs no read."""
     await running("A")
-    await members.keep([enter(at=1, vars={"a": 1})])
+    await members.apply([enter(at=1, vars={"a": 1})])
     await confirm_all(members)
-    await members.keep([change(message=5, vars={"a": 2})])
+    await members.apply([change(message=5, vars={"a": 2})])
     before = await held(members, ADA)
     claim = await claim_one(members)
     await members.settle(settlement(claim, Effect.NONE, retry_at=NOON))
@@ -298,7 +298,7 @@ async def test_settlement_that_changes_nothing_keeps_every_column(
 ) -> None:
     """No two of the columns hold the same value, so that a swap would be seen."""
     await running("A")
-    await members.keep([enter(at=1, vars={"a": 1})])
+    await members.apply([enter(at=1, vars={"a": 1})])
     different = {
         "confirmed": "in",
         "revision": 9,
@@ -323,13 +323,13 @@ async def test_first_failure_is_remembered_until_the_change_is_confirmed(
 ) -> None:
     """The retry window of a change begins with it. A newer change has a window of its own."""
     await running("A")
-    await members.keep([enter(at=1)])
+    await members.apply([enter(at=1)])
     failed: list[object] = []
     for _ in range(2):
         await members.settle(settlement(await claim_one(members), Effect.NONE, spent_at=clock()))
         failed.append((await held(members, ADA)).first_failed_at)
         clock.advance(MINUTE)
-    await members.keep([enter(at=2)])
+    await members.apply([enter(at=2)])
     newer = (await held(members, ADA)).first_failed_at
     await members.settle(settlement(await claim_one(members), Effect.NONE, spent_at=clock()))
     again = (await held(members, ADA)).first_failed_at
@@ -344,7 +344,7 @@ async def test_first_failure_is_remembered_until_the_change_is_confirmed(
 async def test_attempts_count_spent_calls_and_start_over_after_success(members: Members, running: Running) -> None:
     """A used-up rate limit spends no attempt."""
     await running("A")
-    await members.keep([enter(at=1)])
+    await members.apply([enter(at=1)])
     seen: list[int] = []
     for is_spent in (True, False, True):
         claim = await claim_one(members)
@@ -353,7 +353,7 @@ async def test_attempts_count_spent_calls_and_start_over_after_success(members: 
     claim = await claim_one(members)
     seen.append(claim.attempts)
     await members.settle(settlement(claim))
-    await members.keep([exit_(at=2)])
+    await members.apply([exit_(at=2)])
     seen.append((await claim_one(members)).attempts)
 
     assert seen == [1, 2, 2, 3, 1]
@@ -362,11 +362,11 @@ async def test_attempts_count_spent_calls_and_start_over_after_success(members: 
 async def test_newer_change_waits_for_the_retry(members: Members, running: Running, clock: Clock) -> None:
     """A lost call may still be carried out, so no call leaves before."""
     await running("A")
-    await members.keep([enter(at=1)])
+    await members.apply([enter(at=1)])
     claim = await claim_one(members)
-    await members.keep([exit_(at=2)])
+    await members.apply([exit_(at=2)])
     settled = await members.settle(settlement(claim, Effect.UNKNOWN, retry_at=NOON + MINUTE, is_spent=True))
-    await members.keep([enter(at=3)])
+    await members.apply([enter(at=3)])
     early = await claims(members)
     clock.advance(MINUTE)
 
@@ -380,9 +380,9 @@ async def test_newer_change_during_the_call_prevents_a_dead_letter(
 ) -> None:
     """The claimed change becomes superseded, and the newer one stays pending."""
     await running("A")
-    await members.keep([enter(at=1)])
+    await members.apply([enter(at=1)])
     claim = await claim_one(members)
-    await members.keep([enter(at=2, vars={"a": 1})])
+    await members.apply([enter(at=2, vars={"a": 1})])
     settled = await members.settle(settlement(claim, Effect.NONE, dead={1: "11"}, is_spent=True))
 
     assert settled.due_at == NOON
@@ -395,12 +395,12 @@ async def test_only_the_refused_list_becomes_a_dead_letter(
 ) -> None:
     await running("A")
     await running("B")
-    await members.keep([enter(export_id=1), enter(export_id=2)])
+    await members.apply([enter(export_id=1), enter(export_id=2)])
     claim = await claim_one(members)
     settled = await members.settle(
         settlement(claim, Effect.NONE, dead={2: "11"}, is_spent=True, retry_at=NOON + MINUTE)
     )
-    states = [report.state for report in await members.of_address(ADA)]
+    states = [report.state for report in await members.find_by_address(ADA)]
 
     assert states == ["retrying", "dead_letter"]
     assert settled.due_at == NOON + MINUTE
@@ -412,12 +412,12 @@ async def test_pause_during_the_call_holds_newer_changes(
 ) -> None:
     """The outcome of the call is still recorded."""
     await running("A")
-    await members.keep([enter(at=1)])
+    await members.apply([enter(at=1)])
     claim = await claim_one(members)
-    await members.keep([exit_(at=2)])
+    await members.apply([exit_(at=2)])
     await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
     settled = await members.settle(settlement(claim))
-    (report,) = await members.of_address(ADA)
+    (report,) = await members.find_by_address(ADA)
 
     assert settled.due_at is None
     assert (report.state, report.membership.confirmed) == ("held", Confirmed.IN)
@@ -428,10 +428,10 @@ async def test_only_running_exports_are_delivered(members: Members, exports: Exp
     """A nameless export neither delays the others nor loses its changes."""
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
-    await members.keep([enter(export_id=1), enter(export_id=nameless.id)])
+    await members.apply([enter(export_id=1), enter(export_id=nameless.id)])
     claim = await claim_one(members)
     settled = await members.settle(settlement(claim))
-    states = [report.state for report in await members.of_address(ADA)]
+    states = [report.state for report in await members.find_by_address(ADA)]
 
     assert [one.export_id for one in claim.pending] == [1]
     assert settled.due_at is None
@@ -443,7 +443,7 @@ async def test_export_that_begins_to_run_leaves_claimed_members_alone(
 ) -> None:
     await running("A")
     other = await exports.start("B", audience_slug="b", account=ACCOUNT)
-    await members.keep([enter(export_id=1), enter(export_id=other.id)])
+    await members.apply([enter(export_id=1), enter(export_id=other.id)])
     claim = await claim_one(members)
     await exports.name(other.id, "B", "Lytics B")
     is_more = await members.next_batch(other.id)
@@ -503,13 +503,13 @@ async def test_everything_adds_up_at_every_moment(
         left = exit_(address, at=at, lytics_id=lytics_id, export_id=export_id)
         newest = enter(address, at=at, lytics_id=lytics_id, export_id=export_id) if is_enter else left
         late = left._replace(moved_at_ns=ns(at - 0.5))
-        await members.keep([newest, late])
+        await members.apply([newest, late])
         await account.work("confirmed", "none", "unknown", "crash", "dead")
         await assert_all_adds_up(database, exports)
         clock.advance(dice.choice([SECOND, LEASE]))
     # A dead letter waits for a newer change, so every membership gets one.
-    await members.keep([exit_(who, at=90, lytics_id=id_, export_id=export_id) for export_id, (who, id_) in users])
-    await members.keep([enter(at=91, export_id=2)])
+    await members.apply([exit_(who, at=90, lytics_id=id_, export_id=export_id) for export_id, (who, id_) in users])
+    await members.apply([enter(at=91, export_id=2)])
     for _ in range(4):
         clock.advance(LEASE)
         await account.work("confirmed")
@@ -525,13 +525,13 @@ async def test_exit_while_a_worker_reads_is_delivered_after_the_claimed_enter(
     """The claimed enter still leaves. So the exit needs a call, although Sailthru had confirmed `out` when it came."""
     await running("A")
     await running("B")
-    await members.keep([exit_(at=1, export_id=2)])
+    await members.apply([exit_(at=1, export_id=2)])
     unknown = await claim_one(members)
     await members.settle(settlement(unknown, call=after_read(unknown)))
-    await members.keep([exit_(at=2), enter(at=2, export_id=2)])
+    await members.apply([exit_(at=2), enter(at=2, export_id=2)])
     claimed = await claim_one(members)
     assert claimed.call.is_read
-    await members.keep([exit_(at=3, export_id=2)])
+    await members.apply([exit_(at=3, export_id=2)])
     join = after_read(claimed)
     assert await members.begin(claimed, join, until=NOON + MINUTE)
     await members.settle(settlement(claimed, call=join))

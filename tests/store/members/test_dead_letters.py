@@ -65,7 +65,7 @@ async def test_dead_letter_shows_address_list_code_and_time(
     members: Members, dead_letters: DeadLetters, running: Running
 ) -> None:
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await give_up(members)
     (letter,) = await dead_letters.page(Filter())
 
@@ -78,7 +78,7 @@ async def test_pages_have_no_gap_and_no_repetition(
 ) -> None:
     await running("A")
     await running("B")
-    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n), export_id=1 + n % 2) for n in range(7)])
+    await members.apply([enter(f"p{n}@example.com", lytics_id=str(n), export_id=1 + n % 2) for n in range(7)])
     await give_up(members)
     seen: list[Place] = []
     while page := await dead_letters.page(Filter(), after=seen[-1] if seen else None, size=2):
@@ -93,10 +93,10 @@ async def test_newer_change_replaces_a_dead_letter(
 ) -> None:
     """The dead letter is superseded, and nothing is left to redrive."""
     await running("A")
-    await members.keep([enter(at=1)])
+    await members.apply([enter(at=1)])
     await give_up(members)
     before = await counts(exports)
-    await members.keep([exit_(at=2)])
+    await members.apply([exit_(at=2)])
     after = await counts(exports)
     await assert_all_adds_up(database, exports)
 
@@ -118,7 +118,7 @@ async def test_redrive_starts_over_and_twice_is_harmless(
 ) -> None:
     """The member is due at once, without earlier attempts or failures. The timeline shows the redrive."""
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await give_up(members)
     clock.advance(HOUR)
     first = await dead_letters.redrive(Filter())
@@ -167,9 +167,9 @@ async def test_only_matching_dead_letters_are_redriven(
     """Count, page and redrive agree."""
     await running("A")
     await running("B")
-    await members.keep([enter(), enter(export_id=2)])
+    await members.apply([enter(), enter(export_id=2)])
     await give_up(members, "11")
-    await members.keep([enter(GRACE, lytics_id=GRACE_ID), enter(LOVELACE, lytics_id=LOVELACE_ID)])
+    await members.apply([enter(GRACE, lytics_id=GRACE_ID), enter(LOVELACE, lytics_id=LOVELACE_ID)])
     await give_up(members, "99")
     counted, shown = await dead_letters.count(which), len(await dead_letters.page(which))
     done = (await dead_letters.redrive(which)).count
@@ -185,7 +185,7 @@ async def test_redrive_of_a_paused_export_makes_no_member_due(
     """A stopped export keeps its dead letters."""
     await running("A")
     await running("B")
-    await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID, export_id=2)])
+    await members.apply([enter(), enter(GRACE, lytics_id=GRACE_ID, export_id=2)])
     await give_up(members)
     for export_id, state in ((1, "paused"), (2, "stopped")):
         await set_state(database, export_id, state)
@@ -203,9 +203,9 @@ async def test_redriven_member_in_flight_is_called_again_afterwards(
     """The lease and its attempts stay; the settlement finds something pending."""
     await running("A")
     await running("B")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await give_up(members)
-    await members.keep([enter(export_id=2)])
+    await members.apply([enter(export_id=2)])
     (held_one,) = await claims(members)
     await dead_letters.redrive(Filter())
     meanwhile = await claims(members)
@@ -230,7 +230,7 @@ async def test_redrive_that_fails_halfway_changes_nothing(
     """All its parts are one transaction."""
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     await running("A")
-    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(8)])
+    await members.apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(8)])
     await give_up(members)
     before = await counts(exports)
     updates: list[str] = []
@@ -275,7 +275,7 @@ async def test_counts_add_up_after_every_step_of_any_history(
             case "keep":
                 move = enter(address, at=at, lytics_id=lytics_id, export_id=export_id)
                 leave = exit_(address, at=at, lytics_id=lytics_id, export_id=export_id)
-                await members.keep([dice.choice([move, leave])])
+                await members.apply([dice.choice([move, leave])])
             case "confirm":
                 for one in await claims(members):
                     await members.settle(settlement(one))
@@ -310,12 +310,12 @@ async def test_redrive_leaves_the_due_time_of_a_retry(
     """A member that is due later for another list then takes the redriven one along."""
     await running("A")
     await running("B")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await give_up(members)
-    await members.keep([enter(export_id=2)])
+    await members.apply([enter(export_id=2)])
     later = update(members_table).values(due_at=NOON + MINUTE, attempts=5)
     await database.write(lambda connection: connection.execute(later))
     await dead_letters.redrive(Filter())
 
     assert await members.next_due_at(ACCOUNT) == NOON + MINUTE
-    assert {report.attempts for report in await members.of_address(ADA)} == {0}
+    assert {report.attempts for report in await members.find_by_address(ADA)} == {0}

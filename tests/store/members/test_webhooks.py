@@ -143,7 +143,7 @@ async def test_two_replicas_may_start_several_audiences_at_once(
 async def test_started_export_keeps_its_first_event_until_it_has_a_name(starting: Members, exports: Exports) -> None:
     """The event is not due before."""
     received = await starting.receive([event()])
-    (export,) = await exports.of_audience(AUDIENCE)
+    (export,) = await exports.find_by_audience(AUDIENCE)
     before = await starting.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
     await exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     await starting.next_batch(export.id)
@@ -214,7 +214,7 @@ class TestMergedExport:
     ) -> None:
         adopted, _ = await self.merged(exports, members, running)
         received = await members.receive([event(lytics_id=GRACE_ID, profile=GRACE_PROFILE)])
-        (report,) = await members.of_address(GRACE)
+        (report,) = await members.find_by_address(GRACE)
 
         assert receipt(received) == (1, 0, 0)
         assert report.export_id == adopted.id
@@ -226,7 +226,7 @@ class TestMergedExport:
         received = await members.receive(
             [event(audience_id=other.audience_id, lytics_id=GRACE_ID, profile=GRACE_PROFILE)]
         )
-        (report,) = await members.of_address(GRACE)
+        (report,) = await members.find_by_address(GRACE)
 
         assert receipt(received) == (1, 0, 0)
         assert report.export_id == adopted.id

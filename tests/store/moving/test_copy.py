@@ -219,8 +219,8 @@ class TestEverything:
         members = Members(database, clock)
         (claim,) = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
         await members.settle(settlement(claim))
-        kept = await members.keep([exit_(at=60), enter(GRACE, lytics_id=GRACE_ID, at=60)])
-        states = {each: [one.state for one in await members.of_address(each)] for each in (ADA, GRACE)}
+        kept = await members.apply([exit_(at=60), enter(GRACE, lytics_id=GRACE_ID, at=60)])
+        states = {each: [one.state for one in await members.find_by_address(each)] for each in (ADA, GRACE)}
         claimed = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
         await database.close()
 
@@ -237,9 +237,9 @@ async def _some_history(url: str, clock: Clock) -> None:
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
     named = await exports.name(export.id, "A", "Lytics A")
     assert named.list_name is not None
-    await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
+    await exports.mark_list_ready(ACCOUNT, named.list_name, "list-id")
     await members.next_batch(export.id)
-    await members.keep([enter()])
+    await members.apply([enter()])
     await database.close()
 
 
