@@ -25,8 +25,8 @@ async def check_store(url: str, erasure_key: str | None) -> Finding:
 
 
 def _of_file(found: Inspection, digests: Digests | None) -> Finding:
-    if found.not_kept_out:
-        return _not_kept_out(found.not_kept_out, digests)
+    if found.ineffective_erasures:
+        return _ineffective_erasures(found.ineffective_erasures, digests)
     if not found.has_folder:
         happened = f"{found.path} and its folder do not exist yet; the first start creates both."
         return Finding(STORE, Mark.WARNING, happened, "If you expected a database there, correct DATABASE_URL.")
@@ -37,12 +37,12 @@ def _of_server(found: ServerInspection, digests: Digests | None) -> Finding:
     if found.is_copy_unfinished:
         happened = f"A copy into {found.name} is not finished, so the service can't start with it."
         return Finding(STORE, Mark.FAILED, happened, "Run the same copy command again.")
-    if found.not_kept_out:
-        return _not_kept_out(found.not_kept_out, digests)
+    if found.ineffective_erasures:
+        return _ineffective_erasures(found.ineffective_erasures, digests)
     return Finding(STORE, Mark.OK, _state_of_server(found))
 
 
-def _not_kept_out(count: int, digests: Digests | None) -> Finding:
+def _ineffective_erasures(count: int, digests: Digests | None) -> Finding:
     happened = f"Erased people whose new events are not ignored: {count}."
     if digests is None:
         return Finding(STORE, Mark.FAILED, happened, "Set ERASURE_KEY to the key that was used to erase them.")

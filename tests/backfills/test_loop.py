@@ -60,7 +60,7 @@ class Store:
     async def save_page(self, backfill: Backfill, page: Page, *, lease: int) -> None:
         raise NotImplementedError
 
-    async def forget_dry_runs(self) -> bool:
+    async def delete_ended_dry_runs(self) -> bool:
         return False
 
 

@@ -95,7 +95,7 @@ class Store:
                 most = min(CLAIMED, left)
                 left -= most
                 await free.acquire()
-                claims = await self._members.claim(ACCOUNT, room=Capacity(most, most), lease_for=LEASE)
+                claims = await self._members.claim(ACCOUNT, capacity=Capacity(most, most), lease_for=LEASE)
                 assert len(claims) == most, f"Only {len(claims)} members of {most} were due."
                 calls.append(asyncio.create_task(end(claims, free)))
 

@@ -10,7 +10,7 @@ from app.domain.settlement import Settled, Settlement
 
 
 class UnusedQueue:
-    async def claim(self, account: str, *, room: Capacity, lease_for: timedelta) -> list[Claim]:
+    async def claim(self, account: str, *, capacity: Capacity, lease_for: timedelta) -> list[Claim]:
         raise AssertionError("claim")
 
     async def next_due_at(self, account: str) -> datetime | None:

@@ -82,7 +82,7 @@ async def test_claim_reads_only_due_members(database: Database, members: Members
     await members.apply([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
     await many_told(database)
     with watching(database) as sight:
-        await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+        await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
     taken, *_ = sight.all
 
     assert "ix_members_due" in str(taken.plan)
@@ -100,7 +100,7 @@ async def test_claim_does_not_use_the_pending_index_after_a_backlog_has_grown(
     await many_told(database)
     await members.apply([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
     with watching(database) as sight:
-        claims = await members.claim(ACCOUNT, room=room(200), lease_for=MINUTE)
+        claims = await members.claim(ACCOUNT, capacity=room(200), lease_for=MINUTE)
 
     assert len(claims) == 200
     assert "_pending" not in sight.plans
@@ -115,12 +115,12 @@ async def test_frequent_work_scans_no_table(
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.apply([enter(), enter(export_id=nameless.id)])
     await exports.name(nameless.id, "B", "Lytics B")
-    (claimed,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    (claimed,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     await members.apply([enter("grace@example.com", lytics_id="grace")])
     await many_told(database)
     work: dict[str, Callable[[], Awaitable[object]]] = {
         "apply": lambda: members.apply([enter(at=1)]),
-        "claim": lambda: members.claim(ACCOUNT, room=room(1), lease_for=MINUTE),
+        "claim": lambda: members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE),
         "begin": lambda: members.begin(claimed, claimed.call, until=claimed.leased_until),
         "settle": lambda: members.settle(settlement(claimed)),
         "next_due_at": lambda: members.next_due_at(ACCOUNT),

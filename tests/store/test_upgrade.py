@@ -115,7 +115,7 @@ async def test_upgrade_keeps_all_rows(step: str, empty_url: str, clock: Clock) -
         export = await exports.start("new", audience_slug="new", account=ACCOUNT)
         await exports.name(export.id, "New", "Lytics New")
         await members.apply([enter(export_id=export.id)])
-        (claim,) = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+        (claim,) = await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
 
         assert done == STEPS[STEPS.index(step) + 1 :]
         assert all(len(each) == ROWS for each in before.values())

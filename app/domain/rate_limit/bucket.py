@@ -174,21 +174,21 @@ class Bucket:
             needed = max(min(1, room), min(count, self._room_to_request(now, backfill=True)))
         is_stale = now - permits.updated_at >= UNUSED_PERMITS_KEPT.total_seconds()
         returned = max(0, permits.held - needed) if is_stale else 0
-        kept = permits.held - returned
-        if kept >= needed and not returned and not permits.carried_over:
+        held = permits.held - returned
+        if held >= needed and not returned and not permits.carried_over:
             return None
         allowed = None
         window_ends = self._tracker.reported_end
         if self._limit is not None and window_ends is not None:
             allowed = self._allowed(now, self._limit)
-            if permits.granted and not kept and not backfill:
+            if permits.granted and not held and not backfill:
                 # This process has used all its permits, so it will soon need more.
                 batch = min(LARGEST_BATCH, self._usable(now, self._limit) // BATCHES_PER_WINDOW)
                 needed = max(needed, min(batch, room))
         return ShareRequest(
             window_ends,
             allowed,
-            max(0, needed - kept),
+            max(0, needed - held),
             returned,
             window.backfills - permits.backfills_reported,
             permits.carried_over,

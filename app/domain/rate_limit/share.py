@@ -70,9 +70,9 @@ def allocate(taken: Taken, request: ShareRequest) -> tuple[Taken, ShareGrant]:
     all_taken, backfills = (
         (taken.taken_before, taken.backfills_before) if is_previous else (taken.taken, taken.backfills)
     )
-    kept = max(0, all_taken - request.returned + request.carried_over)
-    calls = request.calls if request.allowed is None else max(0, min(request.calls, request.allowed - kept))
-    grant = ShareGrant(calls, kept + calls, backfills + request.backfills, taken.window_ends)
+    counted = max(0, all_taken - request.returned + request.carried_over)
+    calls = request.calls if request.allowed is None else max(0, min(request.calls, request.allowed - counted))
+    grant = ShareGrant(calls, counted + calls, backfills + request.backfills, taken.window_ends)
     if is_previous:
         return taken._replace(taken_before=grant.taken, backfills_before=grant.backfills), grant
     return taken._replace(taken=grant.taken, backfills=grant.backfills), grant

@@ -1,4 +1,4 @@
-"""Turns to make a list: one worker of all replicas at a time. Parallel calls have made several lists of one name."""
+"""Turns to create a list: one worker of all replicas at a time. Parallel calls can create several lists of one name."""
 
 from datetime import datetime, timedelta
 
@@ -20,10 +20,12 @@ def take_turn(
     lease_for: timedelta,
     is_missing: bool,
 ) -> ListTurn:
-    """Take the turn, unless the list is ready or another worker has it. A list that no export keeps counts as ready.
+    """Take the turn, unless the list is ready or another worker has the turn.
+
+    A list that no export keeps counts as ready.
 
     Args:
-        is_missing: the list is missing in Sailthru, although it may be recorded as ready.
+        is_missing: True if the list is missing in Sailthru, although it may be recorded as ready.
     """
     of_list = (exports.c.account == account) & (exports.c.list_name == name)
     statement = select(exports.c.id, exports.c.list_ready_at, exports.c.list_lease, exports.c.list_leased_until)

@@ -1,4 +1,4 @@
-"""Reports of exports: counts that always add up, freshness, and the oldest pending change."""
+"""Reports of exports: counts, freshness, and the oldest pending change."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -43,7 +43,7 @@ def with_counts(connection: Connection) -> list[ExportReport]:
 
 
 def _counted(row: Row[Any]) -> ExportReport:
-    counts = {name: row._mapping[name] for name in _COUNTS}  # noqa: SLF001 - SQLAlchemy's public name for it
+    counts = {name: row._mapping[name] for name in _COUNTS}  # noqa: SLF001 - public in SQLAlchemy
     return ExportReport(export_of(row), counts, row.last_event_at)
 
 
@@ -88,5 +88,6 @@ def confirmed_counts(connection: Connection) -> dict[int, ConfirmedCount]:
     for row in connection.execute(statement):
         counts[row.export_id][row.confirmed] = row.people
     return {
-        one: ConfirmedCount(confirmed[Confirmed.IN], confirmed[Confirmed.UNKNOWN]) for one, confirmed in counts.items()
+        export_id: ConfirmedCount(confirmed[Confirmed.IN], confirmed[Confirmed.UNKNOWN])
+        for export_id, confirmed in counts.items()
     }

@@ -20,7 +20,7 @@ class Retention:
     """Prunes step by step, in one replica at a time.
 
     Args:
-        chores: gives turns to replicas; None without other replicas.
+        chores: assigns turns to replicas; None if there are no other replicas.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Retention:
     async def prune(self) -> timedelta:
         """Prune one step if it is this replica's turn.
 
-        Returns when to prune again. This is at once while there is more: other transactions come between the steps.
+        Returns when to prune again: at once while there is more to delete, so that other transactions run in between.
         """
         if not self._has_more and self._chores is not None and not await self._chores.take_turn("house", PRUNE_EVERY):
             return PRUNE_EVERY
@@ -47,7 +47,7 @@ async def prune(database: Database, now: datetime, journal_days: float) -> int:
     """Delete up to 1,000 old rows of each table: after `journal_days`, and rejected events after 30 days.
 
     Returns how many rows were deleted; 0 if no old row is left. Timeline entries and rejected events are deleted in the
-    order in which they were written, so a row with a time far ahead stays longer than its days.
+    order of their insertion, so a row whose time is wrong and far ahead stays longer.
     """
     old = await database.read(partial(_old, before=now - timedelta(days=journal_days), now=now))
     for statement in old.deletions():

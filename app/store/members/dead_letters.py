@@ -19,10 +19,10 @@ from app.store.schema import LIVE, exports, members, memberships
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Selects the dead letters that match all given values; every one if none is given.
+    """Selects the dead letters that match all given values; all dead letters if none is given.
 
     Args:
-        address: as it is stored, trimmed and in lower case.
+        address: in its stored form: trimmed and in lower case.
     """
 
     export_id: int | None = None
@@ -43,7 +43,7 @@ class Filter:
 
 
 class Place(NamedTuple):
-    """Where a page of dead letters ends."""
+    """The position of a dead letter, which marks the end of a page."""
 
     export_id: int
     member_id: int
@@ -54,7 +54,7 @@ class DeadLetter:
     """One membership that was given up.
 
     Args:
-        desired: whether a redrive puts the address on the list or takes it off.
+        desired: True if a redrive adds the address to the list; False if it removes it.
         code: Sailthru's error number, or a word of ours.
     """
 
@@ -118,7 +118,7 @@ class DeadLetters:
         ]
 
     async def count(self, which: Filter) -> int:
-        """Return how many dead letters a redrive would put back now; those of stopped exports stay."""
+        """Return how many dead letters a redrive would put back now. Dead letters of stopped exports stay."""
         statement = (
             select(func.count())
             .select_from(memberships)
@@ -128,16 +128,16 @@ class DeadLetters:
         return await self._database.read(lambda connection: connection.scalar(statement)) or 0
 
     async def redrive(self, which: Filter) -> Redriven:
-        """Put dead letters back, with the newest desired state: all of them or, if that fails, none.
+        """Put dead letters back with the newest desired state: either all of them or none.
 
-        A member that is claimed, or that waits for a retry, keeps its due time. Its next call carries the rest along.
+        A member that is claimed or waits for a retry keeps its due time. Its next call includes the redriven changes.
         """
         now = self._clock()
         return await self._database.write(lambda connection: _Redrive(connection, which, now).run())
 
 
 class _Redrive:
-    """One transaction, which takes locks in the order of all writers: exports, members, memberships."""
+    """One transaction. It locks in the order of all writers: exports, members, memberships."""
 
     def __init__(self, connection: Connection, which: Filter, now: datetime) -> None:
         self._connection = connection
@@ -157,7 +157,7 @@ class _Redrive:
         return Redriven(self._redriven.total(), frozenset(self._due_accounts))
 
     def _lock_exports(self) -> dict[int, str]:
-        # No export may begin to run meanwhile: a member could stay without a due time.
+        # The lock keeps exports from starting to run meanwhile. Otherwise a member could stay without a due time.
         lock_table(self._connection, exports, is_exclusive=False)
         statement = select(exports.c.id, exports.c.state).where(exports.c.state != ExportState.STOPPED)
         if self._which.export_id is not None:
@@ -172,7 +172,7 @@ class _Redrive:
             .with_for_update()
         )
         accounts = {row.id: row.account for row in locked}
-        # Read again under the locks: a newer change may have replaced one meanwhile.
+        # Read again under the locks: a newer change may have superseded a dead letter meanwhile.
         dead = and_(memberships.c.member_id.in_(member_ids), where)
         found = self._connection.execute(
             select(memberships.c.member_id, memberships.c.export_id, memberships.c.dead_code)

@@ -54,10 +54,10 @@ class Copied:
     """A finished and verified copy.
 
     Args:
-        tables: rows of each table, in the order in which they were copied.
-        rows_before: rows that earlier runs of the command had copied.
+        tables: number of rows of each table, in the order of copying.
+        rows_before: number of rows that earlier runs of the command had copied.
         seconds: duration of this run.
-        source: the file.
+        source: the copied file.
     """
 
     tables: Mapping[str, int]
@@ -79,12 +79,12 @@ async def copy(source_url: str, target_url: str, show: Show = lambda _done, _tot
 
     Raises:
         BadSettings: the copy can't be made with these two databases; nothing was changed.
-        StoreUnavailable: one of them could not be used, or its content is wrong.
+        StoreUnavailable: a database could not be used, or its content is wrong.
     """
     began_at = time.monotonic()
     path = _source_path(source_url)
     _parse(target_url, "postgresql", TO)
-    # Holds the lock of the file, so that no service can use it.
+    # Locks the file, so that no service can use it.
     lock = Database.open(source_url)
     try:
         with Source(path) as source:
@@ -129,8 +129,8 @@ class _Copy:
         self._total = sum(source.counts.values())
 
     async def run(self) -> int:
-        """Copy the missing rows and verify the result. Returns how many rows earlier runs had copied."""
-        self._report("looking at the database")
+        """Copy the missing rows and verify the result; return how many rows earlier runs had copied."""
+        self._report("inspecting the database")
         await inspect_server(self._url, None, setting=TO, is_changed=True)
         engine = unpooled_engine(parse_url(self._url))
         try:
@@ -141,7 +141,7 @@ class _Copy:
                         "run the same command again."
                     )
                 tables = await self._begin(connection)
-                before = self._done = sum(each.rows for each in tables.values())
+                before = self._done = sum(progress.rows for progress in tables.values())
                 for table in TABLES:
                     await self._copy_table(connection, table, tables[table.name])
                 await connection.run_sync(self._finish)
@@ -160,7 +160,7 @@ class _Copy:
         await connection.commit()
         if unfinished is not None:
             return await connection.run_sync(self._resume, unfinished)
-        self._report("making the tables")
+        self._report("creating the tables")
         database = Database.open(self._url)
         try:
             await apply_steps(database, self._url)
@@ -234,7 +234,7 @@ class _Copy:
             ) from error
 
     async def _first_refused(self, connection: AsyncConnection, table: Table, rows: list[Values]) -> int:
-        """Return the position of the first row that PostgreSQL rejects. Keeps nothing of what it tries."""
+        """Return the position of the first row that PostgreSQL rejects. All trials are rolled back."""
         accepted, refused = 0, len(rows)
         while refused - accepted > 1:
             middle = (accepted + refused) // 2

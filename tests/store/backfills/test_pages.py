@@ -77,7 +77,7 @@ async def prepare(members: Members, erasures: Erasures, steps: list[object]) -> 
         elif isinstance(step, tuple):
             await erasures.erase(address_of(step[1]), leave_lists=False)
         else:
-            for claim in await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE):
+            for claim in await members.claim(ACCOUNT, capacity=room(9), lease_for=MINUTE):
                 if step == "lose":
                     continue
                 effect = {"tell": Effect.CONFIRMED, "fail": Effect.NONE}[str(step)]
@@ -161,7 +161,7 @@ async def test_rows_of_an_ended_dry_run_are_deleted(
     counted = select(func.count()).select_from(dry_run_people)
     await run(backfills, [[row(1, {})], [row(1, {}), row(2, {})]], is_dry_run=True)
     during = await database.read(lambda connection: connection.scalar(counted))
-    is_more = await backfills.forget_dry_runs()
+    is_more = await backfills.delete_ended_dry_runs()
 
     assert during == 2
     assert not is_more

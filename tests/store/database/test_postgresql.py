@@ -521,7 +521,7 @@ async def test_updates_of_a_claim_stay_on_their_page(
     in_place = text("select n_tup_hot_upd from pg_stat_xact_user_tables where relname = 'memberships'")
 
     def take(connection: Connection) -> tuple[int, int]:
-        claims = queue.take(connection, ACCOUNT, room=room(400), now=clock(), lease=1, until=clock() + MINUTE)
+        claims = queue.take(connection, ACCOUNT, capacity=room(400), now=clock(), lease=1, until=clock() + MINUTE)
         return len(claims), connection.scalar(in_place) or 0
 
     claimed, without_index = await database.write(take)
@@ -603,7 +603,7 @@ class TestReplicas:
         claimed: list[str] = []
 
         async def work(store: Members) -> None:
-            while claims := await store.claim(ACCOUNT, room=room(7), lease_for=MINUTE):
+            while claims := await store.claim(ACCOUNT, capacity=room(7), lease_for=MINUTE):
                 claimed.extend(claim.address for claim in claims)
                 settled = await asyncio.gather(*(store.settle(settlement(claim)) for claim in claims))
                 assert all(one.is_ours for one in settled)

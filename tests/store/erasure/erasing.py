@@ -32,7 +32,7 @@ async def traces(database: Database, *words: str) -> list[str]:
 
 
 async def claims(members: Members, limit: int = 100) -> list[Claim]:
-    return await members.claim(ACCOUNT, room=room(limit), lease_for=LEASE)
+    return await members.claim(ACCOUNT, capacity=room(limit), lease_for=LEASE)
 
 
 async def tell(members: Members, *, on_lists: frozenset[str] = frozenset()) -> list[Claim]:

@@ -34,7 +34,7 @@ from tests.store.conftest import Running
 
 async def deliver_all(members: Members) -> list[str]:
     """Settle all due members as confirmed; returns their addresses."""
-    claims = await members.claim(ACCOUNT, room=room(100), lease_for=MINUTE)
+    claims = await members.claim(ACCOUNT, capacity=room(100), lease_for=MINUTE)
     for claim in claims:
         await members.settle(settlement(claim))
     return sorted(claim.address for claim in claims)
@@ -148,7 +148,7 @@ async def test_call_under_way_during_a_stop_counts_as_delivered(
 ) -> None:
     export = await running("A")
     await members.apply([enter()])
-    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    (claim,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     await members.apply([exit_(at=1)])
     await exports.stop(export.id)
     await carry_out(exports, members)
@@ -196,7 +196,7 @@ async def test_after_a_replaced_list_confirmed_members_become_unknown_and_are_re
     ]
     quiet = await deliver_all(members)
     await members.apply([enter("p0@example.com", lytics_id="p0", at=50)])
-    (claim,) = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+    (claim,) = await members.claim(ACCOUNT, capacity=room(9), lease_for=MINUTE)
 
     assert (changed.state, changed.list_change, changed.reason) == (
         ExportState.LIST_CHANGED,
@@ -258,7 +258,7 @@ class TestAdoption:
         late = await members.apply([enter("late@example.com", lytics_id="4", at=13, export_id=started.id)])
         await carry_out(exports, members)
         merged = await exports.get(started.id)
-        claims = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+        claims = await members.claim(ACCOUNT, capacity=room(9), lease_for=MINUTE)
         calls = {claim.address: (claim.call.join, claim.call.leave) for claim in claims}
 
         assert (merged.state, merged.audience_id) == (ExportState.STOPPED, f"merged-{started.id}")

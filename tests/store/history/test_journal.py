@@ -33,7 +33,7 @@ async def test_timeline_has_received_called_and_answered_lines_with_names_only(
     await running("A")
     await members.apply([enter(at=1, vars={"first_name": "Ada"}, clock_corrected=True)])
     clock.advance(SECOND)
-    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    (claim,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     clock.advance(SECOND)
     await members.settle(settlement(claim, Effect.NONE, retry_at=NOON + MINUTE, is_spent=True, dead={1: "11"}))
     await members.apply([exit_(at=0)])
@@ -84,7 +84,7 @@ async def test_field_values_are_stored_with_the_membership_only_and_deleted_by_a
 ) -> None:
     await running("A")
     await members.apply([enter(at=1, vars={"first_name": "Wert-im-Feld"})])
-    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    (claim,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     await members.settle(settlement(claim))
     holding = await database.read(lambda connection: tables_with(connection, "Wert-im-Feld"))
     await members.apply([exit_(at=2)])

@@ -66,10 +66,10 @@ async def test_new_member_without_pending_change_is_given_back(members: Members,
     """A late enter brings an unknown address, but its user has entered under another one since."""
     await running("A")
     await members.apply([enter(ADA, at=2)])
-    (claim,) = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+    (claim,) = await members.claim(ACCOUNT, capacity=room(9), lease_for=MINUTE)
     await members.settle(settlement(claim))
     kept = await members.apply([enter(GRACE, at=1)])
-    claims = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+    claims = await members.claim(ACCOUNT, capacity=room(9), lease_for=MINUTE)
 
     assert kept.verdicts == (Verdict.STALE,)
     assert claims == []
@@ -234,7 +234,7 @@ async def test_large_webhook_takes_several_statements(
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     await running("A")
     kept = await members.apply([enter(f"p{n}@example.com", at=1, lytics_id=str(n)) for n in range(10)])
-    claimed = await members.claim(ACCOUNT, room=room(10), lease_for=MINUTE)
+    claimed = await members.claim(ACCOUNT, capacity=room(10), lease_for=MINUTE)
     await asyncio.gather(*(members.settle(settlement(claim)) for claim in claimed))
     await assert_all_adds_up(database, exports)
 

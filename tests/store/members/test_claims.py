@@ -39,7 +39,7 @@ LEASE = 32 * SECOND
 
 
 async def claims(members: Members, *, limit: int = 100, account: str = ACCOUNT) -> list[Claim]:
-    return await members.claim(account, room=room(limit), lease_for=LEASE)
+    return await members.claim(account, capacity=room(limit), lease_for=LEASE)
 
 
 async def claim_one(members: Members) -> Claim:
@@ -96,7 +96,7 @@ async def test_probe_is_the_newest_member_that_did_not_just_fail(
     order: list[Claim] = []
     for _ in range(5):
         failing = frozenset(claim.member_id for claim in order)
-        (one,) = await members.claim(ACCOUNT, room=room(1, is_probe=True, failing=failing), lease_for=LEASE)
+        (one,) = await members.claim(ACCOUNT, capacity=room(1, is_probe=True, failing=failing), lease_for=LEASE)
         await members.settle(settlement(one, Effect.NONE, retry_at=clock()))
         order.append(one)
         clock.advance(SECOND)

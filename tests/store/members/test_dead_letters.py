@@ -46,7 +46,7 @@ def dead_letters(database: Database, clock: Clock) -> DeadLetters:
 
 
 async def claims(members: Members) -> list[Claim]:
-    return await members.claim(ACCOUNT, room=room(100), lease_for=MINUTE)
+    return await members.claim(ACCOUNT, capacity=room(100), lease_for=MINUTE)
 
 
 async def set_state(database: Database, export_id: int, state: str) -> None:

@@ -50,7 +50,7 @@ async def test_claimed_member_is_due_when_the_lease_ends(
     """Once settled it is not due any more."""
     await running("A")
     await members.apply([enter()])
-    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    (claim,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     leased = await first_due(database)
     await members.settle(settlement(claim))
 

@@ -44,7 +44,7 @@ class Store:
         return (await self.members.apply(changes)).verdicts
 
     async def claim(self, limit: int = 10) -> list[Claim]:
-        return await self.members.claim("default", room=room(limit), lease_for=LEASE)
+        return await self.members.claim("default", capacity=room(limit), lease_for=LEASE)
 
     async def counts(self, export_id: int = 1) -> dict[str, int]:
         (report,) = await self.exports.reports(export_id)

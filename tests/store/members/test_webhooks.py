@@ -144,10 +144,10 @@ async def test_started_export_keeps_its_first_event_until_it_has_a_name(starting
     """The event is not due before."""
     received = await starting.receive([event()])
     (export,) = await exports.find_by_audience(AUDIENCE)
-    before = await starting.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    before = await starting.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     await exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     await starting.next_batch(export.id)
-    (claim,) = await starting.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    (claim,) = await starting.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
 
     assert (received.has_new_exports, received.changes.due_accounts) == (True, frozenset())
     assert (export.audience_slug, export.account, export.email_field) == ("spring_buyers", ACCOUNT, "email")

@@ -217,11 +217,11 @@ class TestEverything:
         database = Database.open(empty_url)
         await migrate(database, empty_url)
         members = Members(database, clock)
-        (claim,) = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+        (claim,) = await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
         await members.settle(settlement(claim))
         kept = await members.apply([exit_(at=60), enter(GRACE, lytics_id=GRACE_ID, at=60)])
         states = {each: [one.state for one in await members.find_by_address(each)] for each in (ADA, GRACE)}
-        claimed = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+        claimed = await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
         await database.close()
 
         assert claim.address == ADA

@@ -272,5 +272,5 @@ async def test_erasures_with_another_key_are_counted(database: Database, tmp_pat
     right, other = Digests("the-key-of-the-tests"), Digests("another-key-of-tests")
     await Erasures(database, lambda: datetime.now(UTC), right).erase("ada@example.com", leave_lists=False)
 
-    found = [inspect(url_of(tmp_path / "store.db"), digests).not_kept_out for digests in (right, other, None)]
+    found = [inspect(url_of(tmp_path / "store.db"), digests).ineffective_erasures for digests in (right, other, None)]
     assert found == [0, 1, 1]

@@ -195,7 +195,7 @@ class TestUsable:
         database = Database.open(url)
         await Erasures(database, lambda: datetime.now(UTC), right).erase("ada@example.com", leave_lists=False)
         await database.close()
-        found = [(await inspect_server(url, digests)).not_kept_out for digests in (right, other, None)]
+        found = [(await inspect_server(url, digests)).ineffective_erasures for digests in (right, other, None)]
 
         assert found == [0, 1, 1]
 
