@@ -12,7 +12,7 @@ from app.domain.freshness import LAST_BUCKET, bucket_of, quantile
 
 @pytest.mark.parametrize("seconds", [-5, 0, 0.001, 0.01, 0.0101, 0.3, 1, 59.9, 3600, 86400 * 30])
 def test_duration_lies_in_its_bucket(seconds: float) -> None:
-    """Between the upper ends of the bucket before and its own. A negative duration counts as none."""
+    """It is between the upper ends of the previous bucket and its own. A negative duration counts as zero."""
     bucket = bucket_of(timedelta(seconds=seconds))
     upper = quantile({bucket: 1}, 1)
 

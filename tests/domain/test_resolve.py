@@ -1,4 +1,4 @@
-"""Resolver: which membership changes, rejections and new exports events come to."""
+"""Resolver: membership changes, rejections and new exports that result from events."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def resolve(events: list[AudienceEvent], *exports: Export) -> Resolution:
 
 
 def test_event_becomes_a_change_for_each_export() -> None:
-    """The address is cleaned, and the chosen fields get their names in Sailthru."""
+    """The address is normalized, and the chosen fields become vars."""
     found = resolve([event()], export(fields={"city": "town", "age": "age"}), export(id=2, account="shop"))
 
     assert [(one.export_id, one.address, one.vars) for one in found.changes] == [
@@ -54,7 +54,7 @@ def test_only_an_enter_needs_an_address_if_the_user_has_an_id(kind: Kind, lytics
 
 
 def test_address_for_one_export_is_enough() -> None:
-    """Each export reads its own field."""
+    """Each export reads the address from its own field."""
     found = resolve([event()], export(email_field="work_email"), export(id=2))
 
     assert [one.export_id for one in found.changes] == [2]
@@ -62,7 +62,7 @@ def test_address_for_one_export_is_enough() -> None:
 
 
 def test_rejection_says_where_the_address_is_missing() -> None:
-    """In which message of an array, and in which field."""
+    """The rejection names the message in the array and the field."""
     found = resolve([event(item=3)], export(email_field="work_email"))
 
     assert found.rejected == (
@@ -86,14 +86,14 @@ def test_event_of_unknown_audience_is_unexported_with_or_without_address() -> No
 
 
 def test_event_is_accepted_if_one_of_its_changes_is() -> None:
-    """Two events for two exports each."""
+    """Each of the two events has changes for two exports."""
     found = resolve([event(), event(Kind.EXIT)], export(), export(id=2))
 
     assert found.accepted([Verdict.STALE, Verdict.ACCEPTED, Verdict.STALE, Verdict.IGNORED]) == 1
 
 
 def test_unknown_audiences_are_started_once_in_order() -> None:
-    """In the order of their ids, whatever the order of the events; an audience with an export is left alone."""
+    """Exports are started in the order of audience ids. Audiences with an export are skipped."""
     events = [event(audience_id=one, audience_slug=f"slug-{one}") for one in ("b", "a", AUDIENCE, "b")]
     started = Resolver(auto_export=ACCOUNT).exports_to_start(events, {AUDIENCE: (export(),)})
 

@@ -1,4 +1,4 @@
-"""Values are converted to the type of the schema, however Lytics wrote them."""
+"""Values from webhooks and scans are converted to the type of the schema."""
 
 import pytest
 

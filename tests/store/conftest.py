@@ -31,7 +31,7 @@ def journal(database: Database) -> Journal:
 
 @pytest.fixture
 def running(exports: Exports, members: Members) -> Running:
-    """Return a function that starts an export whose list exists."""
+    """Return a function that starts an export with an existing list."""
 
     async def start(audience: str) -> Export:
         export = await exports.start(audience, audience_slug=audience.lower(), account=ACCOUNT)

@@ -18,7 +18,7 @@ from app.store.schema import Moment, metadata
 HARD = "é🙂\t\n\\N\\.\"'"
 DEEP = json.dumps({"long": 12345678901234567890, "text": HARD, "list": [None, 1.5, True]}, ensure_ascii=False)
 
-# Values that constraints require, where the type alone is not enough.
+# Values that constraints require, in addition to the type.
 FITTING: Mapping[str, Callable[[int], object]] = MappingProxyType(
     {
         "exports.state": lambda _: "paused",

@@ -50,7 +50,7 @@ def to_step(connection: Connection, step: str) -> None:
 
 
 def bare(connection: Connection) -> dict[str, TableClause]:
-    """Return the existing tables and columns that this version knows, in the order of their references."""
+    """Return the existing tables and columns of this version, in the order of their references."""
     found = inspect(connection)
     there = set(found.get_table_names()) - FILLED
     return {
@@ -64,7 +64,7 @@ def bare(connection: Connection) -> dict[str, TableClause]:
 
 
 def _named(of: Table) -> dict[str, Column[Any]]:
-    """Return the columns by the names that the database knows."""
+    """Return the columns by their names in the database."""
     return {each.name: each for each in of.columns}
 
 
@@ -98,7 +98,7 @@ def rows(connection: Connection, tables: Mapping[str, TableClause]) -> dict[str,
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_upgrade_keeps_all_rows(step: str, empty_url: str, clock: Clock) -> None:
-    """The schema is that of this version, and a new member is kept and claimed."""
+    """The upgraded schema is that of this version, and a new member is stored and claimed."""
     async with opened(empty_url) as database:
 
         def make(connection: Connection) -> tuple[dict[str, TableClause], dict[str, list[tuple[object, ...]]]]:

@@ -1,4 +1,4 @@
-"""Claims of backfills: one worker at a time, each claim with a token of its own."""
+"""Claims of backfills: one worker at a time, and a new token for each claim."""
 
 import pytest
 
@@ -18,7 +18,7 @@ async def backfills(database: Database, clock: Clock, running: Running) -> Backf
     return found
 
 
-async def test_each_claimed_backfill_gets_a_token_of_its_own(backfills: Backfills) -> None:
+async def test_each_claimed_backfill_gets_its_own_token(backfills: Backfills) -> None:
     claims = await backfills.claim(lease_for=MINUTE, limit=9)
 
     assert [claim.backfill.id for claim in claims] == [1, 2]
@@ -38,7 +38,7 @@ async def test_claim_after_the_end_of_a_lease_invalidates_the_former_token(backf
     assert await backfills.renew(1, lease=second.lease, lease_for=MINUTE)
 
 
-async def test_claim_leaves_out_the_backfills_that_the_caller_runs(backfills: Backfills, clock: Clock) -> None:
+async def test_claim_excludes_backfills_that_the_caller_runs(backfills: Backfills, clock: Clock) -> None:
     await backfills.claim(lease_for=MINUTE, limit=1)
     clock.advance(MINUTE)
     claims = await backfills.claim(lease_for=MINUTE, limit=9, excluding=[1])

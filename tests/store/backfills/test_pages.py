@@ -1,4 +1,4 @@
-"""Pages of a scan: a dry run counts exactly what the run then does."""
+"""Pages of a scan: a dry run counts exactly the changes of a real run."""
 
 import asyncio
 import shutil
@@ -35,7 +35,7 @@ def address_of(person: int) -> str:
 
 
 def row(user: int, values: dict[str, object]) -> MembershipChange:
-    """Users 4 and 5 share an address; user 3 has no id."""
+    """Return a scanned row. Users 4 and 5 share an address, and user 3 has no id."""
     moment, address = ns(-300), address_of(min(user, 4))
     user_id = None if user == 3 else str(user)
     return MembershipChange(1, Kind.ENTER, address, user_id, moment, moment, values, by_scan=True)
@@ -113,7 +113,7 @@ async def compared(pages: list[list[MembershipChange]], steps: list[object], url
 
 
 def _empty(connection: Connection) -> None:
-    """Empty the server's database, which earlier examples have used; SQLite has a file for each example."""
+    """Empty the server's database after an earlier example. SQLite has a new file for each example."""
     if connection.dialect.name == "postgresql":
         for table in reversed(metadata.sorted_tables):
             if table is not versions:
@@ -129,7 +129,7 @@ def _everything(connection: Connection) -> list[object]:
 @pytest.mark.usefixtures("unmeasured")
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pages=PAGES, steps=STEPS)
-# A dead letter, scanned first with the same fields and then with others.
+# A dead letter is scanned with the same fields, then with other fields.
 @example(
     pages=[[row(0, {"x": 1})], [row(0, {})]],
     steps=[enter(address_of(0), at=-900, lytics_id="0", vars={"x": 1}), "fail"],
@@ -137,7 +137,7 @@ def _everything(connection: Connection) -> list[object]:
 def test_dry_run_counts_what_the_run_does_and_changes_nothing(
     migrated_file: Path, pages: list[list[MembershipChange]], steps: list[object]
 ) -> None:
-    # In memory where possible: durability is not the subject here.
+    # In memory if possible, since this test does not need durability.
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         shutil.copyfile(migrated_file, Path(folder) / "store.db")
         asyncio.run(compared(pages, steps, f"sqlite:///{folder}/store.db"))

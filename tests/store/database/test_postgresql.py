@@ -35,7 +35,7 @@ from tests.factories import ACCOUNT, ADA, GRACE, HOUR, MINUTE, NOON, Clock, ente
 from tests.places import opened
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up
-from tests.store.watching import engines, meanwhile
+from tests.store.recording import engines, meanwhile
 from tests.store.writing import add, adding, count
 
 PATIENCE_SECONDS = 60
@@ -56,7 +56,7 @@ async def replica(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def own_server() -> Iterator[postgresql.Server]:
-    """A server that the test may kill."""
+    """Start a server that the test may kill."""
     with postgresql.server() as server:
         yield server
 
@@ -97,7 +97,7 @@ class TestConnections:
     async def test_commits_are_synced_for_any_default_of_the_database(
         self, database_url: str, default: str, used: str
     ) -> None:
-        """At least to the server's own disk; `local` does not wait for standby servers."""
+        """Commits reach at least the server's own disk. `local` does not wait for standby servers."""
         name = database_url.rpartition("/")[2]
         await postgresql.execute(database_url, f"ALTER DATABASE {name} SET synchronous_commit = {default}")
         async with opened(database_url) as database:
@@ -126,7 +126,7 @@ class TestConnections:
         first = [asyncio.create_task(database.write(one)) for one in held]
         for one in held:
             await one.begun()
-        # Shorten the patience only now: connecting may take long.
+        # Shorten the timeout only now, because connecting may take long.
         pool._timeout = BRIEFLY_SECONDS
         with pytest.raises(StoreUnavailable, match="no free connection"):
             await database.write(partial(add, name="late"))
@@ -140,7 +140,7 @@ class TestConnections:
 
     @pytest.mark.parametrize("wrong", ["port", "database", "user"])
     async def test_refused_connection_is_unavailable(self, database_url: str, wrong: str) -> None:
-        """Closed port, unknown database or unknown user; the message quotes nothing of the URL."""
+        """The causes are a closed port, an unknown database and an unknown user. The message does not quote the URL."""
         with closing(socket.create_server(("127.0.0.1", 0))) as taken:
             port = taken.getsockname()[1]
         before, _, address = database_url.partition("//")[2].partition("@")
@@ -160,7 +160,7 @@ class TestConnections:
                 await database.ping()
 
     async def test_clock_is_the_servers(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        """From the first use on, even if the machine's clock is hours off."""
+        """This holds from the first use on, even if the machine's clock is hours off."""
         monkeypatch.setattr(clock_module, "wall_clock", lambda: wall_clock() + 5 * HOUR)
         before = database.clock()
         await database.ping()
@@ -173,7 +173,7 @@ class TestConnections:
 
 class TestSideBySide:
     async def test_transactions_run_side_by_side(self, database: Database) -> None:
-        """As many as there are connections."""
+        """There are as many transactions as connections."""
         held = [Held() for _ in range(CONNECTIONS)]
         ways = [database.write, database.read] * (CONNECTIONS // 2)
         under_way = [asyncio.create_task(run(one)) for one, run in zip(held, ways, strict=True)]
@@ -185,7 +185,7 @@ class TestSideBySide:
         assert await asyncio.gather(*under_way) == [None] * CONNECTIONS
 
     async def test_transaction_waits_for_a_locked_row(self, database: Database, database_url: str) -> None:
-        """Then it sees what the other one committed."""
+        """After the wait it sees the other transaction's commit."""
         held = Held()
 
         def write(connection: Connection) -> None:
@@ -233,7 +233,7 @@ class TestSideBySide:
         assert await database.rows(select(minute_latencies.c.confirmed)) == [(2,)]
 
     async def test_long_wait_for_a_lock_is_unavailable(self, database_url: str) -> None:
-        """It is rolled back, and writes work again afterwards."""
+        """The transaction is rolled back, and later writes work."""
         async with opened(database_url) as database:
             held = Held()
 
@@ -261,7 +261,7 @@ class TestSideBySide:
             ]
 
     async def test_server_ends_one_of_two_deadlocked_transactions(self, database: Database, replica: Database) -> None:
-        """That one fails as unavailable; the other one commits."""
+        """The ended transaction fails as unavailable, and the other one commits."""
         both = asyncio.Barrier(2)
 
         def write(connection: Connection, names: str) -> None:
@@ -333,7 +333,7 @@ class TestHalfway:
 
     @pytest.mark.parametrize("written", [0, 1, 2])
     async def test_transaction_outlives_its_caller(self, database: Database, replica: Database, written: int) -> None:
-        """All of it is committed."""
+        """The whole transaction is committed."""
         held = Held()
         caller = asyncio.create_task(database.write(adding(held, after=written)))
         await held.begun()
@@ -347,7 +347,7 @@ class TestHalfway:
         assert (before, await replica.read(count)) == (0, 3)
 
     async def test_close_waits_for_open_transactions(self, database: Database, replica: Database) -> None:
-        """Also for one without a caller; new transactions are refused."""
+        """This includes a transaction without a caller. New transactions are refused."""
         held = [Held(), Held()]
 
         def write(connection: Connection, number: int) -> None:
@@ -374,14 +374,14 @@ class TestHalfway:
 
 class TestReaders:
     async def test_reader_sees_one_snapshot(self, database: Database) -> None:
-        """The next reader sees what was committed meanwhile."""
+        """The next reader sees the commits made meanwhile."""
 
-        def look_twice(connection: Connection) -> tuple[int, int]:
+        def read_twice(connection: Connection) -> tuple[int, int]:
             before = count(connection)
             meanwhile(asyncio.get_running_loop(), database.write(partial(add, name="a")))
             return before, count(connection)
 
-        before, after = await database.read(look_twice)
+        before, after = await database.read(read_twice)
 
         assert (before, after, await database.read(count)) == (0, 0, 1)
 
@@ -398,7 +398,7 @@ class TestReaders:
         ["delete from unexported", "create table more (id integer)", "select * from unexported for update"],
     )
     async def test_reader_can_not_write(self, database: Database, statement: str) -> None:
-        """Nor lock rows; the next transaction of its connection can."""
+        """It cannot lock rows either. The next transaction of its connection can do both."""
         with pytest.raises(StoreUnavailable):
             await database.read(lambda connection: connection.execute(text(statement)))
         await asyncio.gather(*(database.write(partial(add, name=f"{n}")) for n in range(CONNECTIONS)))
@@ -432,7 +432,7 @@ class TestRefusedStatements:
 
     @pytest.mark.parametrize("value", ["a\0b", "\ud800", "x" * 300])
     async def test_text_that_can_not_be_stored(self, database: Database, value: str) -> None:
-        """A zero byte, half a surrogate pair, too long for the column."""
+        """The text has a zero byte or half a surrogate pair, or is too long for the column."""
         with pytest.raises((DBAPIError, UnicodeError)):
             await database.write(partial(add, name=value))
         await database.ping()
@@ -449,7 +449,7 @@ class TestLostServer:
     async def test_connections_cut_while_idle_are_replaced(
         self, database: Database, replica: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """No caller notices: the clock is read first, and detects the cut connection."""
+        """Callers see no error: the clock is read first and detects the cut connection."""
         await asyncio.gather(*(database.read(lambda c: c.exec_driver_sql("select pg_sleep(0.05)")) for _ in range(5)))
         await cut_off(replica)
         monkeypatch.setattr(clock_module, "ASK_EVERY_SECONDS", 0)
@@ -489,7 +489,7 @@ class TestLostServer:
             assert await database.read(count) == 1
 
     async def test_killed_server_that_comes_back(self, own_server: postgresql.Server) -> None:
-        """Commits are kept, and the database reconnects by itself."""
+        """Commits are preserved, and the database reconnects automatically."""
         async with opened(own_server.url) as database:
             await database.write(unexported.create)
             await database.write(partial(add, name="a"))
@@ -515,7 +515,7 @@ async def cut_off(replica: Database) -> None:
 async def test_updates_of_a_claim_stay_on_their_page(
     database: Database, members: Members, running: Running, clock: Clock
 ) -> None:
-    """So they update no index."""
+    """Such updates change no index."""
     await running("A")
     await members.apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(400)])
     in_place = text("select n_tup_hot_upd from pg_stat_xact_user_tables where relname = 'memberships'")
@@ -534,7 +534,7 @@ class TestReplicas:
     async def test_concurrent_changes_add_up(
         self, database: Database, replica: Database, exports: Exports, running: Running, clock: Clock
     ) -> None:
-        """The same members in different orders: there is no deadlock, and each change counts."""
+        """The changes lock the same members in different orders. There is no deadlock, and each change counts."""
         await running("A")
         await running("B")
         stores = [Members(one, clock) for one in (database, replica)]
@@ -571,7 +571,7 @@ class TestReplicas:
         verdict: str,
         on_list: str,
     ) -> None:
-        """Neither sees the other's row; the second one repeats its work, and the newest change wins."""
+        """Neither sees the other's row. The second replica repeats its work, and the newest change wins."""
         await running("A")
         held = Held()
 
@@ -596,7 +596,7 @@ class TestReplicas:
     async def test_member_is_claimed_once(
         self, database: Database, replica: Database, exports: Exports, running: Running, clock: Clock
     ) -> None:
-        """With many concurrent claims; the counts add up."""
+        """The counts add up after many concurrent claims."""
         await running("A")
         stores = [Members(one, clock) for one in (database, replica)]
         await stores[0].apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(100)])

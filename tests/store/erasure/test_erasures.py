@@ -1,4 +1,4 @@
-"""Erasing an address: what is deleted, what waits for a last call, and the counts."""
+"""Erasing an address: deleted rows, memberships that wait for a last call, and the counts."""
 
 import asyncio
 from pathlib import Path
@@ -35,8 +35,8 @@ from tests.factories import (
 )
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
-from tests.store.erasure.erasing import DIGESTS, claims, everything, tell, traces
-from tests.store.watching import listening, meanwhile, only_reads
+from tests.store.erasure.erasing import DIGESTS, claims, confirm_due, everything, traces
+from tests.store.recording import intercepting, meanwhile, only_reads
 
 VALUE = "Zyzzyva"
 ALL_OF_ADA = (ADA, ADA_ID, VALUE, LOVELACE)
@@ -64,14 +64,14 @@ class TestAtOnce:
             await running(name)
         vars_ = {"last_name": VALUE}
         await members.apply([enter(LOVELACE, at=1, vars=vars_), enter(ADA, at=2, vars=vars_), enter(ADA, export_id=2)])
-        await tell(members)
+        await confirm_due(members)
         await members.apply(
             [enter(ADA, at=3, export_id=3), exit_(ADA, at=3, export_id=2), enter(LOVELACE, export_id=3)]
         )
         await members.apply([enter(GRACE, lytics_id=GRACE_ID)])
         before = await traces(database, *ALL_OF_ADA)
         done = await erasures.erase(ADA, leave_lists=False)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert before
         assert done == Erased(was_known=True, leaving=(), due_accounts=frozenset())
@@ -87,7 +87,7 @@ class TestAtOnce:
         await members.apply(people)
         for at in range(3):
             await members.apply([enter(at=at, vars={"last_name": VALUE * (at + 1)})])
-            await tell(members)
+            await confirm_due(members)
         await erasures.erase(ADA, leave_lists=False)
         await database.close()
         stored = bytes_in(tmp_path)
@@ -107,13 +107,13 @@ class TestAtOnce:
         before = await counts(exports, 1), await counts(exports, 2)
         await erasures.erase(ADA, leave_lists=False)
         after = await counts(exports, 1), await counts(exports, 2)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert before[0] == {"accepted": 4, "superseded": 1, "pending": 3, "members": 1}
         assert before[1] == {"accepted": 1, "dead": 1, "members": 1}
         assert after == ({"accepted": 4, "superseded": 1, "erased": 3}, {"accepted": 1, "erased": 1})
 
-    async def test_dead_letter_can_not_be_redriven_after_erasure(
+    async def test_dead_letter_cannot_be_redriven_after_erasure(
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
@@ -183,7 +183,7 @@ class TestOtherAddressesAndUsers:
         await members.apply([enter("old@example.com", at=2, export_id=2), enter("new@example.com", at=3, export_id=2)])
         await erasures.erase(ADA, leave_lists=False)
         kept = await members.apply([exit_("new@example.com", at=9, export_id=2)])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert await traces(database, ADA_ID, "@example.com") == []
         assert kept.verdicts == ("ignored",)
@@ -206,9 +206,9 @@ class TestOtherAddressesAndUsers:
         await erasures.erase(ADA, leave_lists=False)
         (left,) = await members.find_by_address(family)
         lines = await journal.timeline(family)
-        (claim,) = await tell(members)
+        (claim,) = await confirm_due(members)
         await members.apply([exit_(None, at=5, lytics_id=GRACE_ID)])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert await traces(database, ADA, ADA_ID) == []
         assert (left.export_id, left.membership.lytics_id) == (1, GRACE_ID)
@@ -235,13 +235,13 @@ class TestOtherAddressesAndUsers:
         await erasures.erase(ADA, leave_lists=False)
         kept = await members.apply([exit_(family, at=3, lytics_id=GRACE_ID)])
         (claim,) = await claims(members)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert await traces(database, ADA, ADA_ID) == []
         assert kept.verdicts == ("accepted",)
         assert claim.call.is_read
 
-    async def test_address_that_only_arrived_in_a_late_event_is_erased_too(
+    async def test_address_known_only_from_a_late_event_is_erased_too(
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
@@ -264,7 +264,7 @@ class TestOtherAddressesAndUsers:
         await members.apply([enter(f"{user}@example.com", lytics_id=user, export_id=2) for user in users])
         await erasures.erase(shared, leave_lists=False)
         kept = await members.apply([enter(f"{users[0]}@example.com", at=50, lytics_id=users[0])])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert await traces(database, shared) == []
         assert (await counts(exports, 2))["members"] == len(users)
@@ -362,7 +362,7 @@ async def test_erasure_that_fails_at_any_statement_changes_nothing(
 
     while True:
         last, count = last + 1, 0
-        with listening(database, fail):
+        with intercepting(database, fail):
             try:
                 await erasures.erase(ADA, leave_lists=True)
             except ZeroDivisionError:
@@ -371,7 +371,7 @@ async def test_erasure_that_fails_at_any_statement_changes_nothing(
                 is_done = True
         if is_done:
             break
-        # Neither the statement that failed nor a later one was run.
+        # Neither the failed statement nor a later one was executed.
         assert await everything(database) == before
 
     assert last > 15
@@ -383,9 +383,9 @@ async def test_timeline_is_deleted_with_its_member(
 ) -> None:
     await running("A")
     await members.apply([enter(at=1), enter(at=1)])
-    await tell(members)
+    await confirm_due(members)
     await erasures.erase(ADA, leave_lists=True)
-    await tell(members)
+    await confirm_due(members)
     ((left,),) = await database.rows(select(func.count()).select_from(journal_table))
 
     assert left == 0

@@ -1,4 +1,4 @@
-"""Erasing a member during a call or before it has left its lists: it is deleted after that, and not before."""
+"""Erasing a member during a call, or before it has left its lists: it is deleted afterwards."""
 
 import pytest
 from sqlalchemy import text
@@ -31,7 +31,7 @@ from tests.factories import (
 )
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
-from tests.store.erasure.erasing import DIGESTS, LEASE, claims, tell, traces
+from tests.store.erasure.erasing import DIGESTS, LEASE, claims, confirm_due, traces
 
 VALUE = "Zyzzyva"
 
@@ -46,7 +46,7 @@ def erasures(database: Database, clock: Clock) -> Erasures:
     return Erasures(database, clock, DIGESTS)
 
 
-class TestWhileACallIsUnderWay:
+class TestCallInFlight:
     @pytest.mark.parametrize("effect", [*Effect, None])
     async def test_member_is_deleted_when_its_lease_has_ended(
         self,
@@ -66,12 +66,12 @@ class TestWhileACallIsUnderWay:
         left = await traces(database, ADA_ID, VALUE), await traces(database, ADA)
         begun = await members.begin(claim, claim.call, until=NOON + 2 * LEASE)
         settled = None if effect is None else await members.settle(settlement(claim, effect))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
         early, due_at = await claims(members), await members.next_due_at(ACCOUNT)
         clock.advance(LEASE)
         # After a restart.
         again = await claims(Members(database, clock, digests=DIGESTS))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert done.was_known
         assert (left[0], len(left[1])) == ([], 1)
@@ -90,7 +90,7 @@ class TestWhileACallIsUnderWay:
         done = await erasures.erase(ADA, leave_lists=True)
         early = await claims(members)
         clock.advance(LEASE)
-        (leave,) = await tell(members)
+        (leave,) = await confirm_due(members)
 
         assert done == Erased(was_known=True, leaving=("Lytics A",), due_accounts=frozenset({ACCOUNT}))
         assert early == []
@@ -113,7 +113,7 @@ class TestWhileACallIsUnderWay:
         assert early == []
         assert [one.address for one in await claims(members)] == [ADA]
 
-    async def test_leaving_lists_can_be_ordered_later_and_is_not_taken_back(
+    async def test_leaving_lists_can_be_requested_later_and_is_not_revoked(
         self, members: Members, erasures: Erasures, running: Running, clock: Clock
     ) -> None:
         await running("A")
@@ -121,7 +121,7 @@ class TestWhileACallIsUnderWay:
         await claims(members)
         leaving = [(await erasures.erase(ADA, leave_lists=leave)).leaving for leave in (False, True, False)]
         clock.advance(LEASE)
-        (leave,) = await tell(members)
+        (leave,) = await confirm_due(members)
 
         assert leaving == [(), ("Lytics A",), ("Lytics A",)]
         assert leave.call.leave == ("Lytics A",)
@@ -145,8 +145,8 @@ class TestWhileACallIsUnderWay:
         await claims(members)
         await erasures.erase(ADA, leave_lists=False)
         clock.advance(LEASE)
-        (claim,) = await tell(members, on_lists=frozenset({"Lytics A"}))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        (claim,) = await confirm_due(members, on_lists=frozenset({"Lytics A"}))
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert claim.call.is_read
         assert [one.export_id for one in claim.pending] == [1]
@@ -168,13 +168,13 @@ class TestLeavingLists:
         await running("A")
         await running("B")
         await members.apply([enter(vars={"last_name": VALUE}), enter(export_id=2)])
-        await tell(members)
+        await confirm_due(members)
         done = await erasures.erase(ADA, leave_lists=True)
         left, after = await traces(database, ADA_ID, VALUE), await counts(exports)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
-        (leave,) = await tell(members)
+        await assert_all_adds_up(database, exports, has_erasures=True)
+        (leave,) = await confirm_due(members)
         lines = await journal.timeline(ADA)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
         again = await erasures.erase(ADA, leave_lists=True)
 
         assert done == Erased(was_known=True, leaving=("Lytics A", "Lytics B"), due_accounts=frozenset({ACCOUNT}))
@@ -191,7 +191,7 @@ class TestLeavingLists:
         await running("A")
         await members.apply([enter()])
         await erasures.erase(ADA, leave_lists=True)
-        (claim,) = await tell(members)
+        (claim,) = await confirm_due(members)
 
         assert claim.call.is_read
         assert not after_read(claim).is_write
@@ -202,9 +202,9 @@ class TestLeavingLists:
     ) -> None:
         await running("A")
         await members.apply([enter(at=1)])
-        await tell(members)
+        await confirm_due(members)
         await members.apply([exit_(at=2)])
-        await tell(members)
+        await confirm_due(members)
         done = await erasures.erase(ADA, leave_lists=True)
 
         assert done.leaving == ()
@@ -222,7 +222,7 @@ class TestLeavingLists:
     ) -> None:
         await running("A")
         await members.apply([enter()])
-        await tell(members)
+        await confirm_due(members)
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await claims(members)
         await members.settle(settlement(claim, Effect.UNKNOWN, retry_at=NOON + MINUTE, is_spent=True))
@@ -232,8 +232,8 @@ class TestLeavingLists:
         (second,) = await claims(members)
         await erasures.erase(ADA, leave_lists=True)
         clock.advance(LEASE)
-        (third,) = await tell(Members(database, clock, digests=DIGESTS))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        (third,) = await confirm_due(Members(database, clock, digests=DIGESTS))
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert asked.leaving == ("Lytics A",)
         assert early == []
@@ -245,7 +245,7 @@ class TestLeavingLists:
     ) -> None:
         await running("A")
         await members.apply([enter()])
-        await tell(members)
+        await confirm_due(members)
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await claims(members)
         during = await erasures.erase(ADA, leave_lists=True)
@@ -255,17 +255,17 @@ class TestLeavingLists:
         assert settled.is_ours
         assert await members.find_by_address(ADA) == []
 
-    async def test_leave_that_fails_for_good_is_given_up_and_logged_without_the_address(
+    async def test_leave_that_fails_permanently_is_given_up_and_logged_without_the_address(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
         await running("A")
         await members.apply([enter()])
-        await tell(members)
+        await confirm_due(members)
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await claims(members)
         with capture_logs() as logs:
             await members.settle(settlement(claim, Effect.NONE, dead={1: "retry_window_over"}, is_spent=True))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert [(line["member"], line["export"], line["code"]) for line in logs] == [(1, 1, "retry_window_over")]
         assert ADA not in str(logs)
@@ -277,14 +277,14 @@ class TestLeavingLists:
     ) -> None:
         await running("A")
         await members.apply([enter()])
-        await tell(members)
+        await confirm_due(members)
         await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
         done = await erasures.erase(ADA, leave_lists=True)
         paused = await claims(members)
         runs_again = text("update exports set state = 'running', waking_from = 0")
         await database.write(lambda connection: connection.execute(runs_again))
         await members.next_batch(1)
-        (leave,) = await tell(members)
+        (leave,) = await confirm_due(members)
 
         assert done == Erased(was_known=True, leaving=("Lytics A",), due_accounts=frozenset())
         assert paused == []
@@ -297,7 +297,7 @@ class TestLeavingLists:
     ) -> None:
         await running("A")
         await members.apply([enter()])
-        await tell(members)
+        await confirm_due(members)
         stands = text("update exports set state = :state")
         await database.write(lambda connection: connection.execute(stands, {"state": state}))
         done = await erasures.erase(ADA, leave_lists=True)
@@ -306,7 +306,7 @@ class TestLeavingLists:
         assert await traces(database, ADA) == []
 
 
-class TestLetInAgain:
+class TestLifting:
     async def test_lifted_address_is_treated_as_unknown(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
@@ -315,7 +315,7 @@ class TestLetInAgain:
         await erasures.erase(ADA, leave_lists=False)
         lifted = [await erasures.lift(ADA), await erasures.lift(ADA)]
         kept = await members.apply([enter(LOVELACE, at=2)])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert lifted == [True, False]
         assert kept.verdicts == ("accepted",)
@@ -336,23 +336,23 @@ class TestLetInAgain:
     ) -> None:
         await running("A")
         await members.apply([enter(at=1)])
-        await tell(members)
+        await confirm_due(members)
         await erasures.erase(ADA, leave_lists=True)
         under_way = await claims(members) if is_in_flight else []
         await erasures.lift(ADA)
         await members.apply([enter(at=2), change(ADA, message=9, vars={"a": 1})])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
         for one in under_way:
             await members.settle(settlement(one))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
         clock.advance(LEASE)
-        (claim,) = await tell(members)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        (claim,) = await confirm_due(members)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert claim.call.join == (("Lytics A",) if is_in_flight else ())
         assert claim.call.vars == {"a": 1}
         assert (await held(members, ADA)).confirmed is Confirmed.IN
-        # With no leave under way the person is still on the list, so that the enter needs no call.
+        # Without a leave in flight the member is still on the list, so the enter needs no call.
         confirmed = {"delivered": 2, "superseded": 1} if is_in_flight else {"delivered": 3}
         assert await counts(exports) == {"accepted": 3, "members": 1, **confirmed}
 

@@ -1,4 +1,4 @@
-"""Turns to make a list."""
+"""Turns to create a list."""
 
 import asyncio
 from datetime import timedelta
@@ -18,7 +18,7 @@ READY = ListTurn(is_ours=False, is_ready=True)
 
 @pytest.fixture
 async def missing(exports: Exports) -> Exports:
-    """An export has a name, and its list is not there yet."""
+    """Return exports with one named export, whose list does not exist yet."""
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
     await exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     return exports
@@ -68,7 +68,7 @@ async def test_turn_from_a_clock_slightly_ahead_holds(missing: Exports, clock: C
     assert not (await take(missing, 2)).is_ours
 
 
-async def test_only_the_holder_gives_the_turn_back(missing: Exports) -> None:
+async def test_only_the_holder_releases_the_turn(missing: Exports) -> None:
     await take(missing, 1)
     await missing.release_turn(ACCOUNT, LIST, lease=2)
     still = await take(missing, 3)

@@ -33,7 +33,7 @@ from tests.store.conftest import Running
 
 
 async def deliver_all(members: Members) -> list[str]:
-    """Settle all due members as confirmed; returns their addresses."""
+    """Settle all due members as confirmed; return their addresses."""
     claims = await members.claim(ACCOUNT, capacity=room(100), lease_for=MINUTE)
     for claim in claims:
         await members.settle(settlement(claim))

@@ -1,4 +1,4 @@
-"""Version of the exports, by which replicas of version 0.1 notice that they must read the exports again."""
+"""The version number of the exports, by which replicas of version 0.1 detect changes."""
 
 from collections.abc import Awaitable, Callable
 
@@ -35,7 +35,7 @@ async def version(database: Database) -> int:
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
-async def test_every_order_makes_a_new_version(
+async def test_every_order_increases_the_version(
     database: Database, exports: Exports, running: Running, order: Order
 ) -> None:
     export = await running("A")
@@ -45,8 +45,8 @@ async def test_every_order_makes_a_new_version(
     assert await version(database) == before + 1
 
 
-async def test_export_started_by_an_event_makes_a_new_version(database: Database, clock: Clock) -> None:
-    """Only the first event: the second one finds the export."""
+async def test_export_started_by_an_event_increases_the_version(database: Database, clock: Clock) -> None:
+    """Only the first event does so, since the second one finds the export."""
     members = Members(database, clock, resolver=Resolver(auto_export=ACCOUNT))
     before = await version(database)
     await members.receive([event()])
@@ -55,8 +55,10 @@ async def test_export_started_by_an_event_makes_a_new_version(database: Database
     assert await version(database) == before + 1
 
 
-async def test_remarks_make_no_new_version(database: Database, exports: Exports, running: Running) -> None:
-    """They do not change how events are resolved."""
+async def test_recorded_observations_do_not_increase_the_version(
+    database: Database, exports: Exports, running: Running
+) -> None:
+    """They do not affect how events are resolved."""
     export = await running("A")
     before = await version(database)
     await exports.set_reason(export.id, "It waits.")

@@ -1,4 +1,4 @@
-"""The timeline of an address: complete, in order, and without any value."""
+"""The timeline of an address: complete, ordered, and without field values."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Keeping changes: what is stored, which members become due, and many webhooks at once."""
+"""Applying changes: stored rows, due members, and many webhooks at once."""
 
 import asyncio
 
@@ -37,8 +37,8 @@ from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
 
 
-async def test_kept_change_is_read_back_unchanged(members: Members, running: Running) -> None:
-    """Nanoseconds, vars and moments survive the database."""
+async def test_stored_change_is_read_back_unchanged(members: Members, running: Running) -> None:
+    """Nanoseconds, vars and times are stored exactly."""
     await running("A")
     await members.apply([enter(at=0.000_001, message=2, vars={"name": "Ä", "n": [1, None], "ok": True})])
     kept = await held(members, ADA)
@@ -49,7 +49,7 @@ async def test_kept_change_is_read_back_unchanged(members: Members, running: Run
 
 
 async def test_each_webhook_gets_the_verdicts_of_its_own_changes(members: Members, running: Running) -> None:
-    """Also where they share a transaction, and a later one makes an earlier one stale."""
+    """The webhooks share a transaction, and a change of one makes a change of another stale."""
     await running("A")
     first, second, third = await asyncio.gather(
         members.apply([enter(at=1), enter(at=1)]),
@@ -62,8 +62,8 @@ async def test_each_webhook_gets_the_verdicts_of_its_own_changes(members: Member
     assert third.verdicts == (Verdict.STALE, Verdict.IGNORED, Verdict.ACCEPTED)
 
 
-async def test_new_member_without_pending_change_is_given_back(members: Members, running: Running) -> None:
-    """A late enter brings an unknown address, but its user has entered under another one since."""
+async def test_new_member_without_pending_change_is_released(members: Members, running: Running) -> None:
+    """A late enter has an unknown address, but its user has entered under another one since."""
     await running("A")
     await members.apply([enter(ADA, at=2)])
     (claim,) = await members.claim(ACCOUNT, capacity=room(9), lease_for=MINUTE)
@@ -76,12 +76,10 @@ async def test_new_member_without_pending_change_is_given_back(members: Members,
     assert await members.next_due_at(ACCOUNT) is None
 
 
-async def test_changes_of_one_user_are_kept_in_order_of_arrival(
+async def test_changes_of_one_user_are_applied_in_order_of_arrival(
     members: Members, running: Running, exports: Exports, database: Database
 ) -> None:
-    """Although transactions run side by side. A change that has only its arrival time, and new fields of a user who has
-    just entered, depend on what came before.
-    """
+    """Transactions run side by side, but the order matters for changes with only an arrival time and for new fields."""
     await running("A")
     people = [f"p{n}@example.com" for n in range(120)]
 
@@ -99,7 +97,7 @@ async def test_changes_of_one_user_are_kept_in_order_of_arrival(
 
 
 async def test_webhooks_at_one_moment_share_a_commit(database: Database, clock: Clock, running: Running) -> None:
-    """The metrics get their number."""
+    """The metrics get the number of webhooks."""
     await running("A")
     commits: list[tuple[str, int]] = []
     members = Members(database, clock, on_commit=lambda what, size: commits.append((what, size)))
@@ -111,7 +109,7 @@ async def test_webhooks_at_one_moment_share_a_commit(database: Database, clock: 
 async def test_change_that_cannot_be_stored_fails_only_its_own_webhook(
     members: Members, exports: Exports, running: Running, database: Database
 ) -> None:
-    """Its time does not fit into the column."""
+    """The time of the change does not fit into the column."""
     await running("A")
     too_far = [enter(GRACE, lytics_id=GRACE_ID, at=10**10)]
     results = await asyncio.gather(
@@ -128,7 +126,7 @@ async def test_change_that_cannot_be_stored_fails_only_its_own_webhook(
 
 
 async def test_account_is_due_only_if_a_call_is_needed(members: Members, exports: Exports, running: Running) -> None:
-    """Not for a stale change, and not for an export that does not run."""
+    """A stale change and a change for a paused export need no call."""
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account="other")
     due = [
@@ -142,7 +140,7 @@ async def test_account_is_due_only_if_a_call_is_needed(members: Members, exports
 async def test_change_that_needs_no_call_makes_no_member_due(
     members: Members, exports: Exports, running: Running
 ) -> None:
-    """An exit of a member that is confirmed `out` is settled in the transaction that keeps it."""
+    """An exit of a member that is confirmed `out` is settled in the transaction that stores it."""
     await running("A")
     await members.apply([enter(at=1)])
     await settle_as(members, exports, "out")
@@ -153,7 +151,7 @@ async def test_change_that_needs_no_call_makes_no_member_due(
 
 
 async def settle_as(members: Members, exports: Exports, confirmed: str) -> None:
-    """Store everything as confirmed in this state."""
+    """Store all memberships as confirmed in this state."""
 
     def settle(connection: Connection) -> None:
         connection.execute(text("update memberships set told = :told, told_revision = revision"), {"told": confirmed})
@@ -179,7 +177,7 @@ async def test_newer_change_leaves_the_due_time_of_a_retry(
 async def test_user_holds_one_address_across_transactions(
     members: Members, exports: Exports, running: Running, database: Database
 ) -> None:
-    """An exit without an address finds the held one by the Lytics id."""
+    """An exit without an address finds the user's address by the Lytics id."""
     await running("A")
     for one in (enter(ADA, at=1), change(LOVELACE, message=5), exit_(None, at=7), enter(GRACE, at=6)):
         await members.apply([one])
@@ -193,7 +191,7 @@ async def test_user_holds_one_address_across_transactions(
 
 
 async def test_newest_move_decides_which_user_holds_a_shared_address(members: Members, running: Running) -> None:
-    """A user who changes address leaves the old one on the list if another user holds it."""
+    """If a user changes address, the old address stays on the list while another user has it."""
     await running("A")
     await members.apply([enter(ADA, at=1), enter(ADA, at=2, lytics_id=GRACE_ID)])
     await members.apply([enter(LOVELACE, at=3)])
@@ -204,7 +202,7 @@ async def test_newest_move_decides_which_user_holds_a_shared_address(members: Me
 
 
 async def test_change_without_effect_stores_no_member(members: Members, running: Running, database: Database) -> None:
-    """A `change` of an unknown user, and an enter for an export that does not exist."""
+    """Examples are a `change` of an unknown user, and an enter for an unknown export."""
     await running("A")
     kept = await members.apply([change(ADA, message=1), enter(GRACE, lytics_id=GRACE_ID, export_id=99)])
     ((known,),) = await database.rows(select(func.count()).select_from(members_table))
@@ -216,7 +214,7 @@ async def test_change_without_effect_stores_no_member(members: Members, running:
 async def test_last_event_of_an_export_is_remembered(
     members: Members, exports: Exports, running: Running, clock: Clock
 ) -> None:
-    """Also if the event changed nothing: it shows that Lytics still sends."""
+    """Events without effect count too, because they show that Lytics still sends."""
     await running("A")
     await members.apply([enter(at=1)])
     clock.advance(MINUTE)
@@ -230,7 +228,7 @@ async def test_last_event_of_an_export_is_remembered(
 async def test_large_webhook_takes_several_statements(
     members: Members, exports: Exports, running: Running, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Databases limit how many keys a statement names."""
+    """Databases limit the number of keys in a statement."""
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     await running("A")
     kept = await members.apply([enter(f"p{n}@example.com", at=1, lytics_id=str(n)) for n in range(10)])
@@ -246,7 +244,7 @@ async def test_large_webhook_takes_several_statements(
 async def test_change_leaves_the_confirmed_state(
     members: Members, exports: Exports, running: Running, confirmed: str
 ) -> None:
-    """Only an answer of Sailthru alters it."""
+    """Only an answer of Sailthru changes it."""
     await running("A")
     await members.apply([enter(at=1)])
     await settle_as(members, exports, confirmed)

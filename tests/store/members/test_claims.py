@@ -1,4 +1,4 @@
-"""Claims: which members are claimed when, what is recorded before a call, and what its end leaves behind."""
+"""Claims: the order of claims, the records before a call, and the state after it."""
 
 import asyncio
 import random
@@ -48,13 +48,13 @@ async def claim_one(members: Members) -> Claim:
 
 
 async def confirm_all(members: Members) -> None:
-    """Let Sailthru confirm everything that is pending."""
+    """Let Sailthru confirm all pending changes."""
     for one in await claims(members):
         await members.settle(settlement(one))
 
 
 async def test_member_due_longest_is_claimed_first(members: Members, running: Running, clock: Clock) -> None:
-    """Whatever the address and the number of the row."""
+    """The address and the id of the row do not matter."""
     await running("A")
     people = ["z@example.com", "a@example.com", "m@example.com"]
     for address in people:
@@ -68,7 +68,7 @@ async def test_member_due_longest_is_claimed_first(members: Members, running: Ru
 async def test_live_changes_are_claimed_before_a_backfill_that_waits_longer(
     members: Members, running: Running, clock: Clock, database: Database
 ) -> None:
-    """A claim takes from the backfill only as many as live changes leave room for."""
+    """A claim takes members of the backfill only with the remaining capacity."""
     await running("A")
     backfill = [f"backfill{n}@example.com" for n in range(3)]
     await members.apply([enter(address, lytics_id=address) for address in backfill])
@@ -83,10 +83,10 @@ async def test_live_changes_are_claimed_before_a_backfill_that_waits_longer(
     assert {claim.address for claim in (*first[2:], *second)} == set(backfill)
 
 
-async def test_probe_is_the_newest_member_that_did_not_just_fail(
+async def test_probe_is_the_newest_member_whose_last_call_did_not_fail(
     members: Members, running: Running, clock: Clock, database: Database
 ) -> None:
-    """Members of a backfill come last. If all failed, the member due longest is the probe."""
+    """Members of a backfill come last. If all members failed, the one due longest is the probe."""
     await running("A")
     await members.apply([enter("backfill@example.com", lytics_id="backfill@example.com")])
     await database.write(lambda connection: connection.execute(update(members_table).values(priority=1)))
@@ -129,8 +129,8 @@ async def test_claim_takes_only_members_of_its_account(members: Members, exports
     assert [one.export_id for one in theirs.pending] == [other.id]
 
 
-async def test_all_lists_of_a_member_travel_in_one_call(members: Members, running: Running) -> None:
-    """Joins, leaves and vars of every running export of the account."""
+async def test_all_lists_of_a_member_are_in_one_call(members: Members, running: Running) -> None:
+    """The call has joins, leaves and vars of every running export of the account."""
     await running("A")
     await running("B")
     await running("C")
@@ -151,7 +151,7 @@ async def test_all_lists_of_a_member_travel_in_one_call(members: Members, runnin
 
 
 async def test_confirmed_state_is_unknown_before_the_call_leaves(members: Members, running: Running) -> None:
-    """Only for the lists that the call names."""
+    """This holds only for the lists in the call."""
     await running("A")
     await running("B")
     await members.apply([enter(at=1, export_id=1, vars={"a": 1})])
@@ -166,7 +166,7 @@ async def test_confirmed_state_is_unknown_before_the_call_leaves(members: Member
 
 
 async def test_read_leaves_the_confirmed_state(members: Members, running: Running) -> None:
-    """The write that follows is recorded by itself, before it leaves."""
+    """The following write is recorded separately before it leaves."""
     await running("A")
     await members.apply([exit_()])
     claim = await claim_one(members)
@@ -199,7 +199,7 @@ async def test_exit_of_an_unknown_address_is_settled_without_a_write(
 
 
 async def test_crash_in_flight_leads_to_a_read(members: Members, running: Running, clock: Clock) -> None:
-    """Once the lease has ended without a settlement, a join is repeated only after a read."""
+    """After a lease ends without a settlement, a join is repeated only after a read."""
     await running("A")
     await members.apply([enter()])
     await claim_one(members)
@@ -214,7 +214,7 @@ async def test_crash_in_flight_leads_to_a_read(members: Members, running: Runnin
 async def test_settlement_without_the_lease_records_nothing(
     members: Members, exports: Exports, running: Running, clock: Clock
 ) -> None:
-    """Another worker has claimed this member."""
+    """Another worker has claimed the member."""
     await running("A")
     await members.apply([enter()])
     lost = await claim_one(members)
@@ -229,8 +229,8 @@ async def test_settlement_without_the_lease_records_nothing(
     assert await counts(exports) == {"accepted": 1, "pending": 1, "members": 1}
 
 
-async def test_every_claim_has_a_token_of_its_own(members: Members, running: Running, clock: Clock) -> None:
-    """So that the holder of a lost lease can never settle a later claim."""
+async def test_every_claim_has_its_own_token(members: Members, running: Running, clock: Clock) -> None:
+    """The holder of a lost lease can therefore never settle a later claim."""
     await running("A")
     await members.apply([enter(), enter(GRACE, lytics_id=GRACE_ID)])
     tokens: dict[str, set[int]] = {ADA: set(), GRACE: set()}
@@ -257,7 +257,7 @@ async def test_settled_claim_cannot_be_settled_again(members: Members, exports: 
 async def test_change_during_the_call_stays_pending(
     members: Members, exports: Exports, running: Running, database: Database, effect: Effect
 ) -> None:
-    """However the call ends, since it carried only what was claimed."""
+    """This holds for every end of the call, since it carried only the claimed change."""
     await running("A")
     await members.apply([enter(at=1)])
     claim = await claim_one(members)
@@ -274,14 +274,14 @@ async def test_change_during_the_call_stays_pending(
 
 
 async def begin_write_after_read(members: Members, claim: Claim) -> Call:
-    """Return the write that follows the read of a claim, which found no profile."""
+    """Begin the write after the read of a claim that found no profile; return it."""
     call = after_read(claim)
     assert await members.begin(claim, call, until=claim.leased_until)
     return call
 
 
 async def test_failed_call_restores_the_confirmed_state(members: Members, running: Running) -> None:
-    """The call was surely not carried out, so the next join needs no read."""
+    """The call was certainly not carried out, so the next join needs no read."""
     await running("A")
     await members.apply([enter(at=1, vars={"a": 1})])
     await confirm_all(members)
@@ -296,7 +296,7 @@ async def test_failed_call_restores_the_confirmed_state(members: Members, runnin
 async def test_settlement_that_changes_nothing_keeps_every_column(
     database: Database, members: Members, running: Running
 ) -> None:
-    """No two of the columns hold the same value, so that a swap would be seen."""
+    """All columns have different values, so that swapped columns are detected."""
     await running("A")
     await members.apply([enter(at=1, vars={"a": 1})])
     different = {
@@ -321,7 +321,7 @@ async def test_settlement_that_changes_nothing_keeps_every_column(
 async def test_first_failure_is_remembered_until_the_change_is_confirmed(
     members: Members, running: Running, clock: Clock
 ) -> None:
-    """The retry window of a change begins with it. A newer change has a window of its own."""
+    """The retry window of a change begins with it. A newer change has its own window."""
     await running("A")
     await members.apply([enter(at=1)])
     failed: list[object] = []
@@ -342,7 +342,7 @@ async def test_first_failure_is_remembered_until_the_change_is_confirmed(
 
 
 async def test_attempts_count_spent_calls_and_start_over_after_success(members: Members, running: Running) -> None:
-    """A used-up rate limit spends no attempt."""
+    """A used-up rate limit does not spend an attempt."""
     await running("A")
     await members.apply([enter(at=1)])
     seen: list[int] = []
@@ -360,7 +360,7 @@ async def test_attempts_count_spent_calls_and_start_over_after_success(members: 
 
 
 async def test_newer_change_waits_for_the_retry(members: Members, running: Running, clock: Clock) -> None:
-    """A lost call may still be carried out, so no call leaves before."""
+    """A lost call may still be carried out, so no call leaves before the retry."""
     await running("A")
     await members.apply([enter(at=1)])
     claim = await claim_one(members)
@@ -378,7 +378,7 @@ async def test_newer_change_waits_for_the_retry(members: Members, running: Runni
 async def test_newer_change_during_the_call_prevents_a_dead_letter(
     members: Members, exports: Exports, running: Running
 ) -> None:
-    """The claimed change becomes superseded, and the newer one stays pending."""
+    """The claimed change is superseded, and the newer one stays pending."""
     await running("A")
     await members.apply([enter(at=1)])
     claim = await claim_one(members)
@@ -425,7 +425,7 @@ async def test_pause_during_the_call_holds_newer_changes(
 
 
 async def test_only_running_exports_are_delivered(members: Members, exports: Exports, running: Running) -> None:
-    """A nameless export neither delays the others nor loses its changes."""
+    """A nameless export does not delay the others and does not lose its changes."""
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
     await members.apply([enter(export_id=1), enter(export_id=nameless.id)])
@@ -438,7 +438,7 @@ async def test_only_running_exports_are_delivered(members: Members, exports: Exp
     assert states == ["settled", "held"]
 
 
-async def test_export_that_begins_to_run_leaves_claimed_members_alone(
+async def test_export_that_begins_to_run_does_not_change_claimed_members(
     members: Members, exports: Exports, running: Running
 ) -> None:
     await running("A")
@@ -457,7 +457,7 @@ async def test_export_that_begins_to_run_leaves_claimed_members_alone(
 
 
 class Account:
-    """A Sailthru account whose calls end in every way, and its worker."""
+    """A Sailthru account and its worker. Calls end in every possible way."""
 
     def __init__(self, members: Members, clock: Clock, dice: random.Random) -> None:
         self._members = members
@@ -490,7 +490,7 @@ class Account:
 async def test_everything_adds_up_at_every_moment(
     database: Database, clock: Clock, running: Running, seed: int
 ) -> None:
-    """Two members, two exports, calls that end in every way, expired leases. In the end the lists are right."""
+    """The history has two members, two exports, all ends of calls, and expired leases."""
     dice = random.Random(seed)
     exports, members = Exports(database, clock), Members(database, clock)
     account = Account(members, clock, dice)
@@ -522,7 +522,7 @@ async def test_everything_adds_up_at_every_moment(
 async def test_exit_while_a_worker_reads_is_delivered_after_the_claimed_enter(
     members: Members, running: Running
 ) -> None:
-    """The claimed enter still leaves. So the exit needs a call, although Sailthru had confirmed `out` when it came."""
+    """The claimed enter still leaves. So the exit needs a call, although the confirmed state was `out`."""
     await running("A")
     await running("B")
     await members.apply([exit_(at=1, export_id=2)])

@@ -34,7 +34,7 @@ from tests.factories import (
 )
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
-from tests.store.watching import listening
+from tests.store.recording import intercepting
 
 LOVELACE_ID = "15000000000000000003"
 USERS = ((ADA, ADA_ID), (GRACE, GRACE_ID), (LOVELACE, LOVELACE_ID))
@@ -55,7 +55,7 @@ async def set_state(database: Database, export_id: int, state: str) -> None:
 
 
 async def give_up(members: Members, code: str = "11") -> None:
-    """Give up everything that is pending."""
+    """Give up all pending changes."""
     for one in await claims(members):
         dead = {pending.export_id: code for pending in one.pending}
         await members.settle(settlement(one, Effect.NONE, outcome=code, dead=dead, is_spent=True))
@@ -91,7 +91,7 @@ async def test_pages_have_no_gap_and_no_repetition(
 async def test_newer_change_replaces_a_dead_letter(
     members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """The dead letter is superseded, and nothing is left to redrive."""
+    """The dead letter is superseded, and there is nothing left to redrive."""
     await running("A")
     await members.apply([enter(at=1)])
     await give_up(members)
@@ -116,7 +116,7 @@ async def test_redrive_starts_over_and_twice_is_harmless(
     clock: Clock,
     database: Database,
 ) -> None:
-    """The member is due at once, without earlier attempts or failures. The timeline shows the redrive."""
+    """The member is due at once, and its attempts and failures are reset. The timeline shows the redrive."""
     await running("A")
     await members.apply([enter()])
     await give_up(members)
@@ -164,7 +164,7 @@ async def test_only_matching_dead_letters_are_redriven(
     which: Filter,
     redriven: int,
 ) -> None:
-    """Count, page and redrive agree."""
+    """`count`, `page` and `redrive` select the same dead letters."""
     await running("A")
     await running("B")
     await members.apply([enter(), enter(export_id=2)])
@@ -200,7 +200,7 @@ async def test_redrive_of_a_paused_export_makes_no_member_due(
 async def test_redriven_member_in_flight_is_called_again_afterwards(
     members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """The lease and its attempts stay; the settlement finds something pending."""
+    """The lease and its attempts stay. The settlement then finds a pending change."""
     await running("A")
     await running("B")
     await members.apply([enter()])
@@ -227,7 +227,7 @@ async def test_redrive_that_fails_halfway_changes_nothing(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All its parts are one transaction."""
+    """A redrive is one transaction."""
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     await running("A")
     await members.apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(8)])
@@ -241,7 +241,7 @@ async def test_redrive_that_fails_halfway_changes_nothing(
             if len(updates) == 3:
                 raise RuntimeError("the third part")
 
-    with listening(database, fail), pytest.raises(RuntimeError):
+    with intercepting(database, fail), pytest.raises(RuntimeError):
         await dead_letters.redrive(Filter())
     after, left = await counts(exports), await dead_letters.count(Filter())
     done = await dead_letters.redrive(Filter())
@@ -263,7 +263,7 @@ async def test_counts_add_up_after_every_step_of_any_history(
     clock: Clock,
     seed: int,
 ) -> None:
-    """Totals equal the rows, and the minutes sum up to the totals."""
+    """The totals equal the rows and the sums of the minute counts."""
     dice = random.Random(seed)
     await running("A")
     await running("B")
@@ -307,7 +307,7 @@ async def test_counts_add_up_after_every_step_of_any_history(
 async def test_redrive_leaves_the_due_time_of_a_retry(
     members: Members, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """A member that is due later for another list then takes the redriven one along."""
+    """The next call of the member, due later for another list, includes the redriven list."""
     await running("A")
     await running("B")
     await members.apply([enter()])

@@ -24,7 +24,7 @@ async def first_due(database: Database, account: str = ACCOUNT) -> dict[int, dat
 async def test_each_priority_has_its_own_first_due_time(
     members: Members, exports: Exports, running: Running, database: Database, clock: Clock
 ) -> None:
-    """A priority without due members is left out."""
+    """A priority without due members has no key."""
     await running("A")
     other = await exports.start("A", audience_slug="a", account="other")
     await exports.name(other.id, "A", "Lytics A")
@@ -47,7 +47,7 @@ async def test_each_priority_has_its_own_first_due_time(
 async def test_claimed_member_is_due_when_the_lease_ends(
     members: Members, running: Running, database: Database
 ) -> None:
-    """Once settled it is not due any more."""
+    """A settled member is no longer due."""
     await running("A")
     await members.apply([enter()])
     (claim,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
@@ -61,7 +61,7 @@ async def test_claimed_member_is_due_when_the_lease_ends(
 async def test_impossibly_late_due_times_are_corrected(
     members: Members, running: Running, database: Database, clock: Clock
 ) -> None:
-    """For these accounts and both priorities. A possible due time, and none at all, stay as they are."""
+    """This covers both priorities of the given accounts. Possible due times and null stay unchanged."""
     await running("A")
     addresses = ["late@example.com", "backfill@example.com", "retry@example.com", "settled@example.com"]
     due_at = [NOON + 30 * DAY, NOON + 30 * DAY, NOON + HOUR, None]

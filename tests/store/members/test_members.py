@@ -59,8 +59,8 @@ def store(database: Database, clock: Clock) -> Store:
     return Store(database, clock)
 
 
-async def test_change_is_kept_claimed_and_settled(store: Store) -> None:
-    """The counts add up at each step, and the timeline shows all three."""
+async def test_change_is_stored_claimed_and_settled(store: Store) -> None:
+    """The counts add up at each step, and the timeline shows all steps."""
     await store.export()
     kept = await store.members.apply([enter(vars={"first_name": "Ada"})])
     pending = await store.counts()
@@ -82,7 +82,7 @@ async def test_change_is_kept_claimed_and_settled(store: Store) -> None:
 
 
 async def test_member_is_claimed_by_one_worker_until_the_lease_ends(store: Store) -> None:
-    """The member of a crashed worker becomes due by itself. Sailthru is then read first."""
+    """The member of a crashed worker becomes due again. Sailthru is then read first."""
     await store.export()
     await store.apply(enter())
     (lost,) = await store.claim()
@@ -102,7 +102,7 @@ async def test_member_is_claimed_by_one_worker_until_the_lease_ends(store: Store
 
 
 async def test_change_during_the_call_is_delivered_next(store: Store) -> None:
-    """The settlement goes against the claimed revision."""
+    """The settlement applies to the claimed revision."""
     await store.export()
     await store.apply(enter(at=1))
     (claim,) = await store.claim()
@@ -116,8 +116,8 @@ async def test_change_during_the_call_is_delivered_next(store: Store) -> None:
     assert following.call.leave == ("Lytics Spring Buyers",)
 
 
-async def test_newer_change_does_not_hasten_a_retry(store: Store) -> None:
-    """A lost call may still be carried out, so no call leaves before its rest is over."""
+async def test_newer_change_does_not_bring_a_retry_forward(store: Store) -> None:
+    """A lost call may still be carried out, so no call leaves before the retry."""
     await store.export()
     await store.apply(enter(at=1))
     (claim,) = await store.claim()
@@ -148,7 +148,7 @@ async def test_unspent_attempt_does_not_count(store: Store) -> None:
 
 
 async def test_dead_letter_waits_for_a_newer_change(store: Store) -> None:
-    """It is counted and shown until then."""
+    """Until then it is counted and shown."""
     await store.export()
     await store.apply(enter(at=1))
     (claim,) = await store.claim()
@@ -165,7 +165,7 @@ async def test_dead_letter_waits_for_a_newer_change(store: Store) -> None:
 
 
 async def test_call_that_waits_for_its_list_is_recorded_when_it_leaves(store: Store) -> None:
-    """Until then the confirmed state is known."""
+    """Until the call leaves, the confirmed state is known."""
     await store.export(ready=False)
     await store.apply(enter(vars={"a": 1}))
     (claim,) = await store.claim()
@@ -188,7 +188,7 @@ async def test_members_of_a_nameless_export_become_due_in_batches_once_it_runs(s
     await store.exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     unfinished = await store.exports.unfinished()
     batches = [await store.members.next_batch(export.id, size=2)]
-    # A restart in the middle: how far it came is in the database.
+    # A restart in the middle: the progress is in the database.
     members = Members(store.database, store.clock)
     while batches[-1]:
         batches.append(await members.next_batch(export.id, size=2))
@@ -203,8 +203,8 @@ async def test_members_of_a_nameless_export_become_due_in_batches_once_it_runs(s
     assert not await store.members.next_batch(99)
 
 
-async def test_member_with_nothing_pending_is_given_back(store: Store, database: Database) -> None:
-    """Its export was paused after it became due."""
+async def test_member_with_nothing_pending_is_released(store: Store, database: Database) -> None:
+    """The export was paused after the member became due."""
     await store.export()
     await store.apply(enter())
     await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
@@ -243,7 +243,7 @@ async def test_live_changes_are_claimed_before_backfills(store: Store, database:
 )
 @pytest.mark.parametrize("is_batch", [True, False])
 async def test_user_holds_one_address(store: Store, changes: Sequence[MembershipChange], is_batch: bool) -> None:
-    """In one transaction or in several."""
+    """The changes arrive in one transaction or in several."""
     await store.export()
     for part in [changes] if is_batch else [[one] for one in changes]:
         await store.apply(*part)
@@ -259,7 +259,7 @@ async def test_user_holds_one_address(store: Store, changes: Sequence[Membership
 
 
 async def test_failed_vars_call_is_repeated(store: Store) -> None:
-    """Changed fields of a member on the list leave without its lists."""
+    """A call for changed fields of a member on the list names no lists."""
     await store.export()
     await store.apply(enter(at=1, vars={"a": 1}))
     (claim,) = await store.claim()
