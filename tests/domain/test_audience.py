@@ -50,7 +50,7 @@ def test_name_of_several_audiences_is_refused_with_all_candidates(reference: str
 
     assert list(caught.value.candidates) == candidates
     assert isinstance(caught.value, Conflict)
-    assert all(one.id in str(caught.value) for one in candidates)
+    assert all(audience.id in str(caught.value) for audience in candidates)
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ def test_leave_can_be_requested_later_and_only_once() -> None:
 def test_changes_after_a_lifted_erasure_count_again() -> None:
     held, other = membership(confirmed=Confirmed.IN, lytics_id=ADA_ID), membership()
     erase(held, ERASURE, Tally(), leaves=True)
-    for one in (held, other):
-        cancel_erasure(one)
+    cancel_erasure(held)
+    cancel_erasure(other)
 
     assert (held.erasure, held.is_pending, held.desired, held.confirmed) == (None, False, False, Confirmed.IN)
     assert other == membership()

@@ -28,7 +28,7 @@ def test_longer_durations_count_in_the_last_bucket() -> None:
 def test_quantiles_are_at_most_a_quarter_too_long() -> None:
     dice = random.Random(7)
     seconds = [dice.lognormvariate(0, 2) for _ in range(5000)]
-    counts = Counter(bucket_of(timedelta(seconds=one)) for one in seconds)
+    counts = Counter(bucket_of(timedelta(seconds=second)) for second in seconds)
     exact = quantiles(seconds, n=20)
 
     for share, true in ((0.5, exact[9]), (0.95, exact[18])):

@@ -36,8 +36,8 @@ ADDRESSES = (ADA, LOVELACE, GRACE)
 
 def ledger_of(*changes: MembershipChange) -> Ledger:
     ledger = Ledger(NOON)
-    for one in changes:
-        ledger.apply(one)
+    for item in changes:
+        ledger.apply(item)
     return ledger
 
 
@@ -103,11 +103,11 @@ def test_change_of_address_applies_wherever_it_arrives_after_its_enter(
     dice.shuffle(arrived)
     waiting: list[MembershipChange] = []
     in_order: list[MembershipChange] = []
-    for one in arrived:
-        if one.kind is Kind.CHANGE:
-            waiting.append(one)
+    for item in arrived:
+        if item.kind is Kind.CHANGE:
+            waiting.append(item)
         else:
-            in_order.append(one)
+            in_order.append(item)
         for late in list(waiting):
             own = max(
                 (h for h in history if h.kind is Kind.ENTER and h.message_at_ns < late.message_at_ns),
@@ -156,13 +156,15 @@ class World:
         tally = self.tally
 
         assert tally.accepted == tally.delivered + tally.superseded + tally.pending + tally.dead
-        assert tally.pending == sum(one.revision - one.confirmed_revision for one in held)
-        assert tally.dead == sum(one.dead_code is not None for one in held)
-        assert tally.members == sum(one.desired for one in held)
-        assert tally.accepted == sum(one.revision for one in held)
-        for one in held:
-            is_done = not one.is_pending and one.dead_code is None and one.address not in self.in_flight
-            assert not is_done or one.need is Need.NOTHING
+        assert tally.pending == sum(membership.revision - membership.confirmed_revision for membership in held)
+        assert tally.dead == sum(membership.dead_code is not None for membership in held)
+        assert tally.members == sum(membership.desired for membership in held)
+        assert tally.accepted == sum(membership.revision for membership in held)
+        for membership in held:
+            is_done = (
+                not membership.is_pending and membership.dead_code is None and membership.address not in self.in_flight
+            )
+            assert not is_done or membership.need is Need.NOTHING
 
 
 addresses = st.sampled_from(ADDRESSES)
@@ -202,7 +204,9 @@ def test_user_never_holds_two_addresses(steps: list[object]) -> None:
         if isinstance(step, MembershipChange):
             ledger.apply(step._replace(lytics_id=ADA_ID))
 
-    assert on_list(ledger) == {one.address for one in ledger.identities.values() if one.address is not None}
+    assert on_list(ledger) == {
+        identity.address for identity in ledger.identities.values() if identity.address is not None
+    }
 
 
 def test_change_of_address_counts_for_both_addresses() -> None:

@@ -21,8 +21,8 @@ OLD, NEW = "old@example.com", "new@example.com"
 
 def ledger_of(*changes: MembershipChange) -> Ledger:
     ledger = Ledger(NOON)
-    for one in changes:
-        ledger.apply(one)
+    for item in changes:
+        ledger.apply(item)
     return ledger
 
 
@@ -231,9 +231,9 @@ def test_dead_letter_is_kept_unless_a_newer_change_came() -> None:
     assert (newer.dead_code, newer.is_pending, newer_tally) == (None, True, Tally(superseded=1, pending=-1))
 
 
-def arriving(one: MembershipChange) -> MembershipChange:
+def arriving(item: MembershipChange) -> MembershipChange:
     """Mark the times of a change as those of its arrival."""
-    return one._replace(moved_on_arrival=True, message_on_arrival=True, clock_corrected=True)
+    return item._replace(moved_on_arrival=True, message_on_arrival=True, clock_corrected=True)
 
 
 @pytest.mark.parametrize("lytics_id", [ADA_ID, None])

@@ -10,7 +10,7 @@ def known(*, confirmed: int = 1000, in_doubt: int = 0, others: int | None = 0, o
 
 
 @pytest.mark.parametrize(
-    ("held", "seen", "found"),
+    ("state", "seen", "found"),
     [
         pytest.param(known(), ListSeen("our-id", 1000), Judgement(None, 0), id="as it was"),
         pytest.param(known(), ListSeen("our-id", 1010), Judgement(None, 10, 10), id="ten more are followed"),

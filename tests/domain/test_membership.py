@@ -129,19 +129,19 @@ def test_write_after_a_read(
 
 
 def test_write_after_a_read_carries_everything_pending() -> None:
-    ones = [
+    memberships = [
         pending("a", export_id=1, confirmed=Confirmed.UNKNOWN),
         pending("b", export_id=2, desired=False, confirmed=Confirmed.UNKNOWN),
         pending("c", export_id=3),
     ]
 
-    assert plan(ones, frozenset({"a"}), was_read=True) == Call(
+    assert plan(memberships, frozenset({"a"}), was_read=True) == Call(
         ("c",), ("b",), covers={1: Confirmed.IN, 2: Confirmed.OUT, 3: Confirmed.IN}
     )
 
 
 @pytest.mark.parametrize(
-    ("one", "can_be_sent_now"),
+    ("item", "can_be_sent_now"),
     [
         (pending(), True),
         (pending(list_ready=False), False),
@@ -149,9 +149,9 @@ def test_write_after_a_read_carries_everything_pending() -> None:
         (pending(list_ready=False, confirmed=Confirmed.IN, vars=ADA_VARS), True),
     ],
 )
-def test_call_waits_only_for_the_lists_it_names(one: Pending, can_be_sent_now: bool) -> None:
+def test_call_waits_only_for_the_lists_it_names(item: Pending, can_be_sent_now: bool) -> None:
     """A list must be ensured before a join. A read and a change of vars need no list."""
-    assert claim(one).can_be_sent_now is can_be_sent_now
+    assert claim(item).can_be_sent_now is can_be_sent_now
 
 
 def test_repr_of_a_claim_shows_no_address_and_no_value() -> None:

@@ -19,7 +19,7 @@ async def counts(exports: Exports, export_id: int = 1) -> dict[str, int]:
 
 async def held(store: Members, address: str, export_id: int = 1) -> Membership:
     """Return one membership."""
-    return next(one.membership for one in await store.find_by_address(address) if one.export_id == export_id)
+    return next(report.membership for report in await store.find_by_address(address) if report.export_id == export_id)
 
 
 async def assert_all_adds_up(database: Database, exports: Exports, *, has_erasures: bool = False) -> None:

@@ -40,7 +40,7 @@ def fill(path: Path, rows: int = 3) -> None:
             places = ", ".join("?" for _ in table.columns)
             connection.execute(f"DELETE FROM {table.name}")
             connection.executemany(
-                f"INSERT INTO {table.name} ({', '.join(each.name for each in table.columns)}) VALUES ({places})",
+                f"INSERT INTO {table.name} ({', '.join(col.name for col in table.columns)}) VALUES ({places})",
                 [[value(table, column, n, is_last=n == rows - 1) for column in table.columns] for n in range(rows)],
             )
 

@@ -105,11 +105,11 @@ async def test_one_of_simultaneous_starts_migrates(empty_url: str, kind: str) ->
     """The others wait for it. An SQLite file is used by one process only."""
     databases = [Database.open(empty_url, is_exclusive=False) for _ in range(1 if kind == "sqlite" else 4)]
     try:
-        done = await asyncio.gather(*(migrate(one, empty_url) for one in databases))
+        done = await asyncio.gather(*(migrate(database, empty_url) for database in databases))
         found = await databases[0].read(differences)
     finally:
-        for one in databases:
-            await one.close()
+        for database in databases:
+            await database.close()
 
     assert found == []
     assert sum(map(bool, done)) == 1

@@ -54,18 +54,18 @@ def bare(connection: Connection) -> dict[str, TableClause]:
     found = inspect(connection)
     there = set(found.get_table_names()) - FILLED
     return {
-        each.name: table(
-            each.name,
-            *(column(c["name"], _type(_named(each)[c["name"]])) for c in found.get_columns(each.name)),
+        known_table.name: table(
+            known_table.name,
+            *(column(c["name"], _type(_named(known_table)[c["name"]])) for c in found.get_columns(known_table.name)),
         )
-        for each in metadata.sorted_tables
-        if each.name in there
+        for known_table in metadata.sorted_tables
+        if known_table.name in there
     }
 
 
 def _named(of: Table) -> dict[str, Column[Any]]:
     """Return the columns by their names in the database."""
-    return {each.name: each for each in of.columns}
+    return {col.name: col for col in of.columns}
 
 
 def _type(of: Column[Any]) -> TypeEngine[Any]:
@@ -73,11 +73,11 @@ def _type(of: Column[Any]) -> TypeEngine[Any]:
 
 
 def fill(connection: Connection, tables: Mapping[str, TableClause]) -> None:
-    for name, each in tables.items():
+    for name, existing in tables.items():
         known = metadata.tables[name]
         columns = _named(known)
-        rows = [{c.name: _value(columns[c.name], n) for c in each.columns} for n in range(ROWS)]
-        connection.execute(each.insert(), rows)
+        rows = [{c.name: _value(columns[c.name], n) for c in existing.columns} for n in range(ROWS)]
+        connection.execute(existing.insert(), rows)
         if connection.dialect.name == "postgresql":
             continue_numbering(connection, known)
 
@@ -91,8 +91,8 @@ def _value(of: Column[Any], n: int) -> object:
 
 def rows(connection: Connection, tables: Mapping[str, TableClause]) -> dict[str, list[tuple[object, ...]]]:
     return {
-        name: sorted((tuple(row) for row in connection.execute(select(each))), key=repr)
-        for name, each in tables.items()
+        name: sorted((tuple(row) for row in connection.execute(select(existing))), key=repr)
+        for name, existing in tables.items()
     }
 
 
@@ -118,11 +118,11 @@ async def test_upgrade_keeps_all_rows(step: str, empty_url: str, clock: Clock) -
         (claim,) = await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
 
         assert done == STEPS[STEPS.index(step) + 1 :]
-        assert all(len(each) == ROWS for each in before.values())
+        assert all(len(rows_of_table) == ROWS for rows_of_table in before.values())
         assert after == before
         assert found == []
         assert await database.read(revision_of) == STEPS[-1]
-        assert [one.export_id for one in claim.pending] == [export.id]
+        assert [pending.export_id for pending in claim.pending] == [export.id]
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])

@@ -123,16 +123,16 @@ class TestConnections:
         assert isinstance(pool, QueuePool)
         assert pool.timeout() == WAIT_SECONDS
         held = [Held() for _ in range(CONNECTIONS)]
-        first = [asyncio.create_task(database.write(one)) for one in held]
-        for one in held:
-            await one.begun()
+        first = [asyncio.create_task(database.write(work)) for work in held]
+        for work in held:
+            await work.begun()
         # Shorten the timeout only now, because connecting may take long.
         pool._timeout = BRIEFLY_SECONDS
         with pytest.raises(StoreUnavailable, match="no free connection"):
             await database.write(partial(add, name="late"))
         pool._timeout = PATIENCE_SECONDS
-        for one in held:
-            one.release()
+        for work in held:
+            work.release()
         await asyncio.gather(*first)
         await asyncio.gather(*(database.write(partial(add, name=f"{n}")) for n in range(3 * CONNECTIONS)))
 
@@ -176,11 +176,11 @@ class TestSideBySide:
         """There are as many transactions as connections."""
         held = [Held() for _ in range(CONNECTIONS)]
         ways = [database.write, database.read] * (CONNECTIONS // 2)
-        under_way = [asyncio.create_task(run(one)) for one, run in zip(held, ways, strict=True)]
-        for one in held:
-            await one.begun()
-        for one in held:
-            one.release()
+        under_way = [asyncio.create_task(run(work)) for work, run in zip(held, ways, strict=True)]
+        for work in held:
+            await work.begun()
+        for work in held:
+            work.release()
 
         assert await asyncio.gather(*under_way) == [None] * CONNECTIONS
 
@@ -275,7 +275,7 @@ class TestSideBySide:
             return_exceptions=True,
         )
 
-        assert sorted(type(one).__name__ for one in results) == ["NoneType", "StoreUnavailable"]
+        assert sorted(type(result).__name__ for result in results) == ["NoneType", "StoreUnavailable"]
         assert await database.read(count) == 2
 
     async def test_table_lock_is_shared_or_exclusive(
@@ -291,8 +291,8 @@ class TestSideBySide:
 
         shared = [Held(), Held()]
         under_way = [
-            asyncio.create_task(one.write(partial(work, what="shared", until=held, is_exclusive=False)))
-            for one, held in zip((database, replica), shared, strict=True)
+            asyncio.create_task(shared_database.write(partial(work, what="shared", until=held, is_exclusive=False)))
+            for shared_database, held in zip((database, replica), shared, strict=True)
         ]
         for held in shared:
             await held.begun()
@@ -355,16 +355,16 @@ class TestHalfway:
             add(connection, name=f"{number}")
 
         with_caller, without = (asyncio.create_task(database.write(partial(write, number=n))) for n in range(2))
-        for one in held:
-            await one.begun()
+        for work in held:
+            await work.begun()
         without.cancel()
         closing_it = asyncio.create_task(database.close())
         await asyncio.wait({without})
         with pytest.raises(StoreUnavailable, match="closed"):
             await database.write(partial(add, name="late"))
         is_waiting = not closing_it.done()
-        for one in held:
-            one.release()
+        for work in held:
+            work.release()
         await closing_it
 
         assert is_waiting
@@ -499,7 +499,7 @@ class TestLostServer:
             await asyncio.to_thread(own_server.start)
             await database.write(partial(add, name="c"))
 
-            assert [type(one) for one in refused] == [StoreUnavailable] * 3
+            assert [type(result) for result in refused] == [StoreUnavailable] * 3
             assert await database.read(count) == 2
 
 
@@ -537,14 +537,14 @@ class TestReplicas:
         """The changes lock the same members in different orders. There is no deadlock, and each change counts."""
         await running("A")
         await running("B")
-        stores = [Members(one, clock) for one in (database, replica)]
+        stores = [Members(shared, clock) for shared in (database, replica)]
         people = [f"p{n}@example.com" for n in range(40)]
 
         def some(number: int) -> list[MembershipChange]:
             kinds = (enter, exit_)
             return [
-                kinds[(number + n) % 2](one, at=number, lytics_id=f"u-{n}", export_id=1 + (number + n) % 2)
-                for n, one in enumerate(people[number % 7 :: 1 + number % 3])
+                kinds[(number + n) % 2](address, at=number, lytics_id=f"u-{n}", export_id=1 + (number + n) % 2)
+                for n, address in enumerate(people[number % 7 :: 1 + number % 3])
             ][:: -1 if number % 2 else 1]
 
         # Side by side, not all in one group commit.
@@ -598,7 +598,7 @@ class TestReplicas:
     ) -> None:
         """The counts add up after many concurrent claims."""
         await running("A")
-        stores = [Members(one, clock) for one in (database, replica)]
+        stores = [Members(shared, clock) for shared in (database, replica)]
         await stores[0].apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(100)])
         claimed: list[str] = []
 
@@ -606,7 +606,7 @@ class TestReplicas:
             while claims := await store.claim(ACCOUNT, capacity=room(7), lease_for=MINUTE):
                 claimed.extend(claim.address for claim in claims)
                 settled = await asyncio.gather(*(store.settle(settlement(claim)) for claim in claims))
-                assert all(one.is_ours for one in settled)
+                assert all(settled_claim.is_ours for settled_claim in settled)
 
         await asyncio.gather(*(work(store) for store in stores * 3))
         await assert_all_adds_up(database, exports)

@@ -116,7 +116,7 @@ async def test_missing_table(database: Database, kind: str, error: type[Exceptio
 async def test_list_of_any_length_is_one_parameter(database: Database) -> None:
     """The lists are empty, have a duplicate, or are longer than the limit of parameters."""
     addresses = [f"person{n:06d}@example.com" for n in range(40_000)]
-    await database.write(lambda connection: MAKE.run(connection, [(ACCOUNT, one) for one in addresses[::1000]]))
+    await database.write(lambda connection: MAKE.run(connection, [(ACCOUNT, address) for address in addresses[::1000]]))
 
     async def found(listed: list[str]) -> list[str]:
         return [row.address for row in await database.read(lambda connection: OF_ADDRESSES.fetch(connection, listed))]

@@ -115,17 +115,17 @@ class TestOrder:
         run = {"write": database.write, "read": database.read}[what]
         done: list[str] = []
         held = [Held() for _ in range(threads)]
-        first = [asyncio.create_task(run(one)) for one in held]
-        for one in held:
-            await one.begun()
+        first = [asyncio.create_task(run(work)) for work in held]
+        for work in held:
+            await work.begun()
         late = asyncio.create_task(run(lambda _: done.append("late")))
         await asked(late)
         time.now += 1
         in_time = asyncio.create_task(run(lambda _: done.append("in time")))
         await asked(in_time)
         time.now += WAIT_SECONDS
-        for one in held:
-            one.release()
+        for work in held:
+            work.release()
         with pytest.raises(StoreUnavailable, match="waited too long"):
             await late
         await asyncio.gather(in_time, *first)

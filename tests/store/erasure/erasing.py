@@ -38,7 +38,7 @@ async def claims(members: Members, limit: int = 100) -> list[Claim]:
 async def confirm_due(members: Members, *, on_lists: frozenset[str] = frozenset()) -> list[Claim]:
     """Settle all due members as confirmed. A read finds the member on `on_lists`."""
     confirmed = await claims(members)
-    for one in confirmed:
-        call = after_read(one, on_lists) if one.call.is_read else one.call
-        await members.settle(settlement(one, Effect.CONFIRMED, call=call))
+    for claim in confirmed:
+        call = after_read(claim, on_lists) if claim.call.is_read else claim.call
+        await members.settle(settlement(claim, Effect.CONFIRMED, call=call))
     return confirmed

@@ -326,7 +326,7 @@ class TestTheKey:
         await erasures.erase(ADA, leave_lists=False)
         await other.erase(GRACE, leave_lists=False)
         await other.erase(LOVELACE, leave_lists=False)
-        counted = [await one.ineffective() for one in (erasures, other, Erasures(database, clock, None))]
+        counted = [await instance.ineffective() for instance in (erasures, other, Erasures(database, clock, None))]
 
         assert counted == [2, 1, 3]
 

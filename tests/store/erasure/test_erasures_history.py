@@ -59,9 +59,9 @@ class World:
 
     async def claim(self) -> None:
         """Claim due members. Sailthru may carry out each call at once, later or never."""
-        busy = {one.address for one in self.under_way if one.leased_until > self.clock()}
+        busy = {claim.address for claim in self.under_way if claim.leased_until > self.clock()}
         claimed = await claims(self.members, self.dice.randint(1, 3))
-        assert busy.isdisjoint(one.address for one in claimed)
+        assert busy.isdisjoint(claim.address for claim in claimed)
         self.under_way += claimed
 
     async def answer(self) -> None:
@@ -80,7 +80,7 @@ class World:
             self.on_list -= {(claim.address, name) for name in call.leave}
         if effect is not None:
             is_dead = effect is Effect.NONE and self.dice.random() < 0.5
-            dead = {one.export_id: "11" for one in claim.pending} if is_dead else {}
+            dead = {pending.export_id: "11" for pending in claim.pending} if is_dead else {}
             await self.members.settle(settlement(claim, effect, call=call, dead=dead, is_spent=True))
 
     async def erase(self) -> None:

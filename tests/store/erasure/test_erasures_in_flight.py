@@ -111,7 +111,7 @@ class TestCallInFlight:
         clock.advance(LEASE)
 
         assert early == []
-        assert [one.address for one in await claims(members)] == [ADA]
+        assert [claim.address for claim in await claims(members)] == [ADA]
 
     async def test_leaving_lists_can_be_requested_later_and_is_not_revoked(
         self, members: Members, erasures: Erasures, running: Running, clock: Clock
@@ -149,7 +149,7 @@ class TestCallInFlight:
         await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert claim.call.is_read
-        assert [one.export_id for one in claim.pending] == [1]
+        assert [pending.export_id for pending in claim.pending] == [1]
         assert [report.export_id for report in await members.find_by_address(family)] == [1]
         assert await counts(exports, 1) == {"accepted": 2, "delivered": 1, "erased": 1, "members": 1}
 
@@ -342,8 +342,8 @@ class TestLifting:
         await erasures.lift(ADA)
         await members.apply([enter(at=2), change(ADA, message=9, vars={"a": 1})])
         await assert_all_adds_up(database, exports, has_erasures=True)
-        for one in under_way:
-            await members.settle(settlement(one))
+        for open_claim in under_way:
+            await members.settle(settlement(open_claim))
         await assert_all_adds_up(database, exports, has_erasures=True)
         clock.advance(LEASE)
         (claim,) = await confirm_due(members)

@@ -72,9 +72,9 @@ async def test_unexported_audiences_are_counted_and_bounded(
     """The holder of a webhook token can name any audience, so audiences beyond the limit share one row."""
     monkeypatch.setattr(module, "MOST_UNEXPORTED", 2)
     audiences = ["a", "b", "a", "c", "d"]
-    for part in [audiences] if is_batch else [[one] for one in audiences]:
+    for part in [audiences] if is_batch else [[audience_id] for audience_id in audiences]:
         events = [(audience, "slug") for audience in part]
         await database.write(partial(count_unexported, events=events, now=NOON))
-    counted = {one.audience_id: one.events for one in await exports.unexported()}
+    counted = {row.audience_id: row.events for row in await exports.unexported()}
 
     assert counted == {"a": 2, "b": 1, "": 2}

@@ -100,7 +100,7 @@ async def test_opened_export_has_its_list_at_once_and_is_not_changed_by_a_second
     assert (is_new, is_new_again) == (True, False)
     assert again == opened
     assert runs.state is ExportState.RUNNING
-    assert [one.id for one in await exports.find_by_audience("A")] == [opened.id]
+    assert [export.id for export in await exports.find_by_audience("A")] == [opened.id]
 
 
 async def test_nameless_and_stopped_exports_can_not_be_paused_or_resumed(exports: Exports) -> None:
@@ -236,7 +236,7 @@ class TestAdoption:
         adopted = await self.adopted(exports, running)
 
         assert (adopted.audience_id, adopted.list_name, adopted.fields) == ("A2", "Lytics A", {"x": "y"})
-        assert [one.id for one in await exports.find_by_audience("A2")] == [adopted.id]
+        assert [export.id for export in await exports.find_by_audience("A2")] == [adopted.id]
         assert await exports.find_by_audience("A") == ()
 
     async def test_export_that_its_events_opened_is_merged_without_a_second_join(

@@ -76,7 +76,7 @@ async def test_with_nothing_to_prune_each_table_is_read_once(
         connection.execute(insert(journal), [line] * 5000)
         connection.execute(insert(rejected_events), [event] * 5000)
         connection.execute(insert(minute_counts), counted)
-        connection.execute(insert(minute_latencies), [{**one, "bucket": 1, "confirmed": 1} for one in counted])
+        connection.execute(insert(minute_latencies), [{**row, "bucket": 1, "confirmed": 1} for row in counted])
         connection.execute(text("analyze"))
 
     await database.write(fill)

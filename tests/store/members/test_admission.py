@@ -101,8 +101,8 @@ async def test_exit_under_an_erased_address_removes_the_other_address_of_its_use
     await erasures.erase(ADA, leave_lists=False)
     await members.apply([enter(GRACE, at=1, lytics_id=GRACE_ID)])
     kept = [
-        (await members.apply([one])).verdicts[0]
-        for one in (
+        (await members.apply([item])).verdicts[0]
+        for item in (
             enter(ADA, at=2, lytics_id=GRACE_ID),
             change(ADA, message=7, lytics_id=GRACE_ID),
             exit_(ADA, at=9, lytics_id=GRACE_ID),

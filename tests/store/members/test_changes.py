@@ -83,17 +83,17 @@ async def test_changes_of_one_user_are_applied_in_order_of_arrival(
     await running("A")
     people = [f"p{n}@example.com" for n in range(120)]
 
-    enters = [enter(one, at=1, lytics_id=one, on_arrival=True) for one in people]
-    changes = [change(one, message=5, lytics_id=one, vars={"city": "Paris"}) for one in people[:60]]
-    exits = [exit_(one, at=3, lytics_id=one)._replace(moved_on_arrival=True) for one in people[60:]]
-    kept = await asyncio.gather(*(members.apply([one]) for one in [*enters, *changes, *exits]))
+    enters = [enter(address, at=1, lytics_id=address, on_arrival=True) for address in people]
+    changes = [change(address, message=5, lytics_id=address, vars={"city": "Paris"}) for address in people[:60]]
+    exits = [exit_(address, at=3, lytics_id=address)._replace(moved_on_arrival=True) for address in people[60:]]
+    kept = await asyncio.gather(*(members.apply([item]) for item in [*enters, *changes, *exits]))
     await assert_all_adds_up(database, exports)
-    stayed = [await held(members, one) for one in people[:60]]
-    left = [await held(members, one) for one in people[60:]]
+    stayed = [await held(members, address) for address in people[:60]]
+    left = [await held(members, address) for address in people[60:]]
 
-    assert {verdict for one in kept for verdict in one.verdicts} == {Verdict.ACCEPTED}
-    assert all(one.desired and one.vars == {"city": "Paris"} for one in stayed)
-    assert not any(one.desired for one in left)
+    assert {verdict for result in kept for verdict in result.verdicts} == {Verdict.ACCEPTED}
+    assert all(member.desired and member.vars == {"city": "Paris"} for member in stayed)
+    assert not any(member.desired for member in left)
 
 
 async def test_webhooks_at_one_moment_share_a_commit(database: Database, clock: Clock, running: Running) -> None:
@@ -130,8 +130,8 @@ async def test_account_is_due_only_if_a_call_is_needed(members: Members, exports
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account="other")
     due = [
-        (await members.apply([one])).due_accounts
-        for one in (enter(at=2), exit_(at=1), enter(GRACE, lytics_id=GRACE_ID, export_id=nameless.id))
+        (await members.apply([item])).due_accounts
+        for item in (enter(at=2), exit_(at=1), enter(GRACE, lytics_id=GRACE_ID, export_id=nameless.id))
     ]
 
     assert due == [{ACCOUNT}, frozenset(), frozenset()]
@@ -179,8 +179,8 @@ async def test_user_holds_one_address_across_transactions(
 ) -> None:
     """An exit without an address finds the user's address by the Lytics id."""
     await running("A")
-    for one in (enter(ADA, at=1), change(LOVELACE, message=5), exit_(None, at=7), enter(GRACE, at=6)):
-        await members.apply([one])
+    for item in (enter(ADA, at=1), change(LOVELACE, message=5), exit_(None, at=7), enter(GRACE, at=6)):
+        await members.apply([item])
     await assert_all_adds_up(database, exports)
     held_now = [(await held(members, address)).desired for address in (ADA, LOVELACE)]
 

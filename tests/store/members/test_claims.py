@@ -43,14 +43,14 @@ async def claims(members: Members, *, limit: int = 100, account: str = ACCOUNT) 
 
 
 async def claim_one(members: Members) -> Claim:
-    (one,) = await claims(members)
-    return one
+    (claim,) = await claims(members)
+    return claim
 
 
 async def confirm_all(members: Members) -> None:
     """Let Sailthru confirm all pending changes."""
-    for one in await claims(members):
-        await members.settle(settlement(one))
+    for claim in await claims(members):
+        await members.settle(settlement(claim))
 
 
 async def test_member_due_longest_is_claimed_first(members: Members, running: Running, clock: Clock) -> None:
@@ -96,9 +96,9 @@ async def test_probe_is_the_newest_member_whose_last_call_did_not_fail(
     order: list[Claim] = []
     for _ in range(5):
         failing = frozenset(claim.member_id for claim in order)
-        (one,) = await members.claim(ACCOUNT, capacity=room(1, is_probe=True, failing=failing), lease_for=LEASE)
-        await members.settle(settlement(one, Effect.NONE, retry_at=clock()))
-        order.append(one)
+        (claim,) = await members.claim(ACCOUNT, capacity=room(1, is_probe=True, failing=failing), lease_for=LEASE)
+        await members.settle(settlement(claim, Effect.NONE, retry_at=clock()))
+        order.append(claim)
         clock.advance(SECOND)
 
     names = [claim.address.partition("@")[0] for claim in order]
@@ -126,7 +126,7 @@ async def test_claim_takes_only_members_of_its_account(members: Members, exports
 
     assert (mine.address, theirs.address) == (ADA, ADA)
     assert mine.member_id != theirs.member_id
-    assert [one.export_id for one in theirs.pending] == [other.id]
+    assert [pending.export_id for pending in theirs.pending] == [other.id]
 
 
 async def test_all_lists_of_a_member_are_in_one_call(members: Members, running: Running) -> None:
@@ -239,7 +239,7 @@ async def test_every_claim_has_its_own_token(members: Members, running: Running,
             tokens[claim.address].add(claim.lease)
         clock.advance(LEASE)
 
-    assert [len(each) for each in tokens.values()] == [5, 5]
+    assert [len(leases) for leases in tokens.values()] == [5, 5]
 
 
 async def test_settled_claim_cannot_be_settled_again(members: Members, exports: Exports, running: Running) -> None:
@@ -372,7 +372,7 @@ async def test_newer_change_waits_for_the_retry(members: Members, running: Runni
 
     assert settled.due_at == NOON + MINUTE
     assert early == []
-    assert [one.address for one in await claims(members)] == [ADA]
+    assert [claimed.address for claimed in await claims(members)] == [ADA]
 
 
 async def test_newer_change_during_the_call_prevents_a_dead_letter(
@@ -433,7 +433,7 @@ async def test_only_running_exports_are_delivered(members: Members, exports: Exp
     settled = await members.settle(settlement(claim))
     states = [report.state for report in await members.find_by_address(ADA)]
 
-    assert [one.export_id for one in claim.pending] == [1]
+    assert [pending.export_id for pending in claim.pending] == [1]
     assert settled.due_at is None
     assert states == ["settled", "held"]
 
@@ -480,7 +480,7 @@ class Account:
             self.on_list |= {(claim.address, name) for name in call.join}
             self.on_list -= {(claim.address, name) for name in call.leave}
         if end == "dead":
-            dead = {one.export_id: "11" for one in claim.pending}
+            dead = {pending.export_id: "11" for pending in claim.pending}
             await self._members.settle(settlement(claim, Effect.NONE, call=call, dead=dead, is_spent=True))
         elif end != "crash":
             await self._members.settle(settlement(claim, Effect(end), call=call, is_spent=True))

@@ -56,9 +56,9 @@ async def set_state(database: Database, export_id: int, state: str) -> None:
 
 async def give_up(members: Members, code: str = "11") -> None:
     """Give up all pending changes."""
-    for one in await claims(members):
-        dead = {pending.export_id: code for pending in one.pending}
-        await members.settle(settlement(one, Effect.NONE, outcome=code, dead=dead, is_spent=True))
+    for claim in await claims(members):
+        dead = {pending.export_id: code for pending in claim.pending}
+        await members.settle(settlement(claim, Effect.NONE, outcome=code, dead=dead, is_spent=True))
 
 
 async def test_dead_letter_shows_address_list_code_and_time(
@@ -126,15 +126,15 @@ async def test_redrive_starts_over_and_twice_is_harmless(
     second = await dead_letters.redrive(Filter())
     await assert_all_adds_up(database, exports)
     waiting = await counts(exports)
-    (one,) = await claims(members)
-    await members.settle(settlement(one))
+    (claim,) = await claims(members)
+    await members.settle(settlement(claim))
     lines = [line for _, line in await journal.timeline(ADA)]
 
     assert first == Redriven(1, frozenset({ACCOUNT}))
     assert second == Redriven(0, frozenset())
     assert (pending.is_pending, pending.dead_code, pending.dead_at, pending.first_failed_at) == (True, None, None, None)
     assert waiting == {"accepted": 1, "pending": 1, "members": 1}
-    assert one.attempts == 1
+    assert claim.attempts == 1
     assert await counts(exports) == {"accepted": 1, "delivered": 1, "members": 1}
     assert [(line.what, line.at, line.detail) for line in lines if line.what == "redriven"] == [
         ("redriven", NOON + HOUR, {"code": "11"})
@@ -215,7 +215,7 @@ async def test_redriven_member_in_flight_is_called_again_afterwards(
 
     assert meanwhile == []
     assert settled.due_at == NOON
-    assert [one.export_id for one in again.pending] == [1]
+    assert [pending.export_id for pending in again.pending] == [1]
 
 
 async def test_redrive_that_fails_halfway_changes_nothing(
@@ -277,15 +277,15 @@ async def test_counts_add_up_after_every_step_of_any_history(
                 leave = exit_(address, at=at, lytics_id=lytics_id, export_id=export_id)
                 await members.apply([dice.choice([move, leave])])
             case "confirm":
-                for one in await claims(members):
-                    await members.settle(settlement(one))
+                for claim in await claims(members):
+                    await members.settle(settlement(claim))
             case "give up":
                 before = await dead_letters.count(Filter())
                 await give_up(members, dice.choice(["11", "99"]))
                 died += await dead_letters.count(Filter()) - before
             case "retry":
-                for one in await claims(members):
-                    await members.settle(settlement(one, Effect.UNKNOWN, retry_at=clock(), is_spent=True))
+                for claim in await claims(members):
+                    await members.settle(settlement(claim, Effect.UNKNOWN, retry_at=clock(), is_spent=True))
             case _:
                 which = dice.choice([Filter(), Filter(code="11"), Filter(export_id=export_id), Filter(address=address)])
                 expected = await dead_letters.count(which)

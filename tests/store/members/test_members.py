@@ -245,7 +245,7 @@ async def test_live_changes_are_claimed_before_backfills(store: Store, database:
 async def test_user_holds_one_address(store: Store, changes: Sequence[MembershipChange], is_batch: bool) -> None:
     """The changes arrive in one transaction or in several."""
     await store.export()
-    for part in [changes] if is_batch else [[one] for one in changes]:
+    for part in [changes] if is_batch else [[item] for item in changes]:
         await store.apply(*part)
     on_list = [
         report.membership.address

@@ -55,11 +55,11 @@ def receipt(received: Received) -> tuple[int, int, int]:
 
 
 async def unexported(exports: Exports) -> list[tuple[str, int]]:
-    return [(one.audience_id, one.events) for one in await exports.unexported()]
+    return [(audience.audience_id, audience.events) for audience in await exports.unexported()]
 
 
 async def exports_of_all(exports: Exports) -> list[tuple[str, ExportState]]:
-    return [(one.audience_id, one.state) for one in await exports.all()]
+    return [(export.audience_id, export.state) for export in await exports.all()]
 
 
 async def test_receipt_counts_every_event_once(members: Members, exports: Exports, running: Running) -> None:
@@ -87,7 +87,7 @@ async def test_webhooks_that_share_a_transaction_get_their_own_receipts(
     )
     await assert_all_adds_up(database, exports)
 
-    assert [receipt(one) for one in received] == [(1, 1, 0), (0, 0, 0), (1, 0, 1), (0, 1, 0)]
+    assert [receipt(result) for result in received] == [(1, 1, 0), (0, 0, 0), (1, 0, 1), (0, 1, 0)]
 
 
 async def test_order_of_another_replica_applies_to_the_next_event(
@@ -115,15 +115,15 @@ async def test_unknown_audience_is_started_once(
     """Many first events arrive at the same moment, on one replica or two."""
     received = await asyncio.gather(
         *(
-            one.receive([event(lytics_id=str(n), profile={"email": f"p{n}@example.com"})] * 2)
-            for n, one in enumerate([starting, replica] * 5)
+            replica_members.receive([event(lytics_id=str(n), profile={"email": f"p{n}@example.com"})] * 2)
+            for n, replica_members in enumerate([starting, replica] * 5)
         )
     )
     await assert_all_adds_up(database, exports)
 
     assert await exports_of_all(exports) == [(AUDIENCE, ExportState.NEEDS_NAME)]
-    assert {receipt(one) for one in received} == {(1, 1, 0)}
-    assert any(one.has_new_exports for one in received)
+    assert {receipt(result) for result in received} == {(1, 1, 0)}
+    assert any(result.has_new_exports for result in received)
     assert len(await database.rows(select(memberships.c.member_id))) == 10
 
 
@@ -133,11 +133,11 @@ async def test_two_replicas_may_start_several_audiences_at_once(
     """The replicas name the audiences in opposite orders, which could lead to a deadlock."""
     audiences = [f"a{n}" for n in range(20)]
     await asyncio.gather(
-        *(starting.receive([event(audience_id=one) for one in audiences]) for _ in range(5)),
-        *(replica.receive([event(audience_id=one) for one in reversed(audiences)]) for _ in range(5)),
+        *(starting.receive([event(audience_id=audience_id) for audience_id in audiences]) for _ in range(5)),
+        *(replica.receive([event(audience_id=audience_id) for audience_id in reversed(audiences)]) for _ in range(5)),
     )
 
-    assert sorted(one.audience_id for one in await exports.all()) == sorted(audiences)
+    assert sorted(export.audience_id for export in await exports.all()) == sorted(audiences)
 
 
 async def test_started_export_stores_its_first_event_until_it_has_a_name(starting: Members, exports: Exports) -> None:
@@ -252,6 +252,6 @@ async def test_exports_of_a_batch_are_read_once(members: Members, running: Runni
     for audience in audiences[:3]:
         await running(audience)
     with recording(database) as recorded:
-        await asyncio.gather(*(members.receive([event(audience_id=one)] * 2) for one in audiences))
+        await asyncio.gather(*(members.receive([event(audience_id=audience_id)] * 2) for audience_id in audiences))
 
     assert len([statement for statement in recorded.statements if "FROM exports" in statement]) == 1

@@ -40,7 +40,7 @@ PASSWORD = "sesame-open"
 
 def seen(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Return the content and the modification time of every file."""
-    return {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in folder.iterdir()}
+    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
 
 
 RULES = (
@@ -220,14 +220,16 @@ class TestEverything:
         (claim,) = await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
         await members.settle(settlement(claim))
         kept = await members.apply([exit_(at=60), enter(GRACE, lytics_id=GRACE_ID, at=60)])
-        states = {each: [one.state for one in await members.find_by_address(each)] for each in (ADA, GRACE)}
+        states = {
+            address: [report.state for report in await members.find_by_address(address)] for address in (ADA, GRACE)
+        }
         claimed = await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
         await database.close()
 
         assert claim.address == ADA
         assert kept is not None
         assert states == {ADA: ["pending"], GRACE: ["pending"]}
-        assert {each.address for each in claimed} == {ADA, GRACE}
+        assert {member.address for member in claimed} == {ADA, GRACE}
 
 
 async def _some_history(url: str, clock: Clock) -> None:
@@ -487,19 +489,19 @@ class TestSource:
         with closing(sqlite3.connect(shop)) as connection, connection:
             connection.execute("CREATE TABLE orders (id INTEGER)")
         said = []
-        for each in (none, text, shop, empty):
+        for file in (none, text, shop, empty):
             with pytest.raises((BadSettings, UnusableStore)) as refused:
-                await copy(f"sqlite:///{each}", empty_url)
+                await copy(f"sqlite:///{file}", empty_url)
             said.append(str(refused.value))
 
         assert not none.exists()
-        assert [re.split(r"[:.] (?=[Cc]orrect|Put)", each.replace(f"{tmp_path}/", ""))[0] for each in said] == [
+        assert [re.split(r"[:.] (?=[Cc]orrect|Put)", message.replace(f"{tmp_path}/", ""))[0] for message in said] == [
             "There is no file none.db",
             "text.db can't be read as a database (file is not a database)",
             "shop.db holds the tables of another program, so there is nothing to copy",
             "empty.db holds nothing, so there is nothing to copy",
         ]
-        assert all("--from" in each for each in said)
+        assert all("--from" in message for message in said)
 
     def test_source_cannot_be_read_before_its_inspection(self, path: Path) -> None:
         with Source(path) as source, pytest.raises(ValueError, match="not inspected"):
@@ -607,7 +609,7 @@ async def _share(url: str) -> object:
 )
 async def test_wrong_urls_are_refused(path: Path, source: str, target: str, words: str) -> None:
     """The message does not quote the URL, which may contain a password."""
-    source, target = (each.format(path=path, password=PASSWORD) for each in (source, target))
+    source, target = (url.format(path=path, password=PASSWORD) for url in (source, target))
     with pytest.raises((BadSettings, UnusableStore), match=words) as refused:
         await copy(source, target)
 

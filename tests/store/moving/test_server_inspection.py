@@ -95,8 +95,8 @@ async def at_step(url: str, revision: str) -> None:
 
 
 async def run(url: str, *statements: str) -> None:
-    for each in statements:
-        await postgresql.execute(url, each)
+    for statement in statements:
+        await postgresql.execute(url, statement)
 
 
 async def refusal(url: str, *words: str) -> UnusableStore:
@@ -125,8 +125,8 @@ async def answering(words: bytes | None) -> AsyncIterator[str]:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
         port = other.sockets[0].getsockname()[1]
         yield f"postgresql://{GUEST}:{PASSWORD}@127.0.0.1:{port}/store"
-        for each in silent:
-            each.close()
+        for connection in silent:
+            connection.close()
 
 
 class TestUsable:
@@ -174,11 +174,11 @@ class TestUsable:
         await make(url)
         replicas = [await asyncpg.connect(url) for _ in range(2)]
         elsewhere = await asyncpg.connect(postgresql.named(url, "postgres"))
-        for each in (*replicas, elsewhere):
-            await each.execute(TRY_TO_SHARE_DATABASE)
+        for connection in (*replicas, elsewhere):
+            await connection.execute(TRY_TO_SHARE_DATABASE)
         found = await inspect_server(url, None)
-        for each in (*replicas, elsewhere):
-            await each.close()
+        for connection in (*replicas, elsewhere):
+            await connection.close()
 
         assert found.replicas == 2
 

@@ -73,7 +73,7 @@ async def test_one_of_many_replicas_takes_probe(database: Database) -> None:
     lapsed = await accounts.take_probe(ACCOUNT, until, until + LONGEST_PROBE_WAIT)
 
     assert early is None
-    assert [one for one in taken if one is not None] == [replace(OPEN, probe_at=until)]
+    assert [state for state in taken if state is not None] == [replace(OPEN, probe_at=until)]
     assert meanwhile is None
     assert lapsed == replace(OPEN, probe_at=until + LONGEST_PROBE_WAIT)
 
