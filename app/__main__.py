@@ -161,7 +161,7 @@ def copy(
     ],
 ) -> None:
     """Copy all data from an SQLite file to PostgreSQL. The service must be stopped. An interrupted copy is resumed."""
-    from app.store.moving.copy import AGAIN
+    from app.store.moving.copy import RESUME_HINT
     from app.store.moving.copy import copy as run
 
     configure_logs("WARNING")
@@ -173,7 +173,7 @@ def copy(
 
             copied = asyncio.run(run(source, target, show))
     except KeyboardInterrupt:
-        terminal.complain(f"The copy is not finished. {AGAIN}")
+        terminal.complain(f"The copy is not finished. {RESUME_HINT}")
         raise typer.Exit(INTERRUPTED) from None
     terminal.show_table(["table", "rows"], ((name, f"{rows:,}") for name, rows in copied.tables.items()))
     before = f" ({copied.rows_before:,} by an earlier run)" if copied.rows_before else ""

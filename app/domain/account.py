@@ -40,8 +40,9 @@ class BreakerState:
 
     Args:
         open_reason: None while the breaker is closed.
-        code, message: of the failure that opened it, or of the newest failed probe.
-        failed_probes: since it opened; `probe_at` is when the next probe may leave.
+        code, message: code and text of the failure that opened it, or of the newest failed probe.
+        failed_probes: number of failed probes since it opened.
+        probe_at: when the next probe may leave.
         was_open_for: the sum of all earlier open periods.
     """
 
@@ -220,7 +221,7 @@ def merged(stored: BreakerState, before: BreakerState, after: BreakerState, now:
         before, after: this replica's state before and after its newest call.
     """
     if not after.is_open and not before.is_open:
-        # Ours opened and closed while the store was unavailable. That does not close one that another replica opened.
+        # This replica opened and closed while the store was unavailable. An opening by another replica stays.
         return replace(stored, was_open_for=max(stored.was_open_for, after.was_open_for))
     if not after.is_open:
         return stored.closed(now)

@@ -16,7 +16,7 @@ class Audience:
     """One audience as Lytics describes it. The id is permanent; slug and name can change.
 
     Args:
-        size: number of members; None if it was not asked for or Lytics does not report it.
+        size: number of members; None if it was not requested or Lytics does not report it.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The request that brings a claimed member up to date."""
+"""Plans the request that brings a claimed member up to date."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

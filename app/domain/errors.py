@@ -23,10 +23,10 @@
     │   ├── AmbiguousAudience          several audiences have this slug or name
     │   └── NoLyticsToken              Lytics cannot be asked without an API token
     ├── BadSettings                  the service does not start: correct the settings
-    ├── ServiceRefused                the service refused a command: show its reason
-    └── ServiceUnreachable            the service did not answer a command: check its address
+    ├── ServiceRefused               the service refused a command: show its reason
+    └── ServiceUnreachable           the service did not answer a command: check its address
 
-The text of an error is for people: what happened, why, and what to do next.
+The text of an error is for operators: what happened, why, and what to do next.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which Lytics fields an export sends, and as which vars."""
+"""Maps the Lytics fields of an export to vars."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ class FieldMapping:
 
     Args:
         fields: Lytics field → var.
-        notes: what an operator should know, one sentence each.
+        notes: remarks for an operator, one sentence each.
         types: Lytics field → type in Lytics' schema, where known.
     """
 

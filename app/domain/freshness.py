@@ -1,6 +1,6 @@
 """Freshness: how long changes take from acceptance to confirmation, counted in buckets.
 
-The buckets of an hour fit into a few rows, however many changes there were.
+The buckets of an hour fit into a few rows, for any number of changes.
 """
 
 import math

@@ -122,6 +122,6 @@ _NEXT_STEP: Mapping[ListChange, str] = {
 
 
 def reason(change: ListChange, list_name: str, export_id: int, jump: int = 0) -> str:
-    """Return what happened and the next step, for people."""
+    """Return what happened and the next step, as text for operators."""
     happened = _HAPPENED[change].format(name=list_name, jump=jump)
     return f'{happened} {_NEXT_STEP[change]} PATCH /exports/{export_id} {{"state": "running"}}.'

@@ -1,4 +1,4 @@
-"""Why a webhook, or one event of it, is rejected. `app.explain.rejections` has the texts for operators."""
+"""Reasons to reject a webhook, or one event of it. `app.explain.rejections` has the texts for operators."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -9,7 +9,7 @@ from app.domain.export import Export, NewExport
 from app.domain.ledger import BatchResult, Verdict
 from app.domain.rejection import Reason, Rejection
 
-NAME_PENDING = "Its name is being asked of Lytics."
+NAME_PENDING = "Its name is being requested from Lytics."
 
 # The exports of an audience, by audience id; an audience without exports has no key.
 ExportsByAudience = Mapping[str, Sequence[Export]]
@@ -64,7 +64,7 @@ class Resolver:
     """Resolves events.
 
     Args:
-        usable_address: returns the address in a profile field, or None; by default any text as it is.
+        usable_address: returns the address in a profile field, or None; by default it accepts any text.
         auto_export: the account for the exports of unknown audiences, started by the first event; None to start none.
     """
 

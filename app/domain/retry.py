@@ -1,4 +1,4 @@
-"""When to call again after a failure, and when to give up."""
+"""Decides when to call again after a failure, and when to give up."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ SHORTEST_WINDOW = timedelta(seconds=1)
 def window_ends_at(resets_at: datetime | None, now: datetime) -> datetime:
     """Return when a used-up rate limit resets.
 
-    The result is at least one second and at most one minute ahead, however much the two clocks differ.
+    The result is at least one second and at most one minute ahead, even if the clocks differ.
     """
     latest = now + LONGEST_WINDOW
     return latest if resets_at is None else min(max(resets_at, now + SHORTEST_WINDOW), latest)

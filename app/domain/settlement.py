@@ -21,7 +21,7 @@ class Settlement:
         unknown: the exports whose call may or may not have been carried out.
         dead: the exports whose change becomes a dead letter, each with its code.
         outcome: a fixed word for the timeline and the metrics: `ok`, an error number, or a word of ours.
-        retry_at: when to call again for pending changes, including newer ones; None for at once.
+        retry_at: when to call again for pending changes, including newer ones; None to call at once.
         spent_at: when the attempt failed, by the account's retry clock; None if it does not count against the retry
             window.
     """
@@ -54,7 +54,7 @@ class Settled:
 
 
 def settle(confirmation: Confirmation, revision: int, tally: Tally) -> None:
-    """Count the revisions up to this one as settled: the newest as delivered, the ones before it as superseded."""
+    """Count the revisions up to this one as settled: the newest as delivered, the earlier ones as superseded."""
     settled = revision - confirmation.confirmed_revision
     if settled <= 0:
         return

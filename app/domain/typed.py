@@ -77,7 +77,7 @@ def _truth(value: object) -> object:
 
 
 def _time(value: object) -> object:
-    """Return the time in UTC, with microseconds only if there are any. A date without time stays as it is."""
+    """Return the time in UTC, with microseconds only if there are any. A date without time is unchanged."""
     if not isinstance(value, str) or len(value) <= len("2026-01-05"):
         return value
     try:

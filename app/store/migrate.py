@@ -54,8 +54,8 @@ def revision_of(connection: Connection) -> str | None:
 def steps_after(revision: str | None, works_since: int | None = None) -> list[str]:
     """Return the migrations from a revision to the schema of this version, in order.
 
-    Old and new replicas run side by side during an upgrade, so a newer revision is accepted as long as this version
-    is compatible with it.
+    A newer revision is accepted if this version is compatible with it, because old and new replicas run side by side
+    during an upgrade.
 
     Args:
         works_since: the result of `works_since` for the database.

@@ -29,7 +29,7 @@ class RateLimiter:
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
     def room(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> int:
-        """Return how many calls may leave now. Until the limit is known, that is one at a time."""
+        """Return how many calls may leave now. Until the limit is known, one call at a time may leave."""
         return self._bucket(method, endpoint, now).room(now.timestamp(), backfill=backfill)
 
     def acquire(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> bool:

@@ -20,8 +20,8 @@ class OpenCalls:
     Attributes:
         in_flight: calls that have not ended.
         answered: calls in flight whose answer has reported a window; their body is still being read.
-        unreported: calls that ended without reporting a window, since the last answer that did.
-        unreported_before: the same for the window before. Older ones are dropped: otherwise an outage would use up
+        unreported: calls that ended without reporting a window, since the last answer that reported one.
+        unreported_before: the same for the previous window. Older calls are dropped: otherwise an outage would use up
             the limit permanently.
     """
 

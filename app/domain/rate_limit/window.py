@@ -38,7 +38,7 @@ class Usage:
         return self._points[-1][0]
 
     def add(self, second: float, calls: int) -> None:
-        """Record that other tools had made at least `calls` by `second`. One point per second is kept."""
+        """Record that other tools had made at least `calls` by `second`. One point per second is stored."""
         latest, most = self._points[-1]
         point = (max(second, latest), max(calls, most))
         if int(point[0]) == int(latest):
@@ -64,7 +64,7 @@ class Usage:
 
 @dataclass
 class Permits:
-    """Calls of one window that the shared limit granted to this process. Without sharing, none are ever held.
+    """Calls of one window that the shared limit granted to this process. Without sharing, there are none.
 
     Attributes:
         held: granted calls that were not made yet.
@@ -95,7 +95,7 @@ class Window:
     Attributes:
         started: the latest moment, in our clock, at which it may have begun.
         reported_end: identifies the window; None until an answer has reported it.
-        answers: own calls whose answers reported this window. In the very first window also calls before ours.
+        answers: own calls whose answers reported this window. The first window also includes the calls before ours.
         unreported: own calls that ended without reporting a window but may count in this one.
         sent: own calls that left in this window.
         backfills: own calls for backfills.

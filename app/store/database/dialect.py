@@ -72,6 +72,7 @@ def is_checked(connection: Connection, reference: ForeignKeyConstraint) -> bool:
 
     PostgreSQL does not enforce some references to exports. Each new row of a webhook would lock the row of its export,
     and the service would accept a sixth fewer webhooks per second.
+
     https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-ROWS (FOR KEY SHARE)
     """
     is_postgresql = connection.dialect.name == "postgresql"

@@ -35,7 +35,7 @@ def users_of(connection: Connection, address: str) -> set[str]:
     return users if len(users) <= MOST_USERS else set()
 
 
-def members_once_of(connection: Connection, users: Collection[str]) -> set[int]:
+def last_members_of(connection: Connection, users: Collection[str]) -> set[int]:
     """Return the members that these Lytics users entered last.
 
     This reads all memberships. An index would slow down every change, and erasures are rare.
@@ -85,19 +85,19 @@ class Erasing:
         self._remaining: list[tuple[int, Membership]] = []
         self._leased: set[int] = set()
 
-    def run(self, scanned: Collection[str], elsewhere: Collection[int]) -> Erased:
+    def run(self, known_users: Collection[str], known_members: Collection[int]) -> Erased:
         """Erase the address.
 
         Args:
-            scanned: Lytics users of the address, read before this transaction.
-            elsewhere: members that these users entered last.
+            known_users: Lytics users of the address, read before this transaction.
+            known_members: members that these users entered last.
         """
         self._load_exports()
         lock_table(self._connection, erasures, is_exclusive=True)
         users = users_of(self._connection, self._address)
-        late = members_once_of(self._connection, users.difference(scanned))
+        new_members = last_members_of(self._connection, users.difference(known_users))
         held = self._lock_identities(users)
-        self._lock_members(held.union(elsewhere, late))
+        self._lock_members(held.union(known_members, new_members))
         shared = self._erase_memberships(users)
         self._delete_timelines(shared)
         self._delete_identities(users)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select
 from app.domain.erasure import Digests, Erased
 from app.domain.errors import Conflict
 from app.store.database.engine import Database
-from app.store.erasure.erasing import Erasing, members_once_of, users_of
+from app.store.erasure.erasing import Erasing, last_members_of, users_of
 from app.store.schema import erasures
 
 NO_KEY = (
@@ -20,7 +20,7 @@ NO_KEY = (
 
 
 class Erasures:
-    """Erases addresses and keeps them out.
+    """Erases addresses, and lifts erasures.
 
     Args:
         digests: made with the key of the settings; None if no key is set. Nothing can be erased then.
@@ -32,7 +32,7 @@ class Erasures:
         self._digests = digests
 
     async def erase(self, address: str, *, leave_lists: bool) -> Erased:
-        """Erase an address and keep it out from now on. Erasing it again is harmless.
+        """Erase an address and ignore it from now on. Erasing it again is harmless.
 
         The Lytics users of the address are erased too, with their memberships under other addresses. A membership with
         a call in flight is deleted after the call. A membership that must leave its list is deleted after the leave is
@@ -46,11 +46,11 @@ class Erasures:
         """
         digests = self._with_key()
         # This reads all memberships, so it runs outside the writing transaction.
-        users, elsewhere = await self._database.read(partial(_where_is, address=address))
+        users, known_members = await self._database.read(partial(_users_and_members, address=address))
         now = self._clock()
 
         def erase(connection: Connection) -> Erased:
-            return Erasing(connection, digests, address, now, leave_lists=leave_lists).run(users, elsewhere)
+            return Erasing(connection, digests, address, now, leave_lists=leave_lists).run(users, known_members)
 
         return await self._database.write(erase)
 
@@ -89,7 +89,7 @@ def count_ineffective(connection: Connection, digests: Digests | None) -> int:
     return connection.scalar(statement) or 0
 
 
-def _where_is(connection: Connection, address: str) -> tuple[set[str], set[int]]:
+def _users_and_members(connection: Connection, address: str) -> tuple[set[str], set[int]]:
     """Return the Lytics users of an address and the members that they entered last."""
     users = users_of(connection, address)
-    return users, members_once_of(connection, users)
+    return users, last_members_of(connection, users)

@@ -17,7 +17,7 @@ PRUNE_EVERY = timedelta(hours=1)
 
 
 class Retention:
-    """Prunes step by step, in one replica at a time.
+    """Deletes old history step by step, in one replica at a time.
 
     Args:
         chores: assigns turns to replicas; None if there are no other replicas.
@@ -33,9 +33,9 @@ class Retention:
         self._has_more = False
 
     async def prune(self) -> timedelta:
-        """Prune one step if it is this replica's turn.
+        """Delete one step of old history if it is this replica's turn.
 
-        Returns when to prune again: at once while there is more to delete, so that other transactions run in between.
+        Returns the wait before the next step. It is zero while there is more to delete.
         """
         if not self._has_more and self._chores is not None and not await self._chores.take_turn("house", PRUNE_EVERY):
             return PRUNE_EVERY

@@ -20,8 +20,8 @@ def admit(
 ) -> list[MembershipChange | None]:
     """Return the changes in their order, with None in place of changes of erased addresses and users.
 
-    An exit that names an erased address is accepted without the address if its user is known and not erased, because
-    the user may hold another address on the list.
+    An exit that names an erased address is accepted without the address if its user is known and not erased. The user
+    may have another address on the list.
 
     The shared lock on the table of erasures orders this transaction before or after a concurrent erasure. Without
     erasures this is one read.

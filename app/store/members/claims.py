@@ -83,13 +83,15 @@ _PENDING = Prepared(
     .order_by(memberships.c.member_id, memberships.c.export_id),
     "ids",
 )
-_ONE = and_(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == bindparam("b_export"))
+_BY_KEY = and_(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == bindparam("b_export"))
 _LIST_UNKNOWN = Prepared(
-    update(memberships).where(_ONE).values(confirmed=literal_column(f"'{Confirmed.UNKNOWN}'"), confirmed_vars=null()),
+    update(memberships)
+    .where(_BY_KEY)
+    .values(confirmed=literal_column(f"'{Confirmed.UNKNOWN}'"), confirmed_vars=null()),
     "b_member",
     "b_export",
 )
-_VARS_UNKNOWN = Prepared(update(memberships).where(_ONE).values(confirmed_vars=null()), "b_member", "b_export")
+_VARS_UNKNOWN = Prepared(update(memberships).where(_BY_KEY).values(confirmed_vars=null()), "b_member", "b_export")
 
 
 @dataclass(frozen=True, slots=True)

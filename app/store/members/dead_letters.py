@@ -1,4 +1,4 @@
-"""Dead letters: memberships that were given up, kept until a newer change or a redrive."""
+"""Dead letters: memberships that were given up. They stay until a newer change or a redrive."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping

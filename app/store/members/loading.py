@@ -145,7 +145,7 @@ def _load_exports(
 ) -> Sequence[MembershipChange]:
     """Load the exports of changes; return the changes, redirected from merged exports."""
     for export in known:
-        # A stopped export is read below, since it may have been merged into another one.
+        # Stopped exports are read below, because they may have been merged into other ones.
         if export.state is not ExportState.STOPPED:
             loaded.accounts[export.id], loaded.states[export.id] = export.account, export.state
     merged: dict[int, int] = {}

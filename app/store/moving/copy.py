@@ -39,8 +39,8 @@ TO = "--to"
 WRONG_DATABASES = (
     f"Copy from an SQLite file to PostgreSQL: {FROM} sqlite:///FILE {TO} postgresql://USER:PASSWORD@HOST/DATABASE."
 )
-AGAIN = "Run the same command again: it resumes where it stopped."
-AFRESH = "empty the database (DROP DATABASE, CREATE DATABASE) or name another one, and start the copy again"
+RESUME_HINT = "Run the same command again: it resumes where it stopped."
+RESTART_HINT = "empty the database (DROP DATABASE, CREATE DATABASE) or name another one, and start the copy again"
 
 Show = Callable[[int, int, str], None]
 
@@ -148,7 +148,7 @@ class _Copy:
                 return before
         except driver_errors() as error:
             cause = type(cause_of(error)).__name__
-            raise CopyFailed(f"The connection to {self._name} was lost ({cause}). {AGAIN}") from error
+            raise CopyFailed(f"The connection to {self._name} was lost ({cause}). {RESUME_HINT}") from error
         finally:
             await engine.dispose()
 
@@ -176,7 +176,7 @@ class _Copy:
             if rows:
                 raise BadSettings(
                     f"{self._name} is in use already: its table {table.name} has rows ({rows:,}). If a copy into it "
-                    f"was finished before, nothing is left to do. If not, {AFRESH}."
+                    f"was finished before, nothing is left to do. If not, {RESTART_HINT}."
                 )
         for table in TABLES:
             drop_references(connection, table)
@@ -194,10 +194,10 @@ class _Copy:
             what = "has changed since" if is_same_file else "is another file, or has changed since"
             raise BadSettings(
                 f"A copy of {unfinished.source} into {self._name} is not finished, and {self._source.path} {what}: "
-                f"name the original file, or {AFRESH}."
+                f"name the original file, or {RESTART_HINT}."
             )
         if missing_steps(revision_of(connection), TO) or unfinished.tables.keys() != {table.name for table in TABLES}:
-            raise BadSettings(f"Another version of this program began the copy into {self._name}: {AFRESH}.")
+            raise BadSettings(f"Another version of this program began the copy into {self._name}: {RESTART_HINT}.")
         for table in TABLES:
             self._require_rows(connection, table, unfinished.tables[table.name].rows)
         connection.commit()
@@ -230,7 +230,7 @@ class _Copy:
             keys, cause = ", ".join(table.primary_key.columns.keys()), type(cause_of(error)).__name__
             raise CopyFailed(
                 f"PostgreSQL rejects row {number:,} of the table {table.name} ({cause}), counted in the order of "
-                f"{keys}. Correct it in {self._source.path}, then {AFRESH}."
+                f"{keys}. Correct it in {self._source.path}, then {RESTART_HINT}."
             ) from error
 
     async def _first_refused(self, connection: AsyncConnection, table: Table, rows: list[Values]) -> int:
@@ -246,7 +246,7 @@ class _Copy:
 
     async def _would_accept(self, connection: AsyncConnection, table: Table, rows: list[Values]) -> bool:
         await connection.rollback()
-        # Begins a transaction.
+        # The query begins a transaction.
         await connection.run_sync(count_rows, table)
         try:
             await load_rows(connection, table, rows)
@@ -278,7 +278,7 @@ class _Copy:
                 raise
             raise CopyFailed(
                 f"Rows of the table {table.name} refer to rows that do not exist. Correct them in "
-                f"{self._source.path} (PRAGMA foreign_key_check), then {AFRESH}."
+                f"{self._source.path} (PRAGMA foreign_key_check), then {RESTART_HINT}."
             ) from error
 
     def _require_rows(self, connection: Connection, table: Table, rows: int) -> None:
@@ -286,5 +286,5 @@ class _Copy:
         if found != rows:
             raise CopyFailed(
                 f"The table {table.name} of {self._name} holds {found:,} rows, but the copy wrote {rows:,}: another "
-                f"program has written there. Stop it, {AFRESH}."
+                f"program has written there. Stop it, {RESTART_HINT}."
             )

@@ -18,7 +18,7 @@ from app.store.erasure.erasures import count_ineffective
 from app.store.migrate import revision_of, steps_after, works_since
 
 TRIAL_BYTES = 1024 * 1024
-_FULL = frozenset({ENOSPC, EDQUOT, EFBIG})
+_NO_SPACE = frozenset({ENOSPC, EDQUOT, EFBIG})
 
 
 class UnusableStore(StoreUnavailable):
@@ -79,11 +79,11 @@ def inspect(url: str, digests: Digests | None) -> Inspection:
     try:
         _try_to_write(path)
         is_in_use = _is_held(lock_file(path))
-        is_there = path.exists()
+        exists = path.exists()
         has_folder = path.parent.exists()
     except OSError as error:
         raise _unwritable(path.parent, error) from error
-    revision, missing, ineffective_erasures = _read(path, digests, is_in_use=is_in_use) if is_there else (None, (), 0)
+    revision, missing, ineffective_erasures = _read(path, digests, is_in_use=is_in_use) if exists else (None, (), 0)
     return Inspection(path, has_folder, is_in_use, revision, missing, ineffective_erasures)
 
 
@@ -107,7 +107,7 @@ def _try_to_write(path: Path) -> None:
 
 
 def _unwritable(where: Path, error: OSError) -> UnusableStore:
-    if error.errno in _FULL:
+    if error.errno in _NO_SPACE:
         return UnusableStore(
             f"There is no space left at {where} ({error.strerror}).",
             "Free some space, or name another file in DATABASE_URL.",

@@ -20,7 +20,7 @@ from app.store.moving.rights import OLDEST_SERVER, Rights, count_replicas, right
 from app.store.schema import metadata
 
 REVISIONS = "alembic_version"
-OURS = frozenset({*metadata.tables, copying.name, REVISIONS})
+OWN_TABLES = frozenset({*metadata.tables, copying.name, REVISIONS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ async def inspect_server(
         raise UnusableStore(*why_unreachable(error, parsed, setting)) from error
     try:
         found = await connection.run_sync(_Inspector(parsed, digests, setting, is_changed=is_changed).run)
-        # The trial write takes place only at the commit.
+        # The commit performs the trial write.
         await connection.commit()
     except driver_errors() as error:
         cause = type(cause_of(error)).__name__
@@ -94,7 +94,7 @@ class _Inspector:
         self._setting = setting
 
     def run(self, connection: Connection) -> ServerInspection:
-        rights = rights_in(connection, OURS)
+        rights = rights_in(connection, OWN_TABLES)
         if rights.version < OLDEST_SERVER:
             raise UnusableStore(
                 f"The server of {self._name} is PostgreSQL {rights.version}.",
@@ -105,9 +105,9 @@ class _Inspector:
                 f"The user {rights.user} may use no schema in {self._name}.",
                 f"As its owner: GRANT USAGE, CREATE ON SCHEMA public TO {rights.user}.",
             )
-        there = tables_in(connection)
-        revision = revision_of(connection) if REVISIONS in there else None
-        if revision is None and there - {copying.name}:
+        existing = tables_in(connection)
+        revision = revision_of(connection) if REVISIONS in existing else None
+        if revision is None and existing - {copying.name}:
             raise UnusableStore(
                 f"{self._name} holds the tables of another program.",
                 f"Name another database in {self._setting}.",

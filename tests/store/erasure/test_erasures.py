@@ -286,15 +286,15 @@ class TestOtherAddressesAndUsers:
         await members.apply([enter("old@example.com", at=1, export_id=2), exit_(None, at=2, export_id=2)])
         if is_known_before:
             await members.apply([enter(at=1)])
-        look, loop = erasing.members_once_of, asyncio.get_running_loop()
+        search, loop = erasing.last_members_of, asyncio.get_running_loop()
 
-        def slowly(connection: Connection, users: set[str]) -> set[int]:
-            found = look(connection, users)
+        def search_slowly(connection: Connection, users: set[str]) -> set[int]:
+            found = search(connection, users)
             monkeypatch.undo()
             meanwhile(loop, members.apply([enter(at=3), enter("new@example.com", at=4, export_id=2)]))
             return found
 
-        monkeypatch.setattr("app.store.erasure.erasures.members_once_of", slowly)
+        monkeypatch.setattr("app.store.erasure.erasures.last_members_of", search_slowly)
         await erasures.erase(ADA, leave_lists=False)
 
         assert await traces(database, ADA, ADA_ID, "old@example.com", "new@example.com") == []

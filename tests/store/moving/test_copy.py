@@ -346,7 +346,7 @@ class TestKilled:
             code = await asyncio.to_thread(process.running.wait, PATIENCE_SECONDS)
         said = process.log.read_text()
 
-        assert (code, said) == (130, f"The copy is not finished. {copying.AGAIN}\n")
+        assert (code, said) == (130, f"The copy is not finished. {copying.RESUME_HINT}\n")
 
 
 class TestUnfinished:
