@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from app.domain.errors import AmbiguousAudience, UnknownAudience
 
-NEAR_AUDIENCES = 5
+SIMILAR_AUDIENCES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def choose(reference: str, audiences: Iterable[Audience]) -> Audience:
             return found[0]
         if found:
             raise AmbiguousAudience(found)
-    raise UnknownAudience(_nearest(reference, audiences))
+    raise UnknownAudience(_most_similar(reference, audiences))
 
 
 def _matchers(reference: str) -> Iterator[Callable[[Audience], bool]]:
@@ -54,17 +54,17 @@ def _matchers(reference: str) -> Iterator[Callable[[Audience], bool]]:
     yield lambda audience: _normalized(audience.name) == _normalized(reference)
 
 
-def _nearest(reference: str, audiences: Iterable[Audience]) -> list[Audience]:
+def _most_similar(reference: str, audiences: Iterable[Audience]) -> list[Audience]:
     by_label: defaultdict[str, dict[str, Audience]] = defaultdict(dict)
     for audience in audiences:
         for label in {_normalized(audience.name), _normalized(audience.slug)} - {""}:
             by_label[label][audience.id] = audience
-    near = {
+    similar = {
         audience.id: audience
-        for label in get_close_matches(_normalized(reference), by_label, 2 * NEAR_AUDIENCES)
+        for label in get_close_matches(_normalized(reference), by_label, 2 * SIMILAR_AUDIENCES)
         for audience in by_label[label].values()
     }
-    return list(near.values())[:NEAR_AUDIENCES]
+    return list(similar.values())[:SIMILAR_AUDIENCES]
 
 
 def _normalized(name: str) -> str:

@@ -23,16 +23,16 @@ class Digests:
     @property
     def key_id(self) -> str:
         """Identifies the key without revealing it."""
-        return self._of("key", "")[:16]
+        return self._digest("key", "")[:16]
 
     def of_address(self, address: str) -> str:
         """Return the digest of a normalized address."""
-        return self._of("address", address)
+        return self._digest("address", address)
 
     def of_user(self, lytics_id: str) -> str:
-        return self._of("lytics_id", lytics_id)
+        return self._digest("lytics_id", lytics_id)
 
-    def _of(self, kind: str, value: str) -> str:
+    def _digest(self, kind: str, value: str) -> str:
         # A lone surrogate is not a valid address, but must not raise an error.
         return hmac.digest(self._key, f"{kind}:{value}".encode(errors="surrogatepass"), "sha256").hex()
 

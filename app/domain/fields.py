@@ -13,9 +13,9 @@ from app.domain.field import ProfileField
 # https://www.contentstack.com/docs/lytics/webhooks
 MOST_FIELDS = 75
 LONGEST_NAME = 256
-NEAR_NAMES = 3
+SIMILAR_NAMES = 3
 # Similar names are listed only for the first problems, because the search is slow among thousands of fields.
-MOST_WITH_NEAR = 10
+MOST_WITH_SIMILAR = 10
 # Prefix of the fields that Lytics maintains for itself. Its schema hides some of them.
 BOOKKEEPING = "_"
 # Lytics does not show the values of these types, so the values that Sailthru would receive are unknown.
@@ -67,7 +67,7 @@ def mapping(
         problem = (
             _problem_of_name(name, f"The name of field {number}")
             or _problem_of_name(requested_var, f"The var of field {number}")
-            or _problem_in_schema(name, known, with_near=len(problems) < MOST_WITH_NEAR)
+            or _problem_in_schema(name, known, with_similar=len(problems) < MOST_WITH_SIMILAR)
         )
         if problem is not None:
             problems.append(problem)
@@ -93,7 +93,7 @@ def _problem_of_name(name: str, which: str) -> str | None:
     return None
 
 
-def _problem_in_schema(name: str, known: Mapping[str, ProfileField] | None, *, with_near: bool) -> str | None:
+def _problem_in_schema(name: str, known: Mapping[str, ProfileField] | None, *, with_similar: bool) -> str | None:
     if "," in name:
         # A scan passes its fields to Lytics as a comma-separated list.
         return f'"{name}" contains a comma, which no Lytics field name does.'
@@ -103,16 +103,16 @@ def _problem_in_schema(name: str, known: Mapping[str, ProfileField] | None, *, w
     if found is not None and not is_sendable(found):
         return f'"{name}" has the Lytics type {found.type.strip()}, which can\'t be sent to Sailthru: leave it out.'
     if found is None and not name.startswith(BOOKKEEPING):
-        return f'Lytics has no field "{name}"{_near(name, known) if with_near else ""}.'
+        return f'Lytics has no field "{name}"{_similar(name, known) if with_similar else ""}.'
     return None
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def _similar(name: str, known: Iterable[str]) -> str:
     by_lower: dict[str, str] = {}
     for candidate in known:
         by_lower.setdefault(candidate.lower(), candidate)
-    near = [f'"{by_lower[lower]}"' for lower in get_close_matches(name.lower(), by_lower, NEAR_NAMES)]
-    return f"; similar: {', '.join(near)}" if near else ""
+    similar = [f'"{by_lower[lower]}"' for lower in get_close_matches(name.lower(), by_lower, SIMILAR_NAMES)]
+    return f"; similar: {', '.join(similar)}" if similar else ""
 
 
 def _notes_of(name: str, requested_var: str, var: str, rules: DestinationRules) -> list[str]:

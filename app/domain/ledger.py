@@ -236,10 +236,10 @@ class Ledger:
 
     def _leave_old_address(self, change: MembershipChange, address: str, move: Move) -> None:
         """Remove the user's old address from the list, unless another user has entered it since."""
-        old = self._membership(change.export_id, address)
-        is_ours = old.lytics_id in (None, change.lytics_id)
-        if old.desired and is_ours and (old.moved is None or move > old.moved):
-            self._leave(old, change, move)
+        old_membership = self._membership(change.export_id, address)
+        is_ours = old_membership.lytics_id in (None, change.lytics_id)
+        if old_membership.desired and is_ours and (old_membership.moved is None or move > old_membership.moved):
+            self._leave(old_membership, change, move)
 
     def _set_last_move(self, identity: Identity, move: Move, address: str | None) -> None:
         identity.last, identity.address = move, address if move.is_enter else None

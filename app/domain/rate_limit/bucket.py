@@ -119,14 +119,14 @@ class Bucket:
         window.unreported += calls.unreported + calls.unreported_before
         calls.unreported = calls.unreported_before = 0
         window.used = max(window.used, used)
-        window.last_report = (now - window.started, window.used - self._ours_of_process)
+        window.last_report = (now - window.started_at, window.used - self._ours_of_process)
         if not self._is_shared:
             window.others.add(*window.last_report)
 
     def exhaust(self, resets_at: float | None, now: float) -> None:
         """See `RateLimiter.exhaust`."""
         window = self._window
-        until = window.ends if window.reported_end is not None else now + WINDOW_SECONDS
+        until = window.ends_at if window.reported_end is not None else now + WINDOW_SECONDS
         if resets_at is not None and now < resets_at and self._tracker.is_same_clock:
             until = min(until, resets_at)
         until = min(max(until, now + SHORTEST_WINDOW.total_seconds()), now + WINDOW_SECONDS)
@@ -142,13 +142,13 @@ class Bucket:
         if self._limit is None or self.awaits_answer(now):
             return soon
         window, usable = self._window, self._usable(now, self._limit)
-        later = min(window.ends, now + OTHERS_WAIT.total_seconds())
+        later = min(window.ends_at, now + OTHERS_WAIT.total_seconds())
         needed = self._ours_in_window + 1
         if backfill and window.all_backfills >= _backfill_part(self._allowed(now, self._limit)):
             needed = ceil((window.all_backfills + 1) / BACKFILL_SHARE)
         if needed > usable:
-            return window.ends if usable >= _our_part(self._share, self._limit) else later
-        at = window.started + WINDOW_SECONDS * (needed - 1) / usable - _LOOKAHEAD_SECONDS
+            return window.ends_at if usable >= _our_part(self._share, self._limit) else later
+        at = window.started_at + WINDOW_SECONDS * (needed - 1) / usable - _LOOKAHEAD_SECONDS
         if at > now:
             return at
         return soon if self._calls.unanswered else later
@@ -255,7 +255,7 @@ class Bucket:
     def _allowed(self, now: float, limit: int) -> int:
         """Return how many of our calls may have left by now: the usable calls, spread evenly, plus the lookahead."""
         usable = self._usable(now, limit)
-        ahead = ceil(usable * (now - self._window.started + _LOOKAHEAD_SECONDS) / WINDOW_SECONDS)
+        ahead = ceil(usable * (now - self._window.started_at + _LOOKAHEAD_SECONDS) / WINDOW_SECONDS)
         return min(usable, ahead)
 
     def _usable(self, now: float, limit: int) -> int:

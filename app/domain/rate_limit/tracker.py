@@ -42,8 +42,8 @@ class OpenCalls:
 class WindowTracker:
     """The current window of one method and endpoint. Times are seconds since 1970 in our clock."""
 
-    def __init__(self, started: float) -> None:
-        self.window = Window(started)
+    def __init__(self, started_at: float) -> None:
+        self.window = Window(started_at)
         self.calls = OpenCalls()
         self._previous: Window | None = None
         # Calls in flight when the previous window ended. Their answers may still report that window.
@@ -58,7 +58,7 @@ class WindowTracker:
             return round(self.window.reported_end)
         if self._latest == _UNKNOWN:
             return None
-        return round((self.window.ends - self._latest) / WINDOW_SECONDS) * round(WINDOW_SECONDS)
+        return round((self.window.ends_at - self._latest) / WINDOW_SECONDS) * round(WINDOW_SECONDS)
 
     @property
     def is_same_clock(self) -> bool:
@@ -68,15 +68,15 @@ class WindowTracker:
     def advance(self, now: float) -> None:
         """Move to the window that contains `now`. If our clock was set back, the window begins again."""
         window = self.window
-        if now < window.started:
-            window.started = now
+        if now < window.started_at:
+            window.started_at = now
             self._earliest = NEVER
             self._latest = _UNKNOWN if window.reported_end is None else now + WINDOW_SECONDS - window.reported_end
-        elif now >= window.ends:
-            windows = (now - window.started) // WINDOW_SECONDS
+        elif now >= window.ends_at:
+            windows = (now - window.started_at) // WINDOW_SECONDS
             if windows > 1:
                 self.calls.unreported = 0
-            self._begin(window.started + windows * WINDOW_SECONDS)
+            self._begin(window.started_at + windows * WINDOW_SECONDS)
         self.window.permits.updated_at = min(self.window.permits.updated_at, now)
 
     def observe(self, reported_end: float, now: float) -> bool:
@@ -109,7 +109,7 @@ class WindowTracker:
 
     def end_at(self, until: float) -> None:
         """Set the end of the current window in our clock."""
-        self.window.started = until - WINDOW_SECONDS
+        self.window.started_at = until - WINDOW_SECONDS
         if self.window.reported_end is not None:
             self._latest = until - self.window.reported_end
 
@@ -117,18 +117,18 @@ class WindowTracker:
         """Set the end of the current window to its reported end, as if the clocks agreed."""
         if self.window.reported_end is not None:
             self._latest = min(self._latest, _TRUSTED_END_SLACK)
-            self.window.started = self.window.reported_end + self._latest - WINDOW_SECONDS
+            self.window.started_at = self.window.reported_end + self._latest - WINDOW_SECONDS
 
     def uncounted_in_flight(self) -> int:
         """Return how many calls in flight cannot belong to the previous window."""
         return max(0, self.calls.unanswered - self._late_answers)
 
-    def _begin(self, started: float) -> None:
+    def _begin(self, started_at: float) -> None:
         last, calls = self.window, self.calls
         if last.reported_end is not None:
             self._previous, self._late_answers = last, calls.unanswered
         self.window = Window(
-            started,
+            started_at,
             backfills=min(last.backfills, calls.unanswered),
             others_before=last.others_before if last.reported_end is None else last.others,
             permits=Permits(carried_over=calls.unanswered + calls.unreported),
@@ -139,15 +139,15 @@ class WindowTracker:
         """Return to the previous window. It is not over yet, since a later call was counted in it."""
         previous.backfills += self.window.backfills
         previous.permits.carried_over += self.window.sent
-        if now - previous.ends > _CLOCK_WAS_SET_SECONDS:
-            previous.started, previous.overrun = now, FIRST_OVERRUN
+        if now - previous.ends_at > _CLOCK_WAS_SET_SECONDS:
+            previous.started_at, previous.overrun = now, FIRST_OVERRUN
             self._earliest = NEVER
         else:
-            previous.started = now + min(previous.overrun, WINDOW_SECONDS) - WINDOW_SECONDS
+            previous.started_at = now + min(previous.overrun, WINDOW_SECONDS) - WINDOW_SECONDS
             previous.overrun *= 2
         self.window, self._previous = previous, None
         if previous.reported_end is not None:
-            self._latest = previous.ends - previous.reported_end
+            self._latest = previous.ends_at - previous.reported_end
 
     def _identify(self, reported_end: float, now: float) -> None:
         """Assign a reported end to the current window. The end lies at most one window ahead.
@@ -159,7 +159,7 @@ class WindowTracker:
             self._earliest, self._latest = NEVER, latest
         self._earliest, self._latest = max(self._earliest, now - reported_end), min(self._latest, latest)
         self.window.reported_end = reported_end
-        self.window.started = reported_end + self._latest - WINDOW_SECONDS
+        self.window.started_at = reported_end + self._latest - WINDOW_SECONDS
         permits = self.window.permits
         permits.granted -= permits.unplaced
         permits.carried_over += permits.unplaced

@@ -50,11 +50,11 @@ class Usage:
         """Return the calls made by `second`: interpolated between known points, extrapolated after the last one."""
         latest, most = self._points[-1]
         if second >= latest:
-            per_second = (most - self._between(latest - _TREND_SECONDS)) / _TREND_SECONDS
+            per_second = (most - self._interpolate(latest - _TREND_SECONDS)) / _TREND_SECONDS
             return most + per_second * (second - latest)
-        return self._between(second)
+        return self._interpolate(second)
 
-    def _between(self, second: float) -> float:
+    def _interpolate(self, second: float) -> float:
         after = bisect_right(self._points, second, key=itemgetter(0))
         if after in {0, len(self._points)}:
             return self._points[max(after - 1, 0)][1]
@@ -93,7 +93,7 @@ class Window:
     """One window of the account's limit.
 
     Attributes:
-        started: the latest moment, in our clock, at which it may have begun.
+        started_at: the latest moment, in our clock, at which it may have begun.
         reported_end: identifies the window; None until an answer has reported it.
         answers: own calls whose answers reported this window. The first window also includes the calls before ours.
         unreported: own calls that ended without reporting a window but may count in this one.
@@ -105,7 +105,7 @@ class Window:
         last_report: the second at which an answer reported `used`, and the calls in it that this process did not make.
     """
 
-    started: float
+    started_at: float
     reported_end: float | None = None
     answers: int = 0
     unreported: int = 0
@@ -119,9 +119,9 @@ class Window:
     permits: Permits = field(default_factory=Permits)
 
     @property
-    def ends(self) -> float:
+    def ends_at(self) -> float:
         """The latest moment, in our clock, at which it may end."""
-        return self.started + WINDOW_SECONDS
+        return self.started_at + WINDOW_SECONDS
 
     @property
     def all_backfills(self) -> int:
@@ -135,7 +135,7 @@ class Window:
         expected to continue.
         """
         before, others = self.others_before, self.others
-        second = min(max(others.known_at, now - self.started - _FRESH_SECONDS), WINDOW_SECONDS)
+        second = min(max(others.known_at, now - self.started_at - _FRESH_SECONDS), WINDOW_SECONDS)
         rest = before.by(WINDOW_SECONDS) - before.by(second)
         excess = max(0.0, others.known - before.by(others.known_at))
         rest += excess * (WINDOW_SECONDS - second) / (second + _CAUTION_SECONDS)

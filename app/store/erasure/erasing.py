@@ -19,7 +19,7 @@ from app.store.members.rows import membership_of, parts, save_memberships, save_
 from app.store.schema import LIVE, erasures, exports, identities, journal, members, memberships
 
 # States in which a member can still leave the list: now, or when the export runs again.
-KEPT_LISTS = frozenset({ExportState.RUNNING, ExportState.PAUSED, ExportState.LIST_CHANGED})
+STATES_WITH_DELIVERY = frozenset({ExportState.RUNNING, ExportState.PAUSED, ExportState.LIST_CHANGED})
 # An address with more Lytics users than this is shared, so the users are not erased with it.
 MOST_USERS = 10
 
@@ -159,7 +159,7 @@ class Erasing:
         is_leased = self._members[row.member_id].is_leased
         if is_leased and not has_begun:
             self._leased.add(row.member_id)
-        leaves = self._leave_lists and self._states[row.export_id] in KEPT_LISTS
+        leaves = self._leave_lists and self._states[row.export_id] in STATES_WITH_DELIVERY
         erase(membership, self._digest, self._tallies[row.export_id], leaves=leaves)
         if membership.is_pending or has_begun or is_leased:
             self._remaining.append((row.member_id, membership))

@@ -26,7 +26,7 @@ def open_export(connection: Connection, new: NewExport, now: datetime) -> tuple[
     Raises:
         Conflict: another export of the account keeps the list.
     """
-    known = _of_audience(connection, new)
+    known = _find_by_audience(connection, new)
     if known is not None:
         return known, False
     state = ExportState.PAUSED if new.is_paused else ExportState.RUNNING
@@ -44,7 +44,7 @@ def open_export(connection: Connection, new: NewExport, now: datetime) -> tuple[
         "created_at": now,
     }
     inserted = connection.execute(insert_or_nothing(connection, exports).returning(exports.c.id), [row]).one_or_none()
-    opened = _of_audience(connection, new)
+    opened = _find_by_audience(connection, new)
     if opened is None:
         raise Conflict(f"Another export already keeps the list {new.list_name!r}. Choose another name.")
     connection.execute(insert_or_nothing(connection, totals), [{"export_id": opened.id}])
@@ -213,7 +213,7 @@ def _columns(chosen: FieldMapping) -> dict[str, object]:
     return {"fields": dict(chosen.fields), "field_types": dict(chosen.types)}
 
 
-def _of_audience(connection: Connection, new: NewExport) -> Export | None:
+def _find_by_audience(connection: Connection, new: NewExport) -> Export | None:
     statement = select(exports).where(exports.c.audience_id == new.audience_id, exports.c.account == new.account)
     row = connection.execute(statement).one_or_none()
     return None if row is None else export_of(row)

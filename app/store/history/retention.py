@@ -11,7 +11,7 @@ from app.store.database.engine import Database
 from app.store.replicas.chores import Chores
 from app.store.schema import journal, minute_counts, minute_latencies, rejected_events
 
-ROWS_A_STEP = 1000
+ROWS_PER_STEP = 1000
 REJECTED_DAYS = 30
 PRUNE_EVERY = timedelta(hours=1)
 
@@ -49,13 +49,13 @@ async def prune(database: Database, now: datetime, journal_days: float) -> int:
     Returns how many rows were deleted; 0 if no old row is left. Timeline entries and rejected events are deleted in the
     order of their insertion, so a row whose time is wrong and far ahead stays longer.
     """
-    old = await database.read(partial(_old, before=now - timedelta(days=journal_days), now=now))
-    for statement in old.deletions():
+    old_rows = await database.read(partial(_old_rows, before=now - timedelta(days=journal_days), now=now))
+    for statement in old_rows.deletions():
         await database.write(partial(_delete, statement=statement))
-    return len(old.lines) + len(old.counts) + len(old.latencies) + len(old.events)
+    return len(old_rows.lines) + len(old_rows.counts) + len(old_rows.latencies) + len(old_rows.events)
 
 
-class _Old(NamedTuple):
+class _OldRows(NamedTuple):
     lines: list[int]
     counts: list[tuple[int, datetime]]
     latencies: list[tuple[int, datetime, int]]
@@ -79,24 +79,24 @@ def _delete(connection: Connection, statement: Delete) -> None:
     connection.execute(statement)
 
 
-def _old(connection: Connection, *, before: datetime, now: datetime) -> _Old:
-    lines = connection.execute(select(journal.c.id, journal.c.at).order_by(journal.c.id).limit(ROWS_A_STEP))
+def _old_rows(connection: Connection, *, before: datetime, now: datetime) -> _OldRows:
+    lines = connection.execute(select(journal.c.id, journal.c.at).order_by(journal.c.id).limit(ROWS_PER_STEP))
     counts = connection.execute(
         select(minute_counts.c.export_id, minute_counts.c.minute)
         .where(minute_counts.c.minute < before)
         .order_by(minute_counts.c.minute)
-        .limit(ROWS_A_STEP)
+        .limit(ROWS_PER_STEP)
     )
     latencies = connection.execute(
         select(minute_latencies.c.export_id, minute_latencies.c.minute, minute_latencies.c.bucket)
         .where(minute_latencies.c.minute < before)
         .order_by(minute_latencies.c.minute)
-        .limit(ROWS_A_STEP)
+        .limit(ROWS_PER_STEP)
     )
     events = connection.execute(
-        select(rejected_events.c.id, rejected_events.c.at).order_by(rejected_events.c.id).limit(ROWS_A_STEP)
+        select(rejected_events.c.id, rejected_events.c.at).order_by(rejected_events.c.id).limit(ROWS_PER_STEP)
     )
-    return _Old(
+    return _OldRows(
         lines=[row.id for row in lines if row.at < before],
         counts=[(row.export_id, row.minute) for row in counts],
         latencies=[(row.export_id, row.minute, row.bucket) for row in latencies],

@@ -82,9 +82,9 @@ class DeadLetters:
         self._database = database
         self._clock = clock
 
-    async def page(self, which: Filter, *, after: Place | None = None, size: int = 100) -> list[DeadLetter]:
+    async def page(self, selection: Filter, *, after: Place | None = None, size: int = 100) -> list[DeadLetter]:
         """Return the next dead letters, ordered by export and member; fewer than `size` at the end."""
-        where = which.where()
+        where = selection.where()
         if after is not None:
             where = and_(where, tuple_(memberships.c.export_id, memberships.c.member_id) > tuple_(*after))
         statement = (
@@ -117,38 +117,38 @@ class DeadLetters:
             for row in await self._database.rows(statement)
         ]
 
-    async def count(self, which: Filter) -> int:
+    async def count(self, selection: Filter) -> int:
         """Return how many dead letters a redrive would put back now. Dead letters of stopped exports stay."""
         statement = (
             select(func.count())
             .select_from(memberships)
             .join(exports, exports.c.id == memberships.c.export_id)
-            .where(which.where(), exports.c.state != ExportState.STOPPED)
+            .where(selection.where(), exports.c.state != ExportState.STOPPED)
         )
         return await self._database.read(lambda connection: connection.scalar(statement)) or 0
 
-    async def redrive(self, which: Filter) -> Redriven:
+    async def redrive(self, selection: Filter) -> Redriven:
         """Put dead letters back with the newest desired state: either all of them or none.
 
         A member that is claimed or waits for a retry keeps its due time. Its next call includes the redriven changes.
         """
         now = self._clock()
-        return await self._database.write(lambda connection: _Redrive(connection, which, now).run())
+        return await self._database.write(lambda connection: _Redrive(connection, selection, now).run())
 
 
 class _Redrive:
     """One transaction. It locks in the order of all writers: exports, members, memberships."""
 
-    def __init__(self, connection: Connection, which: Filter, now: datetime) -> None:
+    def __init__(self, connection: Connection, selection: Filter, now: datetime) -> None:
         self._connection = connection
-        self._which = which
+        self._selection = selection
         self._now = now
         self._redriven: Counter[int] = Counter()
         self._due_accounts: set[str] = set()
 
     def run(self) -> Redriven:
         states = self._lock_exports()
-        where = and_(self._which.where(), memberships.c.export_id.in_(sorted(states)))
+        where = and_(self._selection.where(), memberships.c.export_id.in_(sorted(states)))
         found = self._connection.execute(select(memberships.c.member_id).where(where).distinct())
         for part in parts(sorted(found.scalars())):
             self._redrive(part, where, states)
@@ -160,8 +160,8 @@ class _Redrive:
         # The lock keeps exports from starting to run meanwhile. Otherwise a member could stay without a due time.
         lock_table(self._connection, exports, is_exclusive=False)
         statement = select(exports.c.id, exports.c.state).where(exports.c.state != ExportState.STOPPED)
-        if self._which.export_id is not None:
-            statement = statement.where(exports.c.id == self._which.export_id)
+        if self._selection.export_id is not None:
+            statement = statement.where(exports.c.id == self._selection.export_id)
         return {row.id: row.state for row in self._connection.execute(statement)}
 
     def _redrive(self, member_ids: list[int], where: ColumnElement[bool], states: Mapping[int, str]) -> None:

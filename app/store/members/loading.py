@@ -45,7 +45,7 @@ _MEMBERS = Prepared(
     "accounts",
     "addresses",
 )
-_MAKE_MEMBERS = Prepared(
+_INSERT_MEMBERS = Prepared(
     lambda connection: (
         insert(connection, members)
         .on_conflict_do_nothing()
@@ -192,11 +192,11 @@ def _load_members(
     in_flight: set[int] = set()
     addresses: dict[int, str] = {}
     keys, new = _members_of(loaded, changes)
-    _make_members(connection, loaded, new)
+    _insert_members(connection, loaded, new)
     _lock_members(connection, loaded, keys, in_flight, addresses)
     # If another transaction deletes a member between the two statements, insert it again.
     while missing := new.keys() - loaded.member_ids.keys():
-        _make_members(connection, loaded, {key: new[key] for key in missing})
+        _insert_members(connection, loaded, {key: new[key] for key in missing})
         _lock_members(connection, loaded, keys, in_flight, addresses)
     return in_flight, addresses
 
@@ -224,11 +224,11 @@ def _members_of(
     return keys, new
 
 
-def _make_members(connection: Connection, loaded: Loaded, new: Mapping[tuple[str, str], bool]) -> None:
+def _insert_members(connection: Connection, loaded: Loaded, new: Mapping[tuple[str, str], bool]) -> None:
     """Insert members that have no row yet. True means that the member is due at once."""
     due = loaded.ledger.at, loaded.priority
     rows = [(*key, *(due if is_due else (None, LIVE))) for key, is_due in sorted(new.items())]
-    for row in _MAKE_MEMBERS.fetch_each(connection, rows):
+    for row in _INSERT_MEMBERS.fetch_each(connection, rows):
         loaded.member_ids[row.account, row.address] = row.id
         if not new[row.account, row.address]:
             loaded.without_due.add(row.id)
@@ -242,12 +242,12 @@ def _lock_members(
     addresses: dict[int, str],
 ) -> None:
     """Lock and read the members that existed before this batch."""
-    rest = keys - loaded.member_ids.keys()
-    if not rest:
+    existing = keys - loaded.member_ids.keys()
+    if not existing:
         return
-    accounts, names = (sorted(set(values)) for values in zip(*rest, strict=True))
+    accounts, names = (sorted(set(values)) for values in zip(*existing, strict=True))
     for row in _MEMBERS.fetch(connection, accounts, names):
-        if (row.account, row.address) not in rest:
+        if (row.account, row.address) not in existing:
             continue
         loaded.member_ids[row.account, row.address] = row.id
         addresses[row.id] = row.address

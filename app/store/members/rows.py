@@ -152,11 +152,11 @@ def save_tallies(
     ]
     minute = at.replace(second=0, microsecond=0)
     _ADD_TO_TOTALS.run(connection, rows)
-    _ADD_TO_MINUTE.run(connection, _of_minute(tallies, minute))
-    _ADD_TO_LATENCIES.run(connection, _latencies(tallies, minute))
+    _ADD_TO_MINUTE.run(connection, _minute_rows(tallies, minute))
+    _ADD_TO_LATENCIES.run(connection, _latency_rows(tallies, minute))
 
 
-def _of_minute(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
+def _minute_rows(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for export_id, tally in sorted(tallies.items()):
         counts = [max(getattr(tally, name), 0) for name in MINUTE_COUNTS]
@@ -165,7 +165,7 @@ def _of_minute(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[obj
     return rows
 
 
-def _latencies(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
+def _latency_rows(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
     return [
         (export_id, minute, bucket, count)
         for export_id, tally in sorted(tallies.items())

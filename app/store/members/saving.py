@@ -13,7 +13,7 @@ from app.store.members.loading import Loaded
 from app.store.members.rows import SAVE_MEMBERSHIPS, rows_of, save_tallies
 from app.store.schema import LIVE, identities, members
 
-_MAKE_IDENTITIES = Prepared(lambda connection: insert_or_nothing(connection, identities), *identities.columns.keys())
+_INSERT_IDENTITIES = Prepared(lambda connection: insert_or_nothing(connection, identities), *identities.columns.keys())
 _MOVE_IDENTITIES = Prepared(
     update(identities)
     .where(identities.c.export_id == bindparam("b_export"), identities.c.lytics_id == bindparam("b_lytics_id"))
@@ -72,7 +72,7 @@ def _save_identities(connection: Connection, loaded: Loaded) -> None:
             member_id = None if held is None else loaded.member_id(identity.export_id, held)
             (moved if key in loaded.stored_identities else new).append((*key, *identity.last, member_id))
     # Inserts come before updates to prevent deadlocks, because other transactions may wait for these inserts.
-    if _MAKE_IDENTITIES.run(connection, new) < len(new):
+    if _INSERT_IDENTITIES.run(connection, new) < len(new):
         raise Overtaken
     _MOVE_IDENTITIES.run(connection, moved)
 

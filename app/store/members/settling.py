@@ -50,7 +50,7 @@ _SAVE = Prepared(
     "b_member",
     "b_export",
 )
-_GIVE_BACK = Prepared(
+_RELEASE = Prepared(
     update(members)
     .where(members.c.id == bindparam("b_id"))
     .values(due_at=bindparam("b_due"), attempts=bindparam("b_attempts"), lease=null()),
@@ -85,7 +85,7 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
         if confirmation.is_pending and state == ExportState.RUNNING:
             still_pending.add(member_id)
     due = {member_id: ours[member_id].retry_at or now for member_id in still_pending}
-    _GIVE_BACK.run(connection, _given_back(ours, due))
+    _RELEASE.run(connection, _release_rows(ours, due))
     _SAVE.run(connection, _rows_of(changed))
     APPEND.run(connection, [_line(settlement, now) for settlement in ours.values() if not settlement.claim.is_erasure])
     remove(connection, ended)
@@ -107,7 +107,7 @@ def _confirmations(connection: Connection, member_ids: set[int]) -> list[tuple[i
     return found
 
 
-def _given_back(settlements: Mapping[int, Settlement], due: Mapping[int, datetime]) -> list[tuple[object, ...]]:
+def _release_rows(settlements: Mapping[int, Settlement], due: Mapping[int, datetime]) -> list[tuple[object, ...]]:
     """Return the rows that end the leases of members and set their next due times."""
     rows: list[tuple[object, ...]] = []
     for member_id, settlement in sorted(settlements.items()):

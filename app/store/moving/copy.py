@@ -71,7 +71,7 @@ class Copied:
         return sum(self.tables.values())
 
 
-async def copy(source_url: str, target_url: str, show: Show = lambda _done, _total, _what: None) -> Copied:
+async def copy(source_url: str, target_url: str, show: Show = lambda _done, _total, _action: None) -> Copied:
     """Copy everything from an SQLite file to an empty PostgreSQL database, or resume such a copy.
 
     Args:
@@ -152,8 +152,8 @@ class _Copy:
         finally:
             await engine.dispose()
 
-    def _report(self, what: str) -> None:
-        self._show(self._done, self._total, what)
+    def _report(self, action: str) -> None:
+        self._show(self._done, self._total, action)
 
     async def _begin(self, connection: AsyncConnection) -> dict[str, Progress]:
         unfinished = await connection.run_sync(copy_progress.unfinished)
@@ -191,9 +191,9 @@ class _Copy:
     def _resume(self, connection: Connection, unfinished: Unfinished) -> dict[str, Progress]:
         if unfinished.fingerprint != self._source.fingerprint:
             is_same_file = unfinished.source == str(self._source.path.absolute())
-            what = "has changed since" if is_same_file else "is another file, or has changed since"
+            problem = "has changed since" if is_same_file else "is another file, or has changed since"
             raise BadSettings(
-                f"A copy of {unfinished.source} into {self._name} is not finished, and {self._source.path} {what}: "
+                f"A copy of {unfinished.source} into {self._name} is not finished, and {self._source.path} {problem}: "
                 f"name the original file, or {RESTART_HINT}."
             )
         if missing_steps(revision_of(connection), TO) or unfinished.tables.keys() != {table.name for table in TABLES}:

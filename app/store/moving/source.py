@@ -76,8 +76,8 @@ class Source:
             revision = revision_of(self._connection)
             if revision is None:
                 has_tables = bool(inspect_database(self._connection).get_table_names())
-                what = "the tables of another program" if has_tables else "nothing"
-                raise UnusableStore(f"{self.path} holds {what}, so there is nothing to copy.", f"Correct {FROM}.")
+                content = "the tables of another program" if has_tables else "nothing"
+                raise UnusableStore(f"{self.path} holds {content}, so there is nothing to copy.", f"Correct {FROM}.")
             if missing_steps(revision, FROM):
                 raise BadSettings(
                     f"{self.path} is of an older version: upgrade it first, by starting the service or with "

@@ -32,7 +32,7 @@ async def test_only_older_rows_are_deleted_in_small_steps(
     members: Members, running: Running, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Recent lines and counts stay, and so do all memberships."""
-    monkeypatch.setattr(retention_module, "ROWS_A_STEP", 3)
+    monkeypatch.setattr(retention_module, "ROWS_PER_STEP", 3)
     await running("A")
     for at in range(10):
         await members.apply([enter(at=at)])
@@ -51,7 +51,7 @@ async def test_rejected_events_are_deleted_after_thirty_days_in_small_steps(
     database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This does not depend on the retention of timelines."""
-    monkeypatch.setattr(retention_module, "ROWS_A_STEP", 2)
+    monkeypatch.setattr(retention_module, "ROWS_PER_STEP", 2)
     store = RejectedEvents(database)
     for day in range(5):
         await store.record([RejectedEvent(NOON + day * 24 * HOUR, "not_json", f"Day {day}.", 1, "{")])
@@ -92,7 +92,7 @@ async def test_with_nothing_to_prune_each_table_is_read_once(
 @pytest.fixture
 async def old(database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Store three old events. Two of them are deleted in one step."""
-    monkeypatch.setattr(retention_module, "ROWS_A_STEP", 2)
+    monkeypatch.setattr(retention_module, "ROWS_PER_STEP", 2)
     await RejectedEvents(database).record([RejectedEvent(NOON, "not_json", "Old.", 1, "{") for _ in range(3)])
     clock.advance(40 * 24 * HOUR)
 
