@@ -18,7 +18,7 @@ from app.commands.backfills import INTERRUPTED
 from app.commands.dead_letters import redrive
 from app.commands.members import member
 from app.commands.service import Service
-from app.domain.errors import BadSettings, ServiceNotReached, ServiceSaidNo, StoreUnavailable
+from app.domain.errors import BadSettings, ServiceRefused, ServiceUnreachable, StoreUnavailable
 from app.logs import configure_logs
 from app.settings import load_settings
 
@@ -162,7 +162,7 @@ def copy(
     ],
 ) -> None:
     """Copy all data from an SQLite file to PostgreSQL. The service must be stopped. An interrupted copy is resumed."""
-    from app.store.moving.copy import AGAIN
+    from app.store.moving.copy import RESUME_HINT
     from app.store.moving.copy import copy as run
 
     configure_logs("WARNING")
@@ -174,7 +174,7 @@ def copy(
 
             copied = asyncio.run(run(source, target, show))
     except KeyboardInterrupt:
-        terminal.complain(f"The copy is not finished. {AGAIN}")
+        terminal.complain(f"The copy is not finished. {RESUME_HINT}")
         raise typer.Exit(INTERRUPTED) from None
     terminal.show_table(["table", "rows"], ((name, f"{rows:,}") for name, rows in copied.tables.items()))
     before = f" ({copied.rows_before:,} by an earlier run)" if copied.rows_before else ""
@@ -265,7 +265,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     try:
         app(words, obj=connect)
-    except ServiceSaidNo as error:
+    except ServiceRefused as error:
         terminal.complain(f"lytics-sailthru: {error}")
         for candidate in error.candidates:
             terminal.complain(f"  {candidate}")
@@ -276,7 +276,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except StoreUnavailable as error:
         terminal.complain(f"lytics-sailthru: {error}")
         sys.exit(1)
-    except ServiceNotReached as error:
+    except ServiceUnreachable as error:
         terminal.complain(f"lytics-sailthru: {error}")
         sys.exit(3)
 

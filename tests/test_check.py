@@ -455,14 +455,14 @@ def test_empty_and_current_postgresql_databases_are_ok(scene: Scene, postgresql_
         ({"replicas": 2}, Mark.OK, "up to date. Running replicas: 2."),
         ({"missing": ("0002",), "replicas": 1}, Mark.OK, "the next start migrates it. Running replicas"),
         ({"is_copy_unfinished": True}, Mark.FAILED, "A copy into store at host:5432 is not finished"),
-        ({"not_kept_out": 3}, Mark.FAILED, "are not ignored: 3."),
+        ({"ineffective_erasures": 3}, Mark.FAILED, "are not ignored: 3."),
     ],
 )
 async def test_state_of_a_postgresql_database(
     monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], mark: Mark, words: str
 ) -> None:
     state: dict[str, Any] = {"name": "store at host:5432", "replicas": 0, "revision": "0008", "missing": ()}
-    state |= {"is_copy_unfinished": False, "not_kept_out": 0}
+    state |= {"is_copy_unfinished": False, "ineffective_erasures": 0}
     inspection = ServerInspection(**state | found)
 
     async def inspect(_url: str, _digests: object) -> ServerInspection:

@@ -1,4 +1,4 @@
-"""Receiver: how many transactions the events of a webhook take, and which parts hear of the result."""
+"""Receiver: the transactions that the events of a webhook take, and the parts of the service that it wakes."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ NO_ADDRESS = Rejection(Reason.NO_USABLE_ADDRESS, "data.email holds no usable e-m
 
 
 class Store:
-    """Accepts events that have an e-mail address, rejects the others, and counts what it is asked."""
+    """Accepts events that have an e-mail address, rejects the others, and counts the transactions."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -25,11 +25,11 @@ class Store:
         self.has_new_exports = False
         self.fails_after = 10
 
-    async def keep(self, events: Sequence[AudienceEvent]) -> Received:
+    async def receive(self, events: Sequence[AudienceEvent]) -> Received:
         if len(self.sizes) == self.fails_after:
             raise StoreUnavailable("The disk is full.")
         self.sizes.append(len(events))
-        accepted = sum("email" in one.profile for one in events)
+        accepted = sum("email" in event.profile for event in events)
         result = BatchResult((), frozenset({ACCOUNT} if accepted else ()))
         rejected = (NO_ADDRESS,) * (len(events) - accepted)
         return Received(accepted, 0, rejected, result, has_new_exports=self.has_new_exports)
@@ -39,10 +39,10 @@ class Store:
 
 
 def receiver(store: Store) -> Receiver:
-    return Receiver(store.keep, wake=store.woken.append, on_new_export=store.on_new_export)
+    return Receiver(store.receive, wake=store.woken.append, on_new_export=store.on_new_export)
 
 
-async def test_webhook_is_kept_in_one_transaction() -> None:
+async def test_webhook_is_stored_in_one_transaction() -> None:
     store = Store()
 
     assert await receiver(store).receive([event(), event(), event(profile={})]) == Receipt(2, 0, (NO_ADDRESS,))
@@ -65,7 +65,7 @@ async def test_new_export_is_reported() -> None:
 
 
 async def test_more_events_than_lytics_sends_at_once_take_several_transactions() -> None:
-    """A thousand at a time, so that other webhooks get their turn; the receipt counts all of them."""
+    """Each transaction has at most 1,000 events, and the receipt counts all events."""
     store = Store()
     receipt = await receiver(store).receive([*[event()] * 2001, *[event(profile={})] * 2])
 
@@ -74,7 +74,7 @@ async def test_more_events_than_lytics_sends_at_once_take_several_transactions()
 
 
 async def test_store_that_fails_halfway_fails_the_webhook() -> None:
-    """The sender repeats all of it; accounts of what was kept are woken all the same."""
+    """Accounts of the events that were stored are woken anyway."""
     store = Store()
     store.fails_after = 1
     with pytest.raises(StoreUnavailable):

@@ -58,7 +58,7 @@ class BackfillLoop(Repeat):
     async def _claim(self) -> timedelta:
         await self._start_backfills()
         if not self._running:
-            while await self._backfills.forget_dry_runs():
+            while await self._backfills.delete_ended_dry_runs():
                 pass
         return POLL_INTERVAL
 

@@ -13,7 +13,7 @@ from app.commands.options import AsJSON, NoWait, Reference, Yes, confirm
 from app.commands.references import find_export
 from app.commands.service import Answer, Service, service_of
 from app.domain.backfill import ACTIVE, BackfillState
-from app.domain.errors import ServiceNotReached, ServiceSaidNo
+from app.domain.errors import ServiceRefused, ServiceUnreachable
 
 View = Mapping[str, Any]
 
@@ -70,7 +70,7 @@ def follow(service: Service, backfill: View, *, is_quiet: bool) -> Answer:
     except KeyboardInterrupt:
         terminal.complain(f"The backfill continues in the service. {views.how_to_continue(backfill)}")
         raise typer.Exit(INTERRUPTED) from None
-    except (ServiceSaidNo, ServiceNotReached):
+    except (ServiceRefused, ServiceUnreachable):
         terminal.complain(f"The backfill continues while the service runs. {views.how_to_continue(backfill)}")
         raise
 
@@ -114,7 +114,7 @@ def _read(service: Service, path: str) -> Answer:
     while True:
         try:
             return service.get(path, is_quiet=True)
-        except ServiceNotReached:
+        except ServiceUnreachable:
             if time.monotonic() > deadline:
                 raise
         time.sleep(POLL_SECONDS)
@@ -143,7 +143,7 @@ def _path(backfill: View) -> str:
 def _cancel(service: Service, export: View) -> Answer:
     running = _running(service, export)
     if running is None:
-        raise ServiceSaidNo(f"No backfill of {title(export)} is running.")
+        raise ServiceRefused(f"No backfill of {title(export)} is running.")
     return service.call("DELETE", _path(running))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.commands.remedies import command
 from app.commands.service import Service, audience_line
-from app.domain.errors import ServiceSaidNo
+from app.domain.errors import ServiceRefused
 
 Export = Mapping[str, Any]
 
@@ -28,10 +28,10 @@ def choose(exports: Sequence[Export], reference: str) -> Export:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ServiceSaidNo(f"{reference} matches several exports. Use the number of one:", _lines(found))
+        raise ServiceRefused(f"{reference} matches several exports. Use the number of one:", _lines(found))
     if not exports:
-        raise ServiceSaidNo(f"There are no exports yet. Start one: {command('export start AUDIENCE')}.")
-    raise ServiceSaidNo(f"There is no export {reference}. There are:", _lines(exports))
+        raise ServiceRefused(f"There are no exports yet. Start one: {command('export start AUDIENCE')}.")
+    raise ServiceRefused(f"There is no export {reference}. There are:", _lines(exports))
 
 
 def _names(export: Export) -> set[str | None]:

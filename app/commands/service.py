@@ -12,7 +12,7 @@ import typer
 
 from app import __version__, terminal
 from app.commands.remedies import translated
-from app.domain.errors import ServiceNotReached, ServiceSaidNo
+from app.domain.errors import ServiceRefused, ServiceUnreachable
 from app.domain.unreachable import Unreachable, why_unreachable
 from app.explain.connection import explain_unreachable
 
@@ -93,7 +93,7 @@ class Service:
             return Answer(response.text, translated(data))
         if data is not None and response.headers.get("Content-Type", "").startswith(PROBLEM):
             raise _refusal(response.status_code, translated(data))
-        raise ServiceNotReached(
+        raise ServiceUnreachable(
             f"The answer from {self._url} (HTTP {response.status_code}) is not from this service. "
             f"Check {SETTING}, and any proxy in front of the service."
         )

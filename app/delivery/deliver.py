@@ -212,7 +212,7 @@ class Deliverer:
                 raise
             # A list was deleted in Sailthru: create it again and repeat the call once.
             for name in call.join:
-                await self._list_maker.ensure(name, is_again=True)
+                await self._list_maker.ensure(name, is_missing=True)
             await self._hold(claim, call, is_repeat=True)
             await self._send_once(claim, call)
 

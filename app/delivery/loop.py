@@ -98,7 +98,7 @@ class AccountLoop(Repeat):
         claims: list[Claim] = []
         # The loop may have been stopped during the preparation.
         if not self.is_stopped:
-            claims = await self._queue.claim(self._account, room=capacity, lease_for=self._deliverer.lease_for)
+            claims = await self._queue.claim(self._account, capacity=capacity, lease_for=self._deliverer.lease_for)
         if not self._start_calls(claims, is_probe=capacity.is_probe):
             if capacity.is_probe:
                 await self._breaker.release_probe()

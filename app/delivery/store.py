@@ -14,7 +14,7 @@ from app.domain.settlement import Settled, Settlement
 class MemberQueue(Protocol):
     """The due members of all accounts, their claims and settlements."""
 
-    async def claim(self, account: str, *, room: Capacity, lease_for: timedelta) -> list[Claim]:
+    async def claim(self, account: str, *, capacity: Capacity, lease_for: timedelta) -> list[Claim]:
         """Claim due members, up to the capacity."""
         ...
 

@@ -1,1 +1,1 @@
-"""What is true without network, disk, clock or framework."""
+"""The rules of the service, without network, disk, clock or framework."""

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from app.domain.errors import AmbiguousAudience, UnknownAudience
 
-NEAR_AUDIENCES = 5
+SIMILAR_AUDIENCES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Audience:
     """One audience as Lytics describes it. The id is permanent; slug and name can change.
 
     Args:
-        size: number of members; None if it was not asked for or Lytics does not report it.
+        size: number of members; None if it was not requested or Lytics does not report it.
     """
 
     id: str
@@ -28,11 +28,11 @@ class Audience:
 def choose(reference: str, audiences: Iterable[Audience]) -> Audience:
     """Return the audience that a reference names.
 
-    Ids are compared first, then slugs, then names, and last names without regard to case and outer space.
+    Matches are tried in this order: id, slug, name, and name without regard to case and outer space.
 
     Raises:
-        AmbiguousAudience: several audiences match at the first level that matches at all.
-        UnknownAudience: none matches; the error lists the most similar ones.
+        AmbiguousAudience: several audiences match equally well.
+        UnknownAudience: no audience matches. The error lists the most similar ones.
     """
     audiences = list(audiences)
     for matches in _matchers(reference):
@@ -41,11 +41,11 @@ def choose(reference: str, audiences: Iterable[Audience]) -> Audience:
             return found[0]
         if found:
             raise AmbiguousAudience(found)
-    raise UnknownAudience(_nearest(reference, audiences))
+    raise UnknownAudience(_most_similar(reference, audiences))
 
 
 def _matchers(reference: str) -> Iterator[Callable[[Audience], bool]]:
-    """Yield one condition for each level, the strictest first. An empty reference has none."""
+    """Yield one condition for each level, the strictest first. An empty reference matches nothing."""
     if not reference.strip():
         return
     yield lambda audience: audience.id == reference
@@ -54,17 +54,17 @@ def _matchers(reference: str) -> Iterator[Callable[[Audience], bool]]:
     yield lambda audience: _normalized(audience.name) == _normalized(reference)
 
 
-def _nearest(reference: str, audiences: Iterable[Audience]) -> list[Audience]:
+def _most_similar(reference: str, audiences: Iterable[Audience]) -> list[Audience]:
     by_label: defaultdict[str, dict[str, Audience]] = defaultdict(dict)
     for audience in audiences:
         for label in {_normalized(audience.name), _normalized(audience.slug)} - {""}:
             by_label[label][audience.id] = audience
-    near = {
+    similar = {
         audience.id: audience
-        for label in get_close_matches(_normalized(reference), by_label, 2 * NEAR_AUDIENCES)
+        for label in get_close_matches(_normalized(reference), by_label, 2 * SIMILAR_AUDIENCES)
         for audience in by_label[label].values()
     }
-    return list(near.values())[:NEAR_AUDIENCES]
+    return list(similar.values())[:SIMILAR_AUDIENCES]
 
 
 def _normalized(name: str) -> str:

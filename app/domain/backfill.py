@@ -1,4 +1,4 @@
-"""Backfill: one scan of an audience that brings its present members over, page by page."""
+"""Backfill: one scan of an audience that adds its current members to the list, page by page."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ RATE_SPAN = timedelta(minutes=1)
 
 
 class BackfillState(StrEnum):
-    """States of a backfill. A `waiting` one continues by itself; `waiting_for` says when."""
+    """States of a backfill. A `waiting` backfill continues automatically; `waiting_for` says when."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -34,8 +34,8 @@ ACTIVE = frozenset({BackfillState.QUEUED, BackfillState.RUNNING, BackfillState.W
 class Skip(StrEnum):
     """Why a scanned row causes no change.
 
-    `already_there`: held with the same fields. `changed_since`: a newer change decides. `no_address`: the field is
-    empty. `invalid`: the address can't be used. `erased`: the address was erased here. `unreadable`: not a profile.
+    `already_there`: stored with the same fields. `changed_since`: a newer change wins. `no_address`: the field is
+    empty. `invalid`: the address can't be used. `erased`: the address was erased. `unreadable`: not a profile.
     """
 
     ALREADY_THERE = "already_there"
@@ -51,7 +51,7 @@ class Backfill:
     """One backfill and its progress.
 
     Args:
-        is_dry_run: the backfill only counts.
+        is_dry_run: True if the backfill only counts.
         cursor: start of the next page; None for the first page.
         scanned: rows read.
         queued: rows that caused a change.
@@ -61,8 +61,8 @@ class Backfill:
         restarts: how often the scan began again because Lytics had forgotten its cursor.
         checkpoint: an earlier cursor; if Lytics names it again, the scan is a loop.
         checkpoint_page: the page after which the next checkpoint is set.
-        reason: why it ended early, for people.
-        waiting_for: what it waits for, for people.
+        reason: why it ended early, as text for operators.
+        waiting_for: what it waits for, as text for operators.
         paged_at: when the newest page was stored.
         rate_then: rows per second at `paged_at`.
     """
@@ -94,7 +94,7 @@ class Backfill:
 
     @property
     def joins_at_most(self) -> int | None:
-        """Upper bound of the joins it causes; None until Lytics has reported the audience's size."""
+        """Upper bound of the joins that it causes; None until Lytics has reported the audience's size."""
         if not self.is_active:
             return self.queued
         return None if self.total is None else self.queued + max(self.total - self.scanned, 0)
@@ -146,7 +146,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PageCount:
-    """What the rows of one page came to."""
+    """Counts of the rows of one page."""
 
     scanned: int
     queued: int
@@ -169,7 +169,7 @@ def advanced(backfill: Backfill, page: PageCount, *, cursor: str | None, total: 
     for reason, count in page.skipped.items():
         skipped[reason] = skipped.get(reason, 0) + count
     pages = backfill.pages + 1
-    moved = replace(
+    result = replace(
         backfill,
         cursor=cursor,
         pages=pages,
@@ -183,11 +183,11 @@ def advanced(backfill: Backfill, page: PageCount, *, cursor: str | None, total: 
         paged_at=now,
     )
     if cursor is None:
-        return ended(moved, BackfillState.COMPLETED, None, now)
+        return ended(result, BackfillState.COMPLETED, None, now)
     if pages >= backfill.checkpoint_page:
         # Brent's algorithm: doubling the distance between checkpoints finds a loop of any length with one cursor.
-        moved = replace(moved, checkpoint=cursor, checkpoint_page=2 * backfill.checkpoint_page)
-    return moved
+        result = replace(result, checkpoint=cursor, checkpoint_page=2 * backfill.checkpoint_page)
+    return result
 
 
 def _rate(backfill: Backfill, rows: int, now: datetime) -> float | None:
@@ -202,12 +202,12 @@ def _rate(backfill: Backfill, rows: int, now: datetime) -> float | None:
 
 
 def is_loop(backfill: Backfill, cursor: str | None) -> bool:
-    """Return whether Lytics names a page as the next one that was read before."""
+    """Return whether the next cursor leads back to a page that was already read."""
     return cursor is not None and cursor in {backfill.cursor, backfill.checkpoint}
 
 
 def restarted(backfill: Backfill) -> Backfill:
-    """Return the backfill at its first page again. `queued` stays, because those changes are stored."""
+    """Return the backfill, reset to its first page. `queued` stays, because those changes are stored."""
     return replace(
         backfill,
         cursor=None,

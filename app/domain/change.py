@@ -1,9 +1,9 @@
-"""An event as Lytics sends it, and the membership change that it means for one export.
+"""An event from Lytics, and the membership change that it means for one export.
 
 Times that decide which change wins are integer nanoseconds since 1970 UTC (`_ns`), as Lytics sends them; a Python
 datetime would drop three digits.
 
-Types that are made for every event are named tuples: a frozen dataclass takes twice as long to make.
+Types that are created for each event are named tuples, because creating a frozen dataclass takes twice as long.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,7 @@ def nanoseconds(moment: datetime) -> int:
 class Kind(StrEnum):
     """What happened to a user in an audience.
 
-    Only this word decides, never which time the message holds: an `enter` may carry a scheduled `exit` of the year
-    2099.
+    The times in the message do not matter for this: an `enter` may also carry a scheduled exit, such as in 2099.
     """
 
     ENTER = "enter"
@@ -32,7 +31,7 @@ class Kind(StrEnum):
 
 
 class Move(NamedTuple):
-    """An enter or exit; the greater one is the newer: by event time, then message time, then exit before enter."""
+    """An enter or exit. Moves are ordered by event time, then message time, then exit before enter."""
 
     moved_at_ns: int
     message_at_ns: int
@@ -44,15 +43,16 @@ class AudienceEvent(NamedTuple):
 
     Args:
         audience_id: Lytics' segment id.
-        audience_slug: its slug, a label only; empty where Lytics left it out.
-        lytics_id: the user's id in Lytics, or None where the format has none.
+        audience_slug: its slug, used only as a label; empty if Lytics left it out.
+        lytics_id: the user's id in Lytics; None if the format has none.
         moved_at_ns: when the user entered or left; None for a `change`.
         message_at_ns: when Lytics made the message.
         profile: the user's fields, as sent.
-        moved_on_arrival, message_on_arrival: the time is that of the arrival by our clock, in place of one that was
-            missing or not plausible.
-        clock_corrected: a time lay more than ten minutes ahead of our clock and was replaced by the arrival time.
-        item: the element of an array of messages that it came with, from 0; None where the body is no array.
+        moved_on_arrival, message_on_arrival: True if the time was missing or not plausible, and was replaced by the
+            arrival time.
+        clock_corrected: True if a time was more than ten minutes ahead of our clock, and was replaced by the arrival
+            time.
+        item: index of the message if the body is an array of messages, from 0; otherwise None.
     """
 
     kind: Kind
@@ -69,12 +69,12 @@ class AudienceEvent(NamedTuple):
 
 
 class MembershipChange(NamedTuple):
-    """An event as one export understands it: address and Lytics id, what happened, when, and the vars to write.
+    """An event, resolved for one export: address, Lytics id, kind, times, and the vars to write.
 
-    Either address or Lytics id is there; an `enter` always has an address.
+    At least one of address and Lytics id is set. An `enter` always has an address.
 
     Args:
-        by_scan: a scan found the member in the audience; there was no event.
+        by_scan: True if a scan found the member in the audience, and there was no event.
     """
 
     export_id: int

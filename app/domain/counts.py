@@ -1,4 +1,4 @@
-"""Counts of an export, as a batch changes them."""
+"""The counts of an export, as a batch changes them."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ class Tally:
 
     Args:
         members: memberships that are desired on the list.
-        confirmed_after: confirmed changes by how long they took, see `app.domain.freshness`.
+        confirmed_after: number of confirmed changes by bucket of their duration, see `app.domain.freshness`.
     """
 
     accepted: int = 0

@@ -1,4 +1,4 @@
-"""The port to an e-mail service: one account of it, as delivery and exports use it.
+"""The port to one account of an e-mail service, as delivery and exports use it.
 
 Every call may raise a `CallFailed`.
 """
@@ -29,12 +29,12 @@ class Destination(Protocol):
         """Return the names of the member's lists; None if the service has no such profile."""
         ...
 
-    async def find_or_make(self, name: str) -> str | None:
-        """Return the id of a list, which is created if it was missing; None if the service tells no id."""
+    async def find_or_create(self, name: str) -> str | None:
+        """Return the id of a list, and create the list if it is missing. None if the service reports no id."""
         ...
 
     async def find(self, name: str) -> ListSeen | None:
-        """Return a list; None if there is none of that name."""
+        """Return a list; None if no list has this name."""
         ...
 
     async def index(self) -> Mapping[str, list[ListSeen]]:
@@ -43,13 +43,13 @@ class Destination(Protocol):
 
 
 class ListMaker(Protocol):
-    """Creates lists, each one once."""
+    """Creates each list once."""
 
-    async def ensure(self, name: str, *, is_again: bool = False) -> None:
+    async def ensure(self, name: str, *, is_missing: bool = False) -> None:
         """Make sure that a list exists.
 
         Args:
-            is_again: the list existed, and the service does not know it any more.
+            is_missing: True if the list existed, and the service no longer knows it.
         """
         ...
 
@@ -58,10 +58,10 @@ class Throttle(Protocol):
     """The account's share of the rate limit, counted in calls that write a member."""
 
     async def prepare(self, calls: int, *, backfill: bool) -> None:
-        """Ask the other replicas for so many calls; if `backfill`, for backfill calls and one live call.
+        """Request a share of this many calls; with `backfill`, of backfill calls and one live call.
 
         Raises:
-            StoreUnavailable: the share is not known.
+            StoreUnavailable: the share could not be requested.
         """
         ...
 

@@ -10,9 +10,9 @@ class DestinationRules:
 
     Args:
         list_name: returns the name of an audience's list.
-        list_name_notes: returns what `list_name` changes in an audience's name, in words.
+        list_name_notes: returns sentences about the changes that `list_name` makes to an audience's name.
         legal_var: returns a legal name for a var.
-        standard_vars: vars to which the destination itself gives a meaning.
+        standard_vars: vars with a built-in meaning at the destination.
     """
 
     list_name: Callable[[str], str]

@@ -1,4 +1,4 @@
-"""Dry run of a backfill: pages are decided as in a run, and only their effects are remembered for the next pages."""
+"""Dry run of a backfill: pages are decided as in a real run, but only their effects are stored, for later pages."""
 
 from enum import StrEnum
 
@@ -8,20 +8,20 @@ from app.domain.membership import Membership
 
 
 class Effect(StrEnum):
-    """What a scan does at an address.
+    """The effect of a scan on an address.
 
-    `renewed` brings other fields; `confirmed` only repeats what Sailthru may not have. The words are stored.
+    `renewed` brings other fields. `confirmed` only repeats a state that Sailthru may not have. The values are stored.
     """
 
     ENTERED = "entered"
     LEFT = "left"
     RENEWED = "renewed"
-    # The stored word of earlier versions; the column holds at most 8 characters.
+    # The value that earlier versions store; the column holds at most 8 characters.
     CONFIRMED = "told"
 
 
 def assume(ledger: Ledger, export_id: int, address: str, effect: Effect, seen_at_ns: int) -> None:
-    """Let a ledger decide as if a scan had had this effect at an address, not yet confirmed by Sailthru."""
+    """Apply an effect of an earlier page to a ledger, as a change that Sailthru has not confirmed yet."""
     membership = ledger.memberships.setdefault((export_id, address), Membership(export_id=export_id, address=address))
     membership.revision += 1
     if effect is not Effect.CONFIRMED:
@@ -33,7 +33,7 @@ def assume(ledger: Ledger, export_id: int, address: str, effect: Effect, seen_at
 
 
 def effects(ledger: Ledger, seen_at_ns: int) -> dict[str, Effect]:
-    """Return the effects that a scan of this time had, by address."""
+    """Return the effects that a scan with this event time had, by address."""
     found: dict[str, Effect] = {}
     for key in ledger.changed:
         membership = ledger.memberships[key]

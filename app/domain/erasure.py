@@ -1,6 +1,6 @@
-"""Erasure: an address is removed from every table, and digests keep it out from then on.
+"""Erasure: an address is deleted from every table, and later events for it are recognized by digest and ignored.
 
-The digests need a key that is in the settings only, so a copy of the database does not allow addresses to be guessed.
+The key of the digests is only in the settings, so addresses cannot be guessed from a copy of the database.
 """
 
 import hmac
@@ -14,7 +14,7 @@ class Digests:
     """Digests of addresses and Lytics ids: HMAC-SHA256 in hexadecimal.
 
     Args:
-        key: a secret. Erased addresses stay out only as long as it is kept.
+        key: a secret. With another key, erased addresses are no longer recognized.
     """
 
     def __init__(self, key: str) -> None:
@@ -23,16 +23,16 @@ class Digests:
     @property
     def key_id(self) -> str:
         """Identifies the key without revealing it."""
-        return self._of("key", "")[:16]
+        return self._digest("key", "")[:16]
 
     def of_address(self, address: str) -> str:
         """Return the digest of a normalized address."""
-        return self._of("address", address)
+        return self._digest("address", address)
 
     def of_user(self, lytics_id: str) -> str:
-        return self._of("lytics_id", lytics_id)
+        return self._digest("lytics_id", lytics_id)
 
-    def _of(self, kind: str, value: str) -> str:
+    def _digest(self, kind: str, value: str) -> str:
         # A lone surrogate is not a valid address, but must not raise an error.
         return hmac.digest(self._key, f"{kind}:{value}".encode(errors="surrogatepass"), "sha256").hex()
 
@@ -43,7 +43,7 @@ class Erased:
 
     Args:
         was_known: the address had a member when it was first erased.
-        leaving: names of the lists that the member has yet to leave.
+        leaving: names of the lists that the member still has to leave.
         due_accounts: accounts that now have due members.
     """
 
@@ -59,7 +59,8 @@ def erase(membership: Membership, erasure: str, tally: Tally, *, leaves: bool) -
 
     Args:
         erasure: digest of the erased address.
-        leaves: the member leaves the list unless it is confirmed *out*. One that was never sent is read first.
+        leaves: True if the member must leave the list, unless it is confirmed *out*. If no join was ever sent,
+            Sailthru is read first.
     """
     if membership.erasure is None:
         pending = membership.revision - membership.confirmed_revision
@@ -78,6 +79,6 @@ def erase(membership: Membership, erasure: str, tally: Tally, *, leaves: bool) -
 
 
 def cancel_erasure(membership: Membership) -> None:
-    """Take changes again for a membership whose erasure has not ended; they count from here on."""
+    """Accept changes again for a membership whose erasure has not ended. Only later changes are counted."""
     if membership.erasure is not None:
         membership.erasure, membership.confirmed_revision = None, membership.revision

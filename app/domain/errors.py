@@ -23,10 +23,10 @@
     │   ├── AmbiguousAudience          several audiences have this slug or name
     │   └── NoLyticsToken              Lytics cannot be asked without an API token
     ├── BadSettings                  the service does not start: correct the settings
-    ├── ServiceSaidNo                the service refused a command: show its reason
-    └── ServiceNotReached            the service did not answer a command: check its address
+    ├── ServiceRefused               the service refused a command: show its reason
+    └── ServiceUnreachable           the service did not answer a command: check its address
 
-The text of an error is for people: what happened, why, and what to do next.
+The text of an error is for operators: what happened, why, and what to do next.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +50,7 @@ class RejectedWebhook(AppError):
     """Nothing of this webhook was stored. `app.explain.rejections` has the advice for each reason.
 
     Args:
-        happened: what is wrong, if it can be said more exactly than by the reason; never a value of the body.
+        happened: the problem, if it is more specific than the reason; never a value of the body.
     """
 
     def __init__(self, reason: Reason, happened: str = "") -> None:
@@ -129,7 +129,7 @@ class StoreUnavailable(AppError):
 
 
 class BadOrder(AppError):
-    """A request to our own API that can never be carried out, whatever the present state.
+    """A request to our own API that can never be carried out, in any state of the service.
 
     Args:
         reason: a fixed word for scripts.
@@ -169,7 +169,7 @@ class Conflict(AppError):
 
     Args:
         reason: a fixed word for scripts; None if there is none.
-        choices: parameters that would make the request fit, with their values; a value of None means any value.
+        choices: parameters that would make the request valid, with their values; None means any value.
     """
 
     def __init__(self, text: str, *, reason: str | None = None, choices: Mapping[str, object] | None = None) -> None:
@@ -220,11 +220,11 @@ class BadSettings(AppError):
     """The service cannot start. The text is one sentence that says what to change."""
 
 
-class ServiceSaidNo(AppError):
-    """The running service refused a command. The text is the service's own.
+class ServiceRefused(AppError):
+    """The running service refused a command. The text comes from the service.
 
     Args:
-        candidates: what the operator may have meant, one line for each.
+        candidates: objects that the operator may have meant, one line each.
     """
 
     def __init__(self, text: str, candidates: Sequence[str] = ()) -> None:
@@ -232,10 +232,10 @@ class ServiceSaidNo(AppError):
         self.candidates = tuple(candidates)
 
 
-class ServiceNotReached(AppError):
+class ServiceUnreachable(AppError):
     """No running service answered. The text says which address was called and what to check."""
 
 
 def _listed(audiences: "Sequence[Audience]") -> str:
-    shown = [f'"{one.name}" (id {one.id}, slug {one.slug or "none"})' for one in audiences[:MOST_LISTED]]
+    shown = [f'"{a.name}" (id {a.id}, slug {a.slug or "none"})' for a in audiences[:MOST_LISTED]]
     return ", ".join(shown) + (f" and {len(audiences) - MOST_LISTED} more" if len(audiences) > MOST_LISTED else "")

@@ -1,4 +1,4 @@
-"""What a code or a reason means, in sentences that are ready to be shown."""
+"""Explanation: the meaning of a code or a reason, in sentences to display."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ class Explanation:
 
     Args:
         happened: what happened, as a sentence.
-        to_whom: who is affected, as a phrase: a member, a list, an account, a backfill or all members.
-        next_step: what to do now, as one or more sentences.
+        to_whom: the affected objects, as a phrase: a member, a list, an account, a backfill or all members.
+        next_step: what to do next, as one or more sentences.
     """
 
     happened: str

@@ -11,10 +11,10 @@ from app.domain.values import storable
 
 
 class ExportState(StrEnum):
-    """States of an export. Only a `running` one is delivered.
+    """States of an export. Changes are delivered only while it is `running`.
 
-    `needs_name`, `name_taken` and `paused` keep their changes. `stopped` ignores new events. `list_changed` waits until
-    an operator has checked the list.
+    In `needs_name`, `name_taken` and `paused`, changes are stored for later. In `stopped`, new events are ignored. In
+    `list_changed`, changes wait until an operator has checked the list.
     """
 
     NEEDS_NAME = "needs_name"
@@ -36,9 +36,9 @@ class Export:
         field_types: Lytics field → type in Lytics' schema, where known.
         list_name: None until the audience's name is known and free.
         list_ready_at: when the list was first seen in Sailthru.
-        reason: why it does not run or has no list, for people.
+        reason: why it does not run or has no list, as text for operators.
         list_change: what happened to the list, while the state is `list_changed`.
-        list_others: number of addresses on the list that are not confirmed members, at the last check, give or take
+        list_others: number of addresses on the list that are not confirmed members, at the last check, plus or minus
             `list_others_in_doubt`; None before the first check.
     """
 
@@ -63,7 +63,7 @@ class Export:
     def vars_of(self, profile: Mapping[str, object]) -> dict[str, object]:
         """Return the chosen fields of a profile as vars, in the types of Lytics' schema.
 
-        Left out are absent and null fields, and values that no database or call can hold.
+        Absent and null fields are left out, and so are values that cannot be stored or sent.
         """
         values: dict[str, object] = {}
         for name, var in self.fields.items():
@@ -76,7 +76,7 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class NewExport:
-    """An export to open.
+    """An export to create.
 
     Args:
         list_name: None if the audience's name is not known yet; the state is then `needs_name`.
@@ -98,11 +98,11 @@ class NewExport:
 
 @dataclass(frozen=True, slots=True)
 class ListTurn:
-    """The answer to a request for the turn to make a list.
+    """The result of asking for the turn to create a list.
 
     Args:
-        is_ours: the caller has the turn until its lease ends. If False, another worker has it.
-        is_ready: the list exists, so there is nothing to do.
+        is_ours: True if the caller has the turn until its lease ends; False if another worker has it.
+        is_ready: True if the list exists, so that no turn is needed.
     """
 
     is_ours: bool

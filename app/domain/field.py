@@ -9,9 +9,9 @@ class ProfileField:
 
     Args:
         type: Lytics' own word, such as `string`, `[]string` or `map[string]int`; empty if it is not reported.
-        is_identifier: Lytics identifies users by this field.
-        is_pii: the account marks it as personal.
-        title: a label for people; may be empty.
+        is_identifier: True if Lytics identifies users by this field.
+        is_pii: True if the field is marked as personal data in Lytics.
+        title: a label to display; may be empty.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Which Lytics fields an export sends, and as which vars."""
+"""Maps the Lytics fields of an export to vars."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ from app.domain.field import ProfileField
 # https://www.contentstack.com/docs/lytics/webhooks
 MOST_FIELDS = 75
 LONGEST_NAME = 256
-NEAR_NAMES = 3
-# Similar names are listed for the first problems only: the search is slow among thousands of fields.
-MOST_WITH_NEAR = 10
+SIMILAR_NAMES = 3
+# Similar names are listed only for the first problems, because the search is slow among thousands of fields.
+MOST_WITH_SIMILAR = 10
 # Prefix of the fields that Lytics maintains for itself. Its schema hides some of them.
 BOOKKEEPING = "_"
-# Lytics shows the values of these types nowhere, so what Sailthru would receive is unknown.
+# Lytics does not show the values of these types, so the values that Sailthru would receive are unknown.
 OPAQUE_TYPES = frozenset({"geolocation", "embedding", "membership", "flows", "dynamic", "[]timebucket"})
 
 
@@ -28,7 +28,7 @@ class FieldMapping:
 
     Args:
         fields: Lytics field → var.
-        notes: what an operator should know, one sentence each.
+        notes: remarks for an operator, one sentence each.
         types: Lytics field → type in Lytics' schema, where known.
     """
 
@@ -49,7 +49,7 @@ def mapping(
 
     Args:
         requested: names of Lytics fields, each sent under its own name; or Lytics field → var.
-        schema: all fields of Lytics; None if it could not be asked, and then their existence is not checked.
+        schema: all fields of Lytics; None if Lytics could not be asked. The existence of fields is then not checked.
 
     Raises:
         BadFields: one sentence for each problem.
@@ -59,7 +59,7 @@ def mapping(
         raise BadFields(
             [f"These are {len(pairs)} fields. Choose at most {MOST_FIELDS}: Lytics sends changes of no more."]
         )
-    known = None if schema is None else {one.name: one for one in schema}
+    known = None if schema is None else {profile_field.name: profile_field for profile_field in schema}
     problems: list[str] = []
     notes: list[str] = []
     fields: dict[str, str] = {}
@@ -67,7 +67,7 @@ def mapping(
         problem = (
             _problem_of_name(name, f"The name of field {number}")
             or _problem_of_name(requested_var, f"The var of field {number}")
-            or _problem_in_schema(name, known, with_near=len(problems) < MOST_WITH_NEAR)
+            or _problem_in_schema(name, known, with_similar=len(problems) < MOST_WITH_SIMILAR)
         )
         if problem is not None:
             problems.append(problem)
@@ -93,7 +93,7 @@ def _problem_of_name(name: str, which: str) -> str | None:
     return None
 
 
-def _problem_in_schema(name: str, known: Mapping[str, ProfileField] | None, *, with_near: bool) -> str | None:
+def _problem_in_schema(name: str, known: Mapping[str, ProfileField] | None, *, with_similar: bool) -> str | None:
     if "," in name:
         # A scan passes its fields to Lytics as a comma-separated list.
         return f'"{name}" contains a comma, which no Lytics field name does.'
@@ -103,16 +103,16 @@ def _problem_in_schema(name: str, known: Mapping[str, ProfileField] | None, *, w
     if found is not None and not is_sendable(found):
         return f'"{name}" has the Lytics type {found.type.strip()}, which can\'t be sent to Sailthru: leave it out.'
     if found is None and not name.startswith(BOOKKEEPING):
-        return f'Lytics has no field "{name}"{_near(name, known) if with_near else ""}.'
+        return f'Lytics has no field "{name}"{_similar(name, known) if with_similar else ""}.'
     return None
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def _similar(name: str, known: Iterable[str]) -> str:
     by_lower: dict[str, str] = {}
-    for one in known:
-        by_lower.setdefault(one.lower(), one)
-    near = [f'"{by_lower[one]}"' for one in get_close_matches(name.lower(), by_lower, NEAR_NAMES)]
-    return f"; similar: {', '.join(near)}" if near else ""
+    for candidate in known:
+        by_lower.setdefault(candidate.lower(), candidate)
+    similar = [f'"{by_lower[lower]}"' for lower in get_close_matches(name.lower(), by_lower, SIMILAR_NAMES)]
+    return f"; similar: {', '.join(similar)}" if similar else ""
 
 
 def _notes_of(name: str, requested_var: str, var: str, rules: DestinationRules) -> list[str]:

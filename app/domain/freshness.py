@@ -1,16 +1,16 @@
 """Freshness: how long changes take from acceptance to confirmation, counted in buckets.
 
-An hour of any traffic fits into a few rows.
+The buckets of an hour fit into a few rows, for any number of changes.
 """
 
 import math
 from collections.abc import Mapping
 from datetime import timedelta
 
-# Each bucket is a quarter wider than the one before; the first holds all up to ten milliseconds.
+# The upper end of each bucket is a quarter above the previous one. The first bucket ends at ten milliseconds.
 FIRST = 0.01
 GROWTH = 1.25
-# About ten years; longer durations count as that.
+# About ten years. Longer durations count in this bucket.
 LAST_BUCKET = 108
 
 
@@ -21,10 +21,12 @@ def bucket_of(duration: timedelta) -> int:
 
 
 def quantile(counts: Mapping[int, int], share: float) -> timedelta | None:
-    """Return the duration within which this share of all changes lies, at most a quarter too long; None for none.
+    """Return the duration within which this share of changes was confirmed; None without changes.
+
+    The result is at most a quarter too long.
 
     Args:
-        counts: by number of the bucket.
+        counts: number of changes by bucket.
         share: above 0, up to 1.
     """
     target = share * sum(counts.values())

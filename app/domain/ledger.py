@@ -1,20 +1,20 @@
-"""Newest wins: how a membership change alters what is held. It needs no database and no clock.
+"""Decides which membership change wins: the newest one. It needs no database and no clock.
 
 A `Ledger` holds the users and memberships that a batch of changes may touch. `Ledger.apply` decides one change:
 
-| change | what is held | result |
+| change | stored state | result |
 |---|---|---|
 | enter or exit, not newer than the user's last move | any | stale; a late enter may still bring newer fields |
 | enter, newer | the user is out | the address joins |
 | enter, newer | the user is in under another address | the address joins, the old address leaves |
-| exit, newer | the user is in | the held address leaves, whatever address the exit names |
-| enter or exit, newer | another user moved this address later | the user's move is kept, the membership stays |
-| change, newer | the user is in under this address | the fields are taken |
+| exit, newer | the user is in | the stored address leaves, even if the exit names another one |
+| enter or exit, newer | another user moved this address later | the user's move is stored, the membership stays |
+| change, newer | the user is in under this address | the fields are stored |
 | change, newer | the user is in under another address | the address joins, the old address leaves |
 | change, not newer | the user is in | stale |
 | change | the user is out or unknown | ignored |
-| seen by a scan | the address is in | newer fields are taken; else ignored if Sailthru has confirmed all |
-| seen by a scan | the address is out | as an enter at the time of the scan |
+| found by a scan | the address is in | newer fields are stored; otherwise ignored if all is confirmed |
+| found by a scan | the address is out | like an enter at the time of the scan |
 
 Moves are ordered by event time, then message time, then exit before enter. Fields are ordered by message time.
 """
@@ -31,7 +31,10 @@ from app.domain.settlement import settle
 
 
 class Verdict(StrEnum):
-    """What became of a change: `stale` is a duplicate or older than what is held; `ignored` concerns no held member."""
+    """The result of a change.
+
+    `stale`: a duplicate, or older than the stored state. `ignored`: the change needs no update.
+    """
 
     ACCEPTED = "accepted"
     STALE = "stale"
@@ -39,7 +42,7 @@ class Verdict(StrEnum):
 
 
 class BatchResult(NamedTuple):
-    """What became of a batch of changes: a verdict for each, in their order, and the accounts with due members."""
+    """The result of a batch of changes: a verdict for each, in order, and the accounts that now have due members."""
 
     verdicts: tuple[Verdict, ...]
     due_accounts: frozenset[str]
@@ -51,7 +54,7 @@ class Identity:
 
     Args:
         last: the newest enter or exit of this user, under any address.
-        address: the address this user holds on the list; None while out.
+        address: the address that this user has on the list; None while out.
     """
 
     export_id: int
@@ -61,7 +64,7 @@ class Identity:
 
 
 class Entry(NamedTuple):
-    """One line of a member's timeline: what became of a change for one address. It holds no field value."""
+    """One line of a member's timeline: a change for one address and its verdict. It holds no field value."""
 
     export_id: int
     address: str
@@ -74,13 +77,13 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class Ledger:
-    """Identities and memberships held in memory while a batch is decided.
+    """Identities and memberships in memory, while a batch of changes is decided.
 
     Args:
         at: when the batch was accepted.
-        identities, memberships: what was loaded, by (export id, Lytics id) and (export id, address).
-        in_flight: the memberships whose member a worker has claimed.
-        moved, changed: the keys of the identities and memberships that differ from what was loaded.
+        identities, memberships: the loaded rows, by (export id, Lytics id) and (export id, address).
+        in_flight: the keys of the memberships whose member a worker has claimed.
+        moved, changed: the keys of the identities and memberships that differ from the loaded rows.
         tallies: how the counts of each export change.
         entries: the new lines of the timelines.
     """
@@ -95,11 +98,11 @@ class Ledger:
     entries: list[Entry] = field(default_factory=list)
 
     def apply(self, change: MembershipChange) -> Verdict:
-        """Decide one change, in any order of arrival."""
+        """Apply one change and return its verdict. Changes may arrive in any order."""
         identity = self._identity(change)
         change = self._after_earlier_arrivals(change, identity)
         if change.by_scan:
-            # A scan finds most members as they are held: that leaves no line in their timelines.
+            # A scan finds most members unchanged, so stale and ignored changes add no lines to timelines.
             return self._apply_scan(change, identity)
         is_change = change.kind is Kind.CHANGE
         verdict = self._apply_change(change, identity) if is_change else self._apply_move(change, identity)
@@ -110,9 +113,9 @@ class Ledger:
         return verdict
 
     def _after_earlier_arrivals(self, change: MembershipChange, identity: Identity | None) -> MembershipChange:
-        """Return the change with its arrival times later than all that is held.
+        """Return the change with arrival times that are later than all stored times.
 
-        Our clock may have been set back between two arrivals. An old change would then win over this one.
+        Otherwise an older change could win after our clock was set back.
         """
         if not (change.moved_on_arrival or change.message_on_arrival):
             return change
@@ -137,7 +140,7 @@ class Ledger:
         held: str | None = None
         if identity is not None:
             if identity.last is not None and move <= identity.last:
-                return self._take_fields_of_late_enter(change) if is_enter else Verdict.STALE
+                return self._update_fields_of_late_enter(change) if is_enter else Verdict.STALE
             held = identity.address
             self._set_last_move(identity, move, change.address)
         if held is not None and held != change.address:
@@ -146,7 +149,7 @@ class Ledger:
             return Verdict.ACCEPTED
         membership = self._membership(change.export_id, change.address)
         if membership.moved is not None and move <= membership.moved:
-            # Another user moved this address later. The newest move of this user is kept all the same.
+            # Another user moved this address later. The newest move of this user is stored anyway.
             return Verdict.STALE if identity is None else Verdict.ACCEPTED
         if is_enter:
             self._join(membership, change, move)
@@ -155,12 +158,12 @@ class Ledger:
         return Verdict.ACCEPTED
 
     def _apply_scan(self, change: MembershipChange, identity: Identity | None) -> Verdict:
-        """Return `ignored` if Sailthru has confirmed all of it, `stale` if a newer change keeps the member out."""
+        """Return `ignored` if all is confirmed already, and `stale` if a newer change keeps the member out."""
         held = self.memberships.get((change.export_id, change.address or ""))
         revision_before = 0 if held is None else held.revision
         if held is not None and held.desired and _is_same_user(held, change, identity):
             self._assign_user(held, identity)
-            self._take_fields_of_scan(held, change)
+            self._update_fields_of_scan(held, change)
         else:
             self._apply_move(change, identity)
             held = self.memberships.get((change.export_id, change.address or ""))
@@ -172,14 +175,14 @@ class Ledger:
             self._accept(held, change)
         return Verdict.ACCEPTED if held.revision > revision_before else Verdict.IGNORED
 
-    def _take_fields_of_scan(self, held: Membership, change: MembershipChange) -> None:
+    def _update_fields_of_scan(self, held: Membership, change: MembershipChange) -> None:
         is_newer = held.fields_at_ns is None or change.message_at_ns > held.fields_at_ns
         if is_newer and digest(change.vars) != digest(held.vars):
             held.fields_at_ns, held.vars = change.message_at_ns, change.vars
             self._accept(held, change)
 
     def _assign_user(self, held: Membership, identity: Identity | None) -> None:
-        """Give a membership that came without a Lytics id to the first user who is seen with its address."""
+        """Assign a membership without a Lytics id to the first user that is found with its address."""
         if identity is None or identity.last is not None or held.moved is None:
             return
         held.lytics_id = identity.lytics_id
@@ -196,18 +199,18 @@ class Ledger:
             return Verdict.IGNORED
         if held.lytics_id is None:
             self._assign_user(held, identity)
-        return self._take_fields(held, change)
+        return self._update_fields(held, change)
 
     def _apply_change_of_user(self, change: MembershipChange, identity: Identity, last: Move) -> Verdict:
         if identity.address is None:
             return Verdict.IGNORED
         held = self._membership(change.export_id, identity.address)
         if change.address is None or change.address == identity.address:
-            return self._take_fields(held, change)
+            return self._update_fields(held, change)
         if change.message_at_ns <= max(held.fields_at_ns or 0, last.message_at_ns):
             return Verdict.STALE
-        # The stay in the audience goes on under another address. It keeps its event time, so that an exit that
-        # happened after the enter still wins, whenever this message was made.
+        # The user stays in the audience under another address. The event time stays too, so that an exit after the
+        # original enter still wins.
         move = Move(last.moved_at_ns, change.message_at_ns, is_enter=True)
         self._leave_old_address(change, identity.address, move)
         self._set_last_move(identity, move, change.address)
@@ -216,13 +219,13 @@ class Ledger:
             self._join(membership, change, move)
         return Verdict.ACCEPTED
 
-    def _take_fields_of_late_enter(self, change: MembershipChange) -> Verdict:
+    def _update_fields_of_late_enter(self, change: MembershipChange) -> Verdict:
         held = self.memberships.get((change.export_id, change.address or ""))
         if held is None or not held.desired or held.lytics_id != change.lytics_id:
             return Verdict.STALE
-        return self._take_fields(held, change)
+        return self._update_fields(held, change)
 
-    def _take_fields(self, membership: Membership, change: MembershipChange) -> Verdict:
+    def _update_fields(self, membership: Membership, change: MembershipChange) -> Verdict:
         if not membership.desired:
             return Verdict.IGNORED
         if membership.fields_at_ns is not None and change.message_at_ns <= membership.fields_at_ns:
@@ -232,11 +235,11 @@ class Ledger:
         return Verdict.ACCEPTED
 
     def _leave_old_address(self, change: MembershipChange, address: str, move: Move) -> None:
-        """Take the address that this user held off the list, unless another user has entered it since."""
-        old = self._membership(change.export_id, address)
-        is_ours = old.lytics_id in (None, change.lytics_id)
-        if old.desired and is_ours and (old.moved is None or move > old.moved):
-            self._leave(old, change, move)
+        """Remove the user's old address from the list, unless another user has entered it since."""
+        old_membership = self._membership(change.export_id, address)
+        is_ours = old_membership.lytics_id in (None, change.lytics_id)
+        if old_membership.desired and is_ours and (old_membership.moved is None or move > old_membership.moved):
+            self._leave(old_membership, change, move)
 
     def _set_last_move(self, identity: Identity, move: Move, address: str | None) -> None:
         identity.last, identity.address = move, address if move.is_enter else None
@@ -253,14 +256,14 @@ class Ledger:
     def _leave(self, membership: Membership, change: MembershipChange, move: Move) -> None:
         self._tally(membership.export_id).members -= membership.desired
         membership.desired, membership.moved = False, move._replace(is_enter=False)
-        # The fields of a leaver are of no use: an exit carries no vars, and the next enter brings its own.
+        # An exit carries no vars, and the next enter brings new ones.
         membership.fields_at_ns, membership.vars = None, {}
         self._accept(membership, change)
 
     def _accept(self, membership: Membership, change: MembershipChange) -> None:
-        """Raise the revision. If Sailthru then needs no call, settle everything that was pending.
+        """Raise the revision. If the membership then needs no call, settle everything pending.
 
-        A membership in flight is not settled here: its worker may still send what it claimed.
+        A membership in flight is not settled here, because its worker may still send the claimed state.
         """
         key = membership.export_id, membership.address
         tally = self._tally(membership.export_id)
@@ -271,7 +274,7 @@ class Ledger:
             membership.dead_code = membership.dead_at = None
         membership.revision += 1
         membership.first_failed_at = None
-        # Freshness is measured for live changes only: a backfill waits behind them.
+        # Freshness is measured for live changes only, because backfills wait behind them.
         membership.accepted_at = None if change.by_scan else self.at
         tally.pending += 1
         if membership.need is Need.NOTHING and key not in self.in_flight:
@@ -316,7 +319,7 @@ class Ledger:
 
 
 def _is_same_user(held: Membership, change: MembershipChange, identity: Identity | None) -> bool:
-    """Return whether the user that a scan saw may hold this membership; without Lytics ids the address decides."""
+    """Return whether a membership may belong to the user that a scan found. Without Lytics ids the address decides."""
     if identity is not None and identity.last is not None:
         return identity.address == held.address
     return held.lytics_id is None or change.lytics_id is None or held.lytics_id == change.lytics_id

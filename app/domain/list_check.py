@@ -1,4 +1,4 @@
-"""The list check: whether a Sailthru list is still the one that the service keeps, or was changed from outside."""
+"""The list check: detects a Sailthru list that was deleted, replaced, or changed by another tool."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ SMALLEST_JUMP = 10
 
 
 class ListChange(StrEnum):
-    """What happened to a list: deleted, replaced by another one of its name, or changed in size at once."""
+    """A change of a list: deleted, replaced by another list of the same name, or changed in size suddenly."""
 
     GONE = "gone"
     REPLACED = "replaced"
@@ -25,7 +25,7 @@ class ListSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Confirmed:
+class ConfirmedCount:
     """Number of an export's members that are confirmed *in*, and of those whose confirmed state is unknown."""
 
     on_list: int = 0
@@ -33,13 +33,13 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What the service knows of a list.
+class KnownList:
+    """The known state of a list.
 
     Args:
         confirmed: number of members that are confirmed *in*.
         in_doubt: number of members whose state is unknown or was confirmed during the check.
-        others: number of other addresses on the list at the last check, give or take `others_in_doubt`; None before
+        others: number of other addresses on the list at the last check, plus or minus `others_in_doubt`; None before
             the first check.
     """
 
@@ -55,8 +55,8 @@ class Judgement:
     """Result of a check.
 
     Args:
-        change: what is wrong; None if nothing is.
-        others, others_in_doubt: what to store for the next check.
+        change: the problem; None if there is none.
+        others, others_in_doubt: values to store for the next check.
         jump: change in the number of other addresses since the last check.
     """
 
@@ -66,40 +66,40 @@ class Judgement:
     others_in_doubt: int = 0
 
 
-def judge(kept: Kept, seen: ListSeen | None) -> Judgement:
-    """Compare a list with what is known of it.
+def judge(known: KnownList, seen: ListSeen | None) -> Judgement:
+    """Compare a list in Sailthru with its known state.
 
     Other addresses may be on the list, so their number is compared with that of the last check. A change of more than
-    1 % of the list and more than 10 addresses is reported; slower drift (deleted or merged profiles) is followed. The
-    limit is widened by the number of unknown members at this check and at the last one.
+    1 % of the list and more than 10 addresses is reported; slower drift, such as deleted profiles, is accepted.
+    The threshold grows by the number of unknown members at this check and at the last one.
     """
-    unchanged = Judgement(None, kept.others, others_in_doubt=kept.others_in_doubt)
+    unchanged = Judgement(None, known.others, others_in_doubt=known.others_in_doubt)
     if seen is None:
         return replace(unchanged, change=ListChange.GONE)
-    if kept.list_id is not None and seen.list_id is not None and seen.list_id != kept.list_id:
+    if known.list_id is not None and seen.list_id is not None and seen.list_id != known.list_id:
         return replace(unchanged, change=ListChange.REPLACED)
     if seen.count is None:
         return unchanged
-    others = seen.count - kept.confirmed
-    if kept.others is None:
-        return Judgement(None, others, others_in_doubt=kept.in_doubt)
-    jump = others - kept.others
-    allowed = max(0.01 * max(seen.count, kept.confirmed), SMALLEST_JUMP)
-    if abs(jump) > allowed + kept.in_doubt + kept.others_in_doubt:
+    others = seen.count - known.confirmed
+    if known.others is None:
+        return Judgement(None, others, others_in_doubt=known.in_doubt)
+    jump = others - known.others
+    allowed = max(0.01 * max(seen.count, known.confirmed), SMALLEST_JUMP)
+    if abs(jump) > allowed + known.in_doubt + known.others_in_doubt:
         return replace(unchanged, change=ListChange.COUNT, jump=jump)
-    known, in_doubt = _narrowed(kept, others)
-    return Judgement(None, known, jump, in_doubt)
+    narrowed, in_doubt = _narrowed(known, others)
+    return Judgement(None, narrowed, jump, in_doubt)
 
 
-def _narrowed(kept: Kept, others: int) -> tuple[int, int]:
+def _narrowed(known: KnownList, others: int) -> tuple[int, int]:
     """Return the number of other addresses and its uncertainty.
 
     This check and the last one each give a range. The result is their intersection, or this check's range if they do
     not overlap.
     """
-    least, most = others - kept.in_doubt, others + kept.in_doubt
-    if kept.others is not None:
-        least_then, most_then = kept.others - kept.others_in_doubt, kept.others + kept.others_in_doubt
+    least, most = others - known.in_doubt, others + known.in_doubt
+    if known.others is not None:
+        least_then, most_then = known.others - known.others_in_doubt, known.others + known.others_in_doubt
         if max(least, least_then) <= min(most, most_then):
             least, most = max(least, least_then), min(most, most_then)
     half = (most - least + 1) // 2
@@ -122,6 +122,6 @@ _NEXT_STEP: Mapping[ListChange, str] = {
 
 
 def reason(change: ListChange, list_name: str, export_id: int, jump: int = 0) -> str:
-    """Return what happened and the next step, for people."""
+    """Return what happened and the next step, as text for operators."""
     happened = _HAPPENED[change].format(name=list_name, jump=jump)
     return f'{happened} {_NEXT_STEP[change]} PATCH /exports/{export_id} {{"state": "running"}}.'

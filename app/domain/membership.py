@@ -1,4 +1,4 @@
-"""Membership: one address in one export, with its desired and its confirmed state; the difference is the work.
+"""Membership: one address in one export, with its desired state, its confirmed state, and the call that it needs.
 
 A member is one address in one Sailthru account. It has one membership for each export.
 """
@@ -16,8 +16,8 @@ from app.domain.change import Move
 class Confirmed(StrEnum):
     """What Sailthru last acknowledged of a membership.
 
-    It is `unknown` from the moment a call leaves until its answer is settled. A leave is then always sent, a join only
-    after a read.
+    It is `unknown` while a call is in flight, and after a call without a readable answer. In this state a leave is
+    always sent, and a join only after a read.
     """
 
     NEVER = "never"
@@ -27,7 +27,7 @@ class Confirmed(StrEnum):
 
 
 class Need(StrEnum):
-    """What a membership needs of Sailthru."""
+    """The call that a membership needs."""
 
     NOTHING = "nothing"
     JOIN = "join"
@@ -36,8 +36,8 @@ class Need(StrEnum):
     READ = "read"
 
 
-# What a membership needs that is not desired on the list. Where no join was ever confirmed Sailthru is read first: a
-# write would create a profile that can receive mail.
+# Needs of a membership that is not desired on the list. If no join was ever confirmed, Sailthru is read first: a write
+# would create a profile that can receive mail.
 _NEED_OUTSIDE = {
     Confirmed.NEVER: Need.READ,
     Confirmed.IN: Need.LEAVE,
@@ -48,14 +48,14 @@ _NEED_OUTSIDE = {
 
 @dataclass(slots=True, kw_only=True)
 class Confirmation:
-    """How far a membership is confirmed: what the end of an attempt reads and changes.
+    """The part of a membership that the end of an attempt reads and changes.
 
     Args:
         revision: raised by one with each accepted change.
-        confirmed_revision: everything up to it is settled; pending means revision > confirmed_revision.
-        confirmed_vars: digest of the vars that Sailthru last acknowledged; None for none, or not known.
-        dead_code: why this membership was given up, until a newer change or a redrive comes; `dead_at` is when.
-        first_failed_at: when the newest change failed for the first time, by the account's running clock.
+        confirmed_revision: the newest settled revision. Pending means revision > confirmed_revision.
+        confirmed_vars: digest of the vars that Sailthru last acknowledged; None if there are none or they are unknown.
+        dead_code, dead_at: why and when it became a dead letter. A newer change or a redrive clears both.
+        first_failed_at: when the newest change failed for the first time, by the account's retry clock.
         erasure: set if the address was erased; the row is removed once it is not pending, see `app.domain.erasure`.
     """
 
@@ -98,12 +98,12 @@ class Membership(Confirmation):
 
     @property
     def has_new_vars(self) -> bool:
-        """True if there are vars, and Sailthru is not known to have exactly these."""
+        """True if there are vars that Sailthru has not acknowledged exactly as they are."""
         return bool(self.vars) and digest(self.vars) != self.confirmed_vars
 
     @property
     def need(self) -> Need:
-        """The request that Sailthru must get so that the confirmed state becomes the desired one."""
+        """The call that makes the confirmed state equal to the desired one."""
         if not self.desired:
             return _NEED_OUTSIDE[self.confirmed]
         if self.confirmed is Confirmed.IN:

@@ -1,4 +1,4 @@
-"""Why a webhook, or one event of it, is rejected. `app.explain.rejections` has the words for people."""
+"""Reasons to reject a webhook, or one event of it. `app.explain.rejections` has the texts for operators."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,7 +28,7 @@ class Rejection:
     """A message or an event that cannot be stored. Sending it again would not help.
 
     Args:
-        happened: what is wrong, and where in the body; never a value of the body.
+        happened: the problem and its place in the body; never a value of the body.
         item: the index of the message in an array, from 0; None if the body is not an array.
     """
 

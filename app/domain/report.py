@@ -1,4 +1,4 @@
-"""What the store reports of exports and memberships, as data for the API, metrics and alarms."""
+"""Reports about exports and memberships, as data for the API, metrics and alarms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.domain.membership import Confirmed, Membership
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How long changes took from acceptance to confirmation, over those confirmed in the last hour."""
+    """Time from acceptance to confirmation of the changes that were confirmed in the last hour."""
 
     p50: timedelta
     p95: timedelta
@@ -23,8 +23,8 @@ class ExportReport:
     Args:
         counts: accepted = delivered + superseded + pending + dead + erased + cancelled.
         last_event_at: arrival of the newest webhook event.
-        freshness: None if nothing was confirmed in the last hour, or if it was not asked for.
-        oldest_pending_at: acceptance of the oldest pending change, if it was asked for.
+        freshness: None if nothing was confirmed in the last hour, or if it was not requested.
+        oldest_pending_at: when the oldest pending change was accepted; None if there is none or it was not requested.
     """
 
     export: Export
@@ -46,11 +46,11 @@ class Unexported:
 
 @dataclass(frozen=True, slots=True)
 class MembershipReport:
-    """One membership with what is needed to explain it.
+    """One membership, with the data that explains its state.
 
     Args:
         due_at: when the member is called next, or when its lease ends.
-        attempts: number of attempts for what is pending.
+        attempts: number of attempts for the pending changes.
     """
 
     account: str

@@ -1,4 +1,4 @@
-"""Resolve events against the exports: which membership changes an event means, and which exports it starts."""
+"""Resolves events against the exports: finds their membership changes and the exports that they start."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from app.domain.export import Export, NewExport
 from app.domain.ledger import BatchResult, Verdict
 from app.domain.rejection import Reason, Rejection
 
-NAME_PENDING = "Its name is being asked of Lytics."
+NAME_PENDING = "Its name is being requested from Lytics."
 
 # The exports of an audience, by audience id; an audience without exports has no key.
 ExportsByAudience = Mapping[str, Sequence[Export]]
 
 
 class Received(NamedTuple):
-    """What became of the events of one webhook.
+    """The result of the events of one webhook.
 
     Args:
-        changes: what became of the membership changes that the events mean.
-        has_new_exports: true if exports were started, which now need a name.
+        changes: the result of their membership changes.
+        has_new_exports: True if exports were started, which now need a name.
     """
 
     accepted: int
@@ -31,12 +31,12 @@ class Received(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """What the events of one webhook mean.
+    """The events of one webhook, resolved.
 
     Args:
         changes: the membership changes; an event has one for each export of its audience.
-        sources: for each change the number of its event, from 0.
-        rejected: one for each event that no export can use.
+        sources: for each change, the index of its event.
+        rejected: one rejection for each event that no export can use.
         unexported: the events of audiences without an export.
     """
 
@@ -46,7 +46,7 @@ class Resolution(NamedTuple):
     unexported: tuple[AudienceEvent, ...]
 
     def accepted(self, verdicts: Iterable[Verdict]) -> int:
-        """Return the number of events of which at least one change was accepted.
+        """Return the number of events with at least one accepted change.
 
         Args:
             verdicts: one for each change, in order.
@@ -64,15 +64,15 @@ class Resolver:
     """Resolves events.
 
     Args:
-        usable_address: returns the address in a profile field, or None; by default any text as it is.
-        auto_export: the account to which an unknown audience is exported by its first event; None to ignore it.
+        usable_address: returns the address in a profile field, or None; by default it accepts any text.
+        auto_export: the account for the exports of unknown audiences, started by the first event; None to start none.
     """
 
     usable_address: Callable[[object], str | None] = _text
     auto_export: str | None = None
 
     def exports_to_start(self, events: Iterable[AudienceEvent], exports: ExportsByAudience) -> list[NewExport]:
-        """Return the exports that unknown audiences get, ordered by audience id."""
+        """Return the exports to start for unknown audiences, ordered by audience id."""
         if self.auto_export is None:
             return []
         slugs: dict[str, str] = {}
@@ -85,20 +85,20 @@ class Resolver:
         ]
 
     def resolve(self, events: Sequence[AudienceEvent], exports: ExportsByAudience) -> Resolution:
-        """Return what events mean; each export reads the address from its own field."""
+        """Resolve events. Each export reads the address from its own field."""
         changes: list[MembershipChange] = []
         sources: list[int] = []
         rejected: list[Rejection] = []
         unexported: list[AudienceEvent] = []
         for number, event in enumerate(events):
             targets = exports.get(event.audience_id, ())
-            meant = [change for export in targets if (change := self._change(event, export)) is not None]
+            event_changes = [change for export in targets if (change := self._change(event, export)) is not None]
             if not targets:
                 unexported.append(event)
-            elif not meant:
+            elif not event_changes:
                 rejected.append(_no_address(event, targets[0].email_field))
-            changes += meant
-            sources += [number] * len(meant)
+            changes += event_changes
+            sources += [number] * len(event_changes)
         return Resolution(tuple(changes), tuple(sources), tuple(rejected), tuple(unexported))
 
     def _change(self, event: AudienceEvent, export: Export) -> MembershipChange | None:

@@ -1,4 +1,4 @@
-"""When to call again after a failure, and when to give up."""
+"""Decides when to call again after a failure, and when to give up."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,13 +13,12 @@ class RetryPolicy:
     window: timedelta = timedelta(hours=76)
 
     def next_attempt_at(self, *, attempts: int, failed_at: datetime, draw: float) -> datetime:
-        """When to call again for a member.
+        """Return when to call again for a member.
 
-        Each wait is shortened at random by up to a quarter, so that members that failed together do not return
-        together.
+        Each wait is shortened at random by up to a quarter, so that members that failed together are spread out.
 
         Args:
-            attempts: made so far, including the failed one; 1 or more.
+            attempts: number of attempts, including the failed one; 1 or more.
             draw: a random number from 0 to 1.
         """
         doublings = min(attempts - 1, 32)
@@ -27,5 +26,5 @@ class RetryPolicy:
         return failed_at + wait * (1 - draw / 4)
 
     def is_over(self, *, first_failed_at: datetime | None, now: datetime) -> bool:
-        """True if the change has failed for the whole window since its first failed attempt."""
+        """Return whether the retry window, which starts at the first failed attempt, is over."""
         return first_failed_at is not None and now - first_failed_at >= self.window

@@ -10,7 +10,7 @@ class ScanPage:
     """One page of a scan. Members who enter or leave during a scan shift its pages, so a row can repeat or be missed.
 
     Args:
-        rows: profiles with the requested fields that they have; the address may be absent.
+        rows: profiles with those of the requested fields that they have. The address may be missing.
         next: cursor of the next page; None on the last one.
         total: size of the audience according to Lytics; None if it is not reported.
         answered_at: Lytics' clock; None if it is not reported.

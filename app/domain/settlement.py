@@ -1,4 +1,4 @@
-"""Settling: how the end of an attempt changes what Sailthru has confirmed of the claimed memberships."""
+"""Settling: how the end of an attempt changes the confirmed state of the claimed memberships."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ from app.domain.membership import Confirmation, Confirmed, Membership, digest
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How an attempt ended, to be recorded against the claimed revisions.
+    """The end of an attempt, to be recorded against the claimed revisions.
 
-    An export of the claim that is in none of `confirmed`, `unknown` and `dead` was not called for: it keeps what was
-    confirmed before.
+    An export in none of `confirmed`, `unknown` and `dead` was not part of the call and keeps its confirmed state.
 
     Args:
-        confirmed: the exports that are settled, with what Sailthru acknowledged.
+        confirmed: the settled exports, each with the state that Sailthru acknowledged.
         unknown: the exports whose call may or may not have been carried out.
-        dead: the exports whose change is given up, with the code that says why.
-        outcome: one fixed word for the timeline and the metrics: `ok`, an error number, or a word of ours.
-        retry_at: when to call again for what is still pending, also for a newer change; None for at once.
-        spent_at: when the attempt failed, by the account's running clock, if it counts against the retry window.
+        dead: the exports whose change becomes a dead letter, each with its code.
+        outcome: a fixed word for the timeline and the metrics: `ok`, an error number, or a word of ours.
+        retry_at: when to call again for pending changes, including newer ones; None to call at once.
+        spent_at: when the attempt failed, by the account's retry clock; None if it does not count against the retry
+            window.
     """
 
     claim: Claim
@@ -36,17 +36,17 @@ class Settlement:
 
     @property
     def is_whole(self) -> bool:
-        """True if all that was claimed is confirmed or given up."""
-        return all(one.export_id in self.confirmed or one.export_id in self.dead for one in self.claim.pending)
+        """True if every claimed membership is confirmed or a dead letter."""
+        return all(p.export_id in self.confirmed or p.export_id in self.dead for p in self.claim.pending)
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a settlement.
+    """The result of recording a settlement.
 
     Args:
-        is_ours: false if the lease was lost meanwhile; then nothing was recorded.
-        due_at: when the member is to be called again; None if nothing is pending any more.
+        is_ours: False if the lease was lost, so that nothing was recorded.
+        due_at: when the member is called again; None if nothing is pending any more.
     """
 
     is_ours: bool
@@ -54,7 +54,7 @@ class Settled:
 
 
 def settle(confirmation: Confirmation, revision: int, tally: Tally) -> None:
-    """Count the revisions up to this one as settled: the newest as delivered, the ones before it as superseded."""
+    """Count the revisions up to this one as settled: the newest as delivered, the earlier ones as superseded."""
     settled = revision - confirmation.confirmed_revision
     if settled <= 0:
         return
@@ -65,10 +65,10 @@ def settle(confirmation: Confirmation, revision: int, tally: Tally) -> None:
 
 
 def settle_attempt(settlement: Settlement, confirmation: Confirmation, at: datetime, tally: Tally) -> None:
-    """Apply the end of an attempt to one of the memberships that were claimed for it.
+    """Apply the end of an attempt to one of the claimed memberships.
 
-    `confirmation` is that of the row as it is now. A change that came during the call has raised its revision, and
-    stays pending. What was claimed is in the settlement.
+    `confirmation` is the current row, and the settlement holds the claimed one. A change during the call has raised the
+    revision and stays pending.
     """
     export_id = confirmation.export_id
     claimed = next(p.membership for p in settlement.claim.pending if p.export_id == export_id)
@@ -95,7 +95,7 @@ def _confirm(confirmation: Confirmation, confirmed: Confirmed, claimed: Membersh
 
 
 def _give_up(confirmation: Confirmation, revision: int, tally: Tally, code: str | None, at: datetime) -> None:
-    """Make a dead letter of the claimed revision; without a code it is superseded by a newer change."""
+    """Make the claimed revision a dead letter. Without a code, a newer change has superseded it."""
     ended = revision - confirmation.confirmed_revision
     if ended <= 0:
         return
@@ -107,10 +107,10 @@ def _give_up(confirmation: Confirmation, revision: int, tally: Tally, code: str 
 
 
 def cancel(membership: Membership, tally: Tally) -> None:
-    """Drop what is pending, since the export was stopped: from now on desired is what Sailthru last confirmed.
+    """Cancel the pending changes of a stopped export: the desired state becomes the confirmed one.
 
-    If that differs from what was desired, the newest move is forgotten too. A later backfill then brings over every
-    member that is still in the audience, however close the two times are.
+    If the two differed, the newest move is deleted too. A later backfill then adds every member that is still in the
+    audience, regardless of event times.
     """
     cancelled = membership.revision - membership.confirmed_revision
     membership.confirmed_revision, membership.first_failed_at = membership.revision, None

@@ -17,7 +17,7 @@ _MAP = re.compile(r"map\[string\](\w+)")
 
 
 def typed(value: object, lytics_type: str) -> object:
-    """Return the value in its type. It stays as it is if the type is unknown or the value does not fit it.
+    """Return the value, converted to a type. It is unchanged if the type is unknown or the value does not fit.
 
     Args:
         lytics_type: as Lytics names it, such as `int`, `[]string` or `map[string]int`.
@@ -27,20 +27,20 @@ def typed(value: object, lytics_type: str) -> object:
         return _set_of(value, name.removeprefix(_LIST))
     inner = _MAP.fullmatch(name)
     if inner is not None:
-        return {key: typed(one, inner[1]) for key, one in value.items()} if isinstance(value, dict) else value
+        return {key: typed(item, inner[1]) for key, item in value.items()} if isinstance(value, dict) else value
     read = _SCALARS.get(name)
     return value if read is None else read(value)
 
 
 def _set_of(value: object, inner: str) -> object:
-    """Return the elements sorted, each once."""
+    """Return the elements, sorted and without duplicates."""
     if not isinstance(value, list):
         # v1 may send a set of one element without its brackets.
         return value if value is None or isinstance(value, dict) else [typed(value, inner)]
-    elements = [typed(one, inner) for one in value]
-    if not all(isinstance(one, str | int | float) for one in elements):
+    elements = [typed(element, inner) for element in value]
+    if not all(isinstance(element, str | int | float) for element in elements):
         return elements
-    return sorted(set(elements), key=lambda one: (isinstance(one, str), str(one)))
+    return sorted(set(elements), key=lambda element: (isinstance(element, str), str(element)))
 
 
 def _text(value: object) -> object:
@@ -77,7 +77,7 @@ def _truth(value: object) -> object:
 
 
 def _time(value: object) -> object:
-    """Return the time in UTC, with microseconds only if there are any. A date without time stays as it is."""
+    """Return the time in UTC, with microseconds only if there are any. A date without time is unchanged."""
     if not isinstance(value, str) or len(value) <= len("2026-01-05"):
         return value
     try:

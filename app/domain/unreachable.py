@@ -1,4 +1,4 @@
-"""Why a connection failed, read from the exception that a client raised. `app.explain.connection` has the texts."""
+"""Finds out why a connection failed from the client's exception. `app.explain.connection` has the texts."""
 
 import socket
 import ssl
@@ -18,10 +18,10 @@ class Unreachable(StrEnum):
 def why_unreachable(error: BaseException) -> Unreachable | None:
     """Return the first reason among an error and its causes; None if there is none.
 
-    Clients wrap the operating system's error several times, and in a group if a name has several addresses.
+    Clients wrap the operating system's error several times. If a name has several addresses, they raise a group.
     """
-    for one in _causes(error):
-        match one:
+    for cause in _causes(error):
+        match cause:
             case socket.gaierror():
                 return Unreachable.UNKNOWN_HOST
             case ssl.SSLError():
@@ -38,13 +38,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     waiting = [error]
     while waiting:
-        one = waiting.pop(0)
-        if id(one) in seen:
+        current = waiting.pop(0)
+        if id(current) in seen:
             continue
-        seen.add(id(one))
-        yield one
-        if isinstance(one, BaseExceptionGroup):
-            waiting.extend(one.exceptions)
-        cause = one.__cause__ or one.__context__
+        seen.add(id(current))
+        yield current
+        if isinstance(current, BaseExceptionGroup):
+            waiting.extend(current.exceptions)
+        cause = current.__cause__ or current.__context__
         if cause is not None:
             waiting.append(cause)

@@ -1,7 +1,7 @@
 """Makes values of profile fields safe to store in every database and to send in every call.
 
-A value that cannot be stored would make Lytics repeat its whole request again and again. A value that cannot be sent
-would make a dead letter of the member. So values are cleaned here before they are stored.
+A value that cannot be stored would make Lytics repeat its request endlessly. A value that cannot be sent would turn the
+member into a dead letter. Values are therefore cleaned here before they are stored.
 """
 
 import re
@@ -28,9 +28,9 @@ def storable(value: object, depth: int = 0) -> object:
     if depth == _TOO_DEEP:
         return None
     if isinstance(value, list):
-        return [storable(one, depth + 1) for one in value]
+        return [storable(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {_UNSTORABLE.sub("", name): storable(one, depth + 1) for name, one in value.items()}
+        return {_UNSTORABLE.sub("", name): storable(item, depth + 1) for name, item in value.items()}
     return value
 
 

@@ -61,11 +61,11 @@ class ListMaker:
             task.add_done_callback(lambda done: self._on_end(key, done))
         await asyncio.shield(task)
 
-    async def _ensure(self, name: str, *, is_again: bool) -> None:
+    async def _ensure(self, name: str, *, is_missing: bool) -> None:
         lease = secrets.randbits(62)
         while True:
             turn = await self._exports.take_turn(
-                self._account, name, lease=lease, lease_for=self._lease_for, is_again=is_again
+                self._account, name, lease=lease, lease_for=self._lease_for, is_missing=is_missing
             )
             if turn.is_ready:
                 return
@@ -73,8 +73,8 @@ class ListMaker:
                 break
             await self._sleep(POLL_INTERVAL.total_seconds())
         try:
-            list_id = await self._lists.find_or_make(name)
-            await self._exports.list_is_ready(self._account, name, list_id)
+            list_id = await self._lists.find_or_create(name)
+            await self._exports.mark_list_ready(self._account, name, list_id)
         except (OutcomeUnknown, asyncio.CancelledError):
             # Sailthru may still create the list. Keep the lease, so that no other worker creates a second list.
             raise
@@ -85,7 +85,7 @@ class ListMaker:
 
     async def _release_turn(self, name: str, lease: int) -> None:
         with suppress(StoreUnavailable):
-            await self._exports.give_turn_back(self._account, name, lease=lease)
+            await self._exports.release_turn(self._account, name, lease=lease)
 
     def _on_end(self, key: tuple[str, bool], task: asyncio.Task[None]) -> None:
         del self._running[key]

@@ -8,7 +8,7 @@ import structlog
 from app.alarms import Alarm, AlarmName, Alarms, Subject
 from app.domain.errors import CallFailed
 from app.domain.export import Export, ExportState
-from app.domain.list_check import Confirmed, Kept, ListSeen, judge, reason
+from app.domain.list_check import ConfirmedCount, KnownList, ListSeen, judge, reason
 from app.domain.report import ExportReport
 from app.exports.needs import Exports, Lists
 
@@ -87,7 +87,7 @@ class ListMonitor:
         self,
         lists: Lists,
         index: Mapping[str, list[ListSeen]],
-        confirmed: Confirmed,
+        confirmed: ConfirmedCount,
         before: ExportReport,
         after: ExportReport,
     ) -> None:

@@ -78,7 +78,7 @@ class ExportNamer:
     async def _explain(self, export: Export, reason: str) -> None:
         if export.reason != reason:
             log.warning("export waits", export=export.id, audience=export.audience_id, why=reason)
-            await self._exports.explain(export.id, reason)
+            await self._exports.set_reason(export.id, reason)
 
     async def make_list(self, export: Export) -> bool:
         """Ensure that the export's list exists, or record the reason. Return False if a retry may succeed.

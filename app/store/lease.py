@@ -1,4 +1,4 @@
-"""Leases: one claim holds a row until a time that it may extend. Each claim has a token of its own."""
+"""Leases: a claim holds a row until a time that it may extend. Each claim has its own token."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -14,8 +14,9 @@ def new_token() -> int:
 def is_over(until: datetime | None, now: datetime, length: timedelta) -> bool:
     """Return whether a lease no longer holds.
 
-    A lease that ends more than two lengths ahead was set by a wrong clock and does not hold. One that ends slightly too
-    late was taken while this transaction waited for the row, or by a replica whose clock differs a little.
+    A lease that ends more than two lengths ahead was set by a wrong clock and does not hold. A lease that ends
+    slightly too late is valid. It was taken while this transaction waited for the row, or by a replica with another
+    clock.
     """
     return until is None or not now < until <= now + 2 * length
 

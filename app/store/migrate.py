@@ -1,4 +1,4 @@
-"""Migrates a database to the schema of this version, before anything else uses it."""
+"""Migrates a database to the schema of this version."""
 
 import asyncio
 from pathlib import Path
@@ -22,9 +22,9 @@ from app.store.schema import metadata, versions
 
 
 async def migrate(database: Database, url: str) -> list[str]:
-    """Apply the missing migrations. Returns their numbers, or an empty list if the database was up to date.
+    """Apply the missing migrations; return their numbers.
 
-    An SQLite file with data is first backed up beside itself, as FILE.before-STEP.
+    An SQLite file with data is first copied to FILE.before-STEP in the same folder.
 
     Raises:
         BadSettings: an incompatible newer version has used the database, or a copy into it is not finished.
@@ -54,11 +54,11 @@ def revision_of(connection: Connection) -> str | None:
 def steps_after(revision: str | None, works_since: int | None = None) -> list[str]:
     """Return the migrations from a revision to the schema of this version, in order.
 
-    Old and new replicas run side by side during an upgrade, so a newer revision is accepted as long as this version
-    is compatible with it.
+    A newer revision is accepted if this version is compatible with it, because old and new replicas run side by side
+    during an upgrade.
 
     Args:
-        works_since: the oldest compatible version, see `works_since`.
+        works_since: the result of `works_since` for the database.
 
     Raises:
         BadSettings: a newer, incompatible version has migrated the database.
@@ -76,7 +76,7 @@ def steps_after(revision: str | None, works_since: int | None = None) -> list[st
 
 
 def works_since(connection: Connection) -> int | None:
-    """Return the oldest migration whose program still works with a database, or None if that is not recorded."""
+    """Return the oldest migration whose program works with the database; None if it is not recorded."""
     if not inspect(connection).has_table(versions.name):
         return None
     found: int | None = connection.scalar(select(versions.c.version).where(versions.c.name == "schema"))
@@ -108,7 +108,7 @@ def _is_other_default(
 
 
 def filled_tables() -> frozenset[str]:
-    """Return the tables into which the migrations themselves insert rows."""
+    """Return the tables into which migrations insert rows."""
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
         _upgrade(connection)

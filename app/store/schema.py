@@ -56,8 +56,8 @@ metadata = MetaData(
     }
 )
 
-# Marks references to an export in tables that get a row with each webhook, see `is_checked`. The export can't be
-# deleted anyway, since its row in `totals` refers to it too.
+# Marks references to an export in tables that get rows with each webhook, see `is_checked`. Exports can't be deleted
+# anyway, since their rows in `totals` refer to them too.
 UNCHECKED_ON_POSTGRESQL = {"is_unchecked_on_postgresql": True}
 
 # SQLite assigns ids only if the key is declared INTEGER.
@@ -82,15 +82,15 @@ exports = Table(
     Column("list_leased_until", Moment),
     Column("state", String(16), nullable=False),
     Column("reason", Text),
-    # Members after this id are not yet due since the export began to run; null once all are.
+    # The export began to run: pending members after this id still have to be made due. Null when all are due.
     Column("waking_from", BigInteger),
-    # What happened to the list while the state is `list_changed`; how many others were on it at the last look.
+    # The change of the list while the state is `list_changed`; the number of other addresses at the last check.
     Column("list_change", String(16)),
     Column("list_others", BigInteger),
     Column("list_others_in_doubt", BigInteger, nullable=False, server_default="0"),
-    # The list was replaced: members after this id are not yet marked as unconfirmed; null once all are.
+    # The list was replaced: members after this id still have to be marked as unconfirmed. Null when all are marked.
     Column("doubting_from", BigInteger),
-    # It was stopped in favour of this export, which takes over its pending changes.
+    # The export that takes over the pending changes of this stopped one.
     Column("merged_into", BigInteger),
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("audience_id", "account"),
@@ -131,12 +131,12 @@ members = Table(
     Column("id", Key, primary_key=True),
     Column("account", String(64), nullable=False),
     Column("address", String(320), nullable=False),
-    # When to call, while a change may be pending for a running export. While leased: when the lease ends.
+    # When to call the member; null if nothing is pending in a running export. While leased, the end of the lease.
     Column("due_at", Moment),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("lease", BigInteger),
-    # The address comes first, so that one look-up finds it in all accounts.
+    # The address comes first, so that one search finds it in all accounts.
     UniqueConstraint("address", "account"),
     CheckConstraint("lease is null or due_at is not null", name="leased_is_due"),
 )
@@ -173,10 +173,10 @@ memberships = Table(
     Column("told_at", Moment, key="confirmed_at"),
     Column("dead_code", String(64)),
     Column("dead_at", Moment),
-    # By the account's retry clock, which stands still while the circuit breaker is open; see `accounts`.
+    # By the account's retry clock, which stands still while the circuit breaker is open.
     Column("first_failed_at", Moment),
     Column("accepted_at", Moment),
-    # The digest of the erased address. The row waits for its last call only, and no count includes it.
+    # The digest of the erased address. The row only waits for its last call, and is not counted.
     Column("erasure", String(64)),
     CheckConstraint("told in ('never', 'in', 'out', 'unknown')", name="told"),
     CheckConstraint("told_revision <= revision", name="told_revision"),
@@ -209,7 +209,7 @@ Index(
     postgresql_where=text("dead_code is not null"),
 )
 
-# Erased memberships that wait for the end of a call or for the removal from their list.
+# Erased memberships that wait for the end of a call or for their removal from the list.
 Index(
     "ix_memberships_erasure",
     memberships.c.erasure,
@@ -227,14 +227,14 @@ identities = Table(
         autoincrement=False,
     ),
     Column("lytics_id", String(256), primary_key=True),
-    # The newest move of this Lytics user, and its member while the user is in. Null only in rows of an older version.
+    # The newest move of this Lytics user, and the user's member while in. Null only in rows of an older version.
     Column("moved_at_ns", BigInteger),
     Column("moved_message_at_ns", BigInteger),
     Column("is_enter", Boolean),
     Column("member_id", ForeignKey("members.id")),
     CheckConstraint("member_id is null or is_enter", name="holds_while_in"),
 )
-# The Lytics users of a member: read by an erasure, and by the database itself when a member is deleted.
+# The Lytics users of a member, read by an erasure, and by the database when a member is deleted.
 Index(
     "ix_identities_member_id",
     identities.c.member_id,
@@ -272,10 +272,10 @@ accounts = Table(
     Column("code", String(64)),
     Column("reason", Text, key="message"),
     Column("paused_at", Moment, key="opened_at"),
-    # Since it opened. `probe_at` is when the next probe is due.
+    # Failed probes since it opened, and when the next probe is due.
     Column("probes", Integer, key="failed_probes", nullable=False, server_default="0"),
     Column("probe_at", Moment),
-    # The sum of all earlier open periods, in microseconds: the retry clock lags behind by this.
+    # The sum of all earlier open periods. The retry clock is behind by this time.
     Column("paused_for_us", BigInteger, key="was_open_for_us", nullable=False, server_default="0"),
     CheckConstraint("pause is null or pause in ('refused', 'outage')", name="pause"),
     CheckConstraint("(pause is null) = (paused_at is null)", name="pause_is_whole"),
@@ -288,9 +288,9 @@ rejected_events = Table(
     Column("at", Moment, nullable=False),
     Column("reason", String(64), nullable=False),
     Column("happened", Text, nullable=False),
-    # The bytes of the request that were read.
+    # Number of bytes of the request that were read.
     Column("body_bytes", BigInteger, nullable=False),
-    # A sketch without any value of a profile.
+    # An outline without any value of a profile.
     Column("body", Text, nullable=False),
 )
 
@@ -299,7 +299,7 @@ erasures = Table(
     "erasures",
     metadata,
     Column("digest", String(64), primary_key=True),
-    # The digest of the erased address; lifting it lifts all digests of the erasure.
+    # The digest of the erased address. Lifting an erasure deletes all rows with this digest.
     Column("address_digest", String(64), nullable=False),
     # Identifies the key.
     Column("key_id", String(16), nullable=False),
@@ -308,7 +308,7 @@ erasures = Table(
 )
 Index("ix_erasures_address_digest", erasures.c.address_digest)
 
-# One row for each export and minute in which something happened.
+# One row for each export and minute with any count.
 minute_counts = Table(
     "minute_counts",
     metadata,
@@ -321,7 +321,7 @@ minute_counts = Table(
 )
 Index("ix_minute_counts_minute", minute_counts.c.minute)
 
-# How many changes were confirmed in a minute, by how long they took: see `app.domain.freshness`.
+# Number of changes confirmed in a minute, by bucket of their duration: see `app.domain.freshness`.
 minute_latencies = Table(
     "minute_latencies",
     metadata,
@@ -372,7 +372,7 @@ Index(
     postgresql_where=text("ended_at is null"),
 )
 
-# What a dry run has counted for each address, so that an address on two pages counts once.
+# The effect of a dry run on each address, so that an address on two pages counts once.
 dry_run_people = Table(
     "dry_run_people",
     metadata,
@@ -381,8 +381,8 @@ dry_run_people = Table(
     Column("effect", String(8), nullable=False),
 )
 
-# How many calls to an endpoint of an account the replicas have taken: in Sailthru's current minute, and in the one
-# before. `window_ends` is in seconds since 1970 by Sailthru's clock.
+# Number of calls to an endpoint of an account that the replicas have taken, in Sailthru's current minute and in the
+# previous one. `window_ends` is in seconds since 1970 by Sailthru's clock.
 budgets = Table(
     "budgets",
     metadata,
@@ -394,7 +394,7 @@ budgets = Table(
     ),
 )
 
-# Work that one replica does for all, and when it is due again.
+# Chores that one replica does for all replicas, and when they are due again.
 chores = Table(
     "chores",
     metadata,
@@ -403,7 +403,7 @@ chores = Table(
 )
 
 # `exports` increases with every change of an export, so that a replica detects an outdated cache. `schema` is the
-# oldest migration whose program still works with these tables, so that older replicas can run beside newer ones.
+# oldest migration whose program works with these tables, so that older replicas can run beside newer ones.
 versions = Table(
     "versions",
     metadata,

@@ -27,7 +27,7 @@ class Store:
         self.claimed: list[tuple[int, int]] = []
         self.cannot_renew = False
 
-    async def claim(self, *, lease_for: timedelta, most: int, besides: Collection[int]) -> list[BackfillClaim]:
+    async def claim(self, *, lease_for: timedelta, limit: int, excluding: Collection[int]) -> list[BackfillClaim]:
         now = self.clock()
         free = [
             backfill
@@ -57,10 +57,10 @@ class Store:
             self.backfills[backfill.id] = backfill
         return is_ours
 
-    async def keep(self, backfill: Backfill, page: Page, *, lease: int) -> None:
+    async def save_page(self, backfill: Backfill, page: Page, *, lease: int) -> None:
         raise NotImplementedError
 
-    async def forget_dry_runs(self) -> bool:
+    async def delete_ended_dry_runs(self) -> bool:
         return False
 
 

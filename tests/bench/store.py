@@ -71,7 +71,7 @@ class Store:
 
         async def webhooks() -> None:
             for change in changes:
-                await self._members.keep([change])
+                await self._members.apply([change])
 
         began = time.monotonic()
         await asyncio.gather(*(webhooks() for _ in range(at_once)))
@@ -95,7 +95,7 @@ class Store:
                 most = min(CLAIMED, left)
                 left -= most
                 await free.acquire()
-                claims = await self._members.claim(ACCOUNT, room=Capacity(most, most), lease_for=LEASE)
+                claims = await self._members.claim(ACCOUNT, capacity=Capacity(most, most), lease_for=LEASE)
                 assert len(claims) == most, f"Only {len(claims)} members of {most} were due."
                 calls.append(asyncio.create_task(end(claims, free)))
 
@@ -134,7 +134,7 @@ async def _make_ready(url: str) -> None:
         exports = Exports(database, database.clock)
         (export,) = await exports.all()
         assert export.list_name is not None
-        await exports.list_is_ready(ACCOUNT, export.list_name, "1")
+        await exports.mark_list_ready(ACCOUNT, export.list_name, "1")
     finally:
         await database.close()
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.commands.references import choose
-from app.domain.errors import ServiceSaidNo
+from app.domain.errors import ServiceRefused
 
 
 def export(number: int, audience: str, slug: str, name: str | None, *, account: str = "default") -> dict[str, Any]:
@@ -47,14 +47,14 @@ def test_number_wins_over_exact_name(reference: str, number: int) -> None:
 @pytest.mark.parametrize("reference", ["vip", "VIP", "c3d4"])
 def test_ambiguous_reference_lists_all_matches(reference: str) -> None:
     """One audience may be exported to two accounts."""
-    with pytest.raises(ServiceSaidNo, match="matches several exports") as caught:
+    with pytest.raises(ServiceRefused, match="matches several exports") as caught:
         choose(EXPORTS, reference)
 
     assert caught.value.candidates == ("3  c3d4  vip  VIP  (default)", "4  c3d4  vip  VIP  (shop)")
 
 
 def test_audience_name_that_is_also_another_list_is_ambiguous() -> None:
-    with pytest.raises(ServiceSaidNo) as caught:
+    with pytest.raises(ServiceRefused) as caught:
         choose(EXPORTS, "Lytics VIP")
 
     assert [line[0] for line in caught.value.candidates] == ["3", "4", "7"]
@@ -63,7 +63,7 @@ def test_audience_name_that_is_also_another_list_is_ambiguous() -> None:
 @pytest.mark.parametrize("reference", ["spring buyers", "Spring", "8", "", "None"])
 def test_inexact_reference_matches_nothing(reference: str) -> None:
     """All exports are listed. An empty reference does not match an export without a name."""
-    with pytest.raises(ServiceSaidNo, match=f"There is no export {reference}. There are:") as caught:
+    with pytest.raises(ServiceRefused, match=f"There is no export {reference}. There are:") as caught:
         choose(EXPORTS, reference)
 
     assert len(caught.value.candidates) == len(EXPORTS)
@@ -71,5 +71,5 @@ def test_inexact_reference_matches_nothing(reference: str) -> None:
 
 
 def test_without_exports_the_command_to_start_one_is_named() -> None:
-    with pytest.raises(ServiceSaidNo, match="`lytics-sailthru export start AUDIENCE`"):
+    with pytest.raises(ServiceRefused, match="`lytics-sailthru export start AUDIENCE`"):
         choose([], "1")

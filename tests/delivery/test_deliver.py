@@ -59,8 +59,8 @@ class World(UnusedQueue, UnusedLists):
         self.probes_released = 0
         self.is_outage = False
 
-    async def ensure(self, name: str, *, is_again: bool = False) -> None:
-        self.steps.append(f"ensure {name} again" if is_again else f"ensure {name}")
+    async def ensure(self, name: str, *, is_missing: bool = False) -> None:
+        self.steps.append(f"ensure {name} again" if is_missing else f"ensure {name}")
         if self.ensure_error is not None:
             raise self.ensure_error
 

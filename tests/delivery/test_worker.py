@@ -71,12 +71,12 @@ class World(UnusedQueue, Deliverer):
         self.stored = replace(self.stored, probe_at=until)
         return self.stored
 
-    async def claim(self, account: str, *, room: Capacity, lease_for: timedelta) -> list[Claim]:
+    async def claim(self, account: str, *, capacity: Capacity, lease_for: timedelta) -> list[Claim]:
         assert (account, lease_for) == (ACCOUNT, self.lease_for)
-        self.claims.append(room.calls)
+        self.claims.append(capacity.calls)
         if self.claim_errors:
             raise self.claim_errors.pop(0)
-        taken, self.due = self.due[: room.calls], self.due[room.calls :]
+        taken, self.due = self.due[: capacity.calls], self.due[capacity.calls :]
         return taken
 
     async def next_due_at(self, account: str) -> datetime | None:

@@ -10,7 +10,7 @@ from app.domain.settlement import Settled, Settlement
 
 
 class UnusedQueue:
-    async def claim(self, account: str, *, room: Capacity, lease_for: timedelta) -> list[Claim]:
+    async def claim(self, account: str, *, capacity: Capacity, lease_for: timedelta) -> list[Claim]:
         raise AssertionError("claim")
 
     async def next_due_at(self, account: str) -> datetime | None:
@@ -30,8 +30,8 @@ class UnusedQueue:
 
 
 class UnusedLists:
-    async def find_or_make(self, name: str) -> str | None:
-        raise AssertionError("find_or_make")
+    async def find_or_create(self, name: str) -> str | None:
+        raise AssertionError("find_or_create")
 
     async def find(self, name: str) -> ListSeen | None:
         raise AssertionError("find")

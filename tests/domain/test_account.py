@@ -23,7 +23,7 @@ LOST = OutcomeUnknown("timeout", "No answer came.")
 
 
 class Account:
-    """An account. The test decides how its calls end."""
+    """An account whose calls end as the test decides."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -193,9 +193,7 @@ def test_clock_set_back_while_open_does_not_change_retry_clock(account: Account)
 
 
 def test_member_that_failed_as_probe_fails_alone_once(account: Account) -> None:
-    """Members that were probed in an outage do not make the next one at once. They do if they keep failing and no
-    other member succeeds.
-    """
+    """Members that were probed in an outage establish a new one only if they fail again without other successes."""
     account.break_down()
     for member in (1, 2, 3, 4, 5):
         account.ends(member, DOWN, is_probe=True)
@@ -225,7 +223,7 @@ def test_members_failing_while_others_succeed_never_make_outage(account: Account
 
 
 def test_members_whose_newest_call_failed_are_remembered(account: Account) -> None:
-    """The probe prefers other members. A member is forgotten when one of its calls is understood."""
+    """The probe prefers other members. A readable answer removes a member from the failing ones."""
     account.break_down()
     account.ends(7, DOWN)
     account.ends(8, REFUSED, is_probe=True)
@@ -245,7 +243,7 @@ REFUSAL_PROBED = replace(OUTAGE.probe_failed(DOWN, LATER), opened_at=NOON + SECO
 @pytest.mark.parametrize(
     ("stored", "before", "after", "expected"),
     [
-        # No other replica found anything.
+        # No other replica changed the state.
         (RUNS, RUNS, OUTAGE, OUTAGE),
         (OUTAGE, OUTAGE, OUTAGE.probe_failed(DOWN, LATER), OUTAGE.probe_failed(DOWN, LATER)),
         (OUTAGE, OUTAGE, OUTAGE.closed(LATER), OUTAGE.closed(LATER)),
@@ -255,24 +253,24 @@ REFUSAL_PROBED = replace(OUTAGE.probe_failed(DOWN, LATER), opened_at=NOON + SECO
             OUTAGE.opened(OpenReason.REFUSED, REFUSED, LATER),
             OUTAGE.opened(OpenReason.REFUSED, REFUSED, LATER),
         ),
-        # Both found the same: the opening time and the probes of the first stay.
+        # Both replicas opened for the same reason: the opening time and probes of the first one stay.
         (
             OUTAGE.probe_failed(DOWN, LATER),
             RUNS,
             RUNS.opened(OpenReason.OUTAGE, LOST, LATER),
             OUTAGE.probe_failed(DOWN, LATER),
         ),
-        # They found different reasons: one open period, since the first opening.
+        # The replicas opened for different reasons: there is one open period since the first opening.
         (OUTAGE, RUNS, REFUSAL, replace(REFUSAL, opened_at=NOON)),
         (REFUSAL, OUTAGE, OUTAGE.probe_failed(DOWN, LATER), REFUSAL_PROBED),
-        # The other replica's probe succeeded meanwhile: what ours found before does not count.
+        # The other replica's probe succeeded meanwhile: our earlier failure does not count.
         (OUTAGE.closed(LATER), OUTAGE, OUTAGE.probe_failed(DOWN, LATER), OUTAGE.closed(LATER)),
         (OUTAGE.closed(LATER), OUTAGE, OUTAGE.closed(LATER + SECOND), OUTAGE.closed(LATER)),
-        # It was closed, and we opened it: earlier open periods of others count.
+        # We opened a closed breaker: earlier open periods of other replicas count.
         (OUTAGE.closed(LATER), RUNS, OUTAGE, replace(OUTAGE, was_open_for=HOUR + MINUTE)),
-        # Our probe succeeded: what others found meanwhile is over too, since its beginning.
+        # Our probe succeeded: the open period of other replicas ends too.
         (REFUSAL, OUTAGE, OUTAGE.closed(LATER), REFUSAL.closed(LATER)),
-        # Our breaker opened and closed while the store was away: that counts, and closes no other opening.
+        # Our breaker opened and closed while the store was unavailable: the stored breaker stays open.
         (RUNS, RUNS, OUTAGE.closed(LATER), OUTAGE.closed(LATER)),
         (REFUSAL, RUNS, OUTAGE.closed(LATER), replace(REFUSAL, was_open_for=HOUR + MINUTE)),
     ],
@@ -284,7 +282,7 @@ def test_findings_of_two_replicas_merge(
 
 
 def test_merging_a_finding_twice_changes_nothing() -> None:
-    """A replica saves again if it does not know whether the first write arrived."""
+    """A replica repeats a save if it does not know the outcome of the first one."""
     once = merged(RUNS, RUNS, OUTAGE, NOON)
 
     assert merged(once, RUNS, OUTAGE, LATER) == once

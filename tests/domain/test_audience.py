@@ -1,4 +1,4 @@
-"""How an operator names an audience."""
+"""How an operator names an audience: id, slug or name."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from app.domain.errors import AmbiguousAudience, Conflict, NotFound, UnknownAudi
 SPRING = Audience("a1", "spring_buyers", "Spring Buyers")
 LAPSED = Audience("b2", "lapsed_buyers", "Lapsed Buyers")
 AUTUMN = Audience("c3", "autumn", "Autumn Buyers", 7)
-# Its slug is the id of another audience, and its name the slug of one.
+# Its slug is the id of another audience, and its name is the slug of another one.
 CONFUSING = Audience("d4", "a1", "lapsed_buyers")
 CAFE = Audience("e5", "", "Café Visitors")
 TWIN, OTHER_TWIN = Audience("f6", "twin", "VIP"), Audience("g7", "twin_1", "VIP")
@@ -36,7 +36,7 @@ def test_equal_audiences_compare_equal() -> None:
     ],
 )
 def test_audience_is_found_by_id_slug_or_name(reference: str, meant: Audience) -> None:
-    """A stricter match wins, in whatever order the audiences are listed."""
+    """A stricter match wins in any order of the audiences."""
     assert choose(reference, ALL) == meant
     assert choose(reference, reversed(ALL)) == meant
 
@@ -50,7 +50,7 @@ def test_name_of_several_audiences_is_refused_with_all_candidates(reference: str
 
     assert list(caught.value.candidates) == candidates
     assert isinstance(caught.value, Conflict)
-    assert all(one.id in str(caught.value) for one in candidates)
+    assert all(audience.id in str(caught.value) for audience in candidates)
 
 
 @pytest.mark.parametrize(

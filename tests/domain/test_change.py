@@ -27,5 +27,5 @@ MOVES = st.builds(Move, st.integers(0, 3), st.integers(0, 3), st.booleans())
 
 @given(MOVES, MOVES)
 def test_any_two_moves_are_ordered_or_equal(one: Move, other: Move) -> None:
-    """So that the newest is the same in any order of arrival."""
+    """The newest move is therefore the same in any order of arrival."""
     assert [one < other, one == other, one > other].count(True) == 1

@@ -1,4 +1,4 @@
-"""Dry run: the effects of earlier pages, and those of the page at hand."""
+"""Dry run: the effects of earlier pages and of the current page."""
 
 import pytest
 
@@ -13,7 +13,7 @@ OLD, NEW = {"city": "Turin"}, {"city": "Paris"}
 
 
 def seen() -> MembershipChange:
-    """Return Ada as a scan finds her."""
+    """Return the change of a scan that finds Ada."""
     return MembershipChange(EXPORT, Kind.ENTER, ADA, None, SEEN_AT_NS, SEEN_AT_NS, OLD, by_scan=True)
 
 
@@ -27,7 +27,7 @@ def seen() -> MembershipChange:
         (membership(vars=OLD, confirmed=Confirmed.IN, confirmed_vars=digest(OLD), confirmed_revision=1), {}),
     ],
 )
-def test_effect_of_a_scan_follows_from_what_is_held(held: Membership | None, expected: dict[str, Effect]) -> None:
+def test_effect_of_a_scan_follows_from_the_stored_state(held: Membership | None, expected: dict[str, Effect]) -> None:
     ledger = Ledger(NOON)
     if held is not None:
         ledger.memberships[EXPORT, ADA] = held

@@ -1,4 +1,4 @@
-"""What an erasure leaves of a membership, and the digests of erased addresses."""
+"""Erasure: the remaining state of a membership, and the digests of erased addresses."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def test_pending_changes_count_as_erased_once(held: Membership, tally: Tally, le
 
 @pytest.mark.parametrize("held", [TOLD, WAITING, DEAD, GONE])
 @pytest.mark.parametrize("leaves", [True, False])
-def test_only_what_the_last_call_needs_is_left(held: Membership, leaves: bool) -> None:
+def test_only_the_data_for_the_last_call_is_left(held: Membership, leaves: bool) -> None:
     erased = replace(held)
     erase(erased, ERASURE, Tally(), leaves=leaves)
     bare = Membership(
@@ -85,7 +85,7 @@ def test_list_is_left_unless_confirmed_out(confirmed: Confirmed, is_left: bool) 
     assert not stays.is_pending
 
 
-def test_leave_can_be_ordered_later_and_only_once() -> None:
+def test_leave_can_be_requested_later_and_only_once() -> None:
     held = membership(confirmed=Confirmed.IN)
     for leaves in (False, True, True, False):
         erase(held, ERASURE, Tally(), leaves=leaves)
@@ -96,8 +96,8 @@ def test_leave_can_be_ordered_later_and_only_once() -> None:
 def test_changes_after_a_lifted_erasure_count_again() -> None:
     held, other = membership(confirmed=Confirmed.IN, lytics_id=ADA_ID), membership()
     erase(held, ERASURE, Tally(), leaves=True)
-    for one in (held, other):
-        cancel_erasure(one)
+    cancel_erasure(held)
+    cancel_erasure(other)
 
     assert (held.erasure, held.is_pending, held.desired, held.confirmed) == (None, False, False, Confirmed.IN)
     assert other == membership()

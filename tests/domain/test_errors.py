@@ -1,4 +1,4 @@
-"""The tree of errors: a handler for one class catches its subclasses."""
+"""The tree of errors matches the classes, and errors carry their details."""
 
 import inspect
 import re
@@ -14,7 +14,7 @@ ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind._
 
 
 def drawn() -> dict[str, str]:
-    """Return each error of the drawn tree with its parent."""
+    """Return each error in the drawn tree with its parent."""
     parents: dict[str, str] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -27,7 +27,7 @@ def drawn() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
-def test_every_error_has_a_docstring_of_its_own(kind: type[AppError]) -> None:
+def test_every_error_has_its_own_docstring(kind: type[AppError]) -> None:
     assert (vars(kind).get("__doc__") or "").strip()
 
 

@@ -1,4 +1,4 @@
-"""The vars that an export takes from a profile, and its states."""
+"""The vars that an export reads from a profile, and its states."""
 
 from app.domain.export import ExportState
 from tests.factories import export

@@ -1,4 +1,4 @@
-"""Which fields an export sends, and as which vars; one sentence for each problem."""
+"""The mapping from Lytics fields to vars, with one sentence for each problem."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whole histories: in any order, with duplicates and calls in between, the newest wins and the counts add up."""
+"""Whole histories: in any order, with duplicates and calls in between, the newest change wins and the counts add up."""
 
 import random
 from dataclasses import dataclass, field, replace
@@ -37,8 +37,8 @@ ADDRESSES = (ADA, LOVELACE, GRACE)
 
 def ledger_of(*changes: MembershipChange) -> Ledger:
     ledger = Ledger(NOON)
-    for one in changes:
-        ledger.apply(one)
+    for item in changes:
+        ledger.apply(item)
     return ledger
 
 
@@ -47,20 +47,18 @@ def on_list(ledger: Ledger) -> set[str]:
 
 
 def address_at_the_end(history: list[MembershipChange]) -> set[str]:
-    """Return the result by the rule in other words: the newest move says in or out, the newest message since then says
-    the address.
-    """
-    last = max((one for one in history if one.kind is not Kind.CHANGE), key=lambda one: one.moved_at_ns or 0)
+    """Return the expected result: the newest move decides in or out, the newest message since then the address."""
+    last = max((event for event in history if event.kind is not Kind.CHANGE), key=lambda event: event.moved_at_ns or 0)
     if last.kind is Kind.EXIT:
         return set()
-    since = [one for one in history if one.kind is Kind.CHANGE and one.message_at_ns > last.message_at_ns]
-    newest = max([last, *since], key=lambda one: one.message_at_ns)
+    since = [event for event in history if event.kind is Kind.CHANGE and event.message_at_ns > last.message_at_ns]
+    newest = max([last, *since], key=lambda event: event.message_at_ns)
     return {newest.address or ""}
 
 
 @st.composite
 def moves(draw: st.DrawFn) -> list[MembershipChange]:
-    """Draw enters and exits of one user at distinct times, sent after any time; exits with or without an address."""
+    """Draw enters and exits of one user at distinct times, with any delay; exits may have no address."""
     made: list[MembershipChange] = []
     for at in range(draw(st.integers(1, 6))):
         message = at + draw(st.floats(0.1, 5))
@@ -73,7 +71,7 @@ def moves(draw: st.DrawFn) -> list[MembershipChange]:
 
 @st.composite
 def stays(draw: st.DrawFn) -> list[MembershipChange]:
-    """Draw stays of one user in an audience, in order: an enter, changes of fields and address, an exit at the end."""
+    """Draw stays of one user in order: an enter, changes of fields and address, and an exit at the end."""
     made: list[MembershipChange] = []
     for _ in range(draw(st.integers(1, 3))):
         made.append(enter(draw(st.sampled_from(ADDRESSES)), at=len(made) * 10))
@@ -86,7 +84,7 @@ def stays(draw: st.DrawFn) -> list[MembershipChange]:
 @settings(deadline=None)
 @given(moves(), st.randoms(use_true_random=False))
 def test_newest_move_wins_in_any_order_with_duplicates(history: list[MembershipChange], dice: random.Random) -> None:
-    """Also if messages were made in another order than the moves."""
+    """This holds even if messages were made in another order than the moves."""
     arrived = [*history, *dice.sample(history, dice.randint(0, len(history)))]
     dice.shuffle(arrived)
     ledger = ledger_of(*arrived)
@@ -98,19 +96,19 @@ def test_newest_move_wins_in_any_order_with_duplicates(history: list[MembershipC
 
 @settings(deadline=None)
 @given(stays(), st.randoms(use_true_random=False))
-def test_change_of_address_holds_wherever_it_arrives_after_its_enter(
+def test_change_of_address_applies_wherever_it_arrives_after_its_enter(
     history: list[MembershipChange], dice: random.Random
 ) -> None:
-    """A change may come late, twice, and between other stays, but not before its own enter."""
+    """A change may arrive late, twice, and between other stays, but not before its own enter."""
     arrived = [*history, *dice.sample(history, dice.randint(0, len(history)))]
     dice.shuffle(arrived)
     waiting: list[MembershipChange] = []
     in_order: list[MembershipChange] = []
-    for one in arrived:
-        if one.kind is Kind.CHANGE:
-            waiting.append(one)
+    for item in arrived:
+        if item.kind is Kind.CHANGE:
+            waiting.append(item)
         else:
-            in_order.append(one)
+            in_order.append(item)
         for late in list(waiting):
             own = max(
                 (h for h in history if h.kind is Kind.ENTER and h.message_at_ns < late.message_at_ns),
@@ -126,7 +124,7 @@ def test_change_of_address_holds_wherever_it_arrives_after_its_enter(
 
 @dataclass
 class World:
-    """Users who share addresses, and a worker that calls for them and records every write before it leaves."""
+    """Users that share addresses, and a worker that calls for them and records every write before it leaves."""
 
     ledger: Ledger = field(default_factory=lambda: Ledger(NOON))
     in_flight: dict[str, tuple[Claim, Call]] = field(default_factory=dict)
@@ -159,13 +157,15 @@ class World:
         tally = self.tally
 
         assert tally.accepted == tally.delivered + tally.superseded + tally.pending + tally.dead
-        assert tally.pending == sum(one.revision - one.confirmed_revision for one in held)
-        assert tally.dead == sum(one.dead_code is not None for one in held)
-        assert tally.members == sum(one.desired for one in held)
-        assert tally.accepted == sum(one.revision for one in held)
-        for one in held:
-            is_done = not one.is_pending and one.dead_code is None and one.address not in self.in_flight
-            assert not is_done or one.need is Need.NOTHING
+        assert tally.pending == sum(membership.revision - membership.confirmed_revision for membership in held)
+        assert tally.dead == sum(membership.dead_code is not None for membership in held)
+        assert tally.members == sum(membership.desired for membership in held)
+        assert tally.accepted == sum(membership.revision for membership in held)
+        for membership in held:
+            is_done = (
+                not membership.is_pending and membership.dead_code is None and membership.address not in self.in_flight
+            )
+            assert not is_done or membership.need is Need.NOTHING
 
 
 addresses = st.sampled_from(ADDRESSES)
@@ -185,7 +185,7 @@ happenings = st.one_of(
 @settings(deadline=None, max_examples=size(60, 200))
 @given(st.lists(happenings, max_size=40))
 def test_counts_add_up_after_each_step(steps: list[MembershipChange | str | tuple[str, Effect, bool]]) -> None:
-    """Changes arrive in any order, and calls end in every way. A membership that is not pending needs nothing."""
+    """Changes arrive in any order, and calls end in every way. A membership that is not pending needs no call."""
     world = World()
     for step in steps:
         if isinstance(step, MembershipChange):
@@ -199,17 +199,19 @@ def test_counts_add_up_after_each_step(steps: list[MembershipChange | str | tupl
 
 @given(st.lists(happenings, max_size=20))
 def test_user_never_holds_two_addresses(steps: list[object]) -> None:
-    """The list has the address that the user held last, or none."""
+    """The list has the last address of the user, or none."""
     ledger = Ledger(NOON)
     for step in steps:
         if isinstance(step, MembershipChange):
             ledger.apply(step._replace(lytics_id=ADA_ID))
 
-    assert on_list(ledger) == {one.address for one in ledger.identities.values() if one.address is not None}
+    assert on_list(ledger) == {
+        identity.address for identity in ledger.identities.values() if identity.address is not None
+    }
 
 
 def test_change_of_address_counts_for_both_addresses() -> None:
-    """One leaves and one joins: two changes, one member."""
+    """One address leaves and one joins: there are two changes and one member."""
     ledger = ledger_of(enter(ADA, at=1), enter(LOVELACE, at=2))
 
     assert ledger.tallies[1] == Tally(accepted=3, pending=3, members=1)
@@ -218,7 +220,7 @@ def test_change_of_address_counts_for_both_addresses() -> None:
 
 
 def test_late_stay_does_not_override_a_newer_exit() -> None:
-    """Both its moves are counted as stale."""
+    """Both moves of the stay are counted as stale."""
     ledger = ledger_of(exit_(None, at=9), enter(LOVELACE, at=1), exit_(LOVELACE, at=2))
 
     assert on_list(ledger) == set()
@@ -237,14 +239,14 @@ def test_timeline_shows_stale_and_ignored_changes() -> None:
 
 
 def test_timeline_shows_a_corrected_clock() -> None:
-    """It explains the order of changes."""
+    """The corrected time explains the order of changes."""
     ledger = ledger_of(enter(clock_corrected=True))
 
     assert [entry.clock_corrected for entry in ledger.entries] == [True]
 
 
 def test_exit_of_an_unknown_address_needs_a_read() -> None:
-    """The address may be on the list by hand, or from before this service ran."""
+    """The address may have been added by hand, or before this service ran."""
     ledger = ledger_of(exit_(at=1))
 
     assert ledger.memberships[1, ADA].need is Need.READ
@@ -277,7 +279,7 @@ def test_change_settled_during_the_call_is_not_counted_again(end: dict[str, Any]
 
 
 def test_change_does_not_join_an_address_that_another_user_moved_later() -> None:
-    """The old address leaves all the same: the user no longer holds it."""
+    """The old address leaves anyway, since the user no longer has it."""
     ledger = ledger_of(
         enter(LOVELACE, at=8, lytics_id=GRACE_ID),
         exit_(LOVELACE, at=9, lytics_id=GRACE_ID),

@@ -1,4 +1,4 @@
-"""Ledger: which change wins, what it alters, and how attempts are settled."""
+"""Ledger: the winning change, its effects, and the settlement of attempts."""
 
 import random
 from dataclasses import replace
@@ -22,8 +22,8 @@ OLD, NEW = "old@example.com", "new@example.com"
 
 def ledger_of(*changes: MembershipChange) -> Ledger:
     ledger = Ledger(NOON)
-    for one in changes:
-        ledger.apply(one)
+    for item in changes:
+        ledger.apply(item)
     return ledger
 
 
@@ -157,7 +157,7 @@ histories = st.lists(
 @settings(max_examples=size(100, 300), deadline=None)
 @given(history=histories, dice=st.randoms(use_true_random=False))
 def test_last_move_decides_in_any_order_with_duplicates(history: list[tuple[Kind, str]], dice: random.Random) -> None:
-    """Moves of one user at distinct times, shuffled and doubled; the user holds at most one address."""
+    """The moves of one user have distinct times, and are shuffled and duplicated. The user has at most one address."""
     changes = [
         enter(address, at=at) if kind is Kind.ENTER else exit_(address, at=at)
         for at, (kind, address) in enumerate(history)
@@ -182,7 +182,7 @@ def attempt(
     dead: bool = False,
     spent: bool = False,
 ) -> tuple[Membership, Tally]:
-    """End a join that was claimed at revision 1; with `newer`, an exit came meanwhile."""
+    """End a join that was claimed at revision 1. With `newer`, an exit arrived meanwhile."""
     claimed = Membership(
         export_id=1, address=ADA, desired=True, confirmed=confirmed, revision=1, vars={"a": 1}, confirmed_vars="before"
     )
@@ -198,7 +198,7 @@ def attempt(
 
 
 def test_confirmed_attempt_settles_what_was_claimed() -> None:
-    """The digest of the confirmed vars is kept."""
+    """The digest of the confirmed vars is stored."""
     membership, tally = attempt(Effect.CONFIRMED)
 
     assert (membership.confirmed, membership.confirmed_at, membership.is_pending) == (Confirmed.IN, NOON, False)
@@ -216,7 +216,7 @@ def test_change_during_the_call_stays_pending() -> None:
 
 @pytest.mark.parametrize(("effect", "confirmed"), [(Effect.NONE, Confirmed.OUT), (Effect.UNKNOWN, Confirmed.UNKNOWN)])
 def test_failed_attempt_leaves_the_change_pending(effect: Effect, confirmed: Confirmed) -> None:
-    """The confirmed state is restored if the call was surely not carried out; else it stays unknown."""
+    """The confirmed state is restored if the call was certainly not carried out. Otherwise it stays unknown."""
     membership, tally = attempt(effect, confirmed=Confirmed.OUT, spent=True)
 
     assert (membership.confirmed, membership.is_pending, membership.first_failed_at) == (confirmed, True, NOON)
@@ -224,7 +224,7 @@ def test_failed_attempt_leaves_the_change_pending(effect: Effect, confirmed: Con
 
 
 def test_dead_letter_is_kept_unless_a_newer_change_came() -> None:
-    """Only the claimed change is given up."""
+    """Only the claimed change becomes a dead letter."""
     dead, dead_tally = attempt(Effect.NONE, dead=True)
     newer, newer_tally = attempt(Effect.NONE, dead=True, newer=True)
 
@@ -232,14 +232,14 @@ def test_dead_letter_is_kept_unless_a_newer_change_came() -> None:
     assert (newer.dead_code, newer.is_pending, newer_tally) == (None, True, Tally(superseded=1, pending=-1))
 
 
-def arriving(one: MembershipChange) -> MembershipChange:
+def arriving(item: MembershipChange) -> MembershipChange:
     """Mark the times of a change as those of its arrival."""
-    return one._replace(moved_on_arrival=True, message_on_arrival=True, clock_corrected=True)
+    return item._replace(moved_on_arrival=True, message_on_arrival=True, clock_corrected=True)
 
 
 @pytest.mark.parametrize("lytics_id", [ADA_ID, None])
 def test_arrival_under_a_slow_clock_is_later_than_earlier_arrivals(lytics_id: str | None) -> None:
-    """Our clock was set back by an hour, so that the arrival of the exit lies before the enter."""
+    """Our clock was set back by an hour, so the arrival of the exit is before the enter."""
     held = enter(at=3600, lytics_id=lytics_id, vars={"a": 1})
     left = ledger_of(held, arriving(exit_(at=10, lytics_id=lytics_id)))
     again = ledger_of(held, arriving(exit_(at=10, lytics_id=lytics_id)), arriving(enter(at=11, lytics_id=lytics_id)))
@@ -251,7 +251,7 @@ def test_arrival_under_a_slow_clock_is_later_than_earlier_arrivals(lytics_id: st
 
 
 def test_known_event_time_counts_beside_an_arrival_time() -> None:
-    """The exit has its own event time, only its message time is that of the arrival."""
+    """The exit has its own event time. Only its message time is the arrival time."""
     late = exit_(at=5, sent=5)._replace(message_on_arrival=True)
 
     assert on_list(ledger_of(enter(at=10), late)) == {ADA}

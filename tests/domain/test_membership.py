@@ -1,4 +1,4 @@
-"""What a membership needs of Sailthru, and how all needs of a member fit into one request."""
+"""The call that a membership needs, and the one request that serves all memberships of a member."""
 
 from datetime import timedelta
 
@@ -40,9 +40,7 @@ NONE: dict[str, object] = {}
 def test_need_follows_from_desired_and_confirmed(
     desired: bool, confirmed: Confirmed, vars_: dict[str, object], confirmed_vars: str | None, need: Need
 ) -> None:
-    """A join leaves only if it is not confirmed, and an exit without a confirmed join needs a read. After an unknown
-    outcome a join needs a read, and a leave is sent again.
-    """
+    """An exit without a confirmed join needs a read. After an unknown outcome only a join needs a read."""
     assert membership(desired=desired, confirmed=confirmed, vars=vars_, confirmed_vars=confirmed_vars).need is need
 
 
@@ -60,7 +58,7 @@ def test_digest_does_not_depend_on_the_order_of_vars() -> None:
     assert len(digest({})) == 32
 
 
-def test_lists_and_vars_of_a_member_travel_in_one_call() -> None:
+def test_lists_and_vars_of_a_member_are_in_one_call() -> None:
     call = plan(
         [
             pending("a", export_id=1, vars={"first_name": "Ada"}),
@@ -102,7 +100,7 @@ def test_newer_value_for_one_var_wins(order: int) -> None:
 
 
 def test_one_unknown_membership_makes_the_call_a_read() -> None:
-    """Nothing is written, and so nothing covered, before the read."""
+    """Before the read, nothing is written and nothing is covered."""
     call = plan([pending("a", export_id=1), pending("b", export_id=2, confirmed=Confirmed.UNKNOWN)])
 
     assert call == Call(is_read=True)
@@ -131,19 +129,19 @@ def test_write_after_a_read(
 
 
 def test_write_after_a_read_carries_everything_pending() -> None:
-    ones = [
+    memberships = [
         pending("a", export_id=1, confirmed=Confirmed.UNKNOWN),
         pending("b", export_id=2, desired=False, confirmed=Confirmed.UNKNOWN),
         pending("c", export_id=3),
     ]
 
-    assert plan(ones, frozenset({"a"}), was_read=True) == Call(
+    assert plan(memberships, frozenset({"a"}), was_read=True) == Call(
         ("c",), ("b",), covers={1: Confirmed.IN, 2: Confirmed.OUT, 3: Confirmed.IN}
     )
 
 
 @pytest.mark.parametrize(
-    ("one", "leaves_at_once"),
+    ("item", "can_be_sent_now"),
     [
         (pending(), True),
         (pending(list_ready=False), False),
@@ -151,9 +149,9 @@ def test_write_after_a_read_carries_everything_pending() -> None:
         (pending(list_ready=False, confirmed=Confirmed.IN, vars=ADA_VARS), True),
     ],
 )
-def test_call_waits_only_for_the_lists_it_names(one: Pending, leaves_at_once: bool) -> None:
-    """A list has to be ensured before a join; a read and vars need none."""
-    assert claim(one).leaves_at_once is leaves_at_once
+def test_call_waits_only_for_the_lists_it_names(item: Pending, can_be_sent_now: bool) -> None:
+    """A list must be ensured before a join. A read and a change of vars need no list."""
+    assert claim(item).can_be_sent_now is can_be_sent_now
 
 
 def test_repr_of_a_claim_shows_no_address_and_no_value() -> None:

@@ -1,4 +1,4 @@
-"""Resolver: which membership changes, rejections and new exports events come to."""
+"""Resolver: membership changes, rejections and new exports that result from events."""
 
 import pytest
 
@@ -19,10 +19,10 @@ def resolve(events: list[AudienceEvent], *exports: Export) -> Resolution:
 
 
 def test_event_becomes_a_change_for_each_export() -> None:
-    """The address is cleaned, and the chosen fields get their names in Sailthru."""
+    """The address is normalized, and the chosen fields become vars."""
     found = resolve([event()], export(fields={"city": "town", "age": "age"}), export(id=2, account="shop"))
 
-    assert [(one.export_id, one.address, one.vars) for one in found.changes] == [
+    assert [(item.export_id, item.address, item.vars) for item in found.changes] == [
         (1, ADA, {"town": "Turin"}),
         (2, ADA, {}),
     ]
@@ -33,7 +33,7 @@ def test_event_becomes_a_change_for_each_export() -> None:
 def test_exit_carries_no_vars() -> None:
     found = resolve([event(Kind.EXIT)], export(fields={"city": "town"}))
 
-    assert [one.vars for one in found.changes] == [{}]
+    assert [item.vars for item in found.changes] == [{}]
 
 
 @pytest.mark.parametrize(
@@ -49,20 +49,20 @@ def test_exit_carries_no_vars() -> None:
 def test_only_an_enter_needs_an_address_if_the_user_has_an_id(kind: Kind, lytics_id: str | None, is_kept: bool) -> None:
     found = resolve([event(kind, lytics_id=lytics_id, profile={"email": "nobody"})], export())
 
-    assert [one.address for one in found.changes] == ([None] if is_kept else [])
+    assert [item.address for item in found.changes] == ([None] if is_kept else [])
     assert found.rejected == (() if is_kept else (NO_ADDRESS,))
 
 
 def test_address_for_one_export_is_enough() -> None:
-    """Each export reads its own field."""
+    """Each export reads the address from its own field."""
     found = resolve([event()], export(email_field="work_email"), export(id=2))
 
-    assert [one.export_id for one in found.changes] == [2]
+    assert [item.export_id for item in found.changes] == [2]
     assert found.rejected == ()
 
 
 def test_rejection_says_where_the_address_is_missing() -> None:
-    """In which message of an array, and in which field."""
+    """The rejection names the message in the array and the field."""
     found = resolve([event(item=3)], export(email_field="work_email"))
 
     assert found.rejected == (
@@ -76,7 +76,7 @@ def test_text_that_no_database_can_hold_is_removed_from_a_field() -> None:
         export(fields={"city": "town", "score": "score"}),
     )
 
-    assert [one.vars for one in found.changes] == [{"town": "Turin"}]
+    assert [item.vars for item in found.changes] == [{"town": "Turin"}]
 
 
 def test_event_of_unknown_audience_is_unexported_with_or_without_address() -> None:
@@ -86,18 +86,23 @@ def test_event_of_unknown_audience_is_unexported_with_or_without_address() -> No
 
 
 def test_event_is_accepted_if_one_of_its_changes_is() -> None:
-    """Two events for two exports each."""
+    """Each of the two events has changes for two exports."""
     found = resolve([event(), event(Kind.EXIT)], export(), export(id=2))
 
     assert found.accepted([Verdict.STALE, Verdict.ACCEPTED, Verdict.STALE, Verdict.IGNORED]) == 1
 
 
 def test_unknown_audiences_are_started_once_in_order() -> None:
-    """In the order of their ids, whatever the order of the events; an audience with an export is left alone."""
-    events = [event(audience_id=one, audience_slug=f"slug-{one}") for one in ("b", "a", AUDIENCE, "b")]
+    """Exports are started in the order of audience ids. Audiences with an export are skipped."""
+    events = [
+        event(audience_id=audience_id, audience_slug=f"slug-{audience_id}") for audience_id in ("b", "a", AUDIENCE, "b")
+    ]
     started = Resolver(auto_export=ACCOUNT).exports_to_start(events, {AUDIENCE: (export(),)})
 
-    assert started == [NewExport(one, f"slug-{one}", ACCOUNT, "email", {}, reason=NAME_PENDING) for one in ("a", "b")]
+    assert started == [
+        NewExport(audience_id, f"slug-{audience_id}", ACCOUNT, "email", {}, reason=NAME_PENDING)
+        for audience_id in ("a", "b")
+    ]
 
 
 def test_without_auto_export_no_audience_is_started() -> None:

@@ -1,4 +1,4 @@
-"""When to call again, and when to give up."""
+"""Retries: the time of the next call, and the end of the retry window."""
 
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ POLICY = RetryPolicy()
     ],
 )
 def test_wait_doubles_up_to_longest_less_up_to_a_quarter(attempts: int, draw: float, seconds: float) -> None:
-    """Members that failed together do not return together."""
+    """Members that failed together are spread out."""
     at = POLICY.next_attempt_at(attempts=attempts, failed_at=NOON, draw=draw)
 
     assert at == NOON + timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""Values are converted to the type of the schema, however Lytics wrote them."""
+"""Values from webhooks and scans are converted to the type of the schema."""
 
 import pytest
 
@@ -33,12 +33,12 @@ from app.domain.typed import typed
     ],
 )
 def test_webhook_and_scan_yield_the_same_value(lytics_type: str, webhook: object, scan: object, value: object) -> None:
-    found = [typed(one, lytics_type) for one in (webhook, scan)]
+    found = [typed(sent, lytics_type) for sent in (webhook, scan)]
     if value is None:
         assert found == [214, -3]
     else:
         assert found == [value, value]
-        assert [type(one) for one in found] == [type(value)] * 2
+        assert [type(value_found) for value_found in found] == [type(value)] * 2
 
 
 @pytest.mark.parametrize(

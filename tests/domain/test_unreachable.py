@@ -1,4 +1,4 @@
-"""Failed connections are classified, however a client wraps the error."""
+"""Failed connections are classified, even if a client wraps the error."""
 
 import socket
 import ssl
@@ -9,7 +9,7 @@ from app.domain.unreachable import Unreachable, why_unreachable
 
 
 def wrapped(error: BaseException) -> Exception:
-    """Wrap it like httpx: an error raised from httpcore's error, raised from the system's."""
+    """Wrap an error like httpx: its error is raised from httpcore's, which is raised from the system's."""
     inner, outer = RuntimeError("All connection attempts failed"), RuntimeError("of the client")
     inner.__cause__ = error
     outer.__cause__ = inner

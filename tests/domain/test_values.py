@@ -45,7 +45,7 @@ def test_unstorable_part_is_removed(value: object, left: object) -> None:
 
 
 def test_value_is_cut_at_32_levels() -> None:
-    """Writing a deeper one could overflow the stack."""
+    """Writing a deeper value could overflow the stack."""
     value: Any = "deep"
     for _ in range(500):
         value = [value]
@@ -69,7 +69,7 @@ def test_any_value_survives_json(value: object) -> None:
 
 
 def test_field_without_storable_value_is_left_out() -> None:
-    """Sailthru keeps what it has."""
+    """Sailthru keeps its value."""
     fields = {"name": "name", "city": "city", "score": "score"}
 
     assert export(fields=fields).vars_of({"name": "A\x00da", "city": "\ud83d", "score": float("inf")}) == {

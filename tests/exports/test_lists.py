@@ -50,11 +50,13 @@ class Store:
     released: int = 0
     is_unavailable: bool = False
 
-    async def take_turn(self, account: str, name: str, *, lease: int, lease_for: timedelta, is_again: bool) -> ListTurn:
+    async def take_turn(
+        self, account: str, name: str, *, lease: int, lease_for: timedelta, is_missing: bool
+    ) -> ListTurn:
         assert (account, lease_for) == (ACCOUNT, 3 * TIMEOUT)
         if self.errors:
             raise self.errors.pop(0)
-        if name in self.ready and not is_again:
+        if name in self.ready and not is_missing:
             return ListTurn(is_ours=False, is_ready=True)
         holder, until = self.turns.get(name, (lease, NOON))
         if holder != lease and self.clock() < until:
@@ -62,7 +64,7 @@ class Store:
         self.turns[name] = (lease, self.clock() + lease_for)
         return ListTurn(is_ours=True, is_ready=False)
 
-    async def give_turn_back(self, account: str, name: str, *, lease: int) -> None:
+    async def release_turn(self, account: str, name: str, *, lease: int) -> None:
         assert account == ACCOUNT
         if self.is_unavailable:
             raise StoreUnavailable("The database is unavailable.")
@@ -70,7 +72,7 @@ class Store:
             self.released += 1
             del self.turns[name]
 
-    async def list_is_ready(self, account: str, name: str, list_id: str | None) -> None:
+    async def mark_list_ready(self, account: str, name: str, list_id: str | None) -> None:
         assert account == ACCOUNT
         if self.is_unavailable:
             raise StoreUnavailable("The database is unavailable.")
@@ -115,7 +117,7 @@ def test_ready_list_is_requested_only_if_sailthru_no_longer_knows_it() -> None:
         world = World()
         world.store.ready.add(LIST)
         await world.makers[0].ensure(LIST)
-        await world.makers[0].ensure(LIST, is_again=True)
+        await world.makers[0].ensure(LIST, is_missing=True)
         return world.at_end()
 
     world = run(work())
@@ -141,7 +143,9 @@ def test_callers_with_and_without_missing_list_do_not_share_a_request() -> None:
         world = World()
         world.store.ready.add(LIST)
         maker = world.makers[0]
-        await asyncio.gather(maker.ensure(LIST), maker.ensure(LIST, is_again=True), maker.ensure(LIST, is_again=True))
+        await asyncio.gather(
+            maker.ensure(LIST), maker.ensure(LIST, is_missing=True), maker.ensure(LIST, is_missing=True)
+        )
         return world.at_end()
 
     assert run(work()).sailthru.requests == [LIST]
@@ -225,7 +229,7 @@ def test_failure_without_a_waiting_caller_is_not_remembered() -> None:
 def test_other_replicas_wait_for_the_list_or_their_turn(is_again: bool) -> None:
     async def work() -> World:
         world = World(replicas=3)
-        await asyncio.gather(*(maker.ensure(LIST, is_again=is_again) for maker in world.makers))
+        await asyncio.gather(*(maker.ensure(LIST, is_missing=is_missing) for maker in world.makers))
         return world.at_end()
 
     world = run(work())

@@ -52,7 +52,7 @@ class World:
         self.exports[export_id] = named
         return named
 
-    async def explain(self, export_id: int, reason: str) -> None:
+    async def set_reason(self, export_id: int, reason: str) -> None:
         self.explained.append(reason)
         self.exports[export_id] = replace(self.exports[export_id], reason=reason)
 

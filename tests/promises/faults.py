@@ -480,7 +480,7 @@ async def s45_two_workers_claim_a_member(world: World) -> set[str]:
     service = world.service
     await send(world, webhooks.enter(ADA, at=world.clock()))
     world.step = timedelta(0)
-    (claim,) = await service.stores.members.claim("default", room=Capacity(1, 1), lease_for=timedelta(seconds=1))
+    (claim,) = await service.stores.members.claim("default", capacity=Capacity(1, 1), lease_for=timedelta(seconds=1))
     await world.sleep(60)
     await wait_until_delivered(world)
     calls = await posts(world)

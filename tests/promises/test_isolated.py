@@ -288,7 +288,7 @@ def test_dead_account_does_not_slow_another(tmp_path: Path) -> None:
         folder.mkdir()
         with World(folder, keys={"other-key": "other-secret"}, different={"sailthru_authorizations": other}) as world:
             world.run(trickle(world, ["first@example.com"], every=1))
-            (export,) = world.run(world.service.exports.of_audience(SPRING_BUYERS.id))
+            (export,) = world.run(world.service.exports.find_by_audience(SPRING_BUYERS.id))
             world.run(export_to(world, export.audience_id, "other"))
             world.sailthru.faults.set(rules)
             sent = world.run(send_all(world, people, every=0.05))

@@ -48,7 +48,7 @@ class Scripted:
 
 
 async def test_missing_list_is_created_as_secondary_list(lists: Lists, sailthru: SailthruSandbox) -> None:
-    made = await lists.find_or_make(SPRING)
+    made = await lists.find_or_create(SPRING)
 
     assert made
     assert calls(sailthru) == [
@@ -58,8 +58,8 @@ async def test_missing_list_is_created_as_secondary_list(lists: Lists, sailthru:
 
 
 async def test_existing_list_is_not_created_again(lists: Lists, sailthru: SailthruSandbox) -> None:
-    made = await lists.find_or_make(SPRING)
-    found = await lists.find_or_make(SPRING)
+    made = await lists.find_or_create(SPRING)
+    found = await lists.find_or_create(SPRING)
 
     assert found == made
     assert [method for method, *_ in calls(sailthru)] == ["GET", "POST", "GET"]
@@ -68,8 +68,8 @@ async def test_existing_list_is_not_created_again(lists: Lists, sailthru: Sailth
 async def test_answer_without_list_id_is_accepted() -> None:
     lists = Lists(Scripted({"list": SPRING}, {"list": LAPSED, "list_id": 7}))
 
-    assert await lists.find_or_make(SPRING) is None
-    assert await lists.find_or_make(LAPSED) is None
+    assert await lists.find_or_create(SPRING) is None
+    assert await lists.find_or_create(LAPSED) is None
 
 
 async def test_one_call_carries_joins_leaves_and_vars(lists: Lists, sailthru: SailthruSandbox) -> None:
@@ -159,6 +159,6 @@ async def test_refused_list_is_unknown_list(answers: list[Exception]) -> None:
     lists = Lists(client)
 
     with pytest.raises(UnknownList) as caught:
-        await lists.find_or_make(SPRING)
+        await lists.find_or_create(SPRING)
     assert caught.value.code == 99
-    assert await lists.find_or_make(SPRING) == "abc"
+    assert await lists.find_or_create(SPRING) == "abc"

@@ -31,13 +31,13 @@ def journal(database: Database) -> Journal:
 
 @pytest.fixture
 def running(exports: Exports, members: Members) -> Running:
-    """Return a function that starts an export whose list exists."""
+    """Return a function that starts an export with an existing list."""
 
     async def start(audience: str) -> Export:
         export = await exports.start(audience, audience_slug=audience.lower(), account=ACCOUNT)
         named = await exports.name(export.id, audience, f"Lytics {audience}")
         assert named.list_name is not None
-        await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
+        await exports.mark_list_ready(ACCOUNT, named.list_name, "list-id")
         await members.next_batch(export.id)
         return await exports.get(export.id)
 

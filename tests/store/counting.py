@@ -19,14 +19,14 @@ async def counts(exports: Exports, export_id: int = 1) -> dict[str, int]:
 
 async def held(store: Members, address: str, export_id: int = 1) -> Membership:
     """Return one membership."""
-    return next(one.membership for one in await store.of_address(address) if one.export_id == export_id)
+    return next(report.membership for report in await store.find_by_address(address) if report.export_id == export_id)
 
 
-async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_erased: bool = False) -> None:
+async def assert_all_adds_up(database: Database, exports: Exports, *, has_erasures: bool = False) -> None:
     """Assert that totals equal the sums of rows, and that pending members of running exports are due.
 
     Args:
-        is_anyone_erased: no count includes erased rows, so `accepted` can't be compared.
+        has_erasures: True if rows were erased. They are not counted, so `accepted` can't be compared.
     """
     rows = select(
         memberships.c.export_id,
@@ -57,6 +57,6 @@ async def assert_all_adds_up(database: Database, exports: Exports, *, is_anyone_
         ends = ("delivered", "superseded", "pending", "dead", "erased", "cancelled")
 
         assert said["accepted"] == sum(said[name] for name in ends)
-        for name in ("pending", "dead", "members") if is_anyone_erased else ("accepted", "pending", "dead", "members"):
+        for name in ("pending", "dead", "members") if has_erasures else ("accepted", "pending", "dead", "members"):
             assert said[name] == (0 if row is None else getattr(row, name))
     assert not_due == []

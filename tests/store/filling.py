@@ -18,7 +18,7 @@ from app.store.schema import Moment, metadata
 HARD = "é🙂\t\n\\N\\.\"'"
 DEEP = json.dumps({"long": 12345678901234567890, "text": HARD, "list": [None, 1.5, True]}, ensure_ascii=False)
 
-# Values that constraints require, where the type alone is not enough.
+# Values that constraints require, in addition to the type.
 FITTING: Mapping[str, Callable[[int], object]] = MappingProxyType(
     {
         "exports.state": lambda _: "paused",
@@ -40,7 +40,7 @@ def fill(path: Path, rows: int = 3) -> None:
             places = ", ".join("?" for _ in table.columns)
             connection.execute(f"DELETE FROM {table.name}")
             connection.executemany(
-                f"INSERT INTO {table.name} ({', '.join(each.name for each in table.columns)}) VALUES ({places})",
+                f"INSERT INTO {table.name} ({', '.join(col.name for col in table.columns)}) VALUES ({places})",
                 [[value(table, column, n, is_last=n == rows - 1) for column in table.columns] for n in range(rows)],
             )
 

@@ -22,7 +22,7 @@ def copies_in(folder: Path) -> list[str]:
 
 
 async def test_new_database_is_migrated_once(empty_url: str, tmp_path: Path) -> None:
-    """It is not backed up; a second run does nothing."""
+    """It is not backed up, and a second run does nothing."""
     database = Database.open(empty_url)
     first, second = await migrate(database, empty_url), await migrate(database, empty_url)
     found = await database.read(differences)
@@ -37,7 +37,7 @@ async def test_new_database_is_migrated_once(empty_url: str, tmp_path: Path) -> 
 async def test_incompatible_newer_database_is_refused_unchanged(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
-    """The message says what to do; nothing is backed up."""
+    """The message says what to do, and nothing is backed up."""
     await migrated_to_9999(database, works_since=9999)
     with pytest.raises(BadSettings, match=r"newer version of this program .* install that version"):
         await migrate(database, database_url)
@@ -49,7 +49,7 @@ async def test_incompatible_newer_database_is_refused_unchanged(
 
 @pytest.mark.parametrize("works_since", [6, int(NEWEST)])
 async def test_compatible_newer_database_is_used(database: Database, database_url: str, works_since: int) -> None:
-    """Old replicas run beside new ones, and migrate nothing."""
+    """Old replicas run beside new ones and migrate nothing."""
     await migrated_to_9999(database, works_since=works_since)
 
     assert await migrate(database, database_url) == []
@@ -64,7 +64,7 @@ async def test_newer_database_without_recorded_compatibility_is_refused(database
 
 
 async def migrated_to_9999(database: Database, *, works_since: int | None) -> None:
-    """Change a database as a newer version does that is compatible since a migration."""
+    """Change a database like a newer version that is compatible since a given migration."""
 
     def leave(connection: Connection) -> None:
         connection.execute(text("update alembic_version set version_num = '9999'"))
@@ -90,7 +90,7 @@ async def test_missing_column_is_a_difference(database: Database) -> None:
 @pytest.mark.parametrize(("column", "default"), [("field_types", "'[]'"), ("waking_from", "7")])
 @pytest.mark.parametrize("kind", ["postgresql"])
 async def test_other_default_is_a_difference(database: Database, column: str, default: str) -> None:
-    """Also of JSON, which PostgreSQL can't compare."""
+    """This includes JSON, which PostgreSQL can't compare."""
 
     def change(connection: Connection) -> list[object]:
         connection.execute(text(f"alter table exports alter column {column} set default {default}"))
@@ -102,14 +102,14 @@ async def test_other_default_is_a_difference(database: Database, column: str, de
 
 
 async def test_one_of_simultaneous_starts_migrates(empty_url: str, kind: str) -> None:
-    """The others wait for it. An SQLite file has one process."""
+    """The others wait for it. An SQLite file is used by one process only."""
     databases = [Database.open(empty_url, is_exclusive=False) for _ in range(1 if kind == "sqlite" else 4)]
     try:
-        done = await asyncio.gather(*(migrate(one, empty_url) for one in databases))
+        done = await asyncio.gather(*(migrate(database, empty_url) for database in databases))
         found = await databases[0].read(differences)
     finally:
-        for one in databases:
-            await one.close()
+        for database in databases:
+            await database.close()
 
     assert found == []
     assert sum(map(bool, done)) == 1
@@ -118,7 +118,7 @@ async def test_one_of_simultaneous_starts_migrates(empty_url: str, kind: str) ->
 async def test_failed_migration_changes_nothing(
     database: Database, database_url: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither tables nor data; an SQLite file has a backup anyway."""
+    """Neither tables nor data change. An SQLite file has a backup anyway."""
     add = text("insert into unexported values ('a', 'slug', 7, 0)")
     await database.write(lambda connection: connection.execute(add))
 
@@ -140,7 +140,7 @@ async def test_failed_migration_changes_nothing(
 async def test_backup_is_a_complete_database(
     database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With every table and the last commit."""
+    """It has every table and the last commit."""
     monkeypatch.setattr(module, "_missing", lambda _: ["9999"])
     monkeypatch.setattr(module, "_upgrade", lambda _: None)
     add = text("insert into unexported values ('last', 'slug', 1, 0)")

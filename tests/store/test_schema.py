@@ -13,7 +13,7 @@ from app.store.members.members import Members
 from app.store.schema import members as table
 from tests.factories import ACCOUNT, MINUTE, enter, room, settlement
 from tests.store.conftest import Running
-from tests.store.watching import many_told, watching
+from tests.store.recording import add_settled_members, recording
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,10 @@ from tests.store.watching import many_told, watching
     ],
 )
 async def test_constraints(database: Database, members: Members, running: Running, statement: str, rule: str) -> None:
-    """Exports share no list, counts add up, confirmed revisions exist, leases have an end."""
+    """The invariants: exports share no list, counts add up, confirmed revisions exist, leases have an end."""
     await running("A")
     await running("B")
-    await members.keep([enter()])
+    await members.apply([enter()])
     with pytest.raises(IntegrityError) as refused:
         await database.write(lambda connection: connection.exec_driver_sql(statement))
 
@@ -52,7 +52,7 @@ async def test_constraints(database: Database, members: Members, running: Runnin
 async def test_frequent_rows_do_not_lock_their_export(
     database: Database, running: Running, kind: str, name: str
 ) -> None:
-    """PostgreSQL would lock it to check the reference; SQLite has no row locks and enforces the reference."""
+    """PostgreSQL would lock it to check the reference. SQLite has no row locks, and enforces the reference."""
     await running("A")
 
     def checked(connection: Connection) -> bool:
@@ -65,9 +65,9 @@ async def test_frequent_rows_do_not_lock_their_export(
 async def test_error_of_a_refused_statement_contains_no_value(
     database: Database, members: Members, running: Running
 ) -> None:
-    """So a log can't contain an address."""
+    """A log can therefore not contain an address."""
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     with pytest.raises(IntegrityError) as refused:
         await database.write(
             lambda connection: connection.execute(insert(table), {"address": "ada@example.com", "account": ACCOUNT})
@@ -77,58 +77,61 @@ async def test_error_of_a_refused_statement_contains_no_value(
 
 
 async def test_claim_reads_only_due_members(database: Database, members: Members, running: Running) -> None:
-    """In the order of a partial index: its cost does not grow with settled members, and nothing is sorted."""
+    """They are read in the order of a partial index, so the cost does not grow with settled members."""
     await running("A")
-    await members.keep([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
-    await many_told(database)
-    with watching(database) as sight:
-        await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
-    taken, *_ = sight.all
+    await members.apply([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
+    await add_settled_members(database)
+    with recording(database) as recorded:
+        await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
+    taken, *_ = recorded.all
 
     assert "ix_members_due" in str(taken.plan)
     assert not taken.is_sorted
-    assert sight.scanned("members", "memberships") == set()
+    assert recorded.scanned("members", "memberships") == set()
 
 
 async def test_claim_does_not_use_the_pending_index_after_a_backlog_has_grown(
     database: Database, members: Members, running: Running
 ) -> None:
-    """PostgreSQL collected statistics while nothing was pending, so it takes that index for empty. Reading it for each
-    claimed member would cost more with every pending change.
+    """PostgreSQL collected statistics while nothing was pending, so it takes that index for empty.
+
+    Reading the index for each claimed member would cost more with every pending change.
     """
     await running("A")
-    await many_told(database)
-    await members.keep([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
-    with watching(database) as sight:
-        claims = await members.claim(ACCOUNT, room=room(200), lease_for=MINUTE)
+    await add_settled_members(database)
+    await members.apply([enter(f"due{n}@example.com", lytics_id=str(n)) for n in range(500)])
+    with recording(database) as recorded:
+        claims = await members.claim(ACCOUNT, capacity=room(200), lease_for=MINUTE)
 
     assert len(claims) == 200
-    assert "_pending" not in sight.plans
+    assert "_pending" not in recorded.plans
 
 
-@pytest.mark.parametrize("what", ["keep", "claim", "begin", "settle", "next_due_at", "next_batch", "of_address"])
+@pytest.mark.parametrize(
+    "operation", ["apply", "claim", "begin", "settle", "next_due_at", "next_batch", "find_by_address"]
+)
 async def test_frequent_work_scans_no_table(
-    database: Database, members: Members, exports: Exports, running: Running, what: str
+    database: Database, members: Members, exports: Exports, running: Running, operation: str
 ) -> None:
-    """With many settled members."""
+    """The database has many settled members."""
     await running("A")
     nameless = await exports.start("B", audience_slug="b", account=ACCOUNT)
-    await members.keep([enter(), enter(export_id=nameless.id)])
+    await members.apply([enter(), enter(export_id=nameless.id)])
     await exports.name(nameless.id, "B", "Lytics B")
-    (claimed,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
-    await members.keep([enter("grace@example.com", lytics_id="grace")])
-    await many_told(database)
+    (claimed,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
+    await members.apply([enter("grace@example.com", lytics_id="grace")])
+    await add_settled_members(database)
     work: dict[str, Callable[[], Awaitable[object]]] = {
-        "keep": lambda: members.keep([enter(at=1)]),
-        "claim": lambda: members.claim(ACCOUNT, room=room(1), lease_for=MINUTE),
+        "apply": lambda: members.apply([enter(at=1)]),
+        "claim": lambda: members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE),
         "begin": lambda: members.begin(claimed, claimed.call, until=claimed.leased_until),
         "settle": lambda: members.settle(settlement(claimed)),
         "next_due_at": lambda: members.next_due_at(ACCOUNT),
         "next_batch": lambda: members.next_batch(nameless.id),
-        "of_address": lambda: members.of_address("ada@example.com"),
+        "find_by_address": lambda: members.find_by_address("ada@example.com"),
     }
-    with watching(database) as sight:
-        await work[what]()
+    with recording(database) as recorded:
+        await work[operation]()
 
-    assert any(table in sight.plans for table in ("members", "memberships"))
-    assert sight.scanned("members", "memberships", "identities") == set()
+    assert any(table in recorded.plans for table in ("members", "memberships"))
+    assert recorded.scanned("members", "memberships", "identities") == set()

@@ -50,22 +50,22 @@ def to_step(connection: Connection, step: str) -> None:
 
 
 def bare(connection: Connection) -> dict[str, TableClause]:
-    """Return the existing tables and columns that this version knows, in the order of their references."""
+    """Return the existing tables and columns of this version, in the order of their references."""
     found = inspect(connection)
     there = set(found.get_table_names()) - FILLED
     return {
-        each.name: table(
-            each.name,
-            *(column(c["name"], _type(_named(each)[c["name"]])) for c in found.get_columns(each.name)),
+        known_table.name: table(
+            known_table.name,
+            *(column(c["name"], _type(_named(known_table)[c["name"]])) for c in found.get_columns(known_table.name)),
         )
-        for each in metadata.sorted_tables
-        if each.name in there
+        for known_table in metadata.sorted_tables
+        if known_table.name in there
     }
 
 
 def _named(of: Table) -> dict[str, Column[Any]]:
-    """Return the columns by the names that the database knows."""
-    return {each.name: each for each in of.columns}
+    """Return the columns by their names in the database."""
+    return {col.name: col for col in of.columns}
 
 
 def _type(of: Column[Any]) -> TypeEngine[Any]:
@@ -73,11 +73,11 @@ def _type(of: Column[Any]) -> TypeEngine[Any]:
 
 
 def fill(connection: Connection, tables: Mapping[str, TableClause]) -> None:
-    for name, each in tables.items():
+    for name, existing in tables.items():
         known = metadata.tables[name]
         columns = _named(known)
-        rows = [{c.name: _value(columns[c.name], n) for c in each.columns} for n in range(ROWS)]
-        connection.execute(each.insert(), rows)
+        rows = [{c.name: _value(columns[c.name], n) for c in existing.columns} for n in range(ROWS)]
+        connection.execute(existing.insert(), rows)
         if connection.dialect.name == "postgresql":
             continue_numbering(connection, known)
 
@@ -91,14 +91,14 @@ def _value(of: Column[Any], n: int) -> object:
 
 def rows(connection: Connection, tables: Mapping[str, TableClause]) -> dict[str, list[tuple[object, ...]]]:
     return {
-        name: sorted((tuple(row) for row in connection.execute(select(each))), key=repr)
-        for name, each in tables.items()
+        name: sorted((tuple(row) for row in connection.execute(select(existing))), key=repr)
+        for name, existing in tables.items()
     }
 
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_upgrade_keeps_all_rows(step: str, empty_url: str, clock: Clock) -> None:
-    """The schema is that of this version, and a new member is kept and claimed."""
+    """The upgraded schema is that of this version, and a new member is stored and claimed."""
     async with opened(empty_url) as database:
 
         def make(connection: Connection) -> tuple[dict[str, TableClause], dict[str, list[tuple[object, ...]]]]:
@@ -114,15 +114,15 @@ async def test_upgrade_keeps_all_rows(step: str, empty_url: str, clock: Clock) -
         exports, members = Exports(database, clock), Members(database, clock)
         export = await exports.start("new", audience_slug="new", account=ACCOUNT)
         await exports.name(export.id, "New", "Lytics New")
-        await members.keep([enter(export_id=export.id)])
-        (claim,) = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+        await members.apply([enter(export_id=export.id)])
+        (claim,) = await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
 
         assert done == STEPS[STEPS.index(step) + 1 :]
-        assert all(len(each) == ROWS for each in before.values())
+        assert all(len(rows_of_table) == ROWS for rows_of_table in before.values())
         assert after == before
         assert found == []
         assert await database.read(revision_of) == STEPS[-1]
-        assert [one.export_id for one in claim.pending] == [export.id]
+        assert [pending.export_id for pending in claim.pending] == [export.id]
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])

@@ -1,4 +1,4 @@
-"""A row to write and to count, for tests of transactions."""
+"""Work that writes and counts rows, for tests of transactions."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ def count(connection: Connection) -> int:
 
 
 def adding(stop: Callable[[Connection], None], *, after: int) -> Callable[[Connection], None]:
-    """Return work that writes a row for each of `NAMES`, and calls `stop` after this many."""
+    """Return work that writes a row for each of `NAMES`, and calls `stop` after `after` rows."""
 
     def write(connection: Connection) -> None:
         for number, name in enumerate(NAMES):

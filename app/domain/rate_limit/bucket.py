@@ -1,7 +1,7 @@
-"""How many calls of one method and endpoint may leave now.
+"""Decides how many calls of one method and endpoint may leave now.
 
-The answer follows from the account's limit, our share of it, and what other tools use. A call leaves only if it also
-fits when every uncertain call counts in this window.
+The result depends on the account's limit, our share of it, and the calls of other tools. A call may leave only if it
+fits even when every uncertain call counts in this window.
 """
 
 from datetime import timedelta
@@ -15,21 +15,21 @@ from app.domain.rate_limit.window import NEVER, SHORTEST_WINDOW, WINDOW_SECONDS,
 # once: a fiftieth of our share, at most 20. Permits that stay unused for 2 s are returned.
 LARGEST_BATCH, BATCHES_PER_WINDOW = 20, 50
 UNUSED_PERMITS_KEPT = timedelta(seconds=2)
-# How far calls may run ahead of an even spread over the window. A burst leaves at once, and a backlog has left this
-# long before the window ends.
+# How far calls may run ahead of an even spread over the window. It lets a burst leave at once, and a backlog end this
+# long before the window does.
 LOOKAHEAD = timedelta(seconds=10)
 BACKFILL_SHARE = 0.8
-# The part of the limit that stays free beside what other tools are expected to use.
+# Part of the limit that stays free in addition to the expected calls of other tools.
 MARGIN = 0.01
-# Calls that may leave in a window before an answer has reported it.
+# Maximum number of calls in a window that no answer has reported yet.
 MOST_UNCONFIRMED = 8
-# Backfills wait this long for a live call that found no room.
+# After a live call finds no room, backfills wait this long for it.
 LIVE_GOES_FIRST = timedelta(seconds=5)
 ANSWER_WAIT = timedelta(milliseconds=100)
 OTHERS_WAIT = timedelta(seconds=1)
 
 _LOOKAHEAD_SECONDS = LOOKAHEAD.total_seconds()
-# After this long, other replicas may have returned permits, so ask again although there seems to be no room.
+# Counts of other replicas are current for this long. Later, ask again even without room: permits may be back.
 _REPLICAS_KNOWN_SECONDS = 1.0
 
 
@@ -50,7 +50,7 @@ class Bucket:
         return self._tracker.window
 
     def advance(self, now: float) -> None:
-        """Move to the window of this moment. Call it before every other method."""
+        """Move to the window that contains `now`. Call this before every other method."""
         self._tracker.advance(now)
         self._closed_until = min(self._closed_until, now + WINDOW_SECONDS)
         self._live_refused_at = min(self._live_refused_at, now)
@@ -99,7 +99,7 @@ class Bucket:
         elif was_sent:
             calls.unreported += 1
         elif self._is_shared:
-            # Its permit is not given back: it may belong to the window before.
+            # The permit is not returned, since it may belong to the previous window.
             self._window.unreported += 1
 
     def learn(self, limit: int, used: int, reported_end: float, now: float) -> None:
@@ -118,14 +118,14 @@ class Bucket:
         window.unreported += calls.unreported + calls.unreported_before
         calls.unreported = calls.unreported_before = 0
         window.used = max(window.used, used)
-        window.last_report = (now - window.started, window.used - self._ours_of_process)
+        window.last_report = (now - window.started_at, window.used - self._ours_of_process)
         if not self._is_shared:
             window.others.add(*window.last_report)
 
     def exhaust(self, resets_at: float | None, now: float) -> None:
         """See `RateLimiter.exhaust`."""
         window = self._window
-        until = window.ends if window.reported_end is not None else now + WINDOW_SECONDS
+        until = window.ends_at if window.reported_end is not None else now + WINDOW_SECONDS
         if resets_at is not None and now < resets_at and self._tracker.is_same_clock:
             until = min(until, resets_at)
         until = min(max(until, now + SHORTEST_WINDOW.total_seconds()), now + WINDOW_SECONDS)
@@ -134,20 +134,20 @@ class Bucket:
         self._closed_until = until
 
     def opens_at(self, now: float, *, backfill: bool) -> float:
-        """Return when there may be room again. Only meaningful while there is none."""
+        """Return when there may be room again. Call this only while there is none."""
         if now < self._closed_until:
             return self._closed_until
         soon = now + ANSWER_WAIT.total_seconds()
         if self._limit is None or self.awaits_answer(now):
             return soon
         window, usable = self._window, self._usable(now, self._limit)
-        later = min(window.ends, now + OTHERS_WAIT.total_seconds())
+        later = min(window.ends_at, now + OTHERS_WAIT.total_seconds())
         needed = self._ours_in_window + 1
         if backfill and window.all_backfills >= _backfill_part(self._allowed(now, self._limit)):
             needed = ceil((window.all_backfills + 1) / BACKFILL_SHARE)
         if needed > usable:
-            return window.ends if usable >= _our_part(self._share, self._limit) else later
-        at = window.started + WINDOW_SECONDS * (needed - 1) / usable - _LOOKAHEAD_SECONDS
+            return window.ends_at if usable >= _our_part(self._share, self._limit) else later
+        at = window.started_at + WINDOW_SECONDS * (needed - 1) / usable - _LOOKAHEAD_SECONDS
         if at > now:
             return at
         return soon if self._calls.unanswered else later
@@ -173,53 +173,53 @@ class Bucket:
             needed = max(min(1, room), min(count, self._room_to_request(now, backfill=True)))
         is_stale = now - permits.updated_at >= UNUSED_PERMITS_KEPT.total_seconds()
         returned = max(0, permits.held - needed) if is_stale else 0
-        kept = permits.held - returned
-        if kept >= needed and not returned and not permits.carried_over:
+        held = permits.held - returned
+        if held >= needed and not returned and not permits.carried_over:
             return None
         allowed = None
         window_ends = self._tracker.reported_end
         if self._limit is not None and window_ends is not None:
             allowed = self._allowed(now, self._limit)
-            if permits.granted and not kept and not backfill:
+            if permits.granted and not held and not backfill:
                 # This process has used all its permits, so it will soon need more.
                 batch = min(LARGEST_BATCH, self._usable(now, self._limit) // BATCHES_PER_WINDOW)
                 needed = max(needed, min(batch, room))
         return ShareRequest(
             window_ends,
             allowed,
-            max(0, needed - kept),
+            max(0, needed - held),
             returned,
             window.backfills - permits.backfills_reported,
             permits.carried_over,
         )
 
-    def receive_share(self, request: ShareRequest, given: ShareGrant, now: float) -> None:
+    def receive_share(self, request: ShareRequest, grant: ShareGrant, now: float) -> None:
         """See `RateLimiter.receive_share`."""
         # The request was made in this window, even if the grant shows that it is over.
         window, permits = self._window, self._window.permits
         window_ends = self._tracker.reported_end
-        if window_ends is not None and window_ends < given.newest_window <= window_ends + WINDOW_SECONDS:
-            self._tracker.skip_to(given.newest_window, now)
+        if window_ends is not None and window_ends < grant.newest_window <= window_ends + WINDOW_SECONDS:
+            self._tracker.skip_to(grant.newest_window, now)
         if request.window_ends is not None and request.window_ends != self._tracker.reported_end:
             # The window of the request is over, so its permits are lost.
             return
-        permits.held += given.calls - request.returned
-        permits.granted += given.calls - request.returned + request.carried_over
+        permits.held += grant.calls - request.returned
+        permits.granted += grant.calls - request.returned + request.carried_over
         permits.updated_at = now
         permits.backfills_reported += request.backfills
         permits.carried_over -= request.carried_over
         if request.window_ends is None:
-            permits.unplaced += given.calls
+            permits.unplaced += grant.calls
             return
-        permits.replica_calls = max(0, given.taken - permits.granted)
-        permits.replica_backfills = max(0, given.backfills - permits.backfills_reported)
+        permits.replica_calls = max(0, grant.taken - permits.granted)
+        permits.replica_backfills = max(0, grant.backfills - permits.backfills_reported)
         permits.replicas_known_at = now
-        # All that any replica had taken when the last answer arrived is known by now: the rest is from other tools.
+        # The grant includes all calls of replicas until the last answer. Other tools made the rest.
         second, not_ours = window.last_report
         window.others.add(second, not_ours - permits.replica_calls)
 
     def _room_to_request(self, now: float, *, backfill: bool) -> int:
-        """Return the room. Once the counts of other replicas are stale, ignore them: they may have returned permits."""
+        """Return the room without stale counts of other replicas, which may have returned permits since."""
         permits = self._window.permits
         if now - permits.replicas_known_at < _REPLICAS_KNOWN_SECONDS:
             return self.room_in_window(now, backfill=backfill)
@@ -232,8 +232,8 @@ class Bucket:
     def _count_as_ours(self, calls: int, ours: int, now: float) -> None:
         """Count the calls before our first answer as ours: this service may have made them before a restart.
 
-        If they leave us nothing, trust the reported end of the window. If that is wrong, a handful of calls leaves
-        early; if it is right, no call waits longer than until then.
+        If these calls use up our share, trust the reported end of the window, so that no call waits longer. If the end
+        is wrong, only a few calls leave too early.
         """
         window = self._window
         window.answers = max(0, calls)
@@ -242,7 +242,7 @@ class Bucket:
 
     @property
     def _ours_in_window(self) -> int:
-        """Calls of all replicas that may count in this window. A call in flight at its beginning counts in both."""
+        """Calls of all replicas that may count in this window. A call in flight at its start counts in both windows."""
         return self._ours_of_process + self._window.permits.replica_calls
 
     @property
@@ -252,13 +252,13 @@ class Bucket:
         return max(known, permits.granted - permits.held)
 
     def _allowed(self, now: float, limit: int) -> int:
-        """Return how many calls of ours may have left by now: the usable ones spread evenly, plus the lookahead."""
+        """Return how many of our calls may have left by now: the usable calls, spread evenly, plus the lookahead."""
         usable = self._usable(now, limit)
-        ahead = ceil(usable * (now - self._window.started + _LOOKAHEAD_SECONDS) / WINDOW_SECONDS)
+        ahead = ceil(usable * (now - self._window.started_at + _LOOKAHEAD_SECONDS) / WINDOW_SECONDS)
         return min(usable, ahead)
 
     def _usable(self, now: float, limit: int) -> int:
-        """Return our calls for the whole window: our share, or what other tools are expected to leave; at least 1."""
+        """Return our calls for the whole window: our share, or less if other tools leave less; at least 1."""
         free = limit - ceil(self._window.expected_of_others(now)) - int(limit * MARGIN)
         return max(1, min(_our_part(self._share, limit), free))
 

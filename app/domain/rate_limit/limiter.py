@@ -11,14 +11,14 @@ SHORTEST_WAIT = timedelta(milliseconds=50)
 
 
 class RateLimiter:
-    """What one process may call of one account.
+    """Limits the calls of one process to one account.
 
-    Every successful `acquire` is followed by one `release`. If the answer reports a limit, `learn` comes before it.
+    Call `release` once after each successful `acquire`. If the answer reports a limit, call `learn` before that.
     Times are aware. If our clock is set forward or back, calls wait for a minute at most.
 
     Args:
         share: our part of each limit, above 0, up to 1. It is never less than one call a minute.
-        is_shared: other replicas call for the same account. Then each call needs a permit, which this process gets
+        is_shared: True if other replicas call the same account. Each call then needs a permit, which this process gets
             with `request_share` and `receive_share`.
     """
 
@@ -28,11 +28,14 @@ class RateLimiter:
         self._buckets: dict[tuple[str, str], Bucket] = {}
 
     def room(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> int:
-        """Return how many calls may leave now. Until the limit is known, that is one at a time."""
+        """Return how many calls may leave now. Until the limit is known, one call at a time may leave."""
         return self._bucket(method, endpoint, now).room(now.timestamp(), backfill=backfill)
 
     def acquire(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> bool:
-        """Count one call if it may leave; False if it may not. A refused live call goes before all backfills."""
+        """Count one call and return True, or return False if it may not leave.
+
+        A refused live call goes before all backfills.
+        """
         return self._bucket(method, endpoint, now).acquire(now.timestamp(), backfill=backfill)
 
     def release(self, method: str, endpoint: str, now: datetime, *, was_sent: bool = True) -> None:
@@ -42,7 +45,7 @@ class RateLimiter:
     def learn(
         self, method: str, endpoint: str, *, limit: int, remaining: int, resets_at: datetime, now: datetime
     ) -> None:
-        """Use what an answer reports: the limit, what remains of it, and the end of its window in Sailthru's clock.
+        """Record what an answer reports: the limit, the remaining calls, and the window's end in Sailthru's clock.
 
         Answers may arrive in any order.
         """
@@ -50,14 +53,14 @@ class RateLimiter:
         bucket.learn(limit, limit - remaining, _window_end(resets_at), now.timestamp())
 
     def exhaust(self, method: str, endpoint: str, now: datetime, resets_at: datetime | None) -> None:
-        """Close until the window ends, at most a minute: a call was refused because the limit is used up."""
+        """Record that a call was refused because the limit is used up. No call leaves until the window ends."""
         bucket = self._bucket(method, endpoint, now)
         bucket.exhaust(None if resets_at is None else resets_at.timestamp(), now.timestamp())
 
     def request_share(
         self, method: str, endpoint: str, now: datetime, count: int = 1, *, backfill: bool = False
     ) -> ShareRequest | None:
-        """Return what to ask of the shared limit for `count` calls; with `backfill`, permits for one live call too.
+        """Return the request for `count` calls; with `backfill`, it includes one live call.
 
         None if the limit is not shared, if there are enough permits, or if there is no room.
         """
@@ -65,13 +68,13 @@ class RateLimiter:
         return bucket.request_share(now.timestamp(), count, backfill=backfill) if self._is_shared else None
 
     def receive_share(
-        self, method: str, endpoint: str, now: datetime, request: ShareRequest, given: ShareGrant
+        self, method: str, endpoint: str, now: datetime, request: ShareRequest, grant: ShareGrant
     ) -> None:
-        """Use the answer to a request for a share."""
-        self._bucket(method, endpoint, now).receive_share(request, given, now.timestamp())
+        """Record the grant that answers a request."""
+        self._bucket(method, endpoint, now).receive_share(request, grant, now.timestamp())
 
     def opens_at(self, method: str, endpoint: str, now: datetime, *, backfill: bool = False) -> datetime:
-        """Return when to ask for room again: now if there is some, else at most a minute later."""
+        """Return when to ask for room again: now if there is room, otherwise within a minute."""
         bucket, at = self._bucket(method, endpoint, now), now.timestamp()
         if bucket.room_in_window(at, backfill=backfill) > 0:
             return max(now, datetime.fromtimestamp(bucket.asks_again_at, UTC))
@@ -83,7 +86,7 @@ class RateLimiter:
         return self._bucket(method, endpoint, now).awaits_answer(now.timestamp())
 
     def room_left(self, now: datetime) -> Iterator[tuple[str, str, int]]:
-        """Yield method, endpoint and room for live calls, of all that was ever called. Permits are not considered."""
+        """Yield method, endpoint and room for live calls of each endpoint called so far. Permits are not considered."""
         for method, endpoint in self._buckets:
             room = self._bucket(method, endpoint, now).room_in_window(now.timestamp(), backfill=False)
             yield method, endpoint, room
@@ -98,5 +101,5 @@ class RateLimiter:
 
 
 def _window_end(resets_at: datetime) -> float:
-    """Return the end to the nearest minute, so that an end reported less exactly is not another window."""
+    """Return the end rounded to a minute, so that an imprecise end does not start another window."""
     return round(resets_at.astimezone(UTC).timestamp() / WINDOW_SECONDS) * WINDOW_SECONDS

@@ -1,6 +1,6 @@
-"""How replicas share the rate limit of one account: what a replica asks for, what it gets, what is left.
+"""How replicas share the rate limit of one account: requests, grants, and the calls taken so far.
 
-The store keeps one `Taken` per account and call. A replica sends a `ShareRequest`; `allocate` decides.
+The store holds one `Taken` for each account and endpoint. A replica sends a `ShareRequest`, and `allocate` answers it.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _WRONG_CLOCK_SECONDS = 10 * WINDOW_SECONDS
 
 
 class ShareRequest(NamedTuple):
-    """What one replica asks of the shared limit.
+    """A request of one replica to the shared limit.
 
     Args:
         window_ends: the end of the window that the request is for, as Sailthru reports it, in seconds since 1970;
@@ -33,12 +33,12 @@ class ShareRequest(NamedTuple):
 
 
 class ShareGrant(NamedTuple):
-    """What the replica gets.
+    """The answer to a request.
 
     Args:
-        calls: how many calls it may make.
+        calls: how many calls the replica may make.
         taken: calls taken by all replicas in the window of the request, this grant included.
-        backfills: those of them that were for backfills.
+        backfills: the part of `taken` that was for backfills.
         newest_window: the end of the newest window that any replica knows.
     """
 
@@ -49,7 +49,7 @@ class ShareGrant(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Calls taken by all replicas, in the newest window and in the one before."""
+    """Calls taken by all replicas, in the newest window and in the previous one."""
 
     window_ends: int = 0
     taken: int = 0
@@ -59,21 +59,23 @@ class Taken(NamedTuple):
 
 
 def allocate(taken: Taken, request: ShareRequest) -> tuple[Taken, ShareGrant]:
-    """Decide a request; returns the new state and the grant.
+    """Return the new state and the grant for a request.
 
-    A request for the window before the newest counts in that window. A request for an older one counts in the newest,
-    because all replicas pay for it there. A request for a much older one shows that the newest end was wrong: it
-    becomes the newest again.
+    A request for the previous window counts there. A request for an older window counts in the newest one, so that its
+    calls are not lost. A request for a much older window shows that the newest end came from a wrong clock, so the
+    requested window becomes the newest.
     """
     taken = _at_window(taken, request.window_ends)
-    is_before = request.window_ends == taken.window_ends - round(WINDOW_SECONDS)
-    all_taken, backfills = (taken.taken_before, taken.backfills_before) if is_before else (taken.taken, taken.backfills)
-    kept = max(0, all_taken - request.returned + request.carried_over)
-    calls = request.calls if request.allowed is None else max(0, min(request.calls, request.allowed - kept))
-    given = ShareGrant(calls, kept + calls, backfills + request.backfills, taken.window_ends)
-    if is_before:
-        return taken._replace(taken_before=given.taken, backfills_before=given.backfills), given
-    return taken._replace(taken=given.taken, backfills=given.backfills), given
+    is_previous = request.window_ends == taken.window_ends - round(WINDOW_SECONDS)
+    all_taken, backfills = (
+        (taken.taken_before, taken.backfills_before) if is_previous else (taken.taken, taken.backfills)
+    )
+    counted = max(0, all_taken - request.returned + request.carried_over)
+    calls = request.calls if request.allowed is None else max(0, min(request.calls, request.allowed - counted))
+    grant = ShareGrant(calls, counted + calls, backfills + request.backfills, taken.window_ends)
+    if is_previous:
+        return taken._replace(taken_before=grant.taken, backfills_before=grant.backfills), grant
+    return taken._replace(taken=grant.taken, backfills=grant.backfills), grant
 
 
 def _at_window(taken: Taken, window_ends: int | None) -> Taken:

@@ -1,7 +1,7 @@
 """One window of a rate limit: which calls count in it, ours and those of other tools.
 
-Sailthru counts calls per calendar minute and names each window by its end, in its own clock. That reported end only
-identifies the window. When the window ends in our clock is learned from the answers, so clocks may differ.
+Sailthru counts calls per calendar minute and names each window by its end, in its own clock. The reported end only
+identifies the window. The end in our clock is derived from the answers, so clocks may differ.
 """
 
 from bisect import bisect_right
@@ -14,11 +14,11 @@ LONGEST_WINDOW = timedelta(minutes=1)
 SHORTEST_WINDOW = timedelta(seconds=1)
 WINDOW_SECONDS = LONGEST_WINDOW.total_seconds()
 NEVER = float("-inf")
-# How much longer a window lasts that outlived its expected end; doubles each time.
+# Extension in seconds of a window that lasts longer than expected. It doubles each time.
 FIRST_OVERRUN = 1.0
 # After the last known point, other tools are expected to continue at the rate of these last seconds.
 _TREND_SECONDS = 20.0
-# When other tools call more than in the window before, extrapolate as if the window had begun this much earlier.
+# When other tools call more than in the previous window, extrapolate as if the window had begun this much earlier.
 _CAUTION_SECONDS = 3.0
 # Calls of other tools that no answer reported for this long were probably not made.
 _FRESH_SECONDS = 3.0
@@ -49,7 +49,7 @@ class Usage:
         return self._points[-1][0]
 
     def add(self, second: float, calls: int) -> None:
-        """Record that other tools had made at least `calls` by `second`. One point per second is kept."""
+        """Record that other tools had made at least `calls` by `second`. One point per second is stored."""
         latest, most = self._points[-1]
         point = (max(second, latest), max(calls, most))
         if int(point[0]) == int(latest):
@@ -61,11 +61,11 @@ class Usage:
         """Return the calls made by `second`: interpolated between known points, extrapolated after the last one."""
         latest, most = self._points[-1]
         if second >= latest:
-            per_second = (most - self._between(latest - _TREND_SECONDS)) / _TREND_SECONDS
+            per_second = (most - self._interpolate(latest - _TREND_SECONDS)) / _TREND_SECONDS
             return most + per_second * (second - latest)
-        return self._between(second)
+        return self._interpolate(second)
 
-    def _between(self, second: float) -> float:
+    def _interpolate(self, second: float) -> float:
         after = bisect_right(self._points, second, key=itemgetter(0))
         if after in {0, len(self._points)}:
             return self._points[max(after - 1, 0)][1]
@@ -75,13 +75,13 @@ class Usage:
 
 @dataclass
 class Permits:
-    """Calls of one window that the shared limit granted to this process. Without sharing, none are ever held.
+    """Calls of one window that the shared limit granted to this process. Without sharing, there are none.
 
     Attributes:
         held: granted calls that were not made yet.
         updated_at: when the last grant arrived.
         granted: own calls that the shared limit has counted in this window, `held` included.
-        unplaced: calls granted before any window was known, so they count in whichever was the newest.
+        unplaced: calls granted before any window was known, so they were counted in the newest one.
         carried_over: calls granted in another window that may count in this one and are still to be reported.
         backfills_reported: own backfill calls that the shared limit knows of.
         replica_calls, replica_backfills: calls that other replicas have taken of this window.
@@ -104,19 +104,19 @@ class Window:
     """One window of the account's limit.
 
     Attributes:
-        started: the latest moment, in our clock, at which it may have begun.
+        started_at: the latest moment, in our clock, at which it may have begun.
         reported_end: identifies the window; None until an answer has reported it.
-        answers: own calls whose answers reported this window. In the very first window also calls before ours.
+        answers: own calls whose answers reported this window. The first window also includes the calls before ours.
         unreported: own calls that ended without reporting a window but may count in this one.
         sent: own calls that left in this window.
         backfills: own calls for backfills.
-        used: calls of everyone on the account, the most that an answer reported.
+        used: highest number of calls of the whole account that an answer reported.
         overrun: how much longer the window lasts if it proves not to be over.
-        others, others_before: calls of other tools, in this window and in the one before.
+        others, others_before: calls of other tools, in this window and in the previous one.
         last_report: the second at which an answer reported `used`, and the calls in it that this process did not make.
     """
 
-    started: float
+    started_at: float
     reported_end: float | None = None
     answers: int = 0
     unreported: int = 0
@@ -130,9 +130,9 @@ class Window:
     permits: Permits = field(default_factory=Permits)
 
     @property
-    def ends(self) -> float:
+    def ends_at(self) -> float:
         """The latest moment, in our clock, at which it may end."""
-        return self.started + WINDOW_SECONDS
+        return self.started_at + WINDOW_SECONDS
 
     @property
     def all_backfills(self) -> int:
@@ -142,11 +142,11 @@ class Window:
     def expected_of_others(self, now: float) -> float:
         """Return how many calls other tools will have made at the end of this window.
 
-        They are expected to repeat the same part of the window before. If they have called more than by the same
-        second then, the excess is expected to continue.
+        They are expected to repeat the rest of the previous window. If they are ahead of its same second, the excess is
+        expected to continue.
         """
         before, others = self.others_before, self.others
-        second = min(max(others.known_at, now - self.started - _FRESH_SECONDS), WINDOW_SECONDS)
+        second = min(max(others.known_at, now - self.started_at - _FRESH_SECONDS), WINDOW_SECONDS)
         rest = before.by(WINDOW_SECONDS) - before.by(second)
         excess = max(0.0, others.known - before.by(others.known_at))
         rest += excess * (WINDOW_SECONDS - second) / (second + _CAUTION_SECONDS)

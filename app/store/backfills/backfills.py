@@ -1,6 +1,6 @@
-"""The rows of backfills. An export has at most one active backfill, and one worker at a time holds its lease.
+"""Stores backfills. An export has at most one active backfill, and one worker at a time holds its lease.
 
-A page and the cursor of the next one are stored in one transaction.
+A page is stored in one transaction with the cursor of the next page.
 """
 
 from collections.abc import Callable, Collection
@@ -15,13 +15,13 @@ from app.domain.backfill import Backfill, BackfillClaim, BackfillState, Page, en
 from app.domain.erasure import Digests
 from app.domain.errors import Conflict, NotFound
 from app.store import lease as leases
-from app.store.backfills.pages import keep_page
+from app.store.backfills.pages import save_page
 from app.store.database.engine import Database
 from app.store.database.statements import insert
 from app.store.schema import backfills, dry_run_people
 
-# Rows of ended dry runs that one transaction deletes.
-FORGET_AT_ONCE = 5000
+# Number of rows of ended dry runs that one transaction deletes.
+DELETE_AT_ONCE = 5000
 
 
 class Backfills:
@@ -40,46 +40,46 @@ class Backfills:
         """Return the active backfill of an export, or a new one in state `queued`.
 
         Raises:
-            Conflict: the active one is a dry run and a real one was asked for, or the reverse.
+            Conflict: the active backfill is a dry run and a real one is requested, or the reverse.
         """
         work = partial(_open, export_id=export_id, is_dry_run=is_dry_run, now=self._clock())
         try:
             return await self._database.write(work)
         except IntegrityError:
-            # Another replica inserted one at the same moment; the second attempt finds it.
+            # Another replica inserted a backfill at the same moment. The second attempt finds it.
             return await self._database.write(work)
 
     async def get(self, export_id: int, backfill_id: int) -> Backfill:
-        """Return one backfill.
+        """Return a backfill.
 
         Raises:
             NotFound: the export has no backfill of this id.
         """
-        return await self._database.read(lambda connection: _one(connection, export_id, backfill_id))
+        return await self._database.read(lambda connection: _get(connection, export_id, backfill_id))
 
-    async def of_export(self, export_id: int, *, limit: int = 20) -> list[Backfill]:
+    async def find_by_export(self, export_id: int, *, limit: int = 20) -> list[Backfill]:
         """Return the newest backfills of an export, newest first."""
         statement = select(backfills).where(backfills.c.export_id == export_id).order_by(backfills.c.id.desc())
         return [backfill_of(row) for row in await self._database.rows(statement.limit(limit))]
 
     async def cancel(self, export_id: int, backfill_id: int) -> Backfill:
-        """End a backfill. Changes that it has queued are still delivered."""
+        """Cancel a backfill. Changes that it has already queued are still delivered."""
         return await self._database.write(
             partial(_cancel, export_id=export_id, backfill_id=backfill_id, now=self._clock())
         )
 
-    async def claim(self, *, lease_for: timedelta, most: int, besides: Collection[int] = ()) -> list[BackfillClaim]:
+    async def claim(self, *, lease_for: timedelta, limit: int, excluding: Collection[int] = ()) -> list[BackfillClaim]:
         """Take the lease of active backfills that no worker holds, oldest first.
 
         Args:
-            besides: ids that are never claimed, because the caller still runs them.
+            excluding: ids of backfills that the caller still runs. They are not claimed.
         """
         return await self._database.write(
-            partial(_claim, now=self._clock(), lease_for=lease_for, most=most, besides=besides)
+            partial(_claim, now=self._clock(), lease_for=lease_for, limit=limit, excluding=excluding)
         )
 
     async def renew(self, backfill_id: int, *, lease: int, lease_for: timedelta) -> bool:
-        """Extend a lease. False if it was lost or the backfill has ended."""
+        """Extend a lease. Return False if it was lost or the backfill has ended."""
         until = self._clock() + lease_for
         return await self._database.write(lambda c: _update(c, backfill_id, lease, {"leased_until": until}))
 
@@ -87,21 +87,21 @@ class Backfills:
         await self._database.write(lambda c: _update(c, backfill_id, lease, {"lease": None, "leased_until": None}))
 
     async def save(self, backfill: Backfill, *, lease: int) -> bool:
-        """Store the progress. False if the lease was lost or the backfill has ended."""
+        """Store the progress. Return False if the lease was lost or the backfill has ended."""
         return await self._database.write(lambda c: _update(c, backfill.id, lease, columns_of(backfill)))
 
-    async def keep(self, backfill: Backfill, page: Page, *, lease: int) -> tuple[Backfill, frozenset[str]] | None:
+    async def save_page(self, backfill: Backfill, page: Page, *, lease: int) -> tuple[Backfill, frozenset[str]] | None:
         """Store a page together with the cursor of the next one.
 
         Returns the backfill after the page and the accounts that now have due members. Returns None, and stores
         nothing, if the lease was lost or the backfill has ended.
         """
-        work = partial(_keep, backfill=backfill, page=page, lease=lease, now=self._clock(), digests=self._digests)
+        work = partial(_save_page, backfill=backfill, page=page, lease=lease, now=self._clock(), digests=self._digests)
         return await self._database.write(work)
 
-    async def forget_dry_runs(self) -> bool:
-        """Delete one batch of the rows that ended dry runs have left. True while there are more."""
-        return await self._database.write(_forget)
+    async def delete_ended_dry_runs(self) -> bool:
+        """Delete a batch of rows of ended dry runs. Return True if there may be more."""
+        return await self._database.write(_delete_dry_run_rows)
 
 
 def backfill_of(row: Row[Any]) -> Backfill:
@@ -171,7 +171,7 @@ def _open(connection: Connection, export_id: int, *, is_dry_run: bool, now: date
     return backfill_of(inserted.one())
 
 
-def _one(connection: Connection, export_id: int, backfill_id: int, *, is_locked: bool = False) -> Backfill:
+def _get(connection: Connection, export_id: int, backfill_id: int, *, is_locked: bool = False) -> Backfill:
     statement = select(backfills).where(backfills.c.id == backfill_id, backfills.c.export_id == export_id)
     row = connection.execute(statement.with_for_update() if is_locked else statement).one_or_none()
     if row is None:
@@ -180,23 +180,23 @@ def _one(connection: Connection, export_id: int, backfill_id: int, *, is_locked:
 
 
 def _cancel(connection: Connection, export_id: int, backfill_id: int, *, now: datetime) -> Backfill:
-    backfill = _one(connection, export_id, backfill_id, is_locked=True)
+    backfill = _get(connection, export_id, backfill_id, is_locked=True)
     if not backfill.is_active:
         return backfill
-    done = ended(backfill, BackfillState.CANCELLED, "It was cancelled by an operator.", now)
-    connection.execute(update(backfills).where(backfills.c.id == backfill_id).values(**columns_of(done)))
-    return done
+    cancelled = ended(backfill, BackfillState.CANCELLED, "It was cancelled by an operator.", now)
+    connection.execute(update(backfills).where(backfills.c.id == backfill_id).values(**columns_of(cancelled)))
+    return cancelled
 
 
 def _claim(
-    connection: Connection, *, now: datetime, lease_for: timedelta, most: int, besides: Collection[int]
+    connection: Connection, *, now: datetime, lease_for: timedelta, limit: int, excluding: Collection[int]
 ) -> list[BackfillClaim]:
     is_free = backfills.c.lease.is_(None) | leases.over(backfills.c.leased_until, now, lease_for)
     free = (
         select(backfills)
-        .where(backfills.c.ended_at.is_(None), is_free, backfills.c.id.not_in(sorted(besides)))
+        .where(backfills.c.ended_at.is_(None), is_free, backfills.c.id.not_in(sorted(excluding)))
         .order_by(backfills.c.id)
-        .limit(most)
+        .limit(limit)
         .with_for_update(skip_locked=True)
     )
     claims = [BackfillClaim(backfill_of(row), leases.new_token()) for row in connection.execute(free)]
@@ -216,7 +216,7 @@ def _update(connection: Connection, backfill_id: int, lease: int, values: dict[s
     return connection.execute(held.values(**values)).rowcount == 1
 
 
-def _keep(
+def _save_page(
     connection: Connection, *, backfill: Backfill, page: Page, lease: int, now: datetime, digests: Digests | None
 ) -> tuple[Backfill, frozenset[str]] | None:
     held = (
@@ -226,19 +226,19 @@ def _keep(
     )
     if connection.execute(held).one_or_none() is None:
         return None
-    kept, due_accounts = keep_page(connection, backfill, page, now, digests)
-    _update(connection, backfill.id, lease, columns_of(kept))
-    return kept, due_accounts
+    saved, due_accounts = save_page(connection, backfill, page, now, digests)
+    _update(connection, backfill.id, lease, columns_of(saved))
+    return saved, due_accounts
 
 
-def _forget(connection: Connection) -> bool:
+def _delete_dry_run_rows(connection: Connection) -> bool:
     statement = (
         select(dry_run_people.c.backfill_id, dry_run_people.c.digest)
         .join(backfills, backfills.c.id == dry_run_people.c.backfill_id)
         .where(backfills.c.ended_at.is_not(None))
-        .limit(FORGET_AT_ONCE)
+        .limit(DELETE_AT_ONCE)
     )
     keys = [tuple(row) for row in connection.execute(statement)]
     key = tuple_(dry_run_people.c.backfill_id, dry_run_people.c.digest)
     connection.execute(delete(dry_run_people).where(key.in_(keys)))
-    return len(keys) == FORGET_AT_ONCE
+    return len(keys) == DELETE_AT_ONCE

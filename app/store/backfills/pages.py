@@ -22,10 +22,10 @@ from app.store.schema import dry_run_people, exports
 _SKIPPED = {Verdict.IGNORED: Skip.ALREADY_THERE, Verdict.STALE: Skip.CHANGED_SINCE}
 
 
-def keep_page(
+def save_page(
     connection: Connection, backfill: Backfill, page: Page, now: datetime, digests: Digests | None
 ) -> tuple[Backfill, frozenset[str]]:
-    """Return the backfill after this page and the accounts that have due members."""
+    """Store a page. Return the backfill after it, and the accounts that now have due members."""
     lock_table(connection, exports, is_exclusive=False)
     due_accounts: frozenset[str] = frozenset()
     if backfill.is_dry_run:
@@ -40,19 +40,19 @@ def keep_page(
         queued=sum(skip is None for skip in skips),
         skipped={skip.value: number for skip, number in skipped.items()},
     )
-    moved = advanced(backfill, count, cursor=page.next, total=page.total, now=now)
-    return replace(moved, seen_at=page.seen_at), due_accounts
+    updated = advanced(backfill, count, cursor=page.next, total=page.total, now=now)
+    return replace(updated, seen_at=page.seen_at), due_accounts
 
 
 def _decide(loaded: Loaded, changes: Sequence[MembershipChange | None]) -> list[Skip | None]:
-    """Why each change brings nobody over; None for those who are told."""
+    """Apply changes. Return for each why it was skipped, or None if it was accepted."""
     return [Skip.ERASED if change is None else _SKIPPED.get(loaded.ledger.apply(change)) for change in changes]
 
 
 def _count(
     connection: Connection, backfill_id: int, page: Page, now: datetime, digests: Digests | None
 ) -> list[Skip | None]:
-    """Decide a page as a real run would after the earlier pages, and roll everything back.
+    """Decide a page like a real run after the earlier pages, and roll everything back.
 
     Only the effect on each address is stored, as a digest, for the decisions about later pages.
     """

@@ -15,9 +15,9 @@ def wall_clock() -> datetime:
 class StoreClock:
     """An estimate of the database server's clock, so that replicas whose own clocks differ agree on when a lease ends.
 
-    An answer of the server proves that its clock showed a given time at some moment between question and answer.
-    The estimate stays as it is while it fits the newest answer; otherwise it moves by the smallest step that fits.
-    Between answers a monotonic clock carries it on.
+    An answer of the server shows its clock at some moment between question and answer. The estimate stays unchanged
+    while it fits the newest answer; otherwise it moves by the smallest step that fits. Between answers it follows a
+    monotonic clock.
 
     Args:
         monotonic: returns seconds that never go backwards.
@@ -25,12 +25,12 @@ class StoreClock:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        # What the server's clock shows when the monotonic clock shows zero.
+        # Time of the server's clock when the monotonic clock shows zero.
         self._zero: datetime | None = None
         self._learned_at = float("-inf")
 
     def __call__(self) -> datetime:
-        """Return the time, aware and in UTC: this machine's own time until the server has answered once."""
+        """Return the time, aware and in UTC. Before the first answer this is the machine's own time."""
         if self._zero is None:
             return wall_clock()
         return self._zero + timedelta(seconds=self._monotonic())

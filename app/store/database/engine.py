@@ -1,4 +1,4 @@
-"""The database as the rest of the store uses it: work in transactions, the same on SQLite and on PostgreSQL."""
+"""The database: runs work in transactions, in the same way on SQLite and PostgreSQL."""
 
 import asyncio
 import time
@@ -21,13 +21,13 @@ from app.store.database.url import parse_url
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# On a full disk small transactions may still fit: for this long after a failed write, a trial write proves nothing.
+# On a full disk small transactions may still fit, so no trial write is made for this long after a failed write.
 RECENT_SECONDS = 5
 TRIAL_SECONDS = 1
 
 
 class Database:
-    """Runs functions of a connection, each in one transaction."""
+    """Runs functions that take a connection, each in one transaction."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
@@ -42,13 +42,13 @@ class Database:
         A missing SQLite file is created with mode 0600. A file lock reserves it for one process.
 
         Raises:
-            BadSettings: the URL is of neither kind, another process holds the file, or the driver is not installed.
+            BadSettings: the URL is not supported, another process holds the file, or the driver is not installed.
         """
         return cls(open_transactions(parse_url(url), is_exclusive=is_exclusive))
 
     @property
     def clock(self) -> Callable[[], datetime]:
-        """Measures leases; the same for all processes that use the database."""
+        """The clock that measures leases. It is the same for all processes that use the database."""
         return self._transactions.clock
 
     @property
@@ -57,17 +57,17 @@ class Database:
         return self._transactions.is_shared
 
     def notifications(self, on_notification: Callable[[str], None]) -> Notifications | None:
-        """Return what wakes other replicas, or None where there are none."""
+        """Return the notifications that wake other replicas; None if the database can't be shared."""
         return self._transactions.notifications(on_notification)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Return the result of `work` once its transaction is committed and synced to disk.
 
-        If `work` raises, nothing of it is kept.
+        If `work` raises, the transaction is rolled back.
 
         Raises:
             StoreUnavailable: the disk is full, the file is locked, or the database can't be reached. If the connection
-                was lost during the commit, either all of the work was kept or nothing.
+                was lost during the commit, either all of the work was stored or nothing.
         """
         self._require_open()
         try:
@@ -102,7 +102,7 @@ class Database:
         """
         await self.rows(select(1))
         if self._refused_at is not None and time.monotonic() - self._refused_at >= RECENT_SECONDS:
-            # All callers share one trial. It may wait for a lock longer than they should, so they stop waiting first.
+            # All callers share one trial. It may wait for a lock longer than its callers wait.
             if self._trial is None or self._trial.done():
                 self._trial = asyncio.create_task(self._try_to_write())
             await asyncio.wait({self._trial}, timeout=TRIAL_SECONDS)

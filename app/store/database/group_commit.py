@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 
 from app.domain.errors import StoreUnavailable
 
-# Pause after a shared transaction. Callers that it answered return within this time, so they share the next
-# transaction too. Without the pause, the first of them to return would get a transaction of its own.
+# Pause after a shared transaction. Its callers return within this time, so they share the next transaction too.
+# Without the pause, the first caller to return would get a transaction of its own.
 REST_SECONDS = 0.002
 
 Item = TypeVar("Item")
@@ -23,8 +23,8 @@ class GroupCommit(Generic[Item, Result]):
     all callers of the transaction fail at once.
 
     Args:
-        commit: stores items in one transaction. Returns one result for each, in order, or raises and keeps nothing.
-        most: the size of one transaction; a single larger item goes alone.
+        commit: stores items in one transaction. Returns one result for each, in order, or raises and stores nothing.
+        max_size: maximum size of one transaction. A larger item gets a transaction of its own.
         size_of: returns the size of an item.
         on_commit: receives the number of items of each successful transaction.
     """
@@ -33,12 +33,12 @@ class GroupCommit(Generic[Item, Result]):
         self,
         commit: Callable[[list[Item]], Awaitable[list[Result]]],
         *,
-        most: int = 500,
+        max_size: int = 500,
         size_of: Callable[[Item], int] = lambda _: 1,
         on_commit: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._commit = commit
-        self._most = most
+        self._most = max_size
         self._size_of = size_of
         self._on_commit = on_commit
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
@@ -84,12 +84,12 @@ class GroupCommit(Generic[Item, Result]):
             for _, answer in batch:
                 _fail(answer, error)
             return
-        except Exception as error:  # noqa: BLE001 - whatever it was belongs to the callers, not to this task
+        except Exception as error:  # noqa: BLE001 - the error is passed on to the callers
             if len(batch) == 1:
                 _fail(batch[0][1], error)
                 return
-            for one in batch:
-                await self._store([one])
+            for caller in batch:
+                await self._store([caller])
             return
         self._on_commit(len(batch))
         for (_, answer), result in zip(batch, results, strict=True):
@@ -98,6 +98,6 @@ class GroupCommit(Generic[Item, Result]):
 
 
 def _fail(answer: asyncio.Future[Result], error: Exception) -> None:
-    # A caller that has gone away (a closed connection) has cancelled its future.
+    # A caller whose connection was closed has cancelled its future.
     if not answer.done():
         answer.set_exception(error)

@@ -1,4 +1,4 @@
-"""LISTEN/NOTIFY of PostgreSQL: the remote half of the in-process signals."""
+"""Notifications between replicas with LISTEN/NOTIFY of PostgreSQL: the remote half of the in-process signals."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from app.store.database.timeouts import LONGEST_STATEMENT_SECONDS, WAIT_SECONDS
 from app.store.database.unavailable import driver_errors, why_unreachable
 
 CHANNEL = "lytics_sailthru"
-# The topic that stands for all topics: notifications may have been missed.
+# Stands for all topics: notifications may have been missed.
 EVERYTHING = "*"
 RECONNECT_SECONDS, NOTIFY_EVERY_SECONDS = 1.0, 0.01
 
@@ -23,8 +23,8 @@ RECONNECT_SECONDS, NOTIFY_EVERY_SECONDS = 1.0, 0.01
 class Notifications:
     """Sends topics to all replicas, and receives theirs, on one connection to PostgreSQL.
 
-    A notification may be lost with the connection: it only saves time, since replicas also poll every few seconds.
-    The connection holds a shared lock, which shows `copy` that a replica uses the database.
+    A notification may be lost with the connection. This only costs time, since replicas also poll every few seconds.
+    The connection holds a shared lock, by which `copy` detects that a replica uses the database.
 
     Args:
         on_notification: receives each topic, or `EVERYTHING` after a new connection.

@@ -70,7 +70,7 @@ class PostgresqlTransactions:
         return Notifications(self._engine, self._url, on_notification)
 
     async def _shielded(self, transaction: Coroutine[Any, Any, T]) -> T:
-        # A transaction outlives its caller: if it were cancelled, its connection would be lost.
+        # A cancelled caller must not cancel its transaction, because the connection would be lost.
         task = asyncio.create_task(transaction)
         self._open.add(task)
         task.add_done_callback(self._open.discard)
@@ -89,7 +89,7 @@ class PostgresqlTransactions:
                 return await connection.run_sync(work)
 
     async def _read_clock(self) -> None:
-        # This also detects a connection that was cut while it was idle. Nothing is lost then, so try another one.
+        # This also detects a connection that was cut while it was idle. Nothing is lost, so try another connection.
         try:
             await self._read_clock_once()
         except (DBAPIError, OSError):
@@ -131,7 +131,7 @@ def _engine(
                     "lock_timeout": str(WAIT_SECONDS * 1000),
                     # The server ends the transaction of a replica that hangs, so that others get its locks.
                     "idle_in_transaction_session_timeout": str(LONGEST_STATEMENT_SECONDS * 1000),
-                    # Compiling a plan takes longer than these statements run.
+                    # Compiling a plan takes longer than running these statements.
                     "jit": "off",
                     **settings,
                 },

@@ -1,8 +1,8 @@
-"""Statements that run for every webhook and every call, built once and given many rows at a time.
+"""Statements that run for every webhook and every call. They are built once and take many rows at a time.
 
-On PostgreSQL all rows travel in one statement, as one array for each parameter (see `in_bulk`). One statement for each
-row would cost the server more than the work itself. On SQLite the driver gets all rows as tuples. SQLAlchemy would make
-a dict of each, which costs a fifth of the speed of the whole store.
+On PostgreSQL all rows are sent in one statement, with one array for each parameter (see `in_bulk`). A statement for
+each row would cost the server more than the work itself. On SQLite the driver gets all rows as tuples. SQLAlchemy would
+make a dict of each row, which costs a fifth of the speed of the whole store.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ Values = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class _DriverStatement:
-    """A statement as the SQLite driver takes it.
+    """A statement in the form that the SQLite driver takes.
 
     Args:
         order: for each parameter in the SQL, the position of its value in a row.
-        conversions: by position in a row, how a value becomes one of SQLite.
+        conversions: positions in a row, with the functions that convert their values for SQLite.
     """
 
     sql: str
@@ -33,10 +33,10 @@ class _DriverStatement:
 
     def values(self, row: Values) -> tuple[Any, ...]:
         converted = list(row)
-        for place, convert in self.conversions:
-            if converted[place] is not None:
-                converted[place] = convert(converted[place])
-        return tuple([converted[place] for place in self.order])
+        for position, convert in self.conversions:
+            if converted[position] is not None:
+                converted[position] = convert(converted[position])
+        return tuple([converted[position] for position in self.order])
 
 
 class Prepared:
@@ -44,7 +44,7 @@ class Prepared:
 
     Args:
         statement: the statement, or a function that builds it for the database of a connection.
-        names: of its parameters, in the order of the values; for an INSERT, names of columns.
+        names: names of its parameters, in the order of the values; for an INSERT, names of columns.
         is_ordered: True if the rows must be processed in their order, because their locks must be taken in that order.
     """
 
@@ -54,13 +54,14 @@ class Prepared:
         self._statement = statement
         self._names = names
         self._is_ordered = is_ordered
-        # By dialect: the statement as it is executed, and whether it takes arrays.
+        # By dialect: the statement to execute, and whether it takes arrays.
         self._built: dict[str, tuple[Statement, bool]] = {}
         self._for_driver: _DriverStatement | None = None
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> int:
-        """Run the statement for each row of values. Returns how many rows of the table it inserted or changed, or -1
-        where the driver does not tell.
+        """Run the statement for each row of values. Return how many rows of the table it inserted or changed.
+
+        The result is -1 if the driver does not report the number.
         """
         if not rows:
             return 0
@@ -108,7 +109,7 @@ class Prepared:
             str(compiled),
             # Constants must be literals in the SQL: `literal_column`, not plain values.
             [self._names.index(name) for name in compiled.positiontup or ()],
-            [(place, convert) for place, convert in enumerate(converters) if convert is not None],
+            [(position, convert) for position, convert in enumerate(converters) if convert is not None],
         )
 
     def _build_for(self, connection: Connection) -> tuple[Statement, bool]:

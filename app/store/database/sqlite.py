@@ -1,4 +1,4 @@
-"""SQLite: one writer, whose transactions follow one another, and several readers beside it."""
+"""SQLite: one writer, whose transactions run one after the other, and several readers beside it."""
 
 import asyncio
 import fcntl
@@ -31,7 +31,7 @@ READERS = 4
 
 
 class SqliteTransactions:
-    """Transactions of one file. Each runs on a thread from beginning to end, so that it never blocks the event loop.
+    """Transactions of one file. Each runs in a thread, so that it does not block the event loop.
 
     Implements `Transactions`.
     """
@@ -101,19 +101,19 @@ def copy_sqlite(path: Path, copy: Path) -> None:
 
 
 def read_only_engine(path: Path, *, is_unused: bool) -> Engine:
-    """Return an engine that changes nothing in an SQLite file or beside it.
+    """Return an engine that changes neither an SQLite file nor the files beside it.
 
-    Only the -shm file of a service that was killed may be rebuilt; it holds no data.
+    Only the -shm file of a killed service may be rebuilt. It holds no data.
 
     Args:
-        is_unused: no other process has the file open.
+        is_unused: True if no other process has the file open.
     """
-    # SQLite would create -wal and -shm files even to read. `immutable` prevents that, but ignores an existing -wal
+    # SQLite would create -wal and -shm files even for reading. `immutable` prevents that, but ignores an existing -wal
     # file. https://www.sqlite.org/uri.html#uriimmutable
     has_wal = path.with_name(f"{path.name}-wal").exists()
     mode = "immutable=1" if is_unused and not has_wal else "mode=ro"
     address = f"file:{quote(str(path.absolute()))}?{mode}"
-    # Statements follow one another, but not always in the same thread.
+    # Statements run one after the other, but not always in the same thread.
     connect = partial(sqlite3.connect, address, uri=True, timeout=WAIT_SECONDS, check_same_thread=False)
     return create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
 
@@ -131,7 +131,7 @@ def _create_private_file(path: Path) -> None:
 
 
 def _lock_for_this_process(path: Path) -> int:
-    # The kernel releases the lock when the process ends, however it ends.
+    # The kernel releases the lock at the end of the process, even if it is killed.
     lock = os.open(lock_file(path), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,8 +144,9 @@ def _lock_for_this_process(path: Path) -> int:
 
 
 def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # The driver must not begin transactions itself: its deferred BEGIN lets another writer commit between our read and
-    # our write, which then fails at once, whatever the busy timeout. https://www.sqlite.org/isolation.html
+    # The driver must not begin transactions itself: with its deferred BEGIN, another writer could commit between our
+    # read and our write. The write would then fail at once, in spite of the busy timeout.
+    # https://www.sqlite.org/isolation.html
     raw: Any = connection
     raw.isolation_level = None
     cursor = connection.cursor()

@@ -1,4 +1,4 @@
-"""Statements that SQLite and PostgreSQL word differently, or that take many values at once."""
+"""Statements that differ between SQLite and PostgreSQL, or that take many values at once."""
 
 import typing
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
 
 
 def insert_or_nothing(connection: Connection, table: Table) -> Insert:
-    """Return an INSERT that leaves an existing row as it is."""
+    """Return an INSERT that does not change an existing row."""
     return _insert_or_nothing(connection.dialect.name, table)
 
 
@@ -51,12 +51,12 @@ def upsert(connection: Connection, table: Table) -> Insert:
 
 
 def upsert_adding(connection: Connection, table: Table) -> Insert:
-    """Return an INSERT that adds every column but the key to that of an existing row."""
+    """Return an INSERT that adds the value of every column but the key to an existing row."""
     return _upsert_adding(connection.dialect.name, table)
 
 
 def among(of: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    """Return the condition that a column is one of the values of a list, which is the parameter of this name.
+    """Return the condition that a column equals one of the values in the list parameter of this name.
 
     A list of any length is one parameter of one statement. `in_` makes a different statement for each length.
     """
@@ -79,7 +79,7 @@ class _Values(TypeDecorator[Any]):
 
 
 def _array(item: TypeEngine[Any]) -> ARRAY[Any]:
-    # Without a length: a cast to an array of limited strings would silently truncate longer ones.
+    # Without a length, since a cast to an array of limited strings would silently truncate longer ones.
     return ARRAY(String() if isinstance(item, String) else item)
 
 
@@ -88,7 +88,7 @@ class _Among(FunctionElement[bool]):
     inherit_cache = True
 
     def self_group(self, against: OperatorType | None = None) -> Self:  # noqa: ARG002 - SQLAlchemy's interface
-        # Already a condition. Otherwise SQLAlchemy appends `= 1` on SQLite, which then uses no index.
+        # This is a condition already. SQLAlchemy would append `= 1` on SQLite, which would then use no index.
         return self
 
 
@@ -96,9 +96,9 @@ class _Among(FunctionElement[bool]):
 def _among(element: _Among, compiler: SQLCompiler, **more: Any) -> str:  # noqa: ANN401 - SQLAlchemy's interface
     of, values = element.clauses
     value = compiler.process(cast(column("value"), of.type), **more)
-    each = f"json_each({compiler.process(values, **more)})"
-    # SQLAlchemy has made all three parts; values are parameters in them.
-    return f"{compiler.process(of, **more)} IN (SELECT {value} FROM {each})"  # noqa: S608 - see above
+    elements = f"json_each({compiler.process(values, **more)})"
+    # SQLAlchemy rendered all three parts, with values as parameters.
+    return f"{compiler.process(of, **more)} IN (SELECT {value} FROM {elements})"  # noqa: S608 - see above
 
 
 @compiles(_Among, "postgresql")
@@ -108,19 +108,19 @@ def _among_on_postgresql(element: _Among, compiler: SQLCompiler, **more: Any) ->
 
 
 def in_bulk(statement: Write, names: Sequence[str], types: Sequence[TypeEngine[Any]]) -> Write:
-    """Return a statement for PostgreSQL that does for arrays of values what the given one does for one row of values.
+    """Return a statement for PostgreSQL that takes arrays of values in place of one row of values.
 
     `UPDATE t SET a = :a WHERE id = :id` becomes `UPDATE t SET a = each_row.a FROM unnest(:a, :id) AS each_row (a, id)
     WHERE id = each_row.id`. https://www.postgresql.org/docs/current/functions-array.html
     """
     arrays = [bindparam(name, type_=_array(type_)) for name, type_ in zip(names, types, strict=True)]
     columns = [column(name, type_) for name, type_ in zip(names, types, strict=True)]
-    each = func.unnest(*arrays).table_valued(*columns, name="each_row").render_derived()
+    each_row = func.unnest(*arrays).table_valued(*columns, name="each_row").render_derived()
     if isinstance(statement, Insert):
-        return statement.from_select(list(names), select(*each.c))
+        return statement.from_select(list(names), select(*each_row.c))
 
     def replace(element: object, **_: object) -> object:
-        return each.c[element.key] if isinstance(element, BindParameter) and element.key in names else None
+        return each_row.c[element.key] if isinstance(element, BindParameter) and element.key in names else None
 
     return typing.cast("Write", replacement_traverse(statement, {}, replace))
 
@@ -129,7 +129,7 @@ def _insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
-# Cached, since building such a statement costs more than running it.
+# Cached, because building such a statement costs more than running it.
 @cache
 def _insert_or_nothing(dialect: str, table: Table) -> Insert:
     return _insert(dialect, table).on_conflict_do_nothing()

@@ -1,4 +1,4 @@
-"""The interface of a database that runs transactions; `sqlite` and `postgresql` implement it."""
+"""The interface of a database that runs transactions. `sqlite` and `postgresql` implement it."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +14,7 @@ Work = Callable[[Connection], T]
 
 
 class Overtaken(Exception):
-    """Another transaction committed a row that this one was about to insert and could not see. Run the work again."""
+    """Another transaction committed a row that this transaction could not see and wanted to insert. Repeat the work."""
 
 
 class Transactions(Protocol):
@@ -29,11 +29,11 @@ class Transactions(Protocol):
     is_shared: bool
 
     def notifications(self, on_notification: Callable[[str], None]) -> Notifications | None:
-        """Return what wakes other replicas, or None where there are none."""
+        """Return the notifications that wake other replicas; None if the database can't be shared."""
         ...
 
     async def write(self, work: Work[T]) -> T:
-        """Return the result of `work` once its transaction is committed and synced; repeat work that was overtaken."""
+        """Return the result of `work` once its transaction is committed and synced. Repeat work that was overtaken."""
         ...
 
     async def change(self, work: Work[T]) -> T:
@@ -51,5 +51,5 @@ class Transactions(Protocol):
 
 def json_text(value: object) -> str:
     """Return a value as JSON."""
-    # Six times as fast as the standard library, for which SQLAlchemy makes a new encoder for each value.
+    # Six times as fast as SQLAlchemy's default, which makes a new encoder of the standard library for each value.
     return to_json(value).decode()

@@ -1,4 +1,4 @@
-"""Maps errors of the database drivers to `StoreUnavailable`, and to sentences that tell an operator what to do."""
+"""Maps errors of the database drivers to `StoreUnavailable`, and to texts with the next step for an operator."""
 
 import socket
 import ssl
@@ -27,7 +27,7 @@ def raise_unavailable() -> Iterator[None]:
     except DBAPIError as error:
         if str(getattr(error.orig, "sqlstate", None) or "")[:2] in _BUGS:
             raise
-        # Not the driver's own text, which may quote a statement.
+        # Without the driver's text, which may quote a statement.
         raise StoreUnavailable(f"The database could not be used ({type(error.orig).__name__}).") from error
     except PoolTimeoutError as error:
         raise StoreUnavailable("The database could not be used (no free connection).") from error
@@ -36,14 +36,14 @@ def raise_unavailable() -> Iterator[None]:
 
 
 def driver_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of a PostgreSQL server that can't be reached or was lost; SQLAlchemy does not wrap them all."""
+    """Return the error classes of a lost or unreachable PostgreSQL server. SQLAlchemy does not wrap all of them."""
     import asyncpg
 
     return (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, DBAPIError)
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return the error that the driver itself raised."""
+    """Return the driver's own error."""
     return error.driver_exception if isinstance(error, DBAPIError) else error
 
 
@@ -69,7 +69,7 @@ def why_unreachable(error: BaseException, url: URL, setting: str) -> tuple[str, 
 
 
 def _explanations() -> Iterator[tuple[type[BaseException], str, str]]:
-    """Yield error classes with what happened and the next step; the first class that fits counts."""
+    """Yield error classes with what happened and the next step; the first matching class counts."""
     import asyncpg
 
     not_postgresql = ("The server at {where} is not PostgreSQL.", "Correct host and port in {setting}.")
@@ -105,7 +105,7 @@ def _explanations() -> Iterator[tuple[type[BaseException], str, str]]:
         "PostgreSQL at {where} refuses the connection ({error}).",
         "Read its log, and check {setting}.",
     )
-    # The driver can't do what the URL asks for.
+    # The driver does not support the URL.
     yield asyncpg.InterfaceError, "No connection to {where} can be made ({detail}).", "Correct {setting}."
     yield (
         socket.gaierror,

@@ -7,31 +7,31 @@ from sqlalchemy.exc import ArgumentError
 
 from app.domain.errors import BadSettings
 
-HOW = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+SUPPORTED_URLS = "use sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
 def parse_url(url: str) -> URL:
     """Return the parsed `DATABASE_URL`, with the driver that the service uses.
 
     Raises:
-        BadSettings: it is not a URL, or names another kind of database. The message does not quote it, since it may
-            contain a password.
+        BadSettings: it is not a URL, or names an unsupported database. The message does not quote the URL, since it
+            may contain a password.
     """
     try:
         parsed = make_url(url)
         backend = parsed.drivername.partition("+")[0]
     except (ArgumentError, ValueError):
-        raise BadSettings(f"DATABASE_URL is not the URL of a database: {HOW}.") from None
+        raise BadSettings(f"DATABASE_URL is not the URL of a database: {SUPPORTED_URLS}.") from None
     if backend == "sqlite":
         return parsed
     if backend in {"postgresql", "postgres"}:
         return _postgresql_url(parsed)
-    raise BadSettings(f"DATABASE_URL starts with {parsed.drivername!r}, which is not supported: {HOW}.")
+    raise BadSettings(f"DATABASE_URL starts with {parsed.drivername!r}, which is not supported: {SUPPORTED_URLS}.")
 
 
 def _postgresql_url(url: URL) -> URL:
     if not url.database:
-        raise BadSettings(f"DATABASE_URL names no database on its server: {HOW}.")
+        raise BadSettings(f"DATABASE_URL names no database on its server: {SUPPORTED_URLS}.")
     query = dict(url.query)
     # libpq and most providers call it sslmode; asyncpg calls it ssl.
     if "sslmode" in query:
@@ -45,7 +45,7 @@ def _postgresql_url(url: URL) -> URL:
 
 
 def sqlite_path(url: URL) -> Path:
-    """Return the file of an SQLite URL.
+    """Return the path in an SQLite URL.
 
     Raises:
         BadSettings: the database would be in memory.

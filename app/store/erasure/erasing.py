@@ -19,8 +19,8 @@ from app.store.members.rows import membership_of, parts, save_memberships, save_
 from app.store.schema import LIVE, erasures, exports, identities, journal, members, memberships
 
 # States in which a member can still leave the list: now, or when the export runs again.
-KEPT_LISTS = frozenset({ExportState.RUNNING, ExportState.PAUSED, ExportState.LIST_CHANGED})
-# An address of more Lytics users than this is shared, so the users are not erased with it.
+STATES_WITH_DELIVERY = frozenset({ExportState.RUNNING, ExportState.PAUSED, ExportState.LIST_CHANGED})
+# An address with more Lytics users than this is shared, so the users are not erased with it.
 MOST_USERS = 10
 
 
@@ -35,10 +35,10 @@ def users_of(connection: Connection, address: str) -> set[str]:
     return users if len(users) <= MOST_USERS else set()
 
 
-def members_once_of(connection: Connection, users: Collection[str]) -> set[int]:
+def last_members_of(connection: Connection, users: Collection[str]) -> set[int]:
     """Return the members that these Lytics users entered last.
 
-    It reads all memberships: an index would slow down every change, and erasures are rare.
+    This reads all memberships. An index would slow down every change, and erasures are rare.
     """
     if not users:
         return set()
@@ -49,11 +49,11 @@ def members_once_of(connection: Connection, users: Collection[str]) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A member that is erased, or that erased and other Lytics users share.
+    """A member to erase, or one that erased and other Lytics users share.
 
     Args:
-        is_named: its address is the one to erase.
-        is_leased: a worker holds it.
+        is_named: True if it has the address to erase.
+        is_leased: True if a worker has claimed it.
     """
 
     account: str
@@ -65,8 +65,8 @@ class _Member:
 class Erasing:
     """One erasure.
 
-    It locks the table of erasures exclusively, so no change is stored meanwhile. Otherwise it locks in the order of all
-    writers: exports, identities, members, memberships.
+    It locks the table of erasures exclusively, so that no change is stored meanwhile. The other locks are taken in the
+    order of all writers: exports, identities, members, memberships.
     """
 
     def __init__(
@@ -82,26 +82,26 @@ class Erasing:
         self._members: dict[int, _Member] = {}
         self._tallies: dict[int, Tally] = defaultdict(Tally)
         self._removed: list[Place] = []
-        self._kept: list[tuple[int, Membership]] = []
+        self._remaining: list[tuple[int, Membership]] = []
         self._leased: set[int] = set()
 
-    def run(self, scanned: Collection[str], elsewhere: Collection[int]) -> Erased:
+    def run(self, known_users: Collection[str], known_members: Collection[int]) -> Erased:
         """Erase the address.
 
         Args:
-            scanned: Lytics users of the address, as read before this transaction.
-            elsewhere: members that these users entered last.
+            known_users: Lytics users of the address, read before this transaction.
+            known_members: members that these users entered last.
         """
         self._load_exports()
         lock_table(self._connection, erasures, is_exclusive=True)
         users = users_of(self._connection, self._address)
-        late = members_once_of(self._connection, users.difference(scanned))
+        new_members = last_members_of(self._connection, users.difference(known_users))
         held = self._lock_identities(users)
-        self._lock_members(held.union(elsewhere, late))
+        self._lock_members(held.union(known_members, new_members))
         shared = self._erase_memberships(users)
-        self._forget_timelines(shared)
-        self._forget_identities(users)
-        save_memberships(self._connection, self._kept)
+        self._delete_timelines(shared)
+        self._delete_identities(users)
+        save_memberships(self._connection, self._remaining)
         due_accounts = self._make_due()
         remove(self._connection, self._removed)
         remove_empty(self._connection, self._members)
@@ -116,7 +116,7 @@ class Erasing:
         self._states = {row.id: row.state for row in found}
 
     def _lock_identities(self, users: Collection[str]) -> set[int]:
-        """Lock the identities of these users; returns the members that they hold."""
+        """Lock the identities of these users; return the members that they hold."""
         found = self._connection.scalars(
             select(identities.c.member_id)
             .where(identities.c.export_id.in_(sorted(self._states)), identities.c.lytics_id.in_(sorted(users)))
@@ -139,7 +139,7 @@ class Erasing:
                 self._members[row.id] = _Member(row.account, row.due_at, is_named=is_named, is_leased=is_leased)
 
     def _erase_memberships(self, users: Collection[str]) -> set[int]:
-        """Erase each membership of the address or its users; returns the members that other users share."""
+        """Erase each membership of the address or its users; return the members that other users share."""
         shared: set[int] = set()
         for part in parts(sorted(self._members)):
             for row in self._connection.execute(
@@ -159,24 +159,24 @@ class Erasing:
         is_leased = self._members[row.member_id].is_leased
         if is_leased and not has_begun:
             self._leased.add(row.member_id)
-        leaves = self._leave_lists and self._states[row.export_id] in KEPT_LISTS
+        leaves = self._leave_lists and self._states[row.export_id] in STATES_WITH_DELIVERY
         erase(membership, self._digest, self._tallies[row.export_id], leaves=leaves)
         if membership.is_pending or has_begun or is_leased:
-            self._kept.append((row.member_id, membership))
+            self._remaining.append((row.member_id, membership))
         else:
             self._removed.append(Place(row.member_id, row.export_id))
 
-    def _forget_timelines(self, shared: Collection[int]) -> None:
-        """Delete all lines of members that are not shared, and of shared ones the lines of the erased memberships."""
+    def _delete_timelines(self, shared: Collection[int]) -> None:
+        """Delete the lines of the erased memberships, and all lines of members that are not shared."""
         for part in parts(sorted(self._members.keys() - set(shared))):
             self._connection.execute(delete(journal).where(journal.c.member_id.in_(part)))
-        places = [*self._removed, *(Place(member_id, m.export_id) for member_id, m in self._kept)]
+        places = [*self._removed, *(Place(member_id, m.export_id) for member_id, m in self._remaining)]
         rows = [{"b_member": p.member_id, "b_export": p.export_id} for p in places if p.member_id in shared]
         if rows:
             where = and_(journal.c.member_id == bindparam("b_member"), journal.c.export_id == bindparam("b_export"))
             self._connection.execute(delete(journal).where(where), rows)
 
-    def _forget_identities(self, users: Collection[str]) -> None:
+    def _delete_identities(self, users: Collection[str]) -> None:
         named = sorted(member_id for member_id, member in self._members.items() if member.is_named)
         self._connection.execute(delete(identities).where(identities.c.member_id.in_(named)))
         self._connection.execute(
@@ -186,14 +186,14 @@ class Erasing:
         )
 
     def _make_due(self) -> frozenset[str]:
-        """Make members due that have to leave a list; returns their accounts.
+        """Make members due that must leave a list; return their accounts.
 
-        Leased members lose their lease, so that the worker records nothing about them. Their due time stays: it is the
-        end of the lease, by which the worker's call has ended.
+        Leased members lose their lease, so that the worker records nothing about them. Their due time stays at the end
+        of the lease, when the worker's call has ended.
         """
         leaving = {
             member_id
-            for member_id, m in self._kept
+            for member_id, m in self._remaining
             if m.is_pending and self._states[m.export_id] == ExportState.RUNNING
         }
         idle = {member_id for member_id in leaving if self._members[member_id].due_at is None}
@@ -204,7 +204,7 @@ class Erasing:
         return frozenset(self._members[member_id].account for member_id in leaving)
 
     def _save_digests(self, users: Collection[str]) -> bool:
-        """Store the digests; returns whether the address had a member, now or when it was first erased."""
+        """Store the digests; return whether the address had a member, now or when it was first erased."""
         stored = self._connection.scalar(select(erasures.c.was_known).where(erasures.c.digest == self._digest))
         was_known = bool(stored) or any(member.is_named for member in self._members.values())
         statement = insert(self._connection, erasures)

@@ -1,4 +1,4 @@
-"""Erasures: made, looked up and lifted. Only digests are stored; see `app.domain.erasure`."""
+"""Erases addresses, finds erasures and lifts them. Only digests are stored; see `app.domain.erasure`."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, func, select
 from app.domain.erasure import Digests, Erased
 from app.domain.errors import Conflict
 from app.store.database.engine import Database
-from app.store.erasure.erasing import Erasing, members_once_of, users_of
+from app.store.erasure.erasing import Erasing, last_members_of, users_of
 from app.store.schema import erasures
 
 NO_KEY = (
@@ -20,10 +20,10 @@ NO_KEY = (
 
 
 class Erasures:
-    """Erases addresses and keeps them out.
+    """Erases addresses, and lifts erasures.
 
     Args:
-        digests: made with the key of the settings; None if no key is set, and then nothing can be erased.
+        digests: made with the key of the settings; None if no key is set. Nothing can be erased then.
     """
 
     def __init__(self, database: Database, clock: Callable[[], datetime], digests: Digests | None) -> None:
@@ -32,10 +32,10 @@ class Erasures:
         self._digests = digests
 
     async def erase(self, address: str, *, leave_lists: bool) -> Erased:
-        """Erase an address and keep it out from now on. Erasing it again is harmless.
+        """Erase an address and ignore it from now on. Erasing it again is harmless.
 
-        The Lytics users of the address are erased too, with what they hold or held under other addresses. A membership
-        with a call under way is removed after the call. One that has to leave its list is removed after the leave is
+        The Lytics users of the address are erased too, with their memberships under other addresses. A membership with
+        a call in flight is deleted after the call. A membership that must leave its list is deleted after the leave is
         confirmed or given up.
 
         Args:
@@ -46,16 +46,16 @@ class Erasures:
         """
         digests = self._with_key()
         # This reads all memberships, so it runs outside the writing transaction.
-        users, elsewhere = await self._database.read(partial(_where_is, address=address))
+        users, known_members = await self._database.read(partial(_users_and_members, address=address))
         now = self._clock()
 
         def erase(connection: Connection) -> Erased:
-            return Erasing(connection, digests, address, now, leave_lists=leave_lists).run(users, elsewhere)
+            return Erasing(connection, digests, address, now, leave_lists=leave_lists).run(users, known_members)
 
         return await self._database.write(erase)
 
     async def lift(self, address: str) -> bool:
-        """Accept an address again; its next event starts from nothing. False if it was not erased.
+        """Accept an address again, like an unknown one. Return False if it was not erased.
 
         Raises:
             Conflict: no key is set.
@@ -72,7 +72,7 @@ class Erasures:
         return await self._database.read(lambda connection: connection.scalar(statement))
 
     async def ineffective(self) -> int:
-        """Return how many addresses are not kept out, because they were erased with another key."""
+        """Return how many erased addresses are not recognized, because they were erased with another key."""
         return await self._database.read(partial(count_ineffective, digests=self._digests))
 
     def _with_key(self) -> Digests:
@@ -82,14 +82,14 @@ class Erasures:
 
 
 def count_ineffective(connection: Connection, digests: Digests | None) -> int:
-    """Return how many addresses were erased with another key; with None, how many were erased at all."""
+    """Return how many addresses were erased with another key; with None, the number of all erased addresses."""
     statement = select(func.count()).select_from(erasures).where(erasures.c.digest == erasures.c.address_digest)
     if digests is not None:
         statement = statement.where(erasures.c.key_id != digests.key_id)
     return connection.scalar(statement) or 0
 
 
-def _where_is(connection: Connection, address: str) -> tuple[set[str], set[int]]:
+def _users_and_members(connection: Connection, address: str) -> tuple[set[str], set[int]]:
     """Return the Lytics users of an address and the members that they entered last."""
     users = users_of(connection, address)
-    return users, members_once_of(connection, users)
+    return users, last_members_of(connection, users)

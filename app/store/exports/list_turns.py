@@ -1,4 +1,4 @@
-"""Turns to make a list: one worker of all replicas at a time. Parallel calls have made several lists of one name."""
+"""Turns to create a list: one worker of all replicas at a time. Parallel calls can create several lists of one name."""
 
 from datetime import datetime, timedelta
 
@@ -11,17 +11,26 @@ from app.store.schema import exports
 
 
 def take_turn(
-    connection: Connection, account: str, name: str, *, lease: int, now: datetime, lease_for: timedelta, is_again: bool
+    connection: Connection,
+    account: str,
+    name: str,
+    *,
+    lease: int,
+    now: datetime,
+    lease_for: timedelta,
+    is_missing: bool,
 ) -> ListTurn:
-    """Take the turn, unless the list is ready or another worker has it. A list that no export keeps counts as ready.
+    """Take the turn, unless the list is ready or another worker has the turn.
+
+    A list that no export keeps counts as ready.
 
     Args:
-        is_again: the list is missing in Sailthru, although it may be recorded as ready.
+        is_missing: True if the list is missing in Sailthru, although it may be recorded as ready.
     """
     of_list = (exports.c.account == account) & (exports.c.list_name == name)
     statement = select(exports.c.id, exports.c.list_ready_at, exports.c.list_lease, exports.c.list_leased_until)
     row = connection.execute(lock_row(statement.where(of_list))).one_or_none()
-    if row is None or (row.list_ready_at is not None and not is_again):
+    if row is None or (row.list_ready_at is not None and not is_missing):
         return ListTurn(is_ours=False, is_ready=True)
     is_others = row.list_lease is not None and row.list_lease != lease
     if is_others and not leases.is_over(row.list_leased_until, now, lease_for):
@@ -30,7 +39,7 @@ def take_turn(
     return ListTurn(is_ours=True, is_ready=False)
 
 
-def give_turn_back(connection: Connection, account: str, name: str, lease: int) -> None:
+def release_turn(connection: Connection, account: str, name: str, lease: int) -> None:
     connection.execute(
         update(exports)
         .where(exports.c.account == account, exports.c.list_name == name, exports.c.list_lease == lease)

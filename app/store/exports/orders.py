@@ -1,7 +1,7 @@
-"""What operators order of an export: open, name, pause, resume, stop, revive, adopt. Each is one transaction.
+"""Orders of operators: open, name, pause, resume, stop, revive and adopt an export. Each is one transaction.
 
-Work that concerns every member (making pending members due, cancelling pending changes) is only marked here. The
-worker does it in batches, see `app.store.members.batches`.
+Work on every member, such as cancelling pending changes, is only marked here. The worker does it in batches, see
+`app.store.members.batches`.
 """
 
 from datetime import datetime
@@ -21,12 +21,12 @@ NAMELESS = frozenset({ExportState.NEEDS_NAME, ExportState.NAME_TAKEN})
 
 
 def open_export(connection: Connection, new: NewExport, now: datetime) -> tuple[Export, bool]:
-    """Return the export of an audience to an account, and whether it was made now. An existing one is not changed.
+    """Return the export of an audience to an account, and whether it is new. An existing one is not changed.
 
     Raises:
         Conflict: another export of the account keeps the list.
     """
-    known = _of_audience(connection, new)
+    known = _find_by_audience(connection, new)
     if known is not None:
         return known, False
     state = ExportState.PAUSED if new.is_paused else ExportState.RUNNING
@@ -44,7 +44,7 @@ def open_export(connection: Connection, new: NewExport, now: datetime) -> tuple[
         "created_at": now,
     }
     inserted = connection.execute(insert_or_nothing(connection, exports).returning(exports.c.id), [row]).one_or_none()
-    opened = _of_audience(connection, new)
+    opened = _find_by_audience(connection, new)
     if opened is None:
         raise Conflict(f"Another export already keeps the list {new.list_name!r}. Choose another name.")
     connection.execute(insert_or_nothing(connection, totals), [{"export_id": opened.id}])
@@ -57,7 +57,7 @@ def name(connection: Connection, export_id: int, audience_name: str, list_name: 
     If another export of the account already keeps that list, the state becomes `name_taken`.
 
     Raises:
-        Conflict: the export has a list.
+        Conflict: the export has a name already.
     """
     export = one_export(connection, export_id, is_locked=True)
     if export.state not in NAMELESS:
@@ -87,10 +87,10 @@ def owner_of(connection: Connection, account: str, list_name: str) -> Export | N
 
 
 def pause(connection: Connection, export_id: int) -> Export:
-    """Keep the export's changes, but deliver none.
+    """Store the changes of an export without delivering them.
 
     Raises:
-        Conflict: it has no name yet, or is stopped.
+        Conflict: the export has no name yet, or is stopped.
     """
     export = one_export(connection, export_id, is_locked=True)
     _require_list(export)
@@ -100,13 +100,13 @@ def pause(connection: Connection, export_id: int) -> Export:
 
 
 def resume(connection: Connection, export_id: int) -> Export:
-    """Deliver the export's pending changes and all later ones.
+    """Deliver the pending changes of an export and all later ones.
 
-    After a list change, the list is accepted as it is now. If it was deleted or replaced, every confirmed *in* becomes
-    unknown: see `app.store.members.batches.mark_unconfirmed`.
+    After a list change, the current list is accepted. If it was deleted or replaced, the state of all confirmed members
+    becomes unknown, see `app.store.members.batches.mark_unconfirmed`.
 
     Raises:
-        Conflict: it has no name yet, or is stopped.
+        Conflict: the export has no name yet, or is stopped.
     """
     export = one_export(connection, export_id, is_locked=True)
     _require_list(export)
@@ -119,7 +119,7 @@ def resume(connection: Connection, export_id: int) -> Export:
 
 
 def list_changed(connection: Connection, export_id: int, change: ListChange, reason: str) -> Export:
-    """Stop delivering until an operator has checked the list. Only a running or paused export is affected."""
+    """Stop delivery until an operator has checked the list. Only a running or paused export is affected."""
     export = one_export(connection, export_id, is_locked=True)
     if export.state not in {ExportState.RUNNING, ExportState.PAUSED}:
         return export
@@ -127,7 +127,7 @@ def list_changed(connection: Connection, export_id: int, change: ListChange, rea
 
 
 def stop(connection: Connection, export_id: int) -> Export:
-    """Ignore new events and cancel pending changes in batches. The list stays as it is."""
+    """Ignore new events and cancel pending changes in batches. The list stays unchanged."""
     one_export(connection, export_id, is_locked=True)
     return _set(
         connection,
@@ -169,8 +169,8 @@ def revive(connection: Connection, export_id: int, *, chosen: FieldMapping, is_p
 def adopt(connection: Connection, export_id: int, audience: Audience, chosen: FieldMapping) -> Export:
     """Let an export continue with another audience, which replaces a deleted one of the same name.
 
-    Events of the new audience may already have opened an export, which could not get the list. That export ends, and
-    its pending changes are taken over.
+    Events of the new audience may already have opened a second export, which could not get the list. The second export
+    is stopped, and its pending changes are taken over.
 
     Raises:
         Conflict: another export of the account keeps a list for that audience.
@@ -204,7 +204,7 @@ def adopt(connection: Connection, export_id: int, audience: Audience, chosen: Fi
 
 
 def set_fields(connection: Connection, export_id: int, chosen: FieldMapping) -> Export:
-    """Choose other fields; they are sent with later changes."""
+    """Choose other fields. They are sent with later changes."""
     one_export(connection, export_id, is_locked=True)
     return _set(connection, export_id, **_columns(chosen))
 
@@ -213,7 +213,7 @@ def _columns(chosen: FieldMapping) -> dict[str, object]:
     return {"fields": dict(chosen.fields), "field_types": dict(chosen.types)}
 
 
-def _of_audience(connection: Connection, new: NewExport) -> Export | None:
+def _find_by_audience(connection: Connection, new: NewExport) -> Export | None:
     statement = select(exports).where(exports.c.audience_id == new.audience_id, exports.c.account == new.account)
     row = connection.execute(statement).one_or_none()
     return None if row is None else export_of(row)

@@ -1,4 +1,4 @@
-"""Reports of exports: counts that always add up, freshness, and the oldest pending change."""
+"""Reports of exports: counts, freshness, and the oldest pending change."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from app.domain.freshness import quantile
-from app.domain.list_check import Confirmed as ConfirmedCount
+from app.domain.list_check import ConfirmedCount
 from app.domain.membership import Confirmed
 from app.domain.report import ExportReport, Freshness
 from app.store.database.dialect import allow_table_scans
@@ -36,14 +36,14 @@ def reports(connection: Connection, export_id: int | None, now: datetime) -> lis
     ]
 
 
-def standings(connection: Connection) -> list[ExportReport]:
+def with_counts(connection: Connection) -> list[ExportReport]:
     """Return all exports with their counts only, oldest first."""
     statement = select(exports, totals).join(totals, totals.c.export_id == exports.c.id).order_by(exports.c.id)
     return [_counted(row) for row in connection.execute(statement)]
 
 
 def _counted(row: Row[Any]) -> ExportReport:
-    counts = {name: row._mapping[name] for name in _COUNTS}  # noqa: SLF001 - SQLAlchemy's public name for it
+    counts = {name: row._mapping[name] for name in _COUNTS}  # noqa: SLF001 - public in SQLAlchemy
     return ExportReport(export_of(row), counts, row.last_event_at)
 
 
@@ -88,5 +88,6 @@ def confirmed_counts(connection: Connection) -> dict[int, ConfirmedCount]:
     for row in connection.execute(statement):
         counts[row.export_id][row.confirmed] = row.people
     return {
-        one: ConfirmedCount(confirmed[Confirmed.IN], confirmed[Confirmed.UNKNOWN]) for one, confirmed in counts.items()
+        export_id: ConfirmedCount(confirmed[Confirmed.IN], confirmed[Confirmed.UNKNOWN])
+        for export_id, confirmed in counts.items()
     }

@@ -1,4 +1,4 @@
-"""Rows of exports as objects."""
+"""Converts rows of exports to objects."""
 
 from collections.abc import Collection
 from typing import Any
@@ -54,10 +54,10 @@ def one_export(connection: Connection, export_id: int, *, is_locked: bool = Fals
     """Return one export.
 
     Args:
-        is_locked: until the transaction ends no other one changes an export, or keeps changes for any.
+        is_locked: True to prevent other transactions from changing exports or storing changes until this one ends.
 
     Raises:
-        NotFound: there is none of this id.
+        NotFound: no export has this id.
     """
     if is_locked:
         lock_table(connection, exports, is_exclusive=True)

@@ -1,4 +1,4 @@
-"""Count the events of audiences that are not exported."""
+"""Counts the events of audiences that are not exported."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from sqlalchemy import Connection, select
 from app.store.database.statements import insert
 from app.store.schema import unexported
 
-# The holder of a webhook token can name any audience, so the list of unknown ones is bounded. All others share one row.
+# The holder of a webhook token can name any audience, so the number of rows is bounded. The rest share one row.
 MOST_UNEXPORTED = 1000
 _OTHERS = ("", "(others)")
 
 
 def count_unexported(connection: Connection, events: Sequence[tuple[str, str]], now: datetime) -> None:
-    """Count events, given as audience id and slug; only the first thousand audiences have a row of their own."""
+    """Count events, given as audience id and slug. Only the first 1,000 audiences get a row of their own."""
     if not events:
         return
     known = set(connection.scalars(select(unexported.c.audience_id)))

@@ -1,6 +1,6 @@
-"""The version of the exports.
+"""The version number of the exports.
 
-Replicas of version 0.1 remember the exports, and read them again when this number goes up. They may run beside this
+Replicas of version 0.1 cache the exports, and read them again when this number increases. They may run beside this
 version during an upgrade.
 """
 
@@ -11,6 +11,6 @@ from app.store.schema import versions
 _NEXT = update(versions).where(versions.c.name == literal_column("'exports'")).values(version=versions.c.version + 1)
 
 
-def exports_change(connection: Connection) -> None:
-    """Note in the transaction that changes an export that older replicas must read the exports again."""
+def bump_exports_version(connection: Connection) -> None:
+    """Increase the version number, in the transaction that changes an export."""
     connection.execute(_NEXT)

@@ -1,4 +1,4 @@
-"""The timeline of each member: received, called, answered, redriven. Append-only; it holds no field value."""
+"""The timeline of each member: received, called, answered, redriven, cancelled. It holds no field value."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Line(NamedTuple):
     """One row of the journal.
 
     Args:
-        what: `received`, `called`, `answered` or `redriven`.
+        what: `received`, `called`, `answered`, `redriven` or `cancelled`.
         detail: fixed words, list names and var names; never a value.
     """
 
@@ -26,7 +26,7 @@ class Line(NamedTuple):
 
 
 def write_lines(connection: Connection, lines: list[Line]) -> None:
-    """Append lines, in the transaction of the work that they describe."""
+    """Append lines, in the transaction whose work they describe."""
     APPEND.run(connection, lines)
 
 

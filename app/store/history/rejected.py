@@ -1,4 +1,4 @@
-"""The newest ten thousand rejected events: what could not be stored, why, and a sketch of its body."""
+"""The newest 10,000 rejected events, each with its reason and an outline of its body."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from app.store.database.group_commit import GroupCommit
 from app.store.schema import rejected_events
 
 MOST_ROWS = 10_000
-# Rejections are committed in groups of this size, so that a valid webhook waits for one short transaction at most.
+# Maximum group size, so that a valid webhook waits for at most one short transaction.
 MOST_REQUESTS_AT_ONCE = 100
 
 
@@ -22,9 +22,9 @@ class RejectedEvent:
     Args:
         at: time of arrival.
         reason: a fixed word; `app.explain.rejections` explains each.
-        happened: what is wrong and where, without any value.
-        body_bytes: size of the whole request as far as it was read.
-        body: a sketch of at most 4 KB.
+        happened: the problem and its place, without any value.
+        body_bytes: number of bytes of the request that were read.
+        body: an outline of at most 4 KB.
     """
 
     at: datetime
@@ -42,18 +42,18 @@ class RejectedEvents:
     """
 
     def __init__(
-        self, database: Database, *, on_commit: Callable[[str, int], None] = lambda _what, _size: None
+        self, database: Database, *, on_commit: Callable[[str, int], None] = lambda _kind, _size: None
     ) -> None:
         self._database = database
         self._record: GroupCommit[Sequence[RejectedEvent], None] = GroupCommit(
-            self._record_all, most=MOST_REQUESTS_AT_ONCE, on_commit=lambda size: on_commit("reject", size)
+            self._record_all, max_size=MOST_REQUESTS_AT_ONCE, on_commit=lambda size: on_commit("reject", size)
         )
 
     async def record(self, events: Sequence[RejectedEvent]) -> None:
         """Store the rejected events of one request and delete the oldest beyond `MOST_ROWS`.
 
         Raises:
-            StoreUnavailable: they are not stored.
+            StoreUnavailable: the events were not stored.
         """
         if events:
             await self._record.submit(events)
@@ -62,7 +62,7 @@ class RejectedEvents:
         """Return ids and events, newest first.
 
         Args:
-            before: return only older events than the one of this id.
+            before: return only events that are older than the one with this id.
         """
         statement = select(rejected_events).order_by(rejected_events.c.id.desc()).limit(size)
         if before is not None:

@@ -11,16 +11,16 @@ from app.store.database.engine import Database
 from app.store.replicas.chores import Chores
 from app.store.schema import journal, minute_counts, minute_latencies, rejected_events
 
-ROWS_A_STEP = 1000
+ROWS_PER_STEP = 1000
 REJECTED_DAYS = 30
 PRUNE_EVERY = timedelta(hours=1)
 
 
 class Retention:
-    """Prunes step by step, in one replica at a time.
+    """Deletes old history step by step, in one replica at a time.
 
     Args:
-        chores: gives turns to replicas; None without other replicas.
+        chores: assigns turns to replicas; None if there are no other replicas.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class Retention:
         self._has_more = False
 
     async def prune(self) -> timedelta:
-        """Prune one step if it is this replica's turn.
+        """Delete one step of old history if it is this replica's turn.
 
-        Returns when to prune again. This is at once while there is more: other transactions come between the steps.
+        Returns the wait before the next step. It is zero while there is more to delete.
         """
         if not self._has_more and self._chores is not None and not await self._chores.take_turn("house", PRUNE_EVERY):
             return PRUNE_EVERY
@@ -47,15 +47,15 @@ async def prune(database: Database, now: datetime, journal_days: float) -> int:
     """Delete up to 1,000 old rows of each table: after `journal_days`, and rejected events after 30 days.
 
     Returns how many rows were deleted; 0 if no old row is left. Timeline entries and rejected events are deleted in the
-    order in which they were written, so a row with a time far ahead stays longer than its days.
+    order of their insertion, so a row whose time is wrong and far ahead stays longer.
     """
-    old = await database.read(partial(_old, before=now - timedelta(days=journal_days), now=now))
-    for statement in old.deletions():
+    old_rows = await database.read(partial(_old_rows, before=now - timedelta(days=journal_days), now=now))
+    for statement in old_rows.deletions():
         await database.write(partial(_delete, statement=statement))
-    return len(old.lines) + len(old.counts) + len(old.latencies) + len(old.events)
+    return len(old_rows.lines) + len(old_rows.counts) + len(old_rows.latencies) + len(old_rows.events)
 
 
-class _Old(NamedTuple):
+class _OldRows(NamedTuple):
     lines: list[int]
     counts: list[tuple[int, datetime]]
     latencies: list[tuple[int, datetime, int]]
@@ -79,24 +79,24 @@ def _delete(connection: Connection, statement: Delete) -> None:
     connection.execute(statement)
 
 
-def _old(connection: Connection, *, before: datetime, now: datetime) -> _Old:
-    lines = connection.execute(select(journal.c.id, journal.c.at).order_by(journal.c.id).limit(ROWS_A_STEP))
+def _old_rows(connection: Connection, *, before: datetime, now: datetime) -> _OldRows:
+    lines = connection.execute(select(journal.c.id, journal.c.at).order_by(journal.c.id).limit(ROWS_PER_STEP))
     counts = connection.execute(
         select(minute_counts.c.export_id, minute_counts.c.minute)
         .where(minute_counts.c.minute < before)
         .order_by(minute_counts.c.minute)
-        .limit(ROWS_A_STEP)
+        .limit(ROWS_PER_STEP)
     )
     latencies = connection.execute(
         select(minute_latencies.c.export_id, minute_latencies.c.minute, minute_latencies.c.bucket)
         .where(minute_latencies.c.minute < before)
         .order_by(minute_latencies.c.minute)
-        .limit(ROWS_A_STEP)
+        .limit(ROWS_PER_STEP)
     )
     events = connection.execute(
-        select(rejected_events.c.id, rejected_events.c.at).order_by(rejected_events.c.id).limit(ROWS_A_STEP)
+        select(rejected_events.c.id, rejected_events.c.at).order_by(rejected_events.c.id).limit(ROWS_PER_STEP)
     )
-    return _Old(
+    return _OldRows(
         lines=[row.id for row in lines if row.at < before],
         counts=[(row.export_id, row.minute) for row in counts],
         latencies=[(row.export_id, row.minute, row.bucket) for row in latencies],

@@ -1,4 +1,4 @@
-"""Keep out erased addresses and users, in the transaction that keeps changes."""
+"""Rejects changes of erased addresses and users, in the transaction that stores changes."""
 
 from collections.abc import Collection, Sequence
 
@@ -18,13 +18,13 @@ _ANY_ERASURE = select(erasures.c.digest).limit(1)
 def admit(
     connection: Connection, digests: Digests, changes: Sequence[MembershipChange]
 ) -> list[MembershipChange | None]:
-    """Return the changes that may be kept, each in its place; None for those of erased addresses and users.
+    """Return the changes in their order, with None in place of changes of erased addresses and users.
 
-    An exit that names an erased address is kept without it if its user is known and not erased: the user may hold
-    another address on the list.
+    An exit that names an erased address is accepted without the address if its user is known and not erased. The user
+    may have another address on the list.
 
-    The table of erasures is locked shared, so that an erasure at the same time either sees these changes or is seen
-    here. Without erasures this is one read.
+    The shared lock on the table of erasures orders this transaction before or after a concurrent erasure. Without
+    erasures this is one read.
     """
     lock_table(connection, erasures, is_exclusive=False)
     if connection.scalar(_ANY_ERASURE) is None:
@@ -38,7 +38,7 @@ def admit(
     others = [None if change.lytics_id in erased_users else change for change in changes]
     exits = [c for c in others if c is not None and c.address in erased_addresses and c.kind is Kind.EXIT]
     known = _known_among(connection, exits) if exits else set()
-    # Users that this very batch makes known.
+    # Users that this batch makes known.
     known |= {
         _user(c) for c in others if c is not None and c.address not in erased_addresses and c.kind is not Kind.CHANGE
     }

@@ -1,7 +1,7 @@
-"""Orders that concern every member of an export, carried out in batches so that claims and writers never wait long.
+"""Carries out orders on every member of an export in batches, so that claims and writers never wait long.
 
-Three orders leave a mark on the export: make pending members due, mark memberships as unconfirmed, and cancel what is
-pending. How far a batch came is stored with it, so that a restart goes on from there.
+There are three such orders: make pending members due, mark memberships as unconfirmed, and cancel pending changes. The
+progress is stored with each batch, so that the work continues after a restart.
 """
 
 from collections.abc import Collection
@@ -17,7 +17,7 @@ from app.domain.membership import Confirmed, Membership
 from app.domain.settlement import cancel
 from app.store.database.dialect import lock_table
 from app.store.history.journal import Line, write_lines
-from app.store.members.changes import keep
+from app.store.members.changes import apply_changes
 from app.store.members.removal import Place, remove
 from app.store.members.rows import membership_of, parts, save_memberships, save_tallies
 from app.store.schema import exports, identities, members, memberships
@@ -31,7 +31,7 @@ _IS_PENDING = memberships.c.revision > memberships.c.confirmed_revision
 
 
 def unfinished() -> Select[tuple[int]]:
-    """Select the exports that have work left to be done in batches."""
+    """Select the exports with unfinished orders."""
     pending = exists().where(memberships.c.export_id == exports.c.id, _IS_PENDING)
     is_stopping = and_(exports.c.state == ExportState.STOPPED, pending)
     is_marked = or_(exports.c.waking_from.is_not(None), exports.c.doubting_from.is_not(None))
@@ -39,9 +39,9 @@ def unfinished() -> Select[tuple[int]]:
 
 
 def next_batch(connection: Connection, export_id: int, *, size: int, now: datetime, digests: Digests | None) -> bool:
-    """Do the next batch of each order that is not finished; return whether more can be done now."""
-    # A mark that is set meanwhile must not be mistaken for the one that was read, so orders wait for the end of this
-    # transaction. Two replicas at the same batch do no harm.
+    """Do the next batch of each unfinished order; return whether there is more to do now."""
+    # The lock makes new orders wait for the end of this transaction. Otherwise a mark that is set meanwhile could be
+    # overwritten. Two replicas may safely do the same batch.
     lock_table(connection, exports, is_exclusive=False)
     more = [
         make_pending_due(connection, export_id, size=size, now=now),
@@ -52,7 +52,7 @@ def next_batch(connection: Connection, export_id: int, *, size: int, now: dateti
 
 
 def make_pending_due(connection: Connection, export_id: int, *, size: int, now: datetime) -> bool:
-    """Make the next batch of pending members due, since their export runs now; return whether there is more."""
+    """Make the next batch of pending members of a running export due; return whether there is more."""
     export = connection.execute(
         select(exports.c.waking_from, exports.c.state).where(exports.c.id == export_id)
     ).one_or_none()
@@ -76,10 +76,9 @@ def make_pending_due(connection: Connection, export_id: int, *, size: int, now: 
 
 
 def mark_unconfirmed(connection: Connection, export_id: int, *, size: int) -> bool:
-    """Mark the next batch of members as unconfirmed, since the list was replaced; return whether there is more.
+    """Mark the next batch as unconfirmed, because the list was replaced; return whether there is more.
 
-    No member is called for it. But Sailthru is read before a member joins again, after its next change or in a
-    backfill.
+    This causes no calls. Sailthru is read before a member joins again, after its next change or in a backfill.
     """
     marker = select(exports.c.doubting_from).where(exports.c.id == export_id)
     doubting_from = connection.scalar(marker)
@@ -113,10 +112,10 @@ def mark_unconfirmed(connection: Connection, export_id: int, *, size: int) -> bo
 def cancel_pending(
     connection: Connection, export_id: int, *, size: int, now: datetime, digests: Digests | None
 ) -> bool:
-    """Cancel the next batch of a stopped export's pending changes; return whether more can be cancelled now.
+    """Cancel the next batch of pending changes of a stopped export; return whether there is more to do now.
 
-    An export that this one was merged into takes the changes over first. A member that a worker has claimed is left to
-    it: what it confirms counts, and what is pending then is cancelled with the next batch.
+    If the export was merged into another one, that export first takes the changes over. Members that a worker has
+    claimed are skipped. Their calls still count, and the rest is cancelled with a later batch.
     """
     export = connection.execute(
         select(exports.c.state, exports.c.merged_into).where(exports.c.id == export_id)
@@ -125,15 +124,15 @@ def cancel_pending(
         return False
     found = _lock_pending(connection, export_id, size)
     erased = [(member_id, m) for member_id, m in found if m.erasure is not None]
-    kept = [(member_id, m) for member_id, m in found if m.erasure is None]
-    if export.merged_into is not None and kept:
-        keep(connection, [[c for _, m in kept for c in _changes(m, export.merged_into)]], now, digests)
+    changed = [(member_id, m) for member_id, m in found if m.erasure is None]
+    if export.merged_into is not None and changed:
+        apply_changes(connection, [[c for _, m in changed for c in _changes(m, export.merged_into)]], now, digests)
     tally = Tally()
-    for _, membership in kept:
+    for _, membership in changed:
         cancel(membership, tally)
-    save_memberships(connection, kept)
-    _forget_users(connection, export_id, kept)
-    write_lines(connection, [Line(now, member_id, export_id, "cancelled", {}) for member_id, _ in kept])
+    save_memberships(connection, changed)
+    _delete_moves(connection, export_id, changed)
+    write_lines(connection, [Line(now, member_id, export_id, "cancelled", {}) for member_id, _ in changed])
     save_tallies(connection, {export_id: tally}, now)
     remove(connection, [Place(member_id, export_id) for member_id, _ in erased])
     return len(found) == size
@@ -145,15 +144,15 @@ def _lock_members(connection: Connection, ids: Collection[int]) -> None:
 
 
 def _lock_pending(connection: Connection, export_id: int, size: int) -> list[tuple[int, Membership]]:
-    """Return pending memberships whose members no worker has claimed, locked in the order of all writers."""
-    waiting = (
+    """Return pending memberships of unclaimed members, locked in the order of all writers."""
+    unclaimed_pending = (
         select(memberships.c.member_id, memberships.c.lytics_id)
         .join(members, members.c.id == memberships.c.member_id)
         .where(memberships.c.export_id == export_id, _IS_PENDING, members.c.lease.is_(None))
         .order_by(memberships.c.member_id)
         .limit(size)
     )
-    rows = connection.execute(waiting).all()
+    rows = connection.execute(unclaimed_pending).all()
     users = sorted({row.lytics_id for row in rows if row.lytics_id is not None})
     for part in parts(users):
         locked = select(identities.c.lytics_id).where(
@@ -175,7 +174,7 @@ def _lock_pending(connection: Connection, export_id: int, size: int) -> list[tup
 
 
 def _changes(membership: Membership, export_id: int) -> list[MembershipChange]:
-    """Return what a membership holds as a change for another export."""
+    """Return the state of a membership as a change for another export."""
     moved, address = membership.moved, membership.address
     if moved is None:
         return []
@@ -194,10 +193,10 @@ def _changes(membership: Membership, export_id: int) -> list[MembershipChange]:
     ]
 
 
-def _forget_users(connection: Connection, export_id: int, kept: Collection[tuple[int, Membership]]) -> None:
-    """Forget the newest moves of the Lytics users whose memberships were cancelled."""
+def _delete_moves(connection: Connection, export_id: int, changed: Collection[tuple[int, Membership]]) -> None:
+    """Delete the newest moves of the Lytics users whose changes were cancelled."""
     of_export = identities.c.export_id == export_id
-    for users in parts(sorted({m.lytics_id for _, m in kept if m.lytics_id is not None})):
+    for users in parts(sorted({m.lytics_id for _, m in changed if m.lytics_id is not None})):
         connection.execute(delete(identities).where(of_export, identities.c.lytics_id.in_(users)))
-    for held in parts(sorted(member_id for member_id, _ in kept)):
+    for held in parts(sorted(member_id for member_id, _ in changed)):
         connection.execute(delete(identities).where(of_export, identities.c.member_id.in_(held)))

@@ -1,4 +1,4 @@
-"""Keep membership changes: load the rows they may touch, decide, save."""
+"""Stores membership changes: loads the rows that they may touch, decides, and saves."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from app.store.members.loading import load
 from app.store.members.saving import save
 
 
-def keep(
+def apply_changes(
     connection: Connection,
     batches: Sequence[Sequence[MembershipChange]],
     now: datetime,
@@ -21,12 +21,12 @@ def keep(
     *,
     known: Iterable[Export] = (),
 ) -> list[BatchResult]:
-    """Keep several batches of changes as one; return what became of each.
+    """Apply several batches of changes in one pass; return the result of each.
 
-    The table of exports must be locked before, at least shared.
+    The caller must hold the lock on the table of exports, at least in shared mode.
 
     Args:
-        digests: keep out erased addresses and users; None where none can be.
+        digests: recognize erased addresses and users; None if no erasure key is set.
         known: exports that were read in this transaction.
     """
     changes = [change for batch in batches for change in batch]

@@ -1,4 +1,4 @@
-"""Claim members: lease those that are due, and record each request before it leaves."""
+"""Claims due members, and records each request before it leaves."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -33,8 +33,8 @@ _DUE = (
 
 
 def _lease(due: Select[tuple[int]], *names: str) -> Prepared:
-    # Materialized, so that it runs once: within the UPDATE a planner may run it again for each row, and so lease more
-    # than the limit. Members that other replicas have locked are skipped.
+    # Materialized, so that it runs once. Otherwise a planner may run it again for each row of the UPDATE, and lease
+    # more members than the limit. Members that other replicas have locked are skipped.
     free = due.limit(bindparam("b_limit", type_=Integer)).with_for_update(skip_locked=True).cte("due")
     leased = (
         update(members)
@@ -75,26 +75,28 @@ _PENDING = Prepared(
     .join(exports, exports.c.id == memberships.c.export_id)
     .where(
         among(memberships.c.member_id, "ids"),
-        # Not in the form of the index on pending memberships. PostgreSQL may believe that index to be empty, and then
-        # reads all of it for each member.
+        # This form does not match the index on pending memberships. PostgreSQL may take that index for empty, and then
+        # read all of it for each member.
         memberships.c.revision - memberships.c.confirmed_revision > literal_column("0"),
         exports.c.state == literal_column(f"'{ExportState.RUNNING}'"),
     )
     .order_by(memberships.c.member_id, memberships.c.export_id),
     "ids",
 )
-_ONE = and_(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == bindparam("b_export"))
+_BY_KEY = and_(memberships.c.member_id == bindparam("b_member"), memberships.c.export_id == bindparam("b_export"))
 _LIST_UNKNOWN = Prepared(
-    update(memberships).where(_ONE).values(confirmed=literal_column(f"'{Confirmed.UNKNOWN}'"), confirmed_vars=null()),
+    update(memberships)
+    .where(_BY_KEY)
+    .values(confirmed=literal_column(f"'{Confirmed.UNKNOWN}'"), confirmed_vars=null()),
     "b_member",
     "b_export",
 )
-_VARS_UNKNOWN = Prepared(update(memberships).where(_ONE).values(confirmed_vars=null()), "b_member", "b_export")
+_VARS_UNKNOWN = Prepared(update(memberships).where(_BY_KEY).values(confirmed_vars=null()), "b_member", "b_export")
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A request that is about to leave: the claim it belongs to, what it will write, and when its lease ends."""
+class OutgoingRequest:
+    """A request that is about to leave: its claim, its call, and the end of the renewed lease."""
 
     claim: Claim
     call: Call
@@ -102,16 +104,16 @@ class Begun:
 
 
 def take(
-    connection: Connection, account: str, *, room: Capacity, now: datetime, lease: int, until: datetime
+    connection: Connection, account: str, *, capacity: Capacity, now: datetime, lease: int, until: datetime
 ) -> list[Claim]:
-    """Claim members of an account that are due, as many as there is room for, and record their first requests.
+    """Claim due members of an account, up to the capacity, and record their first requests.
 
-    A member with nothing pending is given back at once, and what is erased of it is removed.
+    A member with nothing pending is released at once, and its erased memberships are deleted.
 
     Args:
-        lease: a random token, new with each call of this function.
+        lease: a new random token for each call of this function.
     """
-    rows = _lease_rows(connection, account, room=room, now=now, lease=lease, until=until)
+    rows = _lease_rows(connection, account, capacity=capacity, now=now, lease=lease, until=until)
     pending = _pending_or_release(connection, {row.id: row.address for row in rows})
     claims = [
         Claim(
@@ -127,17 +129,20 @@ def take(
         for row in rows
         if row.id in pending
     ]
-    _record(connection, [Begun(c, c.call, until) for c in claims if c.leaves_at_once], now)
+    _record(connection, [OutgoingRequest(c, c.call, until) for c in claims if c.can_be_sent_now], now)
     return claims
 
 
-def begin(connection: Connection, begun: list[Begun], now: datetime) -> list[bool]:
-    """Renew leases and record the requests that are about to leave; false for those whose lease was lost."""
-    held = still_held(connection, [one.claim for one in begun])
-    ours = sorted((one for one in begun if one.claim.member_id in held), key=lambda one: one.claim.member_id)
-    _RENEW.run(connection, [(one.until, one.claim.member_id) for one in ours])
+def begin(connection: Connection, requests: list[OutgoingRequest], now: datetime) -> list[bool]:
+    """Renew leases and record requests that are about to leave. Return False for each request whose lease was lost."""
+    held = still_held(connection, [request.claim for request in requests])
+    ours = sorted(
+        (request for request in requests if request.claim.member_id in held),
+        key=lambda request: request.claim.member_id,
+    )
+    _RENEW.run(connection, [(request.until, request.claim.member_id) for request in ours])
     _record(connection, ours, now)
-    return [one.claim.member_id in held for one in begun]
+    return [request.claim.member_id in held for request in requests]
 
 
 def still_held(connection: Connection, claims: Iterable[Claim]) -> set[int]:
@@ -147,38 +152,38 @@ def still_held(connection: Connection, claims: Iterable[Claim]) -> set[int]:
 
 
 def _lease_rows(
-    connection: Connection, account: str, *, room: Capacity, now: datetime, lease: int, until: datetime
+    connection: Connection, account: str, *, capacity: Capacity, now: datetime, lease: int, until: datetime
 ) -> list[Row[Any]]:
     rows: list[Row[Any]] = []
-    for statement, priority, most in _order(connection, account, room, now):
-        limit = min(room.calls - len(rows), most)
+    for statement, priority, most in _order(connection, account, capacity, now):
+        limit = min(capacity.calls - len(rows), most)
         if limit > 0:
-            failing = [sorted(room.failing)] if statement is _LEASE_NEWEST else []
-            # While leased, `due_at` is the end of the lease: the members of a dead worker become due by themselves.
+            failing = [sorted(capacity.failing)] if statement is _LEASE_NEWEST else []
+            # `due_at` becomes the end of the lease, so that the members of a crashed worker are due again then.
             leased = statement.fetch(connection, account, priority, now, *failing, limit, until, lease)
             rows += sorted(leased, key=lambda row: row.id)
     return rows
 
 
-def _order(connection: Connection, account: str, room: Capacity, now: datetime) -> list[tuple[Prepared, int, int]]:
-    """Return what is leased first: the statement, the priority, and the largest number of members.
+def _order(connection: Connection, account: str, capacity: Capacity, now: datetime) -> list[tuple[Prepared, int, int]]:
+    """Return the order of leasing: statement, priority, and maximum number of members.
 
-    A probe leases the newest due member that did not just fail, so that it need not wait behind members whose own
-    calls always fail. If there is none, it leases the oldest: a member that failed as a probe is due after that.
+    A probe leases the newest due member whose last call did not fail, so that members that always fail do not delay it.
+    If there is none, it leases the oldest due member. A member that fails as a probe is due later than that.
     """
-    if not room.is_probe:
-        return [(_LEASE_OLDEST, LIVE, room.calls), (_LEASE_OLDEST, BACKFILL, room.backfill_calls)]
+    if not capacity.is_probe:
+        return [(_LEASE_OLDEST, LIVE, capacity.calls), (_LEASE_OLDEST, BACKFILL, capacity.backfill_calls)]
     due_at = {priority: at for priority, at in next_due_at(connection, account).items() if at <= now}
     newest = [(_LEASE_NEWEST, priority, 1) for priority in (LIVE, BACKFILL) if priority in due_at]
     return newest + [(_LEASE_OLDEST, priority, 1) for priority in sorted(due_at, key=lambda p: due_at[p])]
 
 
 def _pending_or_release(connection: Connection, addresses: Mapping[int, str]) -> dict[int, tuple[Pending, ...]]:
-    """Return what is pending for members, given with their addresses; give back those with nothing pending."""
+    """Return the pending memberships of members, given with their addresses; release members that have none."""
     pending = _pending_of(connection, addresses)
     idle = [member_id for member_id in addresses if member_id not in pending]
     if idle:
-        # Under the lock no export begins to run, which would make more pending. So look once more.
+        # Read again under the lock: an export that began to run meanwhile may have pending changes.
         lock_table(connection, exports, is_exclusive=False)
         pending |= _pending_of(connection, {member_id: addresses[member_id] for member_id in idle})
         idle = [member_id for member_id in idle if member_id not in pending]
@@ -192,34 +197,34 @@ def _pending_of(connection: Connection, addresses: Mapping[int, str]) -> dict[in
     for row in _PENDING.fetch(connection, list(addresses)) if addresses else ():
         membership = membership_of(row, addresses[row.member_id])
         pending[row.member_id].append(Pending(row.list_name, row.list_ready_at is not None, membership))
-    return {member_id: tuple(ones) for member_id, ones in pending.items()}
+    return {member_id: tuple(found) for member_id, found in pending.items()}
 
 
-def _record(connection: Connection, begun: list[Begun], now: datetime) -> None:
-    """Record attempts before their calls leave: from here on it is unknown what Sailthru holds of their lists."""
+def _record(connection: Connection, requests: list[OutgoingRequest], now: datetime) -> None:
+    """Record requests before they leave. From then on the confirmed state of their lists is unknown."""
     lists: list[tuple[int, int]] = []
     values: list[tuple[int, int]] = []
     lines: list[Line] = []
-    for one in begun:
-        call = one.call
-        for pending in one.claim.pending:
-            # In one of the two only: they are written one after the other.
-            key = (one.claim.member_id, pending.export_id)
+    for request in requests:
+        call = request.call
+        for pending in request.claim.pending:
+            # Each key goes into only one of the two lists, because they are written one after the other.
+            key = (request.claim.member_id, pending.export_id)
             if pending.list_name in (*call.join, *call.leave):
                 lists.append(key)
             elif call.covers.get(pending.export_id) is Confirmed.IN and pending.membership.has_new_vars:
                 values.append(key)
-        if (call.is_read or call.is_write) and not one.claim.is_of_erased:
-            lines.append(Line(now, one.claim.member_id, None, "called", _detail(one)))
+        if (call.is_read or call.is_write) and not request.claim.is_erasure:
+            lines.append(Line(now, request.claim.member_id, None, "called", _detail(request)))
     _LIST_UNKNOWN.run(connection, lists)
     _VARS_UNKNOWN.run(connection, values)
     APPEND.run(connection, lines)
 
 
-def _detail(begun: Begun) -> dict[str, object]:
-    call = begun.call
+def _detail(request: OutgoingRequest) -> dict[str, object]:
+    call = request.call
     return {
-        "attempt": begun.claim.attempts,
+        "attempt": request.claim.attempts,
         "read": call.is_read,
         "join": list(call.join),
         "leave": list(call.leave),

@@ -1,4 +1,4 @@
-"""Dead letters: memberships that were given up, kept until a newer change or a redrive."""
+"""Dead letters: memberships that were given up. They stay until a newer change or a redrive."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ from app.store.schema import LIVE, exports, members, memberships
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Selects the dead letters that match all given values; every one if none is given.
+    """Selects the dead letters that match all given values; all dead letters if none is given.
 
     Args:
-        address: as it is stored, trimmed and in lower case.
+        address: in its stored form: trimmed and in lower case.
     """
 
     export_id: int | None = None
@@ -43,7 +43,7 @@ class Filter:
 
 
 class Place(NamedTuple):
-    """Where a page of dead letters ends."""
+    """The position of a dead letter, which marks the end of a page."""
 
     export_id: int
     member_id: int
@@ -54,7 +54,7 @@ class DeadLetter:
     """One membership that was given up.
 
     Args:
-        desired: whether a redrive puts the address on the list or takes it off.
+        desired: True if a redrive adds the address to the list; False if it removes it.
         code: Sailthru's error number, or a word of ours.
     """
 
@@ -82,9 +82,9 @@ class DeadLetters:
         self._database = database
         self._clock = clock
 
-    async def page(self, which: Filter, *, after: Place | None = None, size: int = 100) -> list[DeadLetter]:
+    async def page(self, selection: Filter, *, after: Place | None = None, size: int = 100) -> list[DeadLetter]:
         """Return the next dead letters, ordered by export and member; fewer than `size` at the end."""
-        where = which.where()
+        where = selection.where()
         if after is not None:
             where = and_(where, tuple_(memberships.c.export_id, memberships.c.member_id) > tuple_(*after))
         statement = (
@@ -117,38 +117,38 @@ class DeadLetters:
             for row in await self._database.rows(statement)
         ]
 
-    async def count(self, which: Filter) -> int:
-        """Return how many dead letters a redrive would put back now; those of stopped exports stay."""
+    async def count(self, selection: Filter) -> int:
+        """Return how many dead letters a redrive would put back now. Dead letters of stopped exports stay."""
         statement = (
             select(func.count())
             .select_from(memberships)
             .join(exports, exports.c.id == memberships.c.export_id)
-            .where(which.where(), exports.c.state != ExportState.STOPPED)
+            .where(selection.where(), exports.c.state != ExportState.STOPPED)
         )
         return await self._database.read(lambda connection: connection.scalar(statement)) or 0
 
-    async def redrive(self, which: Filter) -> Redriven:
-        """Put dead letters back, with the newest desired state: all of them or, if that fails, none.
+    async def redrive(self, selection: Filter) -> Redriven:
+        """Put dead letters back with the newest desired state: either all of them or none.
 
-        A member that is claimed, or that waits for a retry, keeps its due time. Its next call carries the rest along.
+        A member that is claimed or waits for a retry keeps its due time. Its next call includes the redriven changes.
         """
         now = self._clock()
-        return await self._database.write(lambda connection: _Redrive(connection, which, now).run())
+        return await self._database.write(lambda connection: _Redrive(connection, selection, now).run())
 
 
 class _Redrive:
-    """One transaction, which takes locks in the order of all writers: exports, members, memberships."""
+    """One transaction. It locks in the order of all writers: exports, members, memberships."""
 
-    def __init__(self, connection: Connection, which: Filter, now: datetime) -> None:
+    def __init__(self, connection: Connection, selection: Filter, now: datetime) -> None:
         self._connection = connection
-        self._which = which
+        self._selection = selection
         self._now = now
         self._redriven: Counter[int] = Counter()
         self._due_accounts: set[str] = set()
 
     def run(self) -> Redriven:
         states = self._lock_exports()
-        where = and_(self._which.where(), memberships.c.export_id.in_(sorted(states)))
+        where = and_(self._selection.where(), memberships.c.export_id.in_(sorted(states)))
         found = self._connection.execute(select(memberships.c.member_id).where(where).distinct())
         for part in parts(sorted(found.scalars())):
             self._redrive(part, where, states)
@@ -157,11 +157,11 @@ class _Redrive:
         return Redriven(self._redriven.total(), frozenset(self._due_accounts))
 
     def _lock_exports(self) -> dict[int, str]:
-        # No export may begin to run meanwhile: a member could stay without a due time.
+        # The lock keeps exports from starting to run meanwhile. Otherwise a member could stay without a due time.
         lock_table(self._connection, exports, is_exclusive=False)
         statement = select(exports.c.id, exports.c.state).where(exports.c.state != ExportState.STOPPED)
-        if self._which.export_id is not None:
-            statement = statement.where(exports.c.id == self._which.export_id)
+        if self._selection.export_id is not None:
+            statement = statement.where(exports.c.id == self._selection.export_id)
         return {row.id: row.state for row in self._connection.execute(statement)}
 
     def _redrive(self, member_ids: list[int], where: ColumnElement[bool], states: Mapping[int, str]) -> None:
@@ -172,7 +172,7 @@ class _Redrive:
             .with_for_update()
         )
         accounts = {row.id: row.account for row in locked}
-        # Read again under the locks: a newer change may have replaced one meanwhile.
+        # Read again under the locks: a newer change may have superseded a dead letter meanwhile.
         dead = and_(memberships.c.member_id.in_(member_ids), where)
         found = self._connection.execute(
             select(memberships.c.member_id, memberships.c.export_id, memberships.c.dead_code)

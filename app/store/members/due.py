@@ -1,4 +1,4 @@
-"""Due times: when a member is called next, and their correction after our clock was wrong."""
+"""Due times of members, and their correction after our clock was wrong."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,10 +25,10 @@ _CORRECT = (
 
 
 def correct_due_times(connection: Connection, accounts: Iterable[str], *, latest: datetime, due_at: datetime) -> int:
-    """Make members due at `due_at` whose due time is impossibly late, after `latest`; return their number.
+    """Set due times after `latest` to `due_at`; return how many were corrected.
 
-    Such a time was set while our clock was wrong. Without the correction the member, and every newer change of it,
-    would wait until that time has come.
+    Such a late time was set while our clock was wrong. Without the correction, the member and all its newer changes
+    would wait until then.
     """
     keys = [{"b_account": account, "b_priority": priority} for account in accounts for priority in (LIVE, BACKFILL)]
     values = {"b_latest": latest, "b_due": due_at}
@@ -36,7 +36,7 @@ def correct_due_times(connection: Connection, accounts: Iterable[str], *, latest
 
 
 def next_due_at(connection: Connection, account: str) -> dict[int, datetime]:
-    """Return by priority when the next member of an account is due, or its lease ends; no key where none is due."""
+    """Return the earliest due time or end of a lease by priority. Priorities without one are left out."""
     found = {
         priority: connection.scalar(_FIRST_DUE, {"b_account": account, "b_priority": priority})
         for priority in (LIVE, BACKFILL)

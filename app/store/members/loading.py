@@ -1,4 +1,4 @@
-"""Lock and read all rows that a batch of changes may touch."""
+"""Locks and reads all rows that a batch of changes may touch."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -45,7 +45,7 @@ _MEMBERS = Prepared(
     "accounts",
     "addresses",
 )
-_MAKE_MEMBERS = Prepared(
+_INSERT_MEMBERS = Prepared(
     lambda connection: (
         insert(connection, members)
         .on_conflict_do_nothing()
@@ -71,10 +71,10 @@ class Loaded:
 
     Args:
         ledger: decides the changes.
-        is_backfill: the changes come from a scan; their members are called after all live ones.
-        accounts, states: of the exports, by export id.
-        receiving: the exports that take changes of this batch.
-        member_ids: by account and address.
+        is_backfill: True if the changes come from a scan. Their members are called after all live ones.
+        accounts, states: the accounts and states of the exports, by export id.
+        receiving: the exports that receive changes of this batch.
+        member_ids: ids of the members, by account and address.
         stored_identities: the keys of the identities that have a row.
         without_due: ids of the members that have no due time.
         postponed: ids of the members that only a backfill has made due.
@@ -101,7 +101,7 @@ class Loaded:
         return self.states[export_id] == ExportState.RUNNING
 
     def places(self) -> set[tuple[int, str]]:
-        """The memberships that may be touched, by export id and address, also those without a row."""
+        """Return export id and address of all memberships that may be touched, including those without a row."""
         possible = {(export_id, address) for export_id in self.receiving for _, address in self.member_ids}
         return possible | self.ledger.memberships.keys()
 
@@ -115,16 +115,16 @@ def load(
     is_backfill: bool = False,
     known: Iterable[Export] = (),
 ) -> tuple[Loaded, list[MembershipChange | None]]:
-    """Load the rows that changes may touch; also return each change as it is to be decided.
+    """Load the rows that changes may touch. Return them with the changes to apply.
 
-    A change is None if its export is stopped, or if it concerns an erased address or user. A change for an export that
-    was merged is for the export that it was merged into.
+    A change becomes None if its export is stopped, or if its address or user is erased. A change for a merged export is
+    redirected to the export that it was merged into.
 
-    The table of exports must be locked before, at least shared. If an export began to run meanwhile, a member could
-    stay without a due time.
+    The caller must hold the lock on the table of exports, at least in shared mode. If an export began to run meanwhile,
+    a member could stay without a due time.
 
     Args:
-        digests: keep out erased addresses and users; None where none can be.
+        digests: recognize erased addresses and users; None if no erasure key is set.
         known: exports that were read in this transaction.
     """
     loaded = Loaded(Ledger(now), is_backfill)
@@ -132,20 +132,20 @@ def load(
     active = {export_id for export_id, state in loaded.states.items() if state != ExportState.STOPPED}
     loaded.receiving = active.intersection(change.export_id for change in changes)
     admitted = changes if digests is None else admit(connection, digests, changes)
-    each = [change if change is not None and change.export_id in active else None for change in admitted]
-    taken = [change for change in each if change is not None]
-    _load_identities(connection, loaded, taken)
-    in_flight, addresses = _load_members(connection, loaded, taken)
+    decided = [change if change is not None and change.export_id in active else None for change in admitted]
+    active_changes = [change for change in decided if change is not None]
+    _load_identities(connection, loaded, active_changes)
+    in_flight, addresses = _load_members(connection, loaded, active_changes)
     _load_memberships(connection, loaded, addresses, in_flight)
-    return loaded, each
+    return loaded, decided
 
 
 def _load_exports(
     connection: Connection, loaded: Loaded, changes: Sequence[MembershipChange], known: Iterable[Export]
 ) -> Sequence[MembershipChange]:
-    """Load the exports of changes; return the changes, each for the export that takes it."""
+    """Load the exports of changes; return the changes, redirected from merged exports."""
     for export in known:
-        # A stopped export is read below, since it may have been merged into another one.
+        # Stopped exports are read below, because they may have been merged into other ones.
         if export.state is not ExportState.STOPPED:
             loaded.accounts[export.id], loaded.states[export.id] = export.account, export.state
     merged: dict[int, int] = {}
@@ -174,7 +174,7 @@ def _load_identities(connection: Connection, loaded: Loaded, changes: Collection
         for export_id, ids in sorted(users.items())
         for row in _IDENTITIES.fetch(connection, export_id, sorted(ids))
     ]
-    # These members stay while the identities that name them are locked.
+    # The locked identities keep these members from being deleted.
     held = {row.member_id for _, row in found if row.member_id is not None}
     addresses = {row.id: row.address for row in _ADDRESSES.fetch(connection, sorted(held))} if held else {}
     loaded.ledger.identities = {key: Identity(*key) for key in moving}
@@ -188,15 +188,15 @@ def _load_identities(connection: Connection, loaded: Loaded, changes: Collection
 def _load_members(
     connection: Connection, loaded: Loaded, changes: Collection[MembershipChange]
 ) -> tuple[set[int], dict[int, str]]:
-    """Make and lock members; return the ids of those in flight, and the addresses of those that were there before."""
+    """Insert and lock members; return the ids of members in flight, and the addresses of existing members."""
     in_flight: set[int] = set()
     addresses: dict[int, str] = {}
     keys, new = _members_of(loaded, changes)
-    _make_members(connection, loaded, new)
+    _insert_members(connection, loaded, new)
     _lock_members(connection, loaded, keys, in_flight, addresses)
-    # Another transaction may remove a member between the two statements; it is then made again.
+    # If another transaction deletes a member between the two statements, insert it again.
     while missing := new.keys() - loaded.member_ids.keys():
-        _make_members(connection, loaded, {key: new[key] for key in missing})
+        _insert_members(connection, loaded, {key: new[key] for key in missing})
         _lock_members(connection, loaded, keys, in_flight, addresses)
     return in_flight, addresses
 
@@ -204,10 +204,10 @@ def _load_members(
 def _members_of(
     loaded: Loaded, changes: Collection[MembershipChange]
 ) -> tuple[set[tuple[str, str]], dict[tuple[str, str], bool]]:
-    """Return account and address of all members that may be touched, and of those to make, with whether they are due.
+    """Return the keys of all members that may be touched, and of the members to insert with whether they are due.
 
-    A new member that enters nearly always needs a call, so it is made due at once: that saves a second write. In the
-    few other cases its claim finds nothing pending and gives it back.
+    A new member that enters nearly always needs a call, so it is inserted as due, which saves a second write. In the
+    few other cases its claim finds nothing pending and releases it.
     """
     keys: set[tuple[str, str]] = set()
     new: dict[tuple[str, str], bool] = defaultdict(bool)
@@ -224,11 +224,11 @@ def _members_of(
     return keys, new
 
 
-def _make_members(connection: Connection, loaded: Loaded, new: Mapping[tuple[str, str], bool]) -> None:
-    """Insert the members that have no row yet; true means due at once."""
+def _insert_members(connection: Connection, loaded: Loaded, new: Mapping[tuple[str, str], bool]) -> None:
+    """Insert members that have no row yet. True means that the member is due at once."""
     due = loaded.ledger.at, loaded.priority
     rows = [(*key, *(due if is_due else (None, LIVE))) for key, is_due in sorted(new.items())]
-    for row in _MAKE_MEMBERS.fetch_each(connection, rows):
+    for row in _INSERT_MEMBERS.fetch_each(connection, rows):
         loaded.member_ids[row.account, row.address] = row.id
         if not new[row.account, row.address]:
             loaded.without_due.add(row.id)
@@ -241,13 +241,13 @@ def _lock_members(
     in_flight: set[int],
     addresses: dict[int, str],
 ) -> None:
-    """Lock and read the members that have a row and were not made just now."""
-    rest = keys - loaded.member_ids.keys()
-    if not rest:
+    """Lock and read the members that existed before this batch."""
+    existing = keys - loaded.member_ids.keys()
+    if not existing:
         return
-    accounts, names = (sorted(set(values)) for values in zip(*rest, strict=True))
+    accounts, names = (sorted(set(values)) for values in zip(*existing, strict=True))
     for row in _MEMBERS.fetch(connection, accounts, names):
-        if (row.account, row.address) not in rest:
+        if (row.account, row.address) not in existing:
             continue
         loaded.member_ids[row.account, row.address] = row.id
         addresses[row.id] = row.address

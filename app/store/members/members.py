@@ -1,9 +1,9 @@
-"""Members and their memberships: keep the newest change, claim members that are due, settle their attempts.
+"""Members and their memberships: apply changes, claim due members, settle their attempts.
 
-Every write reads the rows it decides about in the same transaction, decides in memory (`app.domain.ledger`), and writes
-back. Locks are taken in one order: exports, existing identities, members, new identities, memberships, counts; each
-sorted by key. There is one exception: where an export takes over the pending changes of another one, members are locked
-first. If that ends in a deadlock, the database breaks it and the transaction is repeated.
+Every write reads its rows, decides in memory (`app.domain.ledger`) and writes back, all in one transaction. Locks are
+taken in one order: exports, existing identities, members, new identities, memberships, counts; each sorted by key.
+There is one exception: when an export takes over the pending changes of another one, members are locked first. If this
+ends in a deadlock, the database breaks it and the transaction is repeated.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,16 +33,16 @@ from app.store.schema import exports, members, memberships
 
 Clock = Callable[[], datetime]
 
-# In one transaction: about a tenth of a second, for which the ones behind it wait.
+# Maximum number of changes in one transaction. It takes about 0.1 s, during which other webhooks wait.
 MOST_CHANGES = 500
 
 
 class Members:
-    """All members; the queue of deliveries is their state.
+    """All members. Their due times are the delivery queue.
 
     Args:
         resolver: resolves the events of webhooks.
-        digests: keep out erased addresses and users; None where none can be.
+        digests: recognize erased addresses and users; None if no erasure key is set.
         on_commit: called after each group commit with its kind and the number of requests that shared it.
     """
 
@@ -59,13 +59,13 @@ class Members:
         self._clock = clock
         self._resolver = resolver
         self._digests = digests
-        self._keep: GroupCommit[Webhook, Received] = GroupCommit(
+        self._receive: GroupCommit[Webhook, Received] = GroupCommit(
             self._receive_all,
-            most=MOST_CHANGES,
-            size_of=lambda one: len(one.events) + len(one.changes),
+            max_size=MOST_CHANGES,
+            size_of=lambda item: len(item.events) + len(item.changes),
             on_commit=lambda size: on_commit("keep", size),
         )
-        self._begin: GroupCommit[claims.Begun, bool] = GroupCommit(
+        self._begin: GroupCommit[claims.OutgoingRequest, bool] = GroupCommit(
             self._begin_all, on_commit=lambda size: on_commit("begin", size)
         )
         self._settle: GroupCommit[Settlement, Settled] = GroupCommit(
@@ -73,22 +73,22 @@ class Members:
         )
 
     async def receive(self, events: Sequence[AudienceEvent]) -> Received:
-        """Keep the events of one webhook; return once they are committed and synced to disk.
+        """Store the events of one webhook; return once they are committed and synced to disk.
 
         Raises:
-            StoreUnavailable: nothing was kept, or the database was lost while it committed.
+            StoreUnavailable: nothing was stored, or the connection was lost during the commit.
         """
-        return await self._keep.submit(Webhook(events=events))
+        return await self._receive.submit(Webhook(events=events))
 
-    async def keep(self, changes: Sequence[MembershipChange]) -> BatchResult:
-        """Keep membership changes that are resolved already, as `receive` does."""
-        received = await self._keep.submit(Webhook(changes=changes))
+    async def apply(self, changes: Sequence[MembershipChange]) -> BatchResult:
+        """Apply membership changes that are already resolved, like `receive`."""
+        received = await self._receive.submit(Webhook(changes=changes))
         return received.changes
 
-    async def claim(self, account: str, *, room: Capacity, lease_for: timedelta) -> list[Claim]:
-        """Claim members of an account that are due, live changes first, as many as there is room for.
+    async def claim(self, account: str, *, capacity: Capacity, lease_for: timedelta) -> list[Claim]:
+        """Claim due members of an account, live changes first, up to the capacity.
 
-        The first request of each is recorded when this returns. A member with nothing pending is given back at once.
+        The first request of each claim is recorded. A member with nothing pending is released at once.
         """
 
         def take(connection: Connection) -> list[Claim]:
@@ -100,43 +100,43 @@ class Members:
         return await self._database.write(take)
 
     async def begin(self, claim: Claim, call: Call, *, until: datetime) -> bool:
-        """Record that a request is about to leave, and hold the member until `until`.
+        """Record that a request is about to leave, and extend the lease to `until`.
 
-        False if the lease was lost: another worker calls for this member, so the request must not leave.
+        Returns False if the lease was lost. Another worker may call for this member, so the request must not leave.
         """
-        return await self._begin.submit(claims.Begun(claim, call, until))
+        return await self._begin.submit(claims.OutgoingRequest(claim, call, until))
 
     async def settle(self, settlement: Settlement) -> Settled:
-        """Record how an attempt ended, and give the member back; nothing is recorded if the lease was lost."""
+        """Record the end of an attempt and release the member. Nothing is recorded if the lease was lost."""
         return await self._settle.submit(settlement)
 
     async def flush(self) -> None:
-        """Wait until every transaction under way has ended."""
-        for group in (self._keep, self._begin, self._settle):
+        """Wait until all submitted work is committed or has failed."""
+        for group in (self._receive, self._begin, self._settle):
             await group.flush()
 
     async def next_due_at(self, account: str) -> datetime | None:
-        """Return when the next member of an account is due, or its lease ends; None if none is."""
+        """Return the earliest due time or end of a lease of an account; None if there is none."""
         found = await self._database.read(lambda connection: due.next_due_at(connection, account))
         return min(found.values(), default=None)
 
     async def next_batch(self, export_id: int, *, size: int = 5000) -> bool:
-        """Do the next batch of the orders that concern every member of an export; return whether there is more."""
+        """Do the next batch of the unfinished orders of an export; return whether there is more to do now."""
         return await self._database.write(
             partial(batches.next_batch, export_id=export_id, size=size, now=self._clock(), digests=self._digests)
         )
 
     async def correct_due_times(self, accounts: Iterable[str], *, longest_wait: timedelta, lease_for: timedelta) -> int:
-        """Make members due that wait longer than any member may, since our clock was wrong; return their number.
+        """Correct due times that are impossibly late, because our clock was wrong; return their number.
 
-        They are due after `lease_for`, when every call that is under way has ended.
+        The members become due after `lease_for`, when every call in flight has ended.
         """
         now = self._clock()
         correct = partial(due.correct_due_times, accounts=accounts, latest=now + longest_wait, due_at=now + lease_for)
         return await self._database.write(correct)
 
-    async def of_address(self, address: str) -> list[MembershipReport]:
-        """Return the memberships of an address in all accounts; none for an unknown one."""
+    async def find_by_address(self, address: str) -> list[MembershipReport]:
+        """Return the memberships of an address in all accounts; empty for an unknown address."""
         statement: Select[Any] = (
             select(
                 memberships,
@@ -164,15 +164,15 @@ class Members:
             for row in await self._database.rows(statement)
         ]
 
-    # The clock is read inside the transaction, not before it waits for its turn.
+    # The clock is read inside the transaction, because a transaction may wait before it begins.
 
     async def _receive_all(self, webhooks: list[Webhook]) -> list[Received]:
         return await self._database.write(
             lambda connection: receive(connection, webhooks, self._clock(), self._resolver, self._digests)
         )
 
-    async def _begin_all(self, begun: list[claims.Begun]) -> list[bool]:
-        return await self._database.write(lambda connection: claims.begin(connection, begun, self._clock()))
+    async def _begin_all(self, requests: list[claims.OutgoingRequest]) -> list[bool]:
+        return await self._database.write(lambda connection: claims.begin(connection, requests, self._clock()))
 
     async def _settle_all(self, settlements: list[Settlement]) -> list[Settled]:
         return await self._database.write(lambda connection: settle(connection, settlements, self._clock()))

@@ -1,4 +1,4 @@
-"""Remove memberships, and members that have none left."""
+"""Deletes memberships, and members that have none left."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Place(NamedTuple):
 
 
 def remove(connection: Connection, places: Collection[Place]) -> None:
-    """Delete memberships, and the members that are then empty."""
+    """Delete memberships, and members that have none left."""
     if not places:
         return
     connection.execute(
@@ -30,7 +30,7 @@ def remove(connection: Connection, places: Collection[Place]) -> None:
 
 
 def remove_empty(connection: Connection, member_ids: Collection[int]) -> None:
-    """Delete those members, and their timelines, that have no membership and that no Lytics user holds."""
+    """Delete the given members that have neither a membership nor a Lytics user, and their timelines."""
     for part in parts(sorted(member_ids)):
         found = connection.scalars(
             select(members.c.id).where(
@@ -45,7 +45,7 @@ def remove_empty(connection: Connection, member_ids: Collection[int]) -> None:
 
 
 def remove_erased(connection: Connection, member_ids: Collection[int]) -> None:
-    """Delete those memberships of these members whose erasure has ended: they are erased and not pending."""
+    """Delete memberships of these members whose erasure has ended: they are erased and not pending."""
     ended: list[Place] = []
     for part in parts(sorted(member_ids)):
         found = connection.execute(

@@ -1,4 +1,4 @@
-"""Rows of memberships and counts as objects, and back."""
+"""Converts rows of memberships and counts to objects and back."""
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -16,7 +16,7 @@ from app.store.schema import Moment, memberships, minute_counts, minute_latencie
 
 Key = TypeVar("Key", int, str)
 
-# Both databases take about 32,000 parameters a statement.
+# Both databases accept about 32,000 parameters per statement.
 KEYS_PER_STATEMENT = 10_000
 MEMBERSHIP_COLUMNS = len(memberships.columns)
 _NOTHING = Tally()
@@ -49,7 +49,7 @@ def parts(keys: list[Key]) -> Iterator[list[Key]]:
 
 def membership_of(row: Row[Any], address: str) -> Membership:
     """Return a working copy of a row, which begins with all columns of a membership."""
-    # Unpacked by position, since this runs for every call: looking up each name takes longer than all the rest.
+    # Unpacked by position, because this runs for every call, and looking up names would take most of the time.
     (
         _,
         export_id,
@@ -92,7 +92,7 @@ def membership_of(row: Row[Any], address: str) -> Membership:
 
 
 def move_of(moved_at_ns: int | None, message_at_ns: int | None, *, is_enter: bool) -> Move | None:
-    """Return the move that two columns hold, or None before the first."""
+    """Return the move from its columns, or None before the first move."""
     if moved_at_ns is None or message_at_ns is None:
         return None
     return Move(moved_at_ns, message_at_ns, is_enter)
@@ -126,21 +126,21 @@ def rows_of(changed: list[tuple[int, Membership]]) -> list[tuple[object, ...]]:
             m.accepted_at,
             m.erasure,
         )
-        for member_id, m in sorted(changed, key=lambda one: (one[0], one[1].export_id))
+        for member_id, m in sorted(changed, key=lambda item: (item[0], item[1].export_id))
     ]
 
 
 def save_tallies(
     connection: Connection, tallies: Mapping[int, Tally], at: datetime, *, seen: AbstractSet[int] = frozenset()
 ) -> None:
-    """Add to the counts of each export, and to those of the minute, in the transaction of the work they count.
+    """Add to the totals and the minute counts of each export, in the transaction of the counted work.
 
-    A transaction never both makes dead letters and ends others, so that what it adds to `dead` died in this minute.
+    A transaction never both creates and ends dead letters. So the minute count of `dead` is the number of new ones.
 
     Args:
-        seen: the exports that an event came for.
+        seen: the exports that received an event.
     """
-    # Rows are locked in the order of exports, as every other transaction does.
+    # Rows are locked in the order of export ids, as in every other transaction.
     rows = [
         (
             *(getattr(tallies.get(export_id, _NOTHING), name) for name in TALLIED),
@@ -152,11 +152,11 @@ def save_tallies(
     ]
     minute = at.replace(second=0, microsecond=0)
     _ADD_TO_TOTALS.run(connection, rows)
-    _ADD_TO_MINUTE.run(connection, _of_minute(tallies, minute))
-    _ADD_TO_LATENCIES.run(connection, _latencies(tallies, minute))
+    _ADD_TO_MINUTE.run(connection, _minute_rows(tallies, minute))
+    _ADD_TO_LATENCIES.run(connection, _latency_rows(tallies, minute))
 
 
-def _of_minute(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
+def _minute_rows(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for export_id, tally in sorted(tallies.items()):
         counts = [max(getattr(tally, name), 0) for name in MINUTE_COUNTS]
@@ -165,7 +165,7 @@ def _of_minute(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[obj
     return rows
 
 
-def _latencies(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
+def _latency_rows(tallies: Mapping[int, Tally], minute: datetime) -> list[tuple[object, ...]]:
     return [
         (export_id, minute, bucket, count)
         for export_id, tally in sorted(tallies.items())

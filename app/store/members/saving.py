@@ -1,4 +1,4 @@
-"""Write back what a batch of changes has altered."""
+"""Writes back the rows that a batch of changes has altered."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from app.store.members.loading import Loaded
 from app.store.members.rows import SAVE_MEMBERSHIPS, rows_of, save_tallies
 from app.store.schema import LIVE, identities, members
 
-_MAKE_IDENTITIES = Prepared(lambda connection: insert_or_nothing(connection, identities), *identities.columns.keys())
+_INSERT_IDENTITIES = Prepared(lambda connection: insert_or_nothing(connection, identities), *identities.columns.keys())
 _MOVE_IDENTITIES = Prepared(
     update(identities)
     .where(identities.c.export_id == bindparam("b_export"), identities.c.lytics_id == bindparam("b_lytics_id"))
@@ -38,17 +38,17 @@ _MAKE_DUE = Prepared(
     "b_priority",
     "b_id",
 )
-# A live change moves a member that a backfill has made due ahead of that backfill.
+# A live change gives a member of a backfill priority over that backfill.
 _MAKE_LIVE = Prepared(
     update(members).where(members.c.id == bindparam("b_id")).values(priority=literal_column(str(LIVE))), "b_id"
 )
 
 
 def save(connection: Connection, loaded: Loaded) -> frozenset[str]:
-    """Write back what changed; return the accounts that now have due members.
+    """Write back the altered rows; return the accounts that now have due members.
 
     Raises:
-        Overtaken: another transaction has made one of the new identities.
+        Overtaken: another transaction has inserted one of the new identities.
     """
     ledger = loaded.ledger
     _save_identities(connection, loaded)
@@ -71,8 +71,8 @@ def _save_identities(connection: Connection, loaded: Loaded) -> None:
         if identity.last is not None:
             member_id = None if held is None else loaded.member_id(identity.export_id, held)
             (moved if key in loaded.stored_identities else new).append((*key, *identity.last, member_id))
-    # Inserts come first: a transaction that waits for one of them must not wait for one that waits for this one.
-    if _MAKE_IDENTITIES.run(connection, new) < len(new):
+    # Inserts come before updates to prevent deadlocks, because other transactions may wait for these inserts.
+    if _INSERT_IDENTITIES.run(connection, new) < len(new):
         raise Overtaken
     _MOVE_IDENTITIES.run(connection, moved)
 
@@ -85,7 +85,7 @@ def _make_due(connection: Connection, loaded: Loaded) -> frozenset[str]:
         if not (loaded.ledger.memberships[export_id, address].is_pending and loaded.is_running(export_id)):
             continue
         accounts.add(loaded.accounts[export_id])
-        # A member that is due already keeps its time: it waits for a retry, or a worker has claimed it.
+        # A member that already has a due time keeps it: it waits for a retry, or a worker has claimed it.
         member_id = loaded.member_id(export_id, address)
         if member_id in loaded.without_due:
             due.add(member_id)

@@ -1,4 +1,4 @@
-"""Settle claims: record how attempts ended, and give the members back."""
+"""Settles claims: records how attempts ended, and releases the members."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ from app.store.schema import exports, members, memberships
 
 log = structlog.get_logger(__name__)
 
-# All columns of a membership that the end of an attempt changes, and those that it reads.
+# The columns of a membership that the end of an attempt changes, and the columns that it reads.
 _CHANGED = (
     "confirmed",
     "confirmed_revision",
@@ -50,7 +50,7 @@ _SAVE = Prepared(
     "b_member",
     "b_export",
 )
-_GIVE_BACK = Prepared(
+_RELEASE = Prepared(
     update(members)
     .where(members.c.id == bindparam("b_id"))
     .values(due_at=bindparam("b_due"), attempts=bindparam("b_attempts"), lease=null()),
@@ -61,15 +61,15 @@ _GIVE_BACK = Prepared(
 
 
 def settle(connection: Connection, settlements: list[Settlement], now: datetime) -> list[Settled]:
-    """Record how attempts ended, against the claimed revisions, and end their leases.
+    """Record how attempts ended against the claimed revisions, and end their leases.
 
-    An erased membership is removed once it is confirmed or given up, and is not counted.
+    An erased membership is deleted once it is confirmed or given up, and is not counted.
     """
     tallies: dict[int, Tally] = defaultdict(Tally)
-    # No export may begin to run meanwhile: a member could stay without a due time.
+    # The lock keeps exports from starting to run meanwhile. Otherwise a member could stay without a due time.
     lock_table(connection, exports, is_exclusive=False)
-    held = still_held(connection, [one.claim for one in settlements])
-    ours = {one.claim.member_id: one for one in settlements if one.claim.member_id in held}
+    held = still_held(connection, [settlement.claim for settlement in settlements])
+    ours = {settlement.claim.member_id: settlement for settlement in settlements if settlement.claim.member_id in held}
     changed: list[tuple[int, Confirmation]] = []
     ended: list[Place] = []
     still_pending: set[int] = set()
@@ -85,12 +85,15 @@ def settle(connection: Connection, settlements: list[Settlement], now: datetime)
         if confirmation.is_pending and state == ExportState.RUNNING:
             still_pending.add(member_id)
     due = {member_id: ours[member_id].retry_at or now for member_id in still_pending}
-    _GIVE_BACK.run(connection, _given_back(ours, due))
+    _RELEASE.run(connection, _release_rows(ours, due))
     _SAVE.run(connection, _rows_of(changed))
-    APPEND.run(connection, [_line(one, now) for one in ours.values() if not one.claim.is_of_erased])
+    APPEND.run(connection, [_line(settlement, now) for settlement in ours.values() if not settlement.claim.is_erasure])
     remove(connection, ended)
     save_tallies(connection, tallies, now)
-    return [Settled(is_ours=one.claim.member_id in held, due_at=due.get(one.claim.member_id)) for one in settlements]
+    return [
+        Settled(is_ours=settlement.claim.member_id in held, due_at=due.get(settlement.claim.member_id))
+        for settlement in settlements
+    ]
 
 
 def _confirmations(connection: Connection, member_ids: set[int]) -> list[tuple[int, Confirmation, str]]:
@@ -104,12 +107,12 @@ def _confirmations(connection: Connection, member_ids: set[int]) -> list[tuple[i
     return found
 
 
-def _given_back(settlements: Mapping[int, Settlement], due: Mapping[int, datetime]) -> list[tuple[object, ...]]:
-    """Return the values that end the leases of members, of which some are due again."""
+def _release_rows(settlements: Mapping[int, Settlement], due: Mapping[int, datetime]) -> list[tuple[object, ...]]:
+    """Return the rows that end the leases of members and set their next due times."""
     rows: list[tuple[object, ...]] = []
-    for member_id, one in sorted(settlements.items()):
-        is_retry = member_id in due and not one.is_whole
-        attempts = one.claim.attempts - (one.spent_at is None) if is_retry else 0
+    for member_id, settlement in sorted(settlements.items()):
+        is_retry = member_id in due and not settlement.is_whole
+        attempts = settlement.claim.attempts - (settlement.spent_at is None) if is_retry else 0
         rows.append((due.get(member_id), attempts, member_id))
     return rows
 
@@ -121,9 +124,9 @@ def _rows_of(changed: Iterable[tuple[int, Confirmation]]) -> list[tuple[object, 
 def _warn_if_given_up(settlement: Settlement, confirmation: Confirmation) -> None:
     code = settlement.dead.get(confirmation.export_id)
     if code is not None:
-        # The row is removed, so that there is no dead letter to redrive.
+        # The row is deleted, so there is no dead letter to redrive.
         log.warning(
-            "an erased person could not be taken off a list and is erased all the same",
+            "erased member could not be removed from its list",
             member=settlement.claim.member_id,
             export=confirmation.export_id,
             code=code,

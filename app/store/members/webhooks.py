@@ -1,4 +1,4 @@
-"""Receive webhooks in one transaction: read the exports, resolve the events, keep the changes, count the rest."""
+"""Receives webhooks in one transaction: reads the exports, resolves events, applies changes, counts the rest."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from app.store.database.dialect import lock_table
 from app.store.exports.orders import open_export
 from app.store.exports.rows import exports_of
 from app.store.exports.unexported import count_unexported
-from app.store.exports.versions import exports_change
-from app.store.members.changes import keep
+from app.store.exports.versions import bump_exports_version
+from app.store.members.changes import apply_changes
 from app.store.schema import exports
 
 
 class Webhook(NamedTuple):
-    """What one webhook brings.
+    """The content of one webhook.
 
     Args:
-        events: to be resolved.
-        changes: membership changes that are resolved already.
+        events: events to resolve.
+        changes: membership changes that are already resolved.
     """
 
     events: Sequence[AudienceEvent] = ()
@@ -40,29 +40,31 @@ def receive(
     resolver: Resolver,
     digests: Digests | None,
 ) -> list[Received]:
-    """Keep the events and changes of several webhooks; return what became of each.
+    """Store the events and changes of several webhooks; return the result of each.
 
     Args:
-        digests: keep out erased addresses and users; None where none can be.
+        digests: recognize erased addresses and users; None if no erasure key is set.
     """
-    # No export is changed until this transaction ends.
+    # The lock keeps exports unchanged until this transaction ends.
     lock_table(connection, exports, is_exclusive=False)
     events = [event for webhook in webhooks for event in webhook.events]
     found = _exports_of(connection, events)
     started = _start_missing(connection, events, found, now, resolver)
     resolutions = [resolver.resolve(webhook.events, found) for webhook in webhooks]
-    results = keep(
+    results = apply_changes(
         connection,
-        [(*one.changes, *webhook.changes) for one, webhook in zip(resolutions, webhooks, strict=True)],
+        [(*resolution.changes, *webhook.changes) for resolution, webhook in zip(resolutions, webhooks, strict=True)],
         now,
         digests,
         known=(export for of_audience in found.values() for export in of_audience),
     )
-    unexported = [(e.audience_id, e.audience_slug) for one in resolutions for e in one.unexported]
+    unexported = [(e.audience_id, e.audience_slug) for resolution in resolutions for e in resolution.unexported]
     count_unexported(connection, unexported, now)
     return [
-        _received(webhook, one, result, has_new_exports=not started.isdisjoint(e.audience_id for e in webhook.events))
-        for webhook, one, result in zip(webhooks, resolutions, results, strict=True)
+        _received(
+            webhook, resolution, result, has_new_exports=not started.isdisjoint(e.audience_id for e in webhook.events)
+        )
+        for webhook, resolution, result in zip(webhooks, resolutions, results, strict=True)
     ]
 
 
@@ -80,10 +82,10 @@ def _start_missing(
     now: datetime,
     resolver: Resolver,
 ) -> set[str]:
-    """Start exports for unknown audiences and add them to those found; return the audiences of new ones.
+    """Start exports for unknown audiences and add them to `found`; return the audiences of new exports.
 
-    Another replica may start the same export: the insert waits for its transaction, and then finds its row. All
-    replicas insert in the order of audience ids, so that none waits in a circle.
+    If another replica starts the same export, the insert waits for its transaction and then finds its row. All replicas
+    insert in the order of audience ids, so that they do not deadlock.
     """
     started: set[str] = set()
     for new in resolver.exports_to_start(events, found):
@@ -92,7 +94,7 @@ def _start_missing(
         if is_new:
             started.add(export.audience_id)
     if started:
-        exports_change(connection)
+        bump_exports_version(connection)
     return started
 
 

@@ -39,8 +39,8 @@ TO = "--to"
 WRONG_DATABASES = (
     f"Copy from an SQLite file to PostgreSQL: {FROM} sqlite:///FILE {TO} postgresql://USER:PASSWORD@HOST/DATABASE."
 )
-AGAIN = "Run the same command again: it resumes where it stopped."
-AFRESH = "empty the database (DROP DATABASE, CREATE DATABASE) or name another one, and start the copy again"
+RESUME_HINT = "Run the same command again: it resumes where it stopped."
+RESTART_HINT = "empty the database (DROP DATABASE, CREATE DATABASE) or name another one, and start the copy again"
 
 Show = Callable[[int, int, str], None]
 
@@ -54,10 +54,10 @@ class Copied:
     """A finished and verified copy.
 
     Args:
-        tables: rows of each table, in the order in which they were copied.
-        rows_before: rows that earlier runs of the command had copied.
+        tables: number of rows of each table, in the order of copying.
+        rows_before: number of rows that earlier runs of the command had copied.
         seconds: duration of this run.
-        source: the file.
+        source: the copied file.
     """
 
     tables: Mapping[str, int]
@@ -71,7 +71,7 @@ class Copied:
         return sum(self.tables.values())
 
 
-async def copy(source_url: str, target_url: str, show: Show = lambda _done, _total, _what: None) -> Copied:
+async def copy(source_url: str, target_url: str, show: Show = lambda _done, _total, _action: None) -> Copied:
     """Copy everything from an SQLite file to an empty PostgreSQL database, or resume such a copy.
 
     Args:
@@ -79,12 +79,12 @@ async def copy(source_url: str, target_url: str, show: Show = lambda _done, _tot
 
     Raises:
         BadSettings: the copy can't be made with these two databases; nothing was changed.
-        StoreUnavailable: one of them could not be used, or its content is wrong.
+        StoreUnavailable: a database could not be used, or its content is wrong.
     """
     began_at = time.monotonic()
     path = _source_path(source_url)
     _parse(target_url, "postgresql", TO)
-    # Holds the lock of the file, so that no service can use it.
+    # Locks the file, so that no service can use it.
     lock = Database.open(source_url)
     try:
         with Source(path) as source:
@@ -129,8 +129,8 @@ class _Copy:
         self._total = sum(source.counts.values())
 
     async def run(self) -> int:
-        """Copy the missing rows and verify the result. Returns how many rows earlier runs had copied."""
-        self._report("looking at the database")
+        """Copy the missing rows and verify the result; return how many rows earlier runs had copied."""
+        self._report("inspecting the database")
         await inspect_server(self._url, None, setting=TO, is_changed=True)
         engine = unpooled_engine(parse_url(self._url))
         try:
@@ -141,26 +141,26 @@ class _Copy:
                         "run the same command again."
                     )
                 tables = await self._begin(connection)
-                before = self._done = sum(each.rows for each in tables.values())
+                before = self._done = sum(progress.rows for progress in tables.values())
                 for table in TABLES:
                     await self._copy_table(connection, table, tables[table.name])
                 await connection.run_sync(self._finish)
                 return before
         except driver_errors() as error:
             cause = type(cause_of(error)).__name__
-            raise CopyFailed(f"The connection to {self._name} was lost ({cause}). {AGAIN}") from error
+            raise CopyFailed(f"The connection to {self._name} was lost ({cause}). {RESUME_HINT}") from error
         finally:
             await engine.dispose()
 
-    def _report(self, what: str) -> None:
-        self._show(self._done, self._total, what)
+    def _report(self, action: str) -> None:
+        self._show(self._done, self._total, action)
 
     async def _begin(self, connection: AsyncConnection) -> dict[str, Progress]:
         unfinished = await connection.run_sync(copy_progress.unfinished)
         await connection.commit()
         if unfinished is not None:
             return await connection.run_sync(self._resume, unfinished)
-        self._report("making the tables")
+        self._report("creating the tables")
         database = Database.open(self._url)
         try:
             await apply_steps(database, self._url)
@@ -176,7 +176,7 @@ class _Copy:
             if rows:
                 raise BadSettings(
                     f"{self._name} is in use already: its table {table.name} has rows ({rows:,}). If a copy into it "
-                    f"was finished before, nothing is left to do. If not, {AFRESH}."
+                    f"was finished before, nothing is left to do. If not, {RESTART_HINT}."
                 )
         for table in TABLES:
             drop_references(connection, table)
@@ -191,13 +191,13 @@ class _Copy:
     def _resume(self, connection: Connection, unfinished: Unfinished) -> dict[str, Progress]:
         if unfinished.fingerprint != self._source.fingerprint:
             is_same_file = unfinished.source == str(self._source.path.absolute())
-            what = "has changed since" if is_same_file else "is another file, or has changed since"
+            problem = "has changed since" if is_same_file else "is another file, or has changed since"
             raise BadSettings(
-                f"A copy of {unfinished.source} into {self._name} is not finished, and {self._source.path} {what}: "
-                f"name the original file, or {AFRESH}."
+                f"A copy of {unfinished.source} into {self._name} is not finished, and {self._source.path} {problem}: "
+                f"name the original file, or {RESTART_HINT}."
             )
         if missing_steps(revision_of(connection), TO) or unfinished.tables.keys() != {table.name for table in TABLES}:
-            raise BadSettings(f"Another version of this program began the copy into {self._name}: {AFRESH}.")
+            raise BadSettings(f"Another version of this program began the copy into {self._name}: {RESTART_HINT}.")
         for table in TABLES:
             self._require_rows(connection, table, unfinished.tables[table.name].rows)
         connection.commit()
@@ -230,11 +230,11 @@ class _Copy:
             keys, cause = ", ".join(table.primary_key.columns.keys()), type(cause_of(error)).__name__
             raise CopyFailed(
                 f"PostgreSQL rejects row {number:,} of the table {table.name} ({cause}), counted in the order of "
-                f"{keys}. Correct it in {self._source.path}, then {AFRESH}."
+                f"{keys}. Correct it in {self._source.path}, then {RESTART_HINT}."
             ) from error
 
     async def _first_refused(self, connection: AsyncConnection, table: Table, rows: list[Values]) -> int:
-        """Return the position of the first row that PostgreSQL rejects. Keeps nothing of what it tries."""
+        """Return the position of the first row that PostgreSQL rejects. All trials are rolled back."""
         accepted, refused = 0, len(rows)
         while refused - accepted > 1:
             middle = (accepted + refused) // 2
@@ -246,7 +246,7 @@ class _Copy:
 
     async def _would_accept(self, connection: AsyncConnection, table: Table, rows: list[Values]) -> bool:
         await connection.rollback()
-        # Begins a transaction.
+        # The query begins a transaction.
         await connection.run_sync(count_rows, table)
         try:
             await load_rows(connection, table, rows)
@@ -278,7 +278,7 @@ class _Copy:
                 raise
             raise CopyFailed(
                 f"Rows of the table {table.name} refer to rows that do not exist. Correct them in "
-                f"{self._source.path} (PRAGMA foreign_key_check), then {AFRESH}."
+                f"{self._source.path} (PRAGMA foreign_key_check), then {RESTART_HINT}."
             ) from error
 
     def _require_rows(self, connection: Connection, table: Table, rows: int) -> None:
@@ -286,5 +286,5 @@ class _Copy:
         if found != rows:
             raise CopyFailed(
                 f"The table {table.name} of {self._name} holds {found:,} rows, but the copy wrote {rows:,}: another "
-                f"program has written there. Stop it, {AFRESH}."
+                f"program has written there. Stop it, {RESTART_HINT}."
             )

@@ -1,4 +1,4 @@
-"""Inspects an SQLite file without changing it: can the service open it, write to it, and use its tables?"""
+"""Inspects an SQLite file without changing it: checks that the service can open it, write to it and use its tables."""
 
 import fcntl
 import os
@@ -18,15 +18,15 @@ from app.store.erasure.erasures import count_ineffective
 from app.store.migrate import revision_of, steps_after, works_since
 
 TRIAL_BYTES = 1024 * 1024
-_FULL = frozenset({ENOSPC, EDQUOT, EFBIG})
+_NO_SPACE = frozenset({ENOSPC, EDQUOT, EFBIG})
 
 
 class UnusableStore(StoreUnavailable):
     """The service can't work with this database.
 
     Args:
-        happened: the problem, and where it is.
-        next_step: what the operator should do.
+        happened: the problem and its place, as a sentence.
+        next_step: what the operator should do, as a sentence.
     """
 
     def __init__(self, happened: str, next_step: str) -> None:
@@ -40,12 +40,12 @@ class Inspection:
     """An SQLite database that the service can work with.
 
     Args:
-        path: of the file.
+        path: path of the file.
         has_folder: False if the first start has to create the folder.
-        is_in_use: True if another process, the running service, holds the file.
+        is_in_use: True if another process, such as the running service, holds the file.
         revision: the last migration; None if there is no database yet.
         missing: the migrations that the next start applies.
-        not_kept_out: how many people were erased with a key other than the current one.
+        ineffective_erasures: number of addresses that were erased with another key than the current one.
     """
 
     path: Path
@@ -53,42 +53,42 @@ class Inspection:
     is_in_use: bool
     revision: str | None
     missing: tuple[str, ...]
-    not_kept_out: int
+    ineffective_erasures: int
 
 
 def is_file(url: str) -> bool:
-    """True if `DATABASE_URL` names an SQLite file.
+    """Return whether `DATABASE_URL` names an SQLite file.
 
     Raises:
-        BadSettings: it is not a URL of a database.
+        BadSettings: it is not the URL of a database.
     """
     return parse_url(url).get_backend_name() == "sqlite"
 
 
 def inspect(url: str, digests: Digests | None) -> Inspection:
-    """Inspect the SQLite database of `DATABASE_URL`. It creates no file: the trial file has no name.
+    """Inspect the SQLite database of `DATABASE_URL`. No file is left behind.
 
     Args:
         digests: made with the erasure key, if one is set.
 
     Raises:
         UnusableStore: the service can't work with the database.
-        BadSettings: the URL is not that of a database.
+        BadSettings: it is not the URL of a database.
     """
     path = sqlite_path(parse_url(url))
     try:
         _try_to_write(path)
         is_in_use = _is_held(lock_file(path))
-        is_there = path.exists()
+        exists = path.exists()
         has_folder = path.parent.exists()
     except OSError as error:
         raise _unwritable(path.parent, error) from error
-    revision, missing, not_kept_out = _read(path, digests, is_in_use=is_in_use) if is_there else (None, (), 0)
-    return Inspection(path, has_folder, is_in_use, revision, missing, not_kept_out)
+    revision, missing, ineffective_erasures = _read(path, digests, is_in_use=is_in_use) if exists else (None, (), 0)
+    return Inspection(path, has_folder, is_in_use, revision, missing, ineffective_erasures)
 
 
 def _try_to_write(path: Path) -> None:
-    folder = next(each for each in path.parents if each.exists())
+    folder = next(parent for parent in path.parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder) as trial:
             trial.write(bytes(TRIAL_BYTES))
@@ -107,7 +107,7 @@ def _try_to_write(path: Path) -> None:
 
 
 def _unwritable(where: Path, error: OSError) -> UnusableStore:
-    if error.errno in _FULL:
+    if error.errno in _NO_SPACE:
         return UnusableStore(
             f"There is no space left at {where} ({error.strerror}).",
             "Free some space, or name another file in DATABASE_URL.",

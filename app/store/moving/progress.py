@@ -1,4 +1,4 @@
-"""The progress of a copy, kept in a table of the target. While the table exists, no service may start there."""
+"""The progress of a copy, stored in a table of the target. While the table exists, no service starts there."""
 
 import json
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table, 
 
 from app.domain.errors import BadSettings
 
-# Not among the tables of the service: a copy creates and drops it, and no migration knows it.
+# Not a table of the service: a copy creates and drops it, and migrations do not include it.
 copying = Table(
     "copying",
     MetaData(),
     Column("table_name", String(64), primary_key=True),
-    # How many rows are copied, and the key of the last of them as JSON; null before the first.
+    # Number of copied rows, and the key of the last one as JSON; null before the first row.
     Column("rows", BigInteger, nullable=False),
     Column("last_key", Text),
-    # Digest of the source file, and its path.
+    # Digest and path of the source file.
     Column("fingerprint", String(64), nullable=False),
     Column("source", Text, nullable=False),
 )
@@ -26,7 +26,7 @@ Key = Sequence[object]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many rows of one table are copied, and the key of the last of them; None before the first."""
+    """Number of copied rows of one table, and the key of the last one; None before the first row."""
 
     rows: int = 0
     last_key: Key | None = None
@@ -37,8 +37,8 @@ class Unfinished:
     """A copy that was started and not finished.
 
     Args:
-        fingerprint: of the source file.
-        source: its path.
+        fingerprint: digest of the source file.
+        source: path of the source file.
         tables: the progress of each table.
     """
 
@@ -61,7 +61,7 @@ def require_no_copy(connection: Connection) -> None:
 
 
 def is_unfinished(connection: Connection) -> bool:
-    """True if a copy into the database is not finished."""
+    """Return whether a copy into the database is not finished."""
     return inspect(connection).has_table(copying.name)
 
 
@@ -73,7 +73,7 @@ def begin(connection: Connection, tables: Sequence[Table], *, fingerprint: str, 
 
 
 def unfinished(connection: Connection) -> Unfinished | None:
-    """Return the copy that is not finished; None if there is none."""
+    """Return the unfinished copy; None if there is none."""
     if not is_unfinished(connection):
         return None
     rows = connection.execute(select(copying)).all()

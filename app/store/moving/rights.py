@@ -1,4 +1,4 @@
-"""What PostgreSQL says about a database: rights of the user, tables, running replicas."""
+"""Reads the rights of the user, the tables and the running replicas of a PostgreSQL database."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from sqlalchemy import Connection, text
 
 from app.store.database.dialect import DATABASE_LOCK, LOCK_CLASS
 
-# The statements of the store need it. https://www.postgresql.org/docs/13/release-13.html
+# The statements of the store need this version. https://www.postgresql.org/docs/13/release-13.html
 OLDEST_SERVER = 13
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a user may do in a database of PostgreSQL.
+    """The rights of a user in a PostgreSQL database.
 
     Args:
         version: the major version of the server.
         schema: where tables are created; None if the user may use no schema.
         can_create: True if the user may create tables there.
-        unusable: our tables that the user may not read and write, and sequences that the user may not use.
-        not_owned: our tables of another owner, whose columns the user can't change.
+        unusable: our tables that the user may not read and write, and our sequences that the user may not use.
+        not_owned: our tables that another user owns, so that this user can't change their columns.
         is_read_only: True if no transaction can write.
     """
 
@@ -34,16 +34,16 @@ class Rights:
 
 
 def rights_in(connection: Connection, tables: Collection[str]) -> Rights:
-    """Return the rights of the connection's user, also on those of the named tables that exist."""
+    """Return the rights of the connection's user in general and on the given tables, as far as they exist."""
     about = connection.execute(_ABOUT_USER).one()
-    of_tables = connection.execute(_RIGHTS, {"tables": list(tables)}).all()
+    found = connection.execute(_RIGHTS, {"tables": list(tables)}).all()
     return Rights(
         about.user,
         about.version,
         about.schema,
         bool(about.can_create),
-        tuple(each.name for each in of_tables if not each.is_usable),
-        tuple(each.name for each in of_tables if not each.is_owned),
+        tuple(table.name for table in found if not table.is_usable),
+        tuple(table.name for table in found if not table.is_owned),
         about.is_read_only,
     )
 
@@ -65,18 +65,18 @@ _ABOUT_USER = text(
     " current_setting('transaction_read_only') = 'on' AS is_read_only"
 )
 _RIGHTS = text(
-    "SELECT one.relname AS name, pg_has_role(one.relowner, 'USAGE') AS is_owned,"
-    " CASE one.relkind WHEN 'S' THEN has_sequence_privilege(one.oid, 'USAGE')"
-    " ELSE has_table_privilege(one.oid, 'SELECT') AND has_table_privilege(one.oid, 'INSERT')"
-    " AND has_table_privilege(one.oid, 'UPDATE') AND has_table_privilege(one.oid, 'DELETE') END AS is_usable"
-    " FROM pg_class one"
+    "SELECT rel.relname AS name, pg_has_role(rel.relowner, 'USAGE') AS is_owned,"
+    " CASE rel.relkind WHEN 'S' THEN has_sequence_privilege(rel.oid, 'USAGE')"
+    " ELSE has_table_privilege(rel.oid, 'SELECT') AND has_table_privilege(rel.oid, 'INSERT')"
+    " AND has_table_privilege(rel.oid, 'UPDATE') AND has_table_privilege(rel.oid, 'DELETE') END AS is_usable"
+    " FROM pg_class rel"
     # A sequence belongs to the column that it numbers.
-    " LEFT JOIN pg_depend ON one.relkind = 'S' AND classid = 'pg_class'::regclass AND objid = one.oid"
+    " LEFT JOIN pg_depend ON rel.relkind = 'S' AND classid = 'pg_class'::regclass AND objid = rel.oid"
     " AND deptype IN ('a', 'i')"
     " LEFT JOIN pg_class numbered ON numbered.oid = refobjid"
-    " WHERE one.relnamespace = current_schema()::regnamespace"
-    " AND CASE one.relkind WHEN 'S' THEN numbered.relname WHEN 'r' THEN one.relname WHEN 'p' THEN one.relname END"
-    " = ANY (:tables) ORDER BY one.relname"
+    " WHERE rel.relnamespace = current_schema()::regnamespace"
+    " AND CASE rel.relkind WHEN 'S' THEN numbered.relname WHEN 'r' THEN rel.relname WHEN 'p' THEN rel.relname END"
+    " = ANY (:tables) ORDER BY rel.relname"
 )
 _TABLES = text(
     "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')"

@@ -1,4 +1,4 @@
-"""Inspects a PostgreSQL database without changing it: can the service connect, write, and use its tables?"""
+"""Inspects a PostgreSQL database without changing it: checks that the service can connect, write and use its tables."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from app.store.moving.rights import OLDEST_SERVER, Rights, count_replicas, right
 from app.store.schema import metadata
 
 REVISIONS = "alembic_version"
-OURS = frozenset({*metadata.tables, copying.name, REVISIONS})
+OWN_TABLES = frozenset({*metadata.tables, copying.name, REVISIONS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class ServerInspection:
     """A PostgreSQL database that the service can work with.
 
     Args:
-        name: of the database, with its server and without the password.
-        replicas: how many replicas of the service run on it.
-        revision: the last migration; None if it is empty.
+        name: name of the database, with its server and without the password.
+        replicas: number of replicas of the service that run on it.
+        revision: the last migration; None if the database is empty.
         missing: the migrations that the next start applies.
-        is_copy_unfinished: True if only the unfinished copy may use it.
-        not_kept_out: how many people were erased with a key other than the current one.
+        is_copy_unfinished: True if a copy into the database is not finished.
+        ineffective_erasures: number of addresses that were erased with another key than the current one.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ServerInspection:
     revision: str | None
     missing: tuple[str, ...]
     is_copy_unfinished: bool
-    not_kept_out: int
+    ineffective_erasures: int
 
 
 async def inspect_server(
@@ -52,11 +52,11 @@ async def inspect_server(
     Args:
         digests: made with the erasure key, if one is set.
         setting: the name of the setting or option that holds the URL.
-        is_changed: True if tables will be changed, even when no migration is missing.
+        is_changed: True if tables will be changed, even if no migration is missing.
 
     Raises:
         UnusableStore: the service can't work with the database.
-        BadSettings: the URL is not that of a database, or the driver is not installed.
+        BadSettings: it is not the URL of a database, or the driver is not installed.
     """
     parsed = parse_url(url)
     engine = unpooled_engine(parsed, LONGEST_STATEMENT_SECONDS)
@@ -66,7 +66,7 @@ async def inspect_server(
         raise UnusableStore(*why_unreachable(error, parsed, setting)) from error
     try:
         found = await connection.run_sync(_Inspector(parsed, digests, setting, is_changed=is_changed).run)
-        # The trial write happens only here.
+        # The commit performs the trial write.
         await connection.commit()
     except driver_errors() as error:
         cause = type(cause_of(error)).__name__
@@ -94,7 +94,7 @@ class _Inspector:
         self._setting = setting
 
     def run(self, connection: Connection) -> ServerInspection:
-        rights = rights_in(connection, OURS)
+        rights = rights_in(connection, OWN_TABLES)
         if rights.version < OLDEST_SERVER:
             raise UnusableStore(
                 f"The server of {self._name} is PostgreSQL {rights.version}.",
@@ -105,9 +105,9 @@ class _Inspector:
                 f"The user {rights.user} may use no schema in {self._name}.",
                 f"As its owner: GRANT USAGE, CREATE ON SCHEMA public TO {rights.user}.",
             )
-        there = tables_in(connection)
-        revision = revision_of(connection) if REVISIONS in there else None
-        if revision is None and there - {copying.name}:
+        existing = tables_in(connection)
+        revision = revision_of(connection) if REVISIONS in existing else None
+        if revision is None and existing - {copying.name}:
             raise UnusableStore(
                 f"{self._name} holds the tables of another program.",
                 f"Name another database in {self._setting}.",

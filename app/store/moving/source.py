@@ -36,7 +36,7 @@ ROWS_PER_BATCH = 4000
 FROM = "--from"
 TABLES = metadata.sorted_tables
 
-# The values of a row as SQLite holds them.
+# The values of a row, in the form that SQLite stores.
 Values = Sequence[Any]
 
 
@@ -45,7 +45,7 @@ class Source:
 
     Attributes:
         fingerprint: a digest of the whole file.
-        counts: rows of each table.
+        counts: number of rows of each table.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,14 +76,14 @@ class Source:
             revision = revision_of(self._connection)
             if revision is None:
                 has_tables = bool(inspect_database(self._connection).get_table_names())
-                what = "the tables of another program" if has_tables else "nothing"
-                raise UnusableStore(f"{self.path} holds {what}, so there is nothing to copy.", f"Correct {FROM}.")
+                content = "the tables of another program" if has_tables else "nothing"
+                raise UnusableStore(f"{self.path} holds {content}, so there is nothing to copy.", f"Correct {FROM}.")
             if missing_steps(revision, FROM):
                 raise BadSettings(
                     f"{self.path} is of an older version: upgrade it first, by starting the service or with "
                     f"`lytics-sailthru migrate`, with DATABASE_URL=sqlite:///{self.path}."
                 )
-            self.counts = {each.name: count_rows(self._connection, each) for each in TABLES}
+            self.counts = {table.name: count_rows(self._connection, table) for table in TABLES}
         except DatabaseError as error:
             raise UnusableStore(
                 f"{self.path} can't be read as a database ({error.orig}).",
@@ -91,7 +91,7 @@ class Source:
             ) from error
 
     def rows_after(self, table: Table, key: Key | None) -> list[Values]:
-        """Return the next rows of a table in the order of their keys, as PostgreSQL takes them; empty at its end."""
+        """Return the next rows of a table in the order of their keys, in the form for PostgreSQL; empty at the end."""
         if self._connection is None:
             raise ValueError("The source was not inspected yet.")
         values = {} if key is None else dict(zip(_key_names(table), key, strict=True))
@@ -101,26 +101,26 @@ class Source:
 
 
 def conversions_of(table: Table) -> list[tuple[int, Callable[[Any], Any]]]:
-    """Return, by column position, how values of SQLite become values of PostgreSQL; the others stay as they are.
+    """Return the column positions whose values must be converted for PostgreSQL, with their functions.
 
     Raises:
         TypeError: a column has a type that the copy does not know.
     """
     conversions: list[tuple[int, Callable[[Any], Any]]] = []
-    for place, each in enumerate(table.columns):
-        type_: TypeEngine[Any] = each.type.impl_instance if isinstance(each.type, TypeDecorator) else each.type
+    for position, col in enumerate(table.columns):
+        type_: TypeEngine[Any] = col.type.impl_instance if isinstance(col.type, TypeDecorator) else col.type
         if isinstance(type_, Boolean):
-            conversions.append((place, bool))
+            conversions.append((position, bool))
         # JSON is text on both sides, and a time is an integer.
         elif not isinstance(type_, JSON | String | Integer | Float):
-            raise TypeError(f"{table.name}.{each.name} is of type {each.type!r}, which can't be copied.")
+            raise TypeError(f"{table.name}.{col.name} is of type {col.type!r}, which can't be copied.")
     return conversions
 
 
 def key_of(table: Table, row: Values) -> Key:
     """Return the primary key of a row."""
-    names = [each.name for each in table.columns]
-    return [row[names.index(each.name)] for each in table.primary_key]
+    names = [col.name for col in table.columns]
+    return [row[names.index(col.name)] for col in table.primary_key]
 
 
 def count_rows(connection: Connection, table: Table) -> int:
@@ -132,8 +132,8 @@ def missing_steps(revision: str | None, option: str) -> list[str]:
     """Return the steps that a database lacks.
 
     Raises:
-        BadSettings: it is of a newer version. Even one that this version could use is refused: it may hold data that
-            this version does not copy.
+        BadSettings: it is of a newer version. A compatible newer version is refused too, because it may hold data
+            that this version does not copy.
     """
     try:
         return steps_after(revision)
@@ -142,34 +142,34 @@ def missing_steps(revision: str | None, option: str) -> list[str]:
 
 
 def named_by(option: str, error: BadSettings) -> BadSettings:
-    """Return the error with the option that the URL came from, in place of the setting."""
+    """Return the error with the name of the command's option in place of the setting."""
     return BadSettings(str(error).replace("DATABASE_URL", option))
 
 
 def _converted(row: Values, conversions: list[tuple[int, Callable[[Any], Any]]]) -> Values:
     values = list(row)
-    for place, convert in conversions:
-        if values[place] is not None:
-            values[place] = convert(values[place])
+    for position, convert in conversions:
+        if values[position] is not None:
+            values[position] = convert(values[position])
     return values
 
 
 def _page(table: Table, *, is_first: bool) -> Select[Any]:
-    # Columns without their types, so that values stay as they are in the file.
-    bare = bare_table(table.name, *(column(each.name) for each in table.columns))
-    keys = [bare.c[each.name] for each in table.primary_key]
+    # Columns without types, so that values are not converted.
+    bare = bare_table(table.name, *(column(col.name) for col in table.columns))
+    keys = [bare.c[col.name] for col in table.primary_key]
     page = select(*bare.c).order_by(*keys).limit(ROWS_PER_BATCH)
     return page if is_first else page.where(tuple_(*keys) > tuple_(*map(bindparam, _key_names(table))))
 
 
 def _key_names(table: Table) -> list[str]:
-    return [f"after_{each.name}" for each in table.primary_key]
+    return [f"after_{col.name}" for col in table.primary_key]
 
 
 def _fingerprint(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=32)
-    for each in (path, path.with_name(f"{path.name}-wal")):
-        if each.exists():
-            with each.open("rb") as file:
+    for part in (path, path.with_name(f"{path.name}-wal")):
+        if part.exists():
+            with part.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Fills tables of PostgreSQL: locks out replicas, bulk loads rows, restores references and sequences."""
+"""Fills tables of PostgreSQL: locks out replicas, loads rows in bulk, restores foreign keys and sequences."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,25 +13,25 @@ from app.store.database.dialect import LOCK_DATABASE, is_checked
 from app.store.database.unavailable import cause_of
 from app.store.moving.rights import count_replicas
 
-# How long a copy waits for the lock: the server holds that of a killed copy until it notices the lost connection.
+# How long a copy waits for the lock. The server keeps the lock of a killed copy until it detects the lost connection.
 WAIT_FOR_COPY_SECONDS = 10
 SYNC_COMMIT = text("SET LOCAL synchronous_commit = on")
 _LOCK_NOT_AVAILABLE = "55P03"
 _SESSION_SETTINGS = (
     f"SET lock_timeout = '{WAIT_FOR_COPY_SECONDS}s'",
-    # Otherwise the server keeps the session and the locks of a killed copy until the end of a long statement, or, if
-    # the machine is gone, for hours. PostgreSQL 13 does not have the first setting.
+    # Otherwise the server keeps the session and locks of a killed copy until its statement ends, or for hours if the
+    # machine is gone. PostgreSQL 13 does not have the first setting.
     "SELECT set_config(name, '1s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'",
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
     "SET tcp_keepalives_count = 3",
-    # Rows and progress that a crash of the server loses are copied again. The last commit syncs all earlier ones.
+    # If the server crashes, lost rows are copied again, since their progress is lost too. The last commit syncs all.
     "SET synchronous_commit = off",
 )
 
 
 async def lock_out_replicas(connection: AsyncConnection) -> bool:
-    """Keep replicas and other copies away while this session lives. Returns False if one of them is running."""
+    """Lock out replicas and other copies while this session lasts. Return False if one of them is running."""
     try:
         for statement in _SESSION_SETTINGS:
             await connection.exec_driver_sql(statement)
@@ -51,31 +51,31 @@ async def load_rows(connection: AsyncConnection, table: Table, rows: Iterable[Se
     """Load rows with COPY, in the open transaction."""
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
-    await driver.copy_records_to_table(table.name, records=rows, columns=[each.name for each in table.columns])
+    await driver.copy_records_to_table(table.name, records=rows, columns=[column.name for column in table.columns])
 
 
 def is_refused_row(error: BaseException) -> bool:
-    """True if PostgreSQL rejects the content of a row: a value that does not fit, or a violated constraint."""
+    """Return whether PostgreSQL rejects the content of a row: a value that does not fit, or a violated constraint."""
     return str(getattr(cause_of(error), "sqlstate", None) or "")[:2] in {"22", "23"}
 
 
 def drop_references(connection: Connection, table: Table) -> None:
-    """Drop the foreign keys of a table, since checking them row by row costs more than loading the rows."""
-    for each in table.foreign_key_constraints:
-        connection.execute(DropConstraint(each, if_exists=True))
+    """Drop the foreign keys of a table, because checking them row by row costs more than loading the rows."""
+    for constraint in table.foreign_key_constraints:
+        connection.execute(DropConstraint(constraint, if_exists=True))
 
 
 def add_references(connection: Connection, table: Table) -> None:
     """Check the foreign keys of all rows at once, and restore those that PostgreSQL enforces."""
-    for each in table.foreign_key_constraints:
-        # Also check those that are not enforced later: the loaded rows are checked nowhere else.
-        connection.execute(AddConstraint(each))
-        if not is_checked(connection, each):
-            connection.execute(DropConstraint(each))
+    for constraint in table.foreign_key_constraints:
+        # Foreign keys that are not enforced later are checked too, because the loaded rows are checked only here.
+        connection.execute(AddConstraint(constraint))
+        if not is_checked(connection, constraint):
+            connection.execute(DropConstraint(constraint))
 
 
 def continue_numbering(connection: Connection, table: Table) -> None:
-    """Let the sequence of a table's key continue after the highest key."""
+    """Set the sequence of a table's key to continue after the highest key."""
     if table.autoincrement_column is None:
         return
     key = table.autoincrement_column
@@ -86,5 +86,5 @@ def continue_numbering(connection: Connection, table: Table) -> None:
 
 
 def analyze(connection: Connection, table: Table) -> None:
-    """Collect statistics, so that the first statements already get good plans."""
+    """Collect statistics, so that the first statements get good plans."""
     connection.exec_driver_sql(f"ANALYZE {connection.dialect.identifier_preparer.format_table(table)}")

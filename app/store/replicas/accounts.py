@@ -1,4 +1,4 @@
-"""Circuit breakers, kept over restarts and shared by replicas. The table holds labels only, no keys or secrets."""
+"""Stores circuit breakers, so that they survive restarts and are shared by replicas. No keys or secrets are stored."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,20 +19,20 @@ class Accounts:
         self._database = database
 
     async def load(self, account: str) -> BreakerState:
-        """Return the state that was saved last; closed if none was."""
+        """Return the last saved state; closed if there is none."""
         return await self._database.read(lambda connection: _load(connection, account))
 
     async def save(
         self, account: str, before: BreakerState, after: BreakerState, now: datetime
     ) -> tuple[BreakerState, BreakerState]:
-        """Store what a replica found, merged with what other replicas have stored.
+        """Store the state of a replica, merged with the state that other replicas have stored.
 
-        Returns the state that was stored before, and the state that is stored now.
+        Returns the previously stored state and the new one.
         """
         return await self._database.write(lambda connection: _save(connection, account, before, after, now))
 
     async def take_probe(self, account: str, now: datetime, until: datetime) -> BreakerState | None:
-        """Reserve the probe that is due, so that no other replica sends one before `until`.
+        """Reserve the due probe, so that no other replica sends one before `until`.
 
         Returns the new state; None if no probe is due, or another replica has reserved it.
         """

@@ -1,4 +1,4 @@
-"""Periodic chores that one replica does for all."""
+"""Periodic chores that one replica does for all replicas."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,14 +13,14 @@ from app.store.schema import chores
 
 
 class Chores:
-    """Gives each turn of a chore to one replica."""
+    """Assigns each turn of a chore to one replica."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
 
     async def take_turn(self, name: str, every: timedelta) -> bool:
-        """Return True if the chore is due and this replica does it. It is due again after `every`."""
+        """Return True if the chore is due and this replica has the turn. The chore is due again after `every`."""
         return await self._database.write(lambda c: _take_turn(c, name, self._clock(), every))
 
 

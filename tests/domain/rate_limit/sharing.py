@@ -13,7 +13,7 @@ from app.domain.rate_limit.share import ShareRequest, Taken, allocate
 from tests.factories import NOON
 
 USER = ("POST", "user")
-# The simulation moves in steps of so many seconds.
+# Length of a simulation step in seconds.
 TICK = 0.05
 CONCURRENCY = 64
 MANY = 1_000_000
@@ -24,7 +24,7 @@ class Sailthru:
     """Counts calls per minute of its own clock.
 
     Args:
-        ahead: seconds by which its clock is ahead of the replicas'.
+        ahead: seconds by which its clock is ahead of the clocks of the replicas.
     """
 
     limit: int
@@ -35,7 +35,7 @@ class Sailthru:
     refused: int = 0
 
     def count(self, at: float, *, is_ours: bool = True, backfill: bool = False) -> tuple[int, int]:
-        """Count a call; return what is left of the limit, and when the minute ends."""
+        """Count a call; return the remaining calls and the end of the minute."""
         minute = int(NOON.timestamp() + at + self.ahead) // 60
         self.used[minute] += 1
         self.ours[minute] += is_ours
@@ -59,9 +59,9 @@ class Sharing:
     """Replicas, the shared limit, a queue and Sailthru.
 
     Attributes:
-        live: when each live member that waits became due.
-        backfills: members of a backfill that wait.
-        waited: seconds that each called live member had waited.
+        live: due times of the waiting live members.
+        backfills: number of waiting members of a backfill.
+        waited: seconds that each live member waited for its call.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class Sharing:
         return max(self.sailthru.ours.values(), default=0)
 
     def whole_minutes(self, *, since: float) -> list[int]:
-        """Return our calls in each minute that began after that moment and is over."""
+        """Return our calls in each complete minute since a time."""
         first = int(NOON.timestamp() + since + self.sailthru.ahead) // 60 + 1
         last = int(NOON.timestamp() + self.now + self.sailthru.ahead) // 60
         return [self.sailthru.ours[minute] for minute in range(first, last)]
 
     def run(self, seconds: float, each: Callable[[float], None] = lambda _: None) -> None:
-        """Let time pass; `each` is called with the time of each step."""
+        """Advance the simulation. `each` is called with the time of each step."""
         end = self.now + seconds
         while self.now < end:
             while self._events and self._events[0][0] <= self.now:
@@ -106,7 +106,7 @@ class Sharing:
             self.now += TICK
 
     def due(self, number: int = 1) -> None:
-        """Let so many live members become due, and wake one replica."""
+        """Let live members become due, and wake one replica."""
         self.live += [self.now] * number
         self.dice.choice(self.replicas).wakes_at = self.now
 

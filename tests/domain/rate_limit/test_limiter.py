@@ -1,4 +1,4 @@
-"""How many calls may leave: our share, the calls of other tools, and clocks and answers that cannot be trusted."""
+"""Rate limiter: our share, the calls of other tools, wrong clocks, and unreliable answers."""
 
 import math
 from collections import Counter
@@ -21,7 +21,7 @@ USER = ("POST", "user")
 
 @dataclass
 class End:
-    """Sailthru: counts all calls of the account per calendar minute of its own clock."""
+    """A simulated Sailthru that counts all calls of the account per minute of its own clock."""
 
     limit: int = LIMIT
     used: Counter[int] = field(default_factory=Counter)
@@ -47,12 +47,12 @@ def learn(limiter: RateLimiter, reported: tuple[int, int, datetime], now: dateti
 
 
 def call(limiter: RateLimiter, end: End, now: datetime, *, backfill: bool = False) -> bool:
-    """Make one call that is answered at once; False if there is no room for it."""
+    """Make one call that is answered at once. Return False if there is no room for it."""
     return call_between(limiter, end, ours=now, theirs=now, backfill=backfill)
 
 
 def call_between(limiter: RateLimiter, end: End, *, ours: datetime, theirs: datetime, backfill: bool = False) -> bool:
-    """The same with two clocks."""
+    """Make one call like `call`, with two clocks."""
     if not limiter.acquire(*USER, ours, backfill=backfill):
         return False
     learn(limiter, end.count(theirs), ours)
@@ -61,7 +61,7 @@ def call_between(limiter: RateLimiter, end: End, *, ours: datetime, theirs: date
 
 
 def calls(limiter: RateLimiter, end: End, now: datetime, *, backfill: bool = False) -> int:
-    """Make as many calls as there is room for."""
+    """Make calls while there is room; return their number."""
     done = 0
     while call(limiter, end, now, backfill=backfill):
         done += 1
@@ -170,7 +170,7 @@ def test_changed_limit_applies_at_once(changed: int) -> None:
 
 
 def test_no_more_calls_leave_than_remain() -> None:
-    """Other tools have taken nearly all."""
+    """Other tools have taken nearly all calls."""
     limiter = answered(remaining=5)
 
     assert limiter.room(*USER, NOON) <= 5
@@ -190,7 +190,7 @@ def test_backfills_always_leave_a_fifth_to_live_calls() -> None:
 
 
 def test_refused_live_call_goes_before_backfills() -> None:
-    """Until it returns, for five seconds at most."""
+    """Backfills wait until the live call is repeated, for at most five seconds."""
     limiter, end = RateLimiter(0.8), End()
     calls(limiter, end, NOON)
     now = NOON + 2 * SECOND
@@ -227,7 +227,7 @@ def test_live_calls_may_use_our_whole_share() -> None:
 def test_exhausted_limit_closes_until_window_ends(
     resets_at: datetime | None, opens_at: datetime, *, is_known: bool
 ) -> None:
-    """A minute at most, whatever Sailthru's clock says."""
+    """This takes at most a minute, with any clock of Sailthru."""
     limiter = answered() if is_known else RateLimiter(0.8)
     limiter.acquire(*USER, NOON)
     limiter.exhaust(*USER, NOON, resets_at)
@@ -240,8 +240,8 @@ def test_exhausted_limit_closes_until_window_ends(
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR, -30 * SECOND, 30 * SECOND])
 @pytest.mark.parametrize("is_refused", [True, False])
-def test_clock_that_is_set_costs_a_minute_at_most(step: timedelta, *, is_refused: bool) -> None:
-    """Sailthru's clock is not set. At most eight calls too many leave, in the minute that seems over too early."""
+def test_clock_change_costs_a_minute_at_most(step: timedelta, *, is_refused: bool) -> None:
+    """Only our clock is set. At most eight extra calls leave, in the minute that seems to end too early."""
     limiter, end = RateLimiter(0.8), End()
     for second in range(60):
         calls(limiter, end, NOON + second * SECOND)
@@ -297,7 +297,7 @@ def test_unanswered_calls_count_for_two_minutes_at_most(share: float, *, is_shar
 
 
 def test_clock_set_back_during_request_delays_nothing() -> None:
-    """The last grant seems to lie in the future. The limiter still opens within a minute."""
+    """The last grant seems to be in the future. The limiter still opens within a minute."""
     limiter, taken = RateLimiter(0.5, is_shared=True), Taken()
 
     def request_share(*, before: datetime, after: datetime) -> None:
@@ -336,7 +336,7 @@ STEPS = st.lists(
 
 @dataclass
 class Play:
-    """Runs a random history, with answers in any order. Any but the first may report no limit."""
+    """Runs a random history with answers in any order. Any answer but the first may report no limit."""
 
     limiter: RateLimiter
     end: End
@@ -394,9 +394,9 @@ class Play:
 def test_any_history_keeps_limit_and_has_room_again(
     steps: list[tuple[str, int, bool]], limit: int, share: float, ahead: int, starts: int
 ) -> None:
-    """With answers in any order or none, calls of other tools, and clocks that differ.
+    """The history has missing and reordered answers, calls of other tools, and different clocks.
 
-    No minute of Sailthru sees more calls than our share, and none beyond what remained. Room returns within 61 s.
+    In each minute of Sailthru, our calls stay within our share and the remaining calls. Room returns within 61 s.
     """
     play = Play(RateLimiter(share), End(limit), NOON + starts * SECOND, ahead * SECOND)
     for step, number, flag in steps:
@@ -428,7 +428,7 @@ def test_limiter_opens_within_a_minute_however_the_clock_is_set(moves: list[tupl
 
 
 def test_calls_before_first_answer_count_as_ours() -> None:
-    """This service may have made them before a restart within the minute. It needs one call to learn of them."""
+    """This service may have made them before a restart. It learns of them from its first call."""
     end = End()
     before, after = RateLimiter(0.8), RateLimiter(0.8)
     first_life = sum(calls(before, end, NOON + second * SECOND) for second in range(52))
@@ -439,7 +439,7 @@ def test_calls_before_first_answer_count_as_ours() -> None:
 
 
 def test_clock_set_forward_does_not_start_new_window() -> None:
-    """Eight calls leave as in a new minute. Their answers report the old minute, whose rest is used with caution."""
+    """Eight calls leave as in a new minute. Their answers report the old minute, whose rest is used cautiously."""
     limiter, end = RateLimiter(0.8), End()
     before = sum(calls(limiter, end, NOON + second * SECOND) for second in range(5))
     after = 0

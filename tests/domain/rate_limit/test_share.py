@@ -1,4 +1,4 @@
-"""How replicas share the rate limit of one account, and that all together keep within it."""
+"""Replicas share the rate limit of one account, and together stay within it."""
 
 import math
 from dataclasses import dataclass, field
@@ -44,12 +44,12 @@ USED = Taken(ENDS, 40, 7, 300, 200)
 @pytest.mark.parametrize(
     ("taken", "asked", "then", "given"),
     [
-        # All replicas together get no more than is allowed by now. Nothing is granted once more is taken.
+        # All replicas together get no more than the allowed calls. If more calls are taken, nothing is granted.
         (USED, request(), USED._replace(taken=50), ShareGrant(10, 50, 7, ENDS)),
         (USED, request(70), USED._replace(taken=100), ShareGrant(60, 100, 7, ENDS)),
         (USED, request(allowed=40), USED, ShareGrant(0, 40, 7, ENDS)),
         (USED, request(allowed=5), USED, ShareGrant(0, 40, 7, ENDS)),
-        # Returned calls can be granted again, to the same replica too.
+        # Returned calls can be granted again, even to the same replica.
         (USED, request(0, returned=6), USED._replace(taken=34), ShareGrant(0, 34, 7, ENDS)),
         (USED, request(80, returned=6), USED._replace(taken=100), ShareGrant(66, 100, 7, ENDS)),
         (USED, request(0, returned=90), USED._replace(taken=0), ShareGrant(0, 0, 7, ENDS)),
@@ -57,12 +57,12 @@ USED = Taken(ENDS, 40, 7, 300, 200)
         (USED, request(70, carried_over=5), USED._replace(taken=100), ShareGrant(55, 100, 7, ENDS)),
         # Backfill calls are counted.
         (USED, request(0, backfills=3), USED._replace(backfills=10), ShareGrant(0, 40, 10, ENDS)),
-        # The next window starts at zero, and the one before is kept.
+        # The next window starts at zero, and the previous one is stored.
         (USED, request(ends=ENDS + 60, backfills=1), Taken(ENDS + 60, 10, 1, 40, 7), ShareGrant(10, 10, 1, ENDS + 60)),
-        # After a gap there is no window just before.
+        # After a gap there is no previous window.
         (USED, request(ends=ENDS + 120), Taken(ENDS + 120, 10, 0, 0, 0), ShareGrant(10, 10, 0, ENDS + 120)),
         (Taken(), request(), Taken(ENDS, 10), ShareGrant(10, 10, 0, ENDS)),
-        # A request for the window before counts there.
+        # A request for the previous window counts there.
         (
             USED,
             request(ends=ENDS - 60, allowed=305, backfills=2),
@@ -84,7 +84,7 @@ def test_allocation(taken: Taken, asked: ShareRequest, then: Taken, given: Share
 
 @dataclass
 class Shared:
-    """What replicas have taken of the limit, and what Sailthru has counted."""
+    """The calls that replicas have taken of the limit, and the calls that Sailthru has counted."""
 
     taken: Taken = field(default_factory=Taken)
     used: int = 0
@@ -93,7 +93,7 @@ class Shared:
     def request(
         self, limiter: RateLimiter, now: datetime = NOON, count: int = 1, *, backfill: bool = False
     ) -> ShareRequest | None:
-        """Request a share and receive the answer, as a replica does before it calls."""
+        """Request a share and receive the grant, like a replica before it calls."""
         asked = limiter.request_share(*USER, now, count, backfill=backfill)
         if asked is not None:
             self.asked += 1
@@ -165,7 +165,7 @@ def test_first_call_counts_in_window_that_its_answer_reports() -> None:
     shared.replica()
 
     assert first == Taken(ENDS, 1)
-    # The second replica does not know that its call was counted there. It counts twice, which is the safe side.
+    # The second replica does not know that its call was counted there. The call counts twice, which is safe.
     assert shared.taken_by_all == 3
 
 
@@ -183,7 +183,7 @@ def test_request_asks_for_what_is_needed() -> None:
 
 
 def test_replica_that_used_all_permits_gets_a_batch() -> None:
-    """A fiftieth of our share, at most 20. The first request of a window asks for one call: idle replicas ask too."""
+    """A batch is a fiftieth of our share, at most 20. The first request of a window is for one call."""
     shared = Shared()
     limiter = shared.replica()
     shared.request(limiter)
@@ -246,7 +246,7 @@ def test_calls_taken_by_other_replicas_leave_no_room() -> None:
 
 
 def test_permits_returned_by_other_replicas_are_found() -> None:
-    """Even at the end of a window, when no new room comes with time."""
+    """They are found even at the end of a window, when no new room appears."""
     shared, now = Shared(), NOON + 52 * SECOND
     first = shared.replica()
     second = shared.replica()
@@ -261,7 +261,7 @@ def test_permits_returned_by_other_replicas_are_found() -> None:
 
 
 def test_permits_of_past_window_are_not_used() -> None:
-    """Neither those that are held, nor those that arrive late."""
+    """This applies to unused permits and to permits that arrive late."""
     shared = Shared()
     limiter = shared.replica()
     shared.request(limiter, NOON + 59 * SECOND, 20)
@@ -280,7 +280,7 @@ def test_permits_of_past_window_are_not_used() -> None:
 
 
 def test_calls_in_flight_between_two_windows_count_in_both() -> None:
-    """Sailthru may count them in the next one."""
+    """Sailthru may count them in the next window."""
     shared = Shared()
     limiter = shared.replica()
     shared.request(limiter, NOON + 59 * SECOND, 20)
@@ -294,7 +294,7 @@ def test_calls_in_flight_between_two_windows_count_in_both() -> None:
 
 
 def test_grant_of_newer_window_moves_replica_to_it() -> None:
-    """Its first answer came late in a minute, so its own windows seem to begin late too."""
+    """Its first answer came late in a minute, so it expects later windows to begin late too."""
     shared = Shared()
     late = shared.replica(NOON + 40 * SECOND)
     shared.taken = Taken(ENDS + 60, 5, 0, OURS, 0)
@@ -309,7 +309,7 @@ def test_grant_of_newer_window_moves_replica_to_it() -> None:
 
 
 def test_backfills_of_all_replicas_leave_a_fifth_to_live_calls() -> None:
-    """Replicas that have only backfills do not take that fifth."""
+    """Replicas with only backfills do not take that fifth."""
     shared = Shared()
     first, second, lonely = (shared.replica() for _ in range(3))
     for tenth in range(300):
@@ -328,7 +328,7 @@ def test_backfills_of_all_replicas_leave_a_fifth_to_live_calls() -> None:
 
 
 def test_calls_of_replicas_are_not_mistaken_for_other_tools() -> None:
-    """An idle replica learns from the shared limit which of the reported calls are ours."""
+    """An idle replica learns from the shared limit how many of the reported calls are ours."""
     shared = Shared()
     busy, idle = shared.replica(), shared.replica()
     for second in range(30):
@@ -391,7 +391,7 @@ def test_replicas_with_backlog_use_our_whole_share_and_no_more(limit: int, seed:
 @pytest.mark.parametrize("limit", [60, 600])
 @pytest.mark.parametrize("seed", range(4))
 def test_bursts_keep_within_our_share(limit: int, seed: int) -> None:
-    """Even just before a minute ends, when Sailthru counts calls in the next one."""
+    """This holds even just before a minute ends, when Sailthru counts calls in the next minute."""
     sharing = Sharing(3, limit=limit, ahead=seed * 7.3, starts=seed * 11.0, seed=seed)
 
     def each(now: float) -> None:
@@ -438,8 +438,8 @@ def test_replicas_leave_room_for_other_tools(seed: int) -> None:
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR, 20 * SECOND])
-def test_clock_that_is_set_blocks_replicas_for_two_minutes_at_most(step: timedelta) -> None:
-    """Replicas that share windows of the wrong clock included."""
+def test_clock_change_blocks_replicas_for_two_minutes_at_most(step: timedelta) -> None:
+    """This includes replicas that share windows of the wrong clock."""
     shared = Shared()
     limiter = shared.replica()
     shared.request(limiter, NOON + step, 3)

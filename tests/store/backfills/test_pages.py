@@ -1,4 +1,4 @@
-"""Pages of a scan: a dry run counts exactly what the run then does."""
+"""Pages of a scan: a dry run counts exactly the changes of a real run."""
 
 import asyncio
 import shutil
@@ -36,7 +36,7 @@ def address_of(person: int) -> str:
 
 
 def row(user: int, values: dict[str, object]) -> MembershipChange:
-    """Users 4 and 5 share an address; user 3 has no id."""
+    """Return a scanned row. Users 4 and 5 share an address, and user 3 has no id."""
     moment, address = ns(-300), address_of(min(user, 4))
     user_id = None if user == 3 else str(user)
     return MembershipChange(1, Kind.ENTER, address, user_id, moment, moment, values, by_scan=True)
@@ -61,11 +61,11 @@ STEPS = st.lists(
 async def run(backfills: Backfills, pages: list[list[MembershipChange]], *, is_dry_run: bool) -> Backfill:
     """Run a backfill of export 1 to its end."""
     backfill = await backfills.open(1, is_dry_run=is_dry_run)
-    ((backfill, lease),) = [(c.backfill, c.lease) for c in await backfills.claim(lease_for=MINUTE, most=1)]
+    ((backfill, lease),) = [(c.backfill, c.lease) for c in await backfills.claim(lease_for=MINUTE, limit=1)]
     for number, changes in enumerate(pages, start=1):
         following = str(number) if number < len(pages) else None
         page = Page(changes, Counter(), following, 99, NOON - timedelta(minutes=5))
-        kept = await backfills.keep(backfill, page, lease=lease)
+        kept = await backfills.save_page(backfill, page, lease=lease)
         assert kept is not None
         backfill, _ = kept
     return backfill
@@ -74,11 +74,11 @@ async def run(backfills: Backfills, pages: list[list[MembershipChange]], *, is_d
 async def prepare(members: Members, erasures: Erasures, steps: list[object]) -> None:
     for step in steps:
         if isinstance(step, MembershipChange):
-            await members.keep([step])
+            await members.apply([step])
         elif isinstance(step, tuple):
             await erasures.erase(address_of(step[1]), leave_lists=False)
         else:
-            for claim in await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE):
+            for claim in await members.claim(ACCOUNT, capacity=room(9), lease_for=MINUTE):
                 if step == "lose":
                     continue
                 effect = {"tell": Effect.CONFIRMED, "fail": Effect.NONE}[str(step)]
@@ -114,7 +114,7 @@ async def compared(pages: list[list[MembershipChange]], steps: list[object], url
 
 
 def _empty(connection: Connection) -> None:
-    """Empty the server's database, which earlier examples have used; SQLite has a file for each example."""
+    """Empty the server's database after an earlier example. SQLite has a new file for each example."""
     if connection.dialect.name == "postgresql":
         for table in reversed(metadata.sorted_tables):
             if table is not versions:
@@ -130,7 +130,7 @@ def _everything(connection: Connection) -> list[object]:
 @pytest.mark.usefixtures("unmeasured")
 @settings(max_examples=size(40, 200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pages=PAGES, steps=STEPS)
-# A dead letter, scanned first with the same fields and then with others.
+# A dead letter is scanned with the same fields, then with other fields.
 @example(
     pages=[[row(0, {"x": 1})], [row(0, {})]],
     steps=[enter(address_of(0), at=-900, lytics_id="0", vars={"x": 1}), "fail"],
@@ -138,7 +138,7 @@ def _everything(connection: Connection) -> list[object]:
 def test_dry_run_counts_what_the_run_does_and_changes_nothing(
     migrated_file: Path, pages: list[list[MembershipChange]], steps: list[object]
 ) -> None:
-    # In memory where possible: durability is not the subject here.
+    # In memory if possible, since this test does not need durability.
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         shutil.copyfile(migrated_file, Path(folder) / "store.db")
         asyncio.run(compared(pages, steps, f"sqlite:///{folder}/store.db"))
@@ -162,7 +162,7 @@ async def test_rows_of_an_ended_dry_run_are_deleted(
     counted = select(func.count()).select_from(dry_run_people)
     await run(backfills, [[row(1, {})], [row(1, {}), row(2, {})]], is_dry_run=True)
     during = await database.read(lambda connection: connection.scalar(counted))
-    is_more = await backfills.forget_dry_runs()
+    is_more = await backfills.delete_ended_dry_runs()
 
     assert during == 2
     assert not is_more

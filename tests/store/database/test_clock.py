@@ -48,7 +48,7 @@ class TestTime:
     def test_follows_the_server_not_the_machine(
         self, clock: StoreClock, monotonic: Monotonic, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A wall clock that is hours off and jumps changes nothing."""
+        """The wall clock is hours off and jumps."""
         clock.learn(NOON, 1000, 1000)
         seen = []
         for hours in (-5, 0, 7):
@@ -72,7 +72,7 @@ class TestTime:
 
 
 class TestLearn:
-    """Moments of question and answer are seconds after 1000."""
+    """Questions and answers are timed in seconds after 1000."""
 
     @pytest.mark.parametrize(
         ("answers", "shows"),
@@ -97,7 +97,7 @@ class TestLearn:
     def test_moves_the_clock_by_the_smallest_step_that_fits(
         self, clock: StoreClock, monotonic: Monotonic, answers: list[tuple[float, float, float]], shows: float
     ) -> None:
-        """`shows` is what the clock shows at 1000, in seconds after noon."""
+        """`shows` is the time of the clock at 1000, in seconds after noon."""
         for shown, asked_at, answered_at in answers:
             clock.learn(NOON + shown * SECOND, 1000 + asked_at, 1000 + answered_at)
         monotonic.now = 1000
@@ -106,7 +106,7 @@ class TestLearn:
 
     @pytest.mark.parametrize("longest", [0.001, 0.1, 5])
     def test_two_clocks_differ_by_at_most_the_longest_answer(self, longest: float) -> None:
-        """For any speed of answers and any offset of the monotonic clocks: leases depend on it."""
+        """Leases depend on this. It holds for any speed of answers and any offset of the monotonic clocks."""
         one, other = Monotonic(), Monotonic()
         clocks = StoreClock(one), StoreClock(other)
         for step in range(200):
@@ -127,7 +127,6 @@ class TestIsOld:
         assert clock.is_old
 
     def test_true_one_second_after_an_answer(self, clock: StoreClock, monotonic: Monotonic) -> None:
-        """Counted from the moment of the answer."""
         clock.learn(NOON, 990, 1000)
         ages = []
         for seconds in (0, 0.5, 0.999, ASK_EVERY_SECONDS, 60):

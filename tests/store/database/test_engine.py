@@ -45,7 +45,7 @@ async def test_writer_syncs_every_commit(database: Database) -> None:
 
 @ON_SQLITE
 async def test_connections_wait_ten_seconds_for_a_lock(database: Database) -> None:
-    """Lytics waits longer for an answer."""
+    """Lytics waits longer than that for an answer."""
     asked = [
         run(lambda c: c.exec_driver_sql("PRAGMA busy_timeout").scalar()) for run in (database.write, database.read)
     ]
@@ -100,7 +100,7 @@ async def test_violated_constraint_is_not_reported_as_unavailable(database: Data
     ],
 )
 def test_wrong_url_is_refused_with_its_remedy(url: str, sentence: str) -> None:
-    """In one line, without the password."""
+    """The message has one line and does not contain the password."""
     with pytest.raises(BadSettings, match=sentence) as refused:
         Database.open(url)
 
@@ -110,7 +110,7 @@ def test_wrong_url_is_refused_with_its_remedy(url: str, sentence: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg"])
 def test_postgresql_urls_of_providers_are_accepted(scheme: str) -> None:
-    """With any driver name and the parameters of libpq."""
+    """Any driver name and the parameters of libpq are accepted."""
     parsed = parse_url(f"{scheme}://me:sesame@db.example.com:6432/sync?sslmode=verify-full")
 
     assert parsed.drivername == "postgresql+asyncpg"
@@ -135,7 +135,7 @@ async def test_new_database_has_the_newest_schema(database: Database, database_u
 async def test_file_with_data_is_backed_up_before_a_migration(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The backup lies beside it, holds all commits, and only its owner can read it."""
+    """The backup is in the same folder and holds all commits. Only its owner can read it."""
     add = text("insert into unexported values ('a', 's', 7, 0)")
     await database.write(lambda connection: connection.execute(add))
     monkeypatch.setattr(migrate, "_missing", lambda _: ["9999"])
@@ -166,7 +166,7 @@ async def test_file_with_data_is_backed_up_before_a_migration(
     ],
 )
 async def test_database_enforces_invariants(database: Database, statement: str) -> None:
-    """Counts add up, exports share no list, confirmed revisions exist, leases have an end."""
+    """The invariants: counts add up, exports share no list, confirmed revisions exist, leases have an end."""
 
     def start(connection: Connection) -> None:
         connection.exec_driver_sql(
@@ -184,7 +184,7 @@ async def test_database_enforces_invariants(database: Database, statement: str) 
 
 
 async def test_counts_are_added_to_existing_rows(database: Database, running: Running) -> None:
-    """Also to rows of the same statement."""
+    """The rows may be part of the same statement."""
     await running("A")
     names = ("accepted", "delivered", "superseded", "dead", "stale")
     new = [

@@ -83,7 +83,7 @@ async def test_caller_is_answered_after_the_commit_of_its_item() -> None:
 async def test_items_beyond_the_limit_go_into_the_next_transaction() -> None:
     commit = SlowCommit()
     sizes: list[int] = []
-    group = GroupCommit(commit, most=2, on_commit=sizes.append)
+    group = GroupCommit(commit, max_size=2, on_commit=sizes.append)
     for _ in range(3):
         commit.released.release()
     answers = await asyncio.gather(*(group.submit(n) for n in range(5)))
@@ -93,14 +93,14 @@ async def test_items_beyond_the_limit_go_into_the_next_transaction() -> None:
     assert sizes == [2, 2, 1]
 
 
-async def test_large_item_goes_alone_and_keeps_its_place() -> None:
+async def test_large_item_gets_its_own_transaction_in_order() -> None:
     batches: list[list[int]] = []
 
     async def commit(items: list[int]) -> list[int]:
         batches.append(items)
         return items
 
-    group: GroupCommit[int, int] = GroupCommit(commit, most=10, size_of=lambda item: item)
+    group: GroupCommit[int, int] = GroupCommit(commit, max_size=10, size_of=lambda item: item)
     results = await asyncio.gather(*(group.submit(item) for item in [4, 6, 1, 99, 5, 5, 5]))
 
     assert results == [4, 6, 1, 99, 5, 5, 5]
@@ -108,7 +108,7 @@ async def test_large_item_goes_alone_and_keeps_its_place() -> None:
 
 
 async def test_only_the_bad_item_of_a_failed_batch_fails() -> None:
-    """Each item is repeated alone; the caller gets the error of its own transaction."""
+    """Each item is repeated alone, and its caller gets the error of that transaction."""
     commit = SlowCommit()
     for _ in range(4):
         commit.released.release()
@@ -152,7 +152,7 @@ async def test_caller_cancelled_during_the_commit_does_not_disturb_others(item: 
     assert gone.cancelled()
 
 
-async def test_unavailable_database_fails_all_callers_without_a_second_try() -> None:
+async def test_unavailable_database_fails_all_callers_without_a_second_attempt() -> None:
     commit = Commit()
     commit.is_away = True
     group = GroupCommit(commit)
@@ -181,7 +181,7 @@ async def test_flush_waits_for_items_that_arrive_meanwhile() -> None:
 
 
 async def test_idle_group_starts_again() -> None:
-    """After a failure and after a success."""
+    """This holds after a failure and after a success."""
     commit = SlowCommit()
     group = GroupCommit(commit)
     for _ in range(3):
@@ -194,7 +194,7 @@ async def test_idle_group_starts_again() -> None:
 
 
 def test_callers_answered_together_share_the_next_transaction() -> None:
-    """Even if one of them returns at once and the other a little later."""
+    """One of them returns at once and the other a little later."""
     batches: list[list[str]] = []
 
     async def commit(items: list[str]) -> list[str]:
@@ -206,11 +206,11 @@ def test_callers_answered_together_share_the_next_transaction() -> None:
             await group.submit(name)
             await asyncio.sleep(after)
 
-    async def story() -> None:
+    async def scenario() -> None:
         group = GroupCommit(commit)
         await asyncio.gather(submit_again(group, "quick", 0), submit_again(group, "slow", REST_SECONDS / 2))
 
-    run(story())
+    run(scenario())
 
     assert batches == [["quick", "slow"]] * 3
 
@@ -219,10 +219,10 @@ def test_single_caller_does_not_wait() -> None:
     async def commit(items: list[int]) -> list[int]:
         return items
 
-    async def story() -> float:
+    async def scenario() -> float:
         group = GroupCommit(commit)
         for number in range(3):
             await group.submit(number)
         return asyncio.get_running_loop().time()
 
-    assert run(story()) == 0
+    assert run(scenario()) == 0

@@ -35,7 +35,7 @@ from tests.factories import ACCOUNT, ADA, GRACE, HOUR, MINUTE, NOON, Clock, ente
 from tests.places import opened
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up
-from tests.store.watching import engines, meanwhile
+from tests.store.recording import engines, meanwhile
 from tests.store.writing import add, adding, count
 
 PATIENCE_SECONDS = 60
@@ -56,7 +56,7 @@ async def replica(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def own_server() -> Iterator[postgresql.Server]:
-    """A server that the test may kill."""
+    """Start a server that the test may kill."""
     with postgresql.server() as server:
         yield server
 
@@ -97,7 +97,7 @@ class TestConnections:
     async def test_commits_are_synced_for_any_default_of_the_database(
         self, database_url: str, default: str, used: str
     ) -> None:
-        """At least to the server's own disk; `local` does not wait for standby servers."""
+        """Commits reach at least the server's own disk. `local` does not wait for standby servers."""
         name = database_url.rpartition("/")[2]
         await postgresql.execute(database_url, f"ALTER DATABASE {name} SET synchronous_commit = {default}")
         async with opened(database_url) as database:
@@ -123,16 +123,16 @@ class TestConnections:
         assert isinstance(pool, QueuePool)
         assert pool.timeout() == WAIT_SECONDS
         held = [Held() for _ in range(CONNECTIONS)]
-        first = [asyncio.create_task(database.write(one)) for one in held]
-        for one in held:
-            await one.begun()
-        # Shorten the patience only now: connecting may take long.
+        first = [asyncio.create_task(database.write(work)) for work in held]
+        for work in held:
+            await work.begun()
+        # Shorten the timeout only now, because connecting may take long.
         pool._timeout = BRIEFLY_SECONDS
         with pytest.raises(StoreUnavailable, match="no free connection"):
             await database.write(partial(add, name="late"))
         pool._timeout = PATIENCE_SECONDS
-        for one in held:
-            one.release()
+        for work in held:
+            work.release()
         await asyncio.gather(*first)
         await asyncio.gather(*(database.write(partial(add, name=f"{n}")) for n in range(3 * CONNECTIONS)))
 
@@ -140,7 +140,7 @@ class TestConnections:
 
     @pytest.mark.parametrize("wrong", ["port", "database", "user"])
     async def test_refused_connection_is_unavailable(self, database_url: str, wrong: str) -> None:
-        """Closed port, unknown database or unknown user; the message quotes nothing of the URL."""
+        """The causes are a closed port, an unknown database and an unknown user. The message does not quote the URL."""
         with closing(socket.create_server(("127.0.0.1", 0))) as taken:
             port = taken.getsockname()[1]
         before, _, address = database_url.partition("//")[2].partition("@")
@@ -160,7 +160,7 @@ class TestConnections:
                 await database.ping()
 
     async def test_clock_is_the_servers(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        """From the first use on, even if the machine's clock is hours off."""
+        """This holds from the first use on, even if the machine's clock is hours off."""
         monkeypatch.setattr(clock_module, "wall_clock", lambda: wall_clock() + 5 * HOUR)
         before = database.clock()
         await database.ping()
@@ -173,19 +173,19 @@ class TestConnections:
 
 class TestSideBySide:
     async def test_transactions_run_side_by_side(self, database: Database) -> None:
-        """As many as there are connections."""
+        """There are as many transactions as connections."""
         held = [Held() for _ in range(CONNECTIONS)]
         ways = [database.write, database.read] * (CONNECTIONS // 2)
-        under_way = [asyncio.create_task(run(one)) for one, run in zip(held, ways, strict=True)]
-        for one in held:
-            await one.begun()
-        for one in held:
-            one.release()
+        under_way = [asyncio.create_task(run(work)) for work, run in zip(held, ways, strict=True)]
+        for work in held:
+            await work.begun()
+        for work in held:
+            work.release()
 
         assert await asyncio.gather(*under_way) == [None] * CONNECTIONS
 
     async def test_transaction_waits_for_a_locked_row(self, database: Database, database_url: str) -> None:
-        """Then it sees what the other one committed."""
+        """After the wait it sees the other transaction's commit."""
         held = Held()
 
         def write(connection: Connection) -> None:
@@ -233,7 +233,7 @@ class TestSideBySide:
         assert await database.rows(select(minute_latencies.c.confirmed)) == [(2,)]
 
     async def test_long_wait_for_a_lock_is_unavailable(self, database_url: str) -> None:
-        """It is rolled back, and writes work again afterwards."""
+        """The transaction is rolled back, and later writes work."""
         async with opened(database_url) as database:
             held = Held()
 
@@ -261,7 +261,7 @@ class TestSideBySide:
             ]
 
     async def test_server_ends_one_of_two_deadlocked_transactions(self, database: Database, replica: Database) -> None:
-        """That one fails as unavailable; the other one commits."""
+        """The ended transaction fails as unavailable, and the other one commits."""
         both = asyncio.Barrier(2)
 
         def write(connection: Connection, names: str) -> None:
@@ -275,7 +275,7 @@ class TestSideBySide:
             return_exceptions=True,
         )
 
-        assert sorted(type(one).__name__ for one in results) == ["NoneType", "StoreUnavailable"]
+        assert sorted(type(result).__name__ for result in results) == ["NoneType", "StoreUnavailable"]
         assert await database.read(count) == 2
 
     async def test_table_lock_is_shared_or_exclusive(
@@ -291,8 +291,8 @@ class TestSideBySide:
 
         shared = [Held(), Held()]
         under_way = [
-            asyncio.create_task(one.write(partial(work, what="shared", until=held, is_exclusive=False)))
-            for one, held in zip((database, replica), shared, strict=True)
+            asyncio.create_task(shared_database.write(partial(work, what="shared", until=held, is_exclusive=False)))
+            for shared_database, held in zip((database, replica), shared, strict=True)
         ]
         for held in shared:
             await held.begun()
@@ -333,7 +333,7 @@ class TestHalfway:
 
     @pytest.mark.parametrize("written", [0, 1, 2])
     async def test_transaction_outlives_its_caller(self, database: Database, replica: Database, written: int) -> None:
-        """All of it is committed."""
+        """The whole transaction is committed."""
         held = Held()
         caller = asyncio.create_task(database.write(adding(held, after=written)))
         await held.begun()
@@ -347,7 +347,7 @@ class TestHalfway:
         assert (before, await replica.read(count)) == (0, 3)
 
     async def test_close_waits_for_open_transactions(self, database: Database, replica: Database) -> None:
-        """Also for one without a caller; new transactions are refused."""
+        """This includes a transaction without a caller. New transactions are refused."""
         held = [Held(), Held()]
 
         def write(connection: Connection, number: int) -> None:
@@ -355,16 +355,16 @@ class TestHalfway:
             add(connection, name=f"{number}")
 
         with_caller, without = (asyncio.create_task(database.write(partial(write, number=n))) for n in range(2))
-        for one in held:
-            await one.begun()
+        for work in held:
+            await work.begun()
         without.cancel()
         closing_it = asyncio.create_task(database.close())
         await asyncio.wait({without})
         with pytest.raises(StoreUnavailable, match="closed"):
             await database.write(partial(add, name="late"))
         is_waiting = not closing_it.done()
-        for one in held:
-            one.release()
+        for work in held:
+            work.release()
         await closing_it
 
         assert is_waiting
@@ -374,14 +374,14 @@ class TestHalfway:
 
 class TestReaders:
     async def test_reader_sees_one_snapshot(self, database: Database) -> None:
-        """The next reader sees what was committed meanwhile."""
+        """The next reader sees the commits made meanwhile."""
 
-        def look_twice(connection: Connection) -> tuple[int, int]:
+        def read_twice(connection: Connection) -> tuple[int, int]:
             before = count(connection)
             meanwhile(asyncio.get_running_loop(), database.write(partial(add, name="a")))
             return before, count(connection)
 
-        before, after = await database.read(look_twice)
+        before, after = await database.read(read_twice)
 
         assert (before, after, await database.read(count)) == (0, 0, 1)
 
@@ -398,7 +398,7 @@ class TestReaders:
         ["delete from unexported", "create table more (id integer)", "select * from unexported for update"],
     )
     async def test_reader_can_not_write(self, database: Database, statement: str) -> None:
-        """Nor lock rows; the next transaction of its connection can."""
+        """It cannot lock rows either. The next transaction of its connection can do both."""
         with pytest.raises(StoreUnavailable):
             await database.read(lambda connection: connection.execute(text(statement)))
         await asyncio.gather(*(database.write(partial(add, name=f"{n}")) for n in range(CONNECTIONS)))
@@ -432,7 +432,7 @@ class TestRefusedStatements:
 
     @pytest.mark.parametrize("value", ["a\0b", "\ud800", "x" * 300])
     async def test_text_that_can_not_be_stored(self, database: Database, value: str) -> None:
-        """A zero byte, half a surrogate pair, too long for the column."""
+        """The text has a zero byte or half a surrogate pair, or is too long for the column."""
         with pytest.raises((DBAPIError, UnicodeError)):
             await database.write(partial(add, name=value))
         await database.ping()
@@ -449,7 +449,7 @@ class TestLostServer:
     async def test_connections_cut_while_idle_are_replaced(
         self, database: Database, replica: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """No caller notices: the clock is read first, and detects the cut connection."""
+        """Callers see no error: the clock is read first and detects the cut connection."""
         await asyncio.gather(*(database.read(lambda c: c.exec_driver_sql("select pg_sleep(0.05)")) for _ in range(5)))
         await cut_off(replica)
         monkeypatch.setattr(clock_module, "ASK_EVERY_SECONDS", 0)
@@ -489,7 +489,7 @@ class TestLostServer:
             assert await database.read(count) == 1
 
     async def test_killed_server_that_comes_back(self, own_server: postgresql.Server) -> None:
-        """Commits are kept, and the database reconnects by itself."""
+        """Commits are preserved, and the database reconnects automatically."""
         async with opened(own_server.url) as database:
             await database.write(unexported.create)
             await database.write(partial(add, name="a"))
@@ -499,7 +499,7 @@ class TestLostServer:
             await asyncio.to_thread(own_server.start)
             await database.write(partial(add, name="c"))
 
-            assert [type(one) for one in refused] == [StoreUnavailable] * 3
+            assert [type(result) for result in refused] == [StoreUnavailable] * 3
             assert await database.read(count) == 2
 
 
@@ -515,13 +515,13 @@ async def cut_off(replica: Database) -> None:
 async def test_updates_of_a_claim_stay_on_their_page(
     database: Database, members: Members, running: Running, clock: Clock
 ) -> None:
-    """So they update no index."""
+    """Such updates change no index."""
     await running("A")
-    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(400)])
+    await members.apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(400)])
     in_place = text("select n_tup_hot_upd from pg_stat_xact_user_tables where relname = 'memberships'")
 
     def take(connection: Connection) -> tuple[int, int]:
-        claims = queue.take(connection, ACCOUNT, room=room(400), now=clock(), lease=1, until=clock() + MINUTE)
+        claims = queue.take(connection, ACCOUNT, capacity=room(400), now=clock(), lease=1, until=clock() + MINUTE)
         return len(claims), connection.scalar(in_place) or 0
 
     claimed, without_index = await database.write(take)
@@ -534,25 +534,25 @@ class TestReplicas:
     async def test_concurrent_changes_add_up(
         self, database: Database, replica: Database, exports: Exports, running: Running, clock: Clock
     ) -> None:
-        """The same members in different orders: there is no deadlock, and each change counts."""
+        """The changes lock the same members in different orders. There is no deadlock, and each change counts."""
         await running("A")
         await running("B")
-        stores = [Members(one, clock) for one in (database, replica)]
+        stores = [Members(shared, clock) for shared in (database, replica)]
         people = [f"p{n}@example.com" for n in range(40)]
 
         def some(number: int) -> list[MembershipChange]:
             kinds = (enter, exit_)
             return [
-                kinds[(number + n) % 2](one, at=number, lytics_id=f"u-{n}", export_id=1 + (number + n) % 2)
-                for n, one in enumerate(people[number % 7 :: 1 + number % 3])
+                kinds[(number + n) % 2](address, at=number, lytics_id=f"u-{n}", export_id=1 + (number + n) % 2)
+                for n, address in enumerate(people[number % 7 :: 1 + number % 3])
             ][:: -1 if number % 2 else 1]
 
         # Side by side, not all in one group commit.
-        async def keep(store: Members, first: int) -> None:
+        async def apply_all(store: Members, first: int) -> None:
             for number in range(first, 60, 2):
-                await store.keep(some(number))
+                await store.apply(some(number))
 
-        await asyncio.gather(*(keep(store, first) for first, store in enumerate(stores)), keep(stores[0], 1))
+        await asyncio.gather(*(apply_all(store, first) for first, store in enumerate(stores)), apply_all(stores[0], 1))
         await assert_all_adds_up(database, exports)
 
     @pytest.mark.parametrize("address", [ADA, GRACE])
@@ -571,7 +571,7 @@ class TestReplicas:
         verdict: str,
         on_list: str,
     ) -> None:
-        """Neither sees the other's row; the second one repeats its work, and the newest change wins."""
+        """Neither sees the other's row. The second replica repeats its work, and the newest change wins."""
         await running("A")
         held = Held()
 
@@ -582,13 +582,13 @@ class TestReplicas:
         first = asyncio.create_task(replica.write(keep_and_hold))
         await held.begun()
         members = Members(database, clock)
-        late = asyncio.create_task(members.keep([enter(address, at=second)]))
+        late = asyncio.create_task(members.apply([enter(address, at=second)]))
         await until_a_lock_is_awaited(database_url)
         held.release()
         await first
         kept = await late
         await assert_all_adds_up(database, exports)
-        reports = [*await members.of_address(ADA), *await members.of_address(GRACE)]
+        reports = [*await members.find_by_address(ADA), *await members.find_by_address(GRACE)]
 
         assert kept.verdicts == (verdict,)
         assert [r.membership.address for r in reports if r.membership.desired] == [on_list if address == GRACE else ADA]
@@ -596,17 +596,17 @@ class TestReplicas:
     async def test_member_is_claimed_once(
         self, database: Database, replica: Database, exports: Exports, running: Running, clock: Clock
     ) -> None:
-        """With many concurrent claims; the counts add up."""
+        """The counts add up after many concurrent claims."""
         await running("A")
-        stores = [Members(one, clock) for one in (database, replica)]
-        await stores[0].keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(100)])
+        stores = [Members(shared, clock) for shared in (database, replica)]
+        await stores[0].apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(100)])
         claimed: list[str] = []
 
         async def work(store: Members) -> None:
-            while claims := await store.claim(ACCOUNT, room=room(7), lease_for=MINUTE):
+            while claims := await store.claim(ACCOUNT, capacity=room(7), lease_for=MINUTE):
                 claimed.extend(claim.address for claim in claims)
                 settled = await asyncio.gather(*(store.settle(settlement(claim)) for claim in claims))
-                assert all(one.is_ours for one in settled)
+                assert all(settled_claim.is_ours for settled_claim in settled)
 
         await asyncio.gather(*(work(store) for store in stores * 3))
         await assert_all_adds_up(database, exports)

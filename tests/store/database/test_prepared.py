@@ -1,4 +1,4 @@
-"""Prepared statements do for many rows what plain statements do for one."""
+"""Prepared statements have the same effect on many rows as plain statements on single rows."""
 
 import random
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from app.store.database.statements import among, insert_or_nothing, upsert, upse
 from app.store.exports.exports import Exports
 from app.store.schema import journal, members, memberships, minute_counts, totals, unexported
 from tests.factories import ACCOUNT, MINUTE, NOON
-from tests.store.watching import watching
+from tests.store.recording import recording
 
 MAKE = Prepared(lambda connection: insert_or_nothing(connection, members), "account", "address")
 OF_ADDRESSES = Prepared(
@@ -26,7 +26,7 @@ OF_ADDRESSES = Prepared(
 
 
 async def test_values_are_converted_by_the_types_of_their_columns(database: Database) -> None:
-    """Times, JSON and NULL, in both directions."""
+    """Times, JSON and NULL are converted in both directions."""
     names = ("at", "member_id", "export_id", "what", "detail")
     write = Prepared(journal.insert(), *names)
     read = Prepared(select(*(journal.c[name] for name in names)).where(journal.c.id >= bindparam("first")), "first")
@@ -44,7 +44,6 @@ async def test_values_are_converted_by_the_types_of_their_columns(database: Data
 
 
 async def test_no_rows_run_no_statement(database: Database) -> None:
-    """The statement is not even compiled."""
     wrong = Prepared(members.insert(), "no such column")
 
     await database.write(lambda connection: wrong.run(connection, []))
@@ -83,7 +82,7 @@ async def test_names_may_have_another_order_than_in_the_sql(database: Database) 
 
 
 async def test_unknown_parameter_names_are_refused(database: Database) -> None:
-    """Their values would be lost silently."""
+    """Otherwise their values would be lost silently."""
     wrong = Prepared(update(members).values(due_at=bindparam("b_due")), "b_due", "b_id")
 
     with pytest.raises(ValueError, match="b_id"):
@@ -92,7 +91,7 @@ async def test_unknown_parameter_names_are_refused(database: Database) -> None:
 
 @pytest.mark.parametrize("is_ordered", [False, True])
 async def test_refused_row_raises_the_driver_error_without_values(database: Database, *, is_ordered: bool) -> None:
-    """The class of the error tells a bug from an unavailable database."""
+    """The class of the error distinguishes a bug from an unavailable database."""
     plain = Prepared(members.insert(), "account", "address", is_ordered=is_ordered)
     twice = [(ACCOUNT, "ada@example.com")] * 2
     with pytest.raises(IntegrityError) as refused:
@@ -115,9 +114,9 @@ async def test_missing_table(database: Database, kind: str, error: type[Exceptio
 
 
 async def test_list_of_any_length_is_one_parameter(database: Database) -> None:
-    """Empty, with a duplicate, and longer than the limit of parameters."""
+    """The lists are empty, have a duplicate, or are longer than the limit of parameters."""
     addresses = [f"person{n:06d}@example.com" for n in range(40_000)]
-    await database.write(lambda connection: MAKE.run(connection, [(ACCOUNT, one) for one in addresses[::1000]]))
+    await database.write(lambda connection: MAKE.run(connection, [(ACCOUNT, address) for address in addresses[::1000]]))
 
     async def found(listed: list[str]) -> list[str]:
         return [row.address for row in await database.read(lambda connection: OF_ADDRESSES.fetch(connection, listed))]
@@ -254,10 +253,10 @@ CASES = {
 
 @pytest.mark.parametrize("is_ordered", [False, True])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-async def test_many_rows_in_one_statement_do_the_same_as_one_by_one(
+async def test_many_rows_in_one_statement_have_the_same_effect_as_single_rows(
     database: Database, exports: Exports, case: Case, *, is_ordered: bool
 ) -> None:
-    """Each kind of statement, with NULL, JSON, times, large numbers and special characters."""
+    """The cases cover each kind of statement, with NULL, JSON, times, large numbers and special characters."""
     for audience in ("A", "B"):
         await exports.start(audience, audience_slug="", account=ACCOUNT)
     people = [(ACCOUNT, "a@example.com"), (ACCOUNT, "b@example.com")]
@@ -270,14 +269,14 @@ async def test_many_rows_in_one_statement_do_the_same_as_one_by_one(
             connection.execute(case.table.insert(), first)
         many.run(connection, case.rows)
 
-    with watching(database) as sight:
+    with recording(database) as recorded:
         await database.write(run)
     rows = await database.rows(select(case.table).order_by(*case.table.primary_key))
 
     assert [tuple(row) for row in rows] == case.after
     if isinstance(database._transactions, PostgresqlTransactions):
         # The last statement is the tested one.
-        assert ("unnest" in sight.statements[-1]) is not is_ordered
+        assert ("unnest" in recorded.statements[-1]) is not is_ordered
 
 
 STRANGE = [
@@ -288,7 +287,7 @@ STRANGE = [
 
 
 async def test_special_strings_are_stored_unchanged(database: Database) -> None:
-    """Also in JSON, and in random combinations."""
+    """This includes strings in JSON and random combinations."""
     dice = random.Random(1)
     strings = STRANGE + ["".join(dice.choices(STRANGE, k=5)) for _ in range(300)]
     audiences = [f"{number:04}{string}" for number, string in enumerate(strings)]
@@ -321,7 +320,7 @@ async def test_text_with_a_zero_byte_is_refused_not_truncated(database: Database
 @pytest.mark.parametrize("is_ordered", [False, True])
 @pytest.mark.parametrize("kind", ["postgresql"])
 async def test_long_string_is_refused_not_truncated(database: Database, *, is_ordered: bool) -> None:
-    """In a condition, a longer string does not match its truncated form."""
+    """In a condition, a long string does not match its truncated form."""
     plain = Prepared(members.insert(), "account", "address", is_ordered=is_ordered)
     find = Prepared(
         update(members).where(members.c.address == bindparam("b_address")).values(attempts=bindparam("b_attempts")),
@@ -342,8 +341,8 @@ async def test_long_string_is_refused_not_truncated(database: Database, *, is_or
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-async def test_a_row_twice_in_one_statement_is_a_mistake_of_ours(database: Database) -> None:
-    """PostgreSQL can't tell which of them is the last; that will not pass, so it is no database that is away."""
+async def test_duplicate_row_in_one_statement_is_reported_as_a_bug(database: Database) -> None:
+    """PostgreSQL refuses such a statement. A retry would not help, so the database does not count as unavailable."""
     save = Prepared(lambda connection: upsert(connection, unexported), *all_of(unexported))
     rows = [("A", "first", 1, NOON), ("A", "last", 2, NOON + MINUTE)]
 

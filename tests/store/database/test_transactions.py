@@ -78,7 +78,7 @@ def writer_of(database: Database) -> sqlite.SqliteTransactions:
 
 class TestOrder:
     async def test_transactions_run_in_the_order_of_the_calls(self, database: Database) -> None:
-        """Each reads what the previous one committed."""
+        """Each transaction reads the commit of the previous one."""
         await database.write(partial(add, name="a"))
         steps: list[tuple[int, str]] = []
         threads: set[int] = set()
@@ -111,21 +111,21 @@ class TestOrder:
     async def test_transaction_that_waited_too_long_fails_and_does_not_begin(
         self, database: Database, time: Time, what: str, threads: int
     ) -> None:
-        """A later transaction that waited less runs."""
+        """A later transaction with a shorter wait runs."""
         run = {"write": database.write, "read": database.read}[what]
         done: list[str] = []
         held = [Held() for _ in range(threads)]
-        first = [asyncio.create_task(run(one)) for one in held]
-        for one in held:
-            await one.begun()
+        first = [asyncio.create_task(run(work)) for work in held]
+        for work in held:
+            await work.begun()
         late = asyncio.create_task(run(lambda _: done.append("late")))
         await asked(late)
         time.now += 1
         in_time = asyncio.create_task(run(lambda _: done.append("in time")))
         await asked(in_time)
         time.now += WAIT_SECONDS
-        for one in held:
-            one.release()
+        for work in held:
+            work.release()
         with pytest.raises(StoreUnavailable, match="waited too long"):
             await late
         await asyncio.gather(in_time, *first)
@@ -154,7 +154,7 @@ class TestHalfway:
 
     @pytest.mark.parametrize("written", [0, 1, 2])
     async def test_transaction_outlives_its_cancelled_caller(self, database: Database, written: int) -> None:
-        """All of it is committed, and the next transaction runs."""
+        """The whole transaction is committed, and the next one runs."""
         held = Held()
         caller = asyncio.create_task(database.write(adding(held, after=written)))
         await held.begun()
@@ -167,7 +167,6 @@ class TestHalfway:
         assert await behind == 3
 
     async def test_call_cancelled_while_queued_does_not_run(self, database: Database) -> None:
-        """The next transaction runs."""
         held = Held()
         first = asyncio.create_task(database.write(held))
         await held.begun()
@@ -213,15 +212,15 @@ class TestHalfway:
 
 class TestReaders:
     async def test_reader_sees_one_snapshot(self, database: Database) -> None:
-        """The next reader sees what was committed meanwhile."""
+        """The next reader sees the commits made meanwhile."""
         loop = asyncio.get_running_loop()
 
-        def look_twice(connection: Connection) -> tuple[int, int]:
+        def read_twice(connection: Connection) -> tuple[int, int]:
             before = count(connection)
             asyncio.run_coroutine_threadsafe(database.write(partial(add, name="a")), loop).result(PATIENCE_SECONDS)
             return before, count(connection)
 
-        before, meanwhile = await database.read(look_twice)
+        before, meanwhile = await database.read(read_twice)
         after = await database.read(count)
 
         assert (before, meanwhile, after) == (0, 0, 1)
@@ -236,7 +235,7 @@ class TestReaders:
         assert await database.write(write) == 0
 
     async def test_readers_run_side_by_side(self, database: Database) -> None:
-        """As many as there are threads."""
+        """There are as many readers as threads."""
         together = threading.Barrier(READERS)
 
         def meet(connection: Connection) -> int:
@@ -262,7 +261,7 @@ class TestLockedFile:
             yield other
 
     async def test_is_unavailable_until_it_is_free_again(self, database: Database, other: sqlite3.Connection) -> None:
-        """Readers still run; other writers fail too."""
+        """Readers still run, and other writers fail too."""
         began_at = monotonic()
         with pytest.raises(StoreUnavailable, match=r"could not be used \(OperationalError\)"):
             await database.write(partial(add, name="a"))
@@ -294,7 +293,7 @@ class TestLockedFile:
         assert await database.read(count) == 2
 
     async def test_transaction_takes_the_write_lock_before_it_reads(self, database: Database, tmp_path: Path) -> None:
-        """With a deferred BEGIN another process could write in between, and our later write would fail at once."""
+        """With a deferred BEGIN, another process could write in between, and our later write would fail at once."""
         refused: list[str] = []
 
         def read_then_write(connection: Connection) -> None:
@@ -314,8 +313,8 @@ class TestLockedFile:
     async def test_ping_fails_until_a_trial_write_works(
         self, database: Database, other: sqlite3.Connection, time: Time, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """No trial in the first five seconds after a failed write; then one trial for all callers, until it works."""
-        # So that a ping waits for the end of the trial on a slow machine too.
+        """No trial is made in the first five seconds after a failed write. Then all callers share a trial."""
+        # A ping must also wait for the end of the trial on a slow machine.
         monkeypatch.setattr(engine, "TRIAL_SECONDS", PATIENCE_SECONDS)
         begun: list[str] = []
         await database.ping()

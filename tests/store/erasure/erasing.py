@@ -1,4 +1,4 @@
-"""Search the whole store for traces of an address, and settle due members."""
+"""Helpers that search the whole store for traces of an address, and settle due members."""
 
 from sqlalchemy import Connection
 
@@ -32,13 +32,13 @@ async def traces(database: Database, *words: str) -> list[str]:
 
 
 async def claims(members: Members, limit: int = 100) -> list[Claim]:
-    return await members.claim(ACCOUNT, room=room(limit), lease_for=LEASE)
+    return await members.claim(ACCOUNT, capacity=room(limit), lease_for=LEASE)
 
 
-async def tell(members: Members, *, on_lists: frozenset[str] = frozenset()) -> list[Claim]:
-    """Settle everything that is due now as confirmed; a read finds the member on `on_lists`."""
+async def confirm_due(members: Members, *, on_lists: frozenset[str] = frozenset()) -> list[Claim]:
+    """Settle all due members as confirmed. A read finds the member on `on_lists`."""
     confirmed = await claims(members)
-    for one in confirmed:
-        call = after_read(one, on_lists) if one.call.is_read else one.call
-        await members.settle(settlement(one, Effect.CONFIRMED, call=call))
+    for claim in confirmed:
+        call = after_read(claim, on_lists) if claim.call.is_read else claim.call
+        await members.settle(settlement(claim, Effect.CONFIRMED, call=call))
     return confirmed

@@ -1,4 +1,4 @@
-"""Erasing an address: what is deleted, what waits for a last call, and the counts."""
+"""Erasing an address: deleted rows, memberships that wait for a last call, and the counts."""
 
 import asyncio
 from pathlib import Path
@@ -35,8 +35,8 @@ from tests.factories import (
 )
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
-from tests.store.erasure.erasing import DIGESTS, claims, everything, tell, traces
-from tests.store.watching import listening, meanwhile, only_reads
+from tests.store.erasure.erasing import DIGESTS, claims, confirm_due, everything, traces
+from tests.store.recording import intercepting, meanwhile, only_reads
 
 VALUE = "Zyzzyva"
 ALL_OF_ADA = (ADA, ADA_ID, VALUE, LOVELACE)
@@ -63,13 +63,15 @@ class TestAtOnce:
         for name in ("A", "B", "C"):
             await running(name)
         vars_ = {"last_name": VALUE}
-        await members.keep([enter(LOVELACE, at=1, vars=vars_), enter(ADA, at=2, vars=vars_), enter(ADA, export_id=2)])
-        await tell(members)
-        await members.keep([enter(ADA, at=3, export_id=3), exit_(ADA, at=3, export_id=2), enter(LOVELACE, export_id=3)])
-        await members.keep([enter(GRACE, lytics_id=GRACE_ID)])
+        await members.apply([enter(LOVELACE, at=1, vars=vars_), enter(ADA, at=2, vars=vars_), enter(ADA, export_id=2)])
+        await confirm_due(members)
+        await members.apply(
+            [enter(ADA, at=3, export_id=3), exit_(ADA, at=3, export_id=2), enter(LOVELACE, export_id=3)]
+        )
+        await members.apply([enter(GRACE, lytics_id=GRACE_ID)])
         before = await traces(database, *ALL_OF_ADA)
         done = await erasures.erase(ADA, leave_lists=False)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert before
         assert done == Erased(was_known=True, leaving=(), due_accounts=frozenset())
@@ -82,10 +84,10 @@ class TestAtOnce:
     ) -> None:
         await running("A")
         people = [enter(f"p{n}@example.com", lytics_id=f"user-{n}", vars={"a": "x" * n}) for n in range(200)]
-        await members.keep(people)
+        await members.apply(people)
         for at in range(3):
-            await members.keep([enter(at=at, vars={"last_name": VALUE * (at + 1)})])
-            await tell(members)
+            await members.apply([enter(at=at, vars={"last_name": VALUE * (at + 1)})])
+            await confirm_due(members)
         await erasures.erase(ADA, leave_lists=False)
         await database.close()
         stored = bytes_in(tmp_path)
@@ -98,24 +100,24 @@ class TestAtOnce:
     ) -> None:
         await running("A")
         await running("B")
-        await members.keep([enter(at=1), enter(at=1, export_id=2)])
+        await members.apply([enter(at=1), enter(at=1, export_id=2)])
         (claim,) = await claims(members)
         await members.settle(settlement(claim, Effect.NONE, dead={1: "11", 2: "11"}, is_spent=True))
-        await members.keep([enter(at=2), exit_(at=3), enter(at=4)])
+        await members.apply([enter(at=2), exit_(at=3), enter(at=4)])
         before = await counts(exports, 1), await counts(exports, 2)
         await erasures.erase(ADA, leave_lists=False)
         after = await counts(exports, 1), await counts(exports, 2)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert before[0] == {"accepted": 4, "superseded": 1, "pending": 3, "members": 1}
         assert before[1] == {"accepted": 1, "dead": 1, "members": 1}
         assert after == ({"accepted": 4, "superseded": 1, "erased": 3}, {"accepted": 1, "erased": 1})
 
-    async def test_dead_letter_can_not_be_redriven_after_erasure(
+    async def test_dead_letter_cannot_be_redriven_after_erasure(
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         (claim,) = await claims(members)
         await members.settle(settlement(claim, Effect.NONE, dead={1: "11"}, is_spent=True))
         await erasures.erase(ADA, leave_lists=False)
@@ -129,7 +131,7 @@ class TestAtOnce:
     ) -> None:
         await running("A")
         other = await exports.start("A", audience_slug="a", account="other")
-        await members.keep([enter(), enter(export_id=other.id)])
+        await members.apply([enter(), enter(export_id=other.id)])
         await erasures.erase(ADA, leave_lists=False)
 
         assert await traces(database, ADA, ADA_ID) == []
@@ -139,8 +141,8 @@ class TestAtOnce:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
-        await members.keep([exit_(None, at=2)])
+        await members.apply([enter(at=1)])
+        await members.apply([exit_(None, at=2)])
         await erasures.erase(ADA, leave_lists=False)
 
         assert await traces(database, ADA, ADA_ID) == []
@@ -151,16 +153,16 @@ class TestAtOnce:
         await running("A")
         first = await erasures.erase(ADA, leave_lists=True)
         second = await erasures.erase(ADA, leave_lists=True)
-        await members.keep([enter()])
+        await members.apply([enter()])
 
         assert first == second == Erased(was_known=False, leaving=(), due_accounts=frozenset())
-        assert await members.of_address(ADA) == []
+        assert await members.find_by_address(ADA) == []
 
     async def test_second_erasure_reports_the_same_and_changes_nothing(
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         first = await erasures.erase(ADA, leave_lists=False)
         before = await everything(database)
         clock.advance(MINUTE)
@@ -177,11 +179,11 @@ class TestOtherAddressesAndUsers:
     ) -> None:
         await running("A")
         await running("B")
-        await members.keep([enter(ADA, at=1), enter("work@example.com", at=1, export_id=2)])
-        await members.keep([enter("old@example.com", at=2, export_id=2), enter("new@example.com", at=3, export_id=2)])
+        await members.apply([enter(ADA, at=1), enter("work@example.com", at=1, export_id=2)])
+        await members.apply([enter("old@example.com", at=2, export_id=2), enter("new@example.com", at=3, export_id=2)])
         await erasures.erase(ADA, leave_lists=False)
-        kept = await members.keep([exit_("new@example.com", at=9, export_id=2)])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        kept = await members.apply([exit_("new@example.com", at=9, export_id=2)])
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert await traces(database, ADA_ID, "@example.com") == []
         assert kept.verdicts == ("ignored",)
@@ -199,14 +201,14 @@ class TestOtherAddressesAndUsers:
         await running("A")
         await running("B")
         family = "family@example.com"
-        await members.keep([enter(ADA, at=1), enter(family, at=1, export_id=2)])
-        await members.keep([enter(family, at=1, lytics_id=GRACE_ID)])
+        await members.apply([enter(ADA, at=1), enter(family, at=1, export_id=2)])
+        await members.apply([enter(family, at=1, lytics_id=GRACE_ID)])
         await erasures.erase(ADA, leave_lists=False)
-        (left,) = await members.of_address(family)
+        (left,) = await members.find_by_address(family)
         lines = await journal.timeline(family)
-        (claim,) = await tell(members)
-        await members.keep([exit_(None, at=5, lytics_id=GRACE_ID)])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        (claim,) = await confirm_due(members)
+        await members.apply([exit_(None, at=5, lytics_id=GRACE_ID)])
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert await traces(database, ADA, ADA_ID) == []
         assert (left.export_id, left.membership.lytics_id) == (1, GRACE_ID)
@@ -218,7 +220,7 @@ class TestOtherAddressesAndUsers:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
+        await members.apply([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
         await erasures.erase(ADA, leave_lists=False)
 
         assert await traces(database, ADA, ADA_ID, GRACE_ID) == []
@@ -229,22 +231,22 @@ class TestOtherAddressesAndUsers:
         await running("A")
         await running("B")
         family = "family@example.com"
-        await members.keep([enter(family, at=1, lytics_id=GRACE_ID), enter(family, at=2), enter(ADA, export_id=2)])
+        await members.apply([enter(family, at=1, lytics_id=GRACE_ID), enter(family, at=2), enter(ADA, export_id=2)])
         await erasures.erase(ADA, leave_lists=False)
-        kept = await members.keep([exit_(family, at=3, lytics_id=GRACE_ID)])
+        kept = await members.apply([exit_(family, at=3, lytics_id=GRACE_ID)])
         (claim,) = await claims(members)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert await traces(database, ADA, ADA_ID) == []
         assert kept.verdicts == ("accepted",)
         assert claim.call.is_read
 
-    async def test_address_that_only_arrived_in_a_late_event_is_erased_too(
+    async def test_address_known_only_from_a_late_event_is_erased_too(
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([exit_(None, at=5)])
-        await members.keep([enter(at=1)])
+        await members.apply([exit_(None, at=5)])
+        await members.apply([enter(at=1)])
         before = await traces(database, ADA)
         done = await erasures.erase(ADA, leave_lists=True)
 
@@ -258,11 +260,11 @@ class TestOtherAddressesAndUsers:
         await running("A")
         await running("B")
         shared, users = "nobody@example.com", [f"user-{n}" for n in range(erasing.MOST_USERS + 1)]
-        await members.keep([enter(shared, at=n, lytics_id=user) for n, user in enumerate(users)])
-        await members.keep([enter(f"{user}@example.com", lytics_id=user, export_id=2) for user in users])
+        await members.apply([enter(shared, at=n, lytics_id=user) for n, user in enumerate(users)])
+        await members.apply([enter(f"{user}@example.com", lytics_id=user, export_id=2) for user in users])
         await erasures.erase(shared, leave_lists=False)
-        kept = await members.keep([enter(f"{users[0]}@example.com", at=50, lytics_id=users[0])])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        kept = await members.apply([enter(f"{users[0]}@example.com", at=50, lytics_id=users[0])])
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert await traces(database, shared) == []
         assert (await counts(exports, 2))["members"] == len(users)
@@ -281,18 +283,18 @@ class TestOtherAddressesAndUsers:
     ) -> None:
         await running("A")
         await running("B")
-        await members.keep([enter("old@example.com", at=1, export_id=2), exit_(None, at=2, export_id=2)])
+        await members.apply([enter("old@example.com", at=1, export_id=2), exit_(None, at=2, export_id=2)])
         if is_known_before:
-            await members.keep([enter(at=1)])
-        look, loop = erasing.members_once_of, asyncio.get_running_loop()
+            await members.apply([enter(at=1)])
+        search, loop = erasing.last_members_of, asyncio.get_running_loop()
 
-        def slowly(connection: Connection, users: set[str]) -> set[int]:
-            found = look(connection, users)
+        def search_slowly(connection: Connection, users: set[str]) -> set[int]:
+            found = search(connection, users)
             monkeypatch.undo()
-            meanwhile(loop, members.keep([enter(at=3), enter("new@example.com", at=4, export_id=2)]))
+            meanwhile(loop, members.apply([enter(at=3), enter("new@example.com", at=4, export_id=2)]))
             return found
 
-        monkeypatch.setattr("app.store.erasure.erasures.members_once_of", slowly)
+        monkeypatch.setattr("app.store.erasure.erasures.last_members_of", search_slowly)
         await erasures.erase(ADA, leave_lists=False)
 
         assert await traces(database, ADA, ADA_ID, "old@example.com", "new@example.com") == []
@@ -303,7 +305,7 @@ class TestTheKey:
         self, members: Members, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         keyless = Erasures(database, clock, None)
         before = await everything(database)
         with pytest.raises(Conflict, match=r"secrets\.token_urlsafe.*\.env"):
@@ -319,12 +321,12 @@ class TestTheKey:
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         other = Erasures(database, clock, type(DIGESTS)("another key than before"))
         await erasures.erase(ADA, leave_lists=False)
         await other.erase(GRACE, leave_lists=False)
         await other.erase(LOVELACE, leave_lists=False)
-        counted = [await one.ineffective() for one in (erasures, other, Erasures(database, clock, None))]
+        counted = [await instance.ineffective() for instance in (erasures, other, Erasures(database, clock, None))]
 
         assert counted == [2, 1, 3]
 
@@ -332,7 +334,7 @@ class TestTheKey:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
+        await members.apply([enter(at=1), enter(at=2, lytics_id=GRACE_ID)])
         await erasures.erase(ADA, leave_lists=False)
         rows = await database.rows(erasures_table.select())
         expected = {DIGESTS.of_address(ADA), DIGESTS.of_user(ADA_ID), DIGESTS.of_user(GRACE_ID)}
@@ -347,7 +349,7 @@ async def test_erasure_that_fails_at_any_statement_changes_nothing(
 ) -> None:
     await running("A")
     await running("B")
-    await members.keep([enter(), enter(LOVELACE, export_id=2)])
+    await members.apply([enter(), enter(LOVELACE, export_id=2)])
     await claims(members, 1)
     before = await everything(database)
     last, count = 0, 0
@@ -360,7 +362,7 @@ async def test_erasure_that_fails_at_any_statement_changes_nothing(
 
     while True:
         last, count = last + 1, 0
-        with listening(database, fail):
+        with intercepting(database, fail):
             try:
                 await erasures.erase(ADA, leave_lists=True)
             except ZeroDivisionError:
@@ -369,7 +371,7 @@ async def test_erasure_that_fails_at_any_statement_changes_nothing(
                 is_done = True
         if is_done:
             break
-        # Neither the statement that failed nor a later one was run.
+        # Neither the failed statement nor a later one was executed.
         assert await everything(database) == before
 
     assert last > 15
@@ -380,10 +382,10 @@ async def test_timeline_is_deleted_with_its_member(
     members: Members, erasures: Erasures, running: Running, database: Database
 ) -> None:
     await running("A")
-    await members.keep([enter(at=1), enter(at=1)])
-    await tell(members)
+    await members.apply([enter(at=1), enter(at=1)])
+    await confirm_due(members)
     await erasures.erase(ADA, leave_lists=True)
-    await tell(members)
+    await confirm_due(members)
     ((left,),) = await database.rows(select(func.count()).select_from(journal_table))
 
     assert left == 0

@@ -16,7 +16,7 @@ from tests.factories import SECOND, Clock, Effect, after_read, change, enter, ex
 from tests.sizes import size
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up
-from tests.store.erasure.erasing import DIGESTS, LEASE, claims, tell, traces
+from tests.store.erasure.erasing import DIGESTS, LEASE, claims, confirm_due, traces
 
 ADDRESSES = tuple(f"{name}@example.com" for name in ("ada", "grace", "lovelace", "family"))
 USERS = ("user-1", "user-2", "user-3", None)
@@ -30,7 +30,7 @@ def members(database: Database, clock: Clock) -> Members:
 
 
 class World:
-    """A store with random operations, and a Sailthru that keeps its lists."""
+    """A store with random operations, and a simulated Sailthru with its lists."""
 
     def __init__(self, database: Database, members: Members, clock: Clock, dice: random.Random) -> None:
         self.database = database
@@ -43,8 +43,8 @@ class World:
         self.out: set[str] = set()
         self.under_way: list[Claim] = []
 
-    async def keep(self) -> None:
-        """Keep events of random users, lists and times."""
+    async def receive(self) -> None:
+        """Receive changes of random users, lists and times."""
         made: list[MembershipChange] = []
         for _ in range(self.dice.randint(1, 4)):
             address, user = self.dice.choice(ADDRESSES), self.dice.choice(USERS)
@@ -56,13 +56,13 @@ class World:
                 change(address, message=at, lytics_id=user, export_id=export_id, vars=vars_),
             )
             made.append(self.dice.choice(one_of_each))
-        await self.members.keep(made)
+        await self.members.apply(made)
 
     async def claim(self) -> None:
-        """Claim due members; Sailthru may carry out each call at once, later or never."""
-        busy = {one.address for one in self.under_way if one.leased_until > self.clock()}
+        """Claim due members. Sailthru may carry out each call at once, later or never."""
+        busy = {claim.address for claim in self.under_way if claim.leased_until > self.clock()}
         claimed = await claims(self.members, self.dice.randint(1, 3))
-        assert busy.isdisjoint(one.address for one in claimed)
+        assert busy.isdisjoint(claim.address for claim in claimed)
         self.under_way += claimed
 
     async def answer(self) -> None:
@@ -81,7 +81,7 @@ class World:
             self.on_list -= {(claim.address, name) for name in call.leave}
         if effect is not None:
             is_dead = effect is Effect.NONE and self.dice.random() < 0.5
-            dead = {one.export_id: "11" for one in claim.pending} if is_dead else {}
+            dead = {pending.export_id: "11" for pending in claim.pending} if is_dead else {}
             await self.members.settle(settlement(claim, effect, call=call, dead=dead, is_spent=True))
 
     async def erase(self) -> None:
@@ -91,7 +91,6 @@ class World:
         self.out.add(address)
 
     async def lift(self) -> None:
-        """Lift an erasure."""
         address = self.dice.choice(ADDRESSES)
         await self.erasures.lift(address)
         self.out.discard(address)
@@ -127,7 +126,7 @@ class World:
             await self.members.next_batch(export_id)
         for _ in range(4):
             self.clock.advance(LEASE)
-            await tell(self.members)
+            await confirm_due(self.members)
 
 
 @pytest.mark.parametrize("seed", range(size(2, 5)))
@@ -138,15 +137,15 @@ async def test_counts_add_up_after_every_step_and_no_trace_is_left_at_the_end(
     for name in "ABC"[:EXPORTS]:
         await running(name)
     world = World(database, members, clock, dice)
-    steps = [world.keep] * 5 + [world.claim, world.answer] * 3
+    steps = [world.receive] * 5 + [world.claim, world.answer] * 3
     steps += [world.erase, world.lift, world.redrive, world.pause, world.wait, world.wait]
     for _ in range(120):
         await dice.choice(steps)()
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
         assert await values_of_erased(database, world.out) == []
     erased = tuple(world.out)
     await world.run_dry()
-    await assert_all_adds_up(database, exports, is_anyone_erased=True)
+    await assert_all_adds_up(database, exports, has_erasures=True)
 
     assert await members.next_due_at("default") is None
     assert await traces(database, *erased) == []
@@ -154,14 +153,14 @@ async def test_counts_add_up_after_every_step_and_no_trace_is_left_at_the_end(
     for address in ADDRESSES:
         await world.erasures.erase(address, leave_lists=True)
     await world.run_dry()
-    await assert_all_adds_up(database, exports, is_anyone_erased=True)
+    await assert_all_adds_up(database, exports, has_erasures=True)
 
     left = await traces(database, "@example.com", "user-", VALUE)
     assert [line for line in left if not (line.startswith("identities") and line.endswith("False, None)"))] == []
 
 
 async def values_of_erased(database: Database, out: set[str]) -> list[object]:
-    """Return erased memberships that keep more than their last call needs."""
+    """Return erased memberships with more data than their last call needs."""
     rows = text(
         "select members.address, memberships.* from memberships join members on members.id = member_id"
         " where wanted or lytics_id is not null or cast(vars as text) <> '{}' or dead_code is not null"

@@ -1,4 +1,4 @@
-"""Erasing a member during a call or before it has left its lists: it is deleted after that, and not before."""
+"""Erasing a member during a call, or before it has left its lists: it is deleted afterwards."""
 
 import pytest
 from sqlalchemy import text
@@ -31,7 +31,7 @@ from tests.factories import (
 )
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
-from tests.store.erasure.erasing import DIGESTS, LEASE, claims, tell, traces
+from tests.store.erasure.erasing import DIGESTS, LEASE, claims, confirm_due, traces
 
 VALUE = "Zyzzyva"
 
@@ -46,7 +46,7 @@ def erasures(database: Database, clock: Clock) -> Erasures:
     return Erasures(database, clock, DIGESTS)
 
 
-class TestWhileACallIsUnderWay:
+class TestCallInFlight:
     @pytest.mark.parametrize("effect", [*Effect, None])
     async def test_member_is_deleted_when_its_lease_has_ended(
         self,
@@ -60,18 +60,18 @@ class TestWhileACallIsUnderWay:
         effect: Effect | None,
     ) -> None:
         await running("A")
-        await members.keep([enter(vars={"last_name": VALUE})])
+        await members.apply([enter(vars={"last_name": VALUE})])
         (claim,) = await claims(members)
         done = await erasures.erase(ADA, leave_lists=False)
         left = await traces(database, ADA_ID, VALUE), await traces(database, ADA)
         begun = await members.begin(claim, claim.call, until=NOON + 2 * LEASE)
         settled = None if effect is None else await members.settle(settlement(claim, effect))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
         early, due_at = await claims(members), await members.next_due_at(ACCOUNT)
         clock.advance(LEASE)
         # After a restart.
         again = await claims(Members(database, clock, digests=DIGESTS))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert done.was_known
         assert (left[0], len(left[1])) == ([], 1)
@@ -85,12 +85,12 @@ class TestWhileACallIsUnderWay:
         self, members: Members, erasures: Erasures, running: Running, database: Database, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await claims(members)
         done = await erasures.erase(ADA, leave_lists=True)
         early = await claims(members)
         clock.advance(LEASE)
-        (leave,) = await tell(members)
+        (leave,) = await confirm_due(members)
 
         assert done == Erased(was_known=True, leaving=("Lytics A",), due_accounts=frozenset({ACCOUNT}))
         assert early == []
@@ -101,31 +101,31 @@ class TestWhileACallIsUnderWay:
         self, members: Members, erasures: Erasures, running: Running, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
+        await members.apply([enter(at=1)])
         await claims(members)
         for _ in range(2):
             await erasures.erase(ADA, leave_lists=False)
         await erasures.lift(ADA)
-        await members.keep([enter(at=2)])
+        await members.apply([enter(at=2)])
         early = await claims(members)
         clock.advance(LEASE)
 
         assert early == []
-        assert [one.address for one in await claims(members)] == [ADA]
+        assert [claim.address for claim in await claims(members)] == [ADA]
 
-    async def test_leaving_lists_can_be_ordered_later_and_is_not_taken_back(
+    async def test_leaving_lists_can_be_requested_later_and_is_not_revoked(
         self, members: Members, erasures: Erasures, running: Running, clock: Clock
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await claims(members)
         leaving = [(await erasures.erase(ADA, leave_lists=leave)).leaving for leave in (False, True, False)]
         clock.advance(LEASE)
-        (leave,) = await tell(members)
+        (leave,) = await confirm_due(members)
 
         assert leaving == [(), ("Lytics A",), ("Lytics A",)]
         assert leave.call.leave == ("Lytics A",)
-        assert await members.of_address(ADA) == []
+        assert await members.find_by_address(ADA) == []
 
     async def test_other_users_of_a_shared_address_are_read_again(
         self,
@@ -140,17 +140,17 @@ class TestWhileACallIsUnderWay:
         await running("A")
         await running("B")
         family = "family@example.com"
-        await members.keep([enter(ADA, at=1), enter(family, at=1, export_id=2)])
-        await members.keep([enter(family, at=1, lytics_id=GRACE_ID)])
+        await members.apply([enter(ADA, at=1), enter(family, at=1, export_id=2)])
+        await members.apply([enter(family, at=1, lytics_id=GRACE_ID)])
         await claims(members)
         await erasures.erase(ADA, leave_lists=False)
         clock.advance(LEASE)
-        (claim,) = await tell(members, on_lists=frozenset({"Lytics A"}))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        (claim,) = await confirm_due(members, on_lists=frozenset({"Lytics A"}))
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert claim.call.is_read
-        assert [one.export_id for one in claim.pending] == [1]
-        assert [report.export_id for report in await members.of_address(family)] == [1]
+        assert [pending.export_id for pending in claim.pending] == [1]
+        assert [report.export_id for report in await members.find_by_address(family)] == [1]
         assert await counts(exports, 1) == {"accepted": 2, "delivered": 1, "erased": 1, "members": 1}
 
 
@@ -167,14 +167,14 @@ class TestLeavingLists:
     ) -> None:
         await running("A")
         await running("B")
-        await members.keep([enter(vars={"last_name": VALUE}), enter(export_id=2)])
-        await tell(members)
+        await members.apply([enter(vars={"last_name": VALUE}), enter(export_id=2)])
+        await confirm_due(members)
         done = await erasures.erase(ADA, leave_lists=True)
         left, after = await traces(database, ADA_ID, VALUE), await counts(exports)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
-        (leave,) = await tell(members)
+        await assert_all_adds_up(database, exports, has_erasures=True)
+        (leave,) = await confirm_due(members)
         lines = await journal.timeline(ADA)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
         again = await erasures.erase(ADA, leave_lists=True)
 
         assert done == Erased(was_known=True, leaving=("Lytics A", "Lytics B"), due_accounts=frozenset({ACCOUNT}))
@@ -189,9 +189,9 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter()])
+        await members.apply([enter()])
         await erasures.erase(ADA, leave_lists=True)
-        (claim,) = await tell(members)
+        (claim,) = await confirm_due(members)
 
         assert claim.call.is_read
         assert not after_read(claim).is_write
@@ -201,10 +201,10 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
-        await tell(members)
-        await members.keep([exit_(at=2)])
-        await tell(members)
+        await members.apply([enter(at=1)])
+        await confirm_due(members)
+        await members.apply([exit_(at=2)])
+        await confirm_due(members)
         done = await erasures.erase(ADA, leave_lists=True)
 
         assert done.leaving == ()
@@ -221,8 +221,8 @@ class TestLeavingLists:
         clock: Clock,
     ) -> None:
         await running("A")
-        await members.keep([enter()])
-        await tell(members)
+        await members.apply([enter()])
+        await confirm_due(members)
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await claims(members)
         await members.settle(settlement(claim, Effect.UNKNOWN, retry_at=NOON + MINUTE, is_spent=True))
@@ -232,8 +232,8 @@ class TestLeavingLists:
         (second,) = await claims(members)
         await erasures.erase(ADA, leave_lists=True)
         clock.advance(LEASE)
-        (third,) = await tell(Members(database, clock, digests=DIGESTS))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        (third,) = await confirm_due(Members(database, clock, digests=DIGESTS))
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert asked.leaving == ("Lytics A",)
         assert early == []
@@ -244,8 +244,8 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running
     ) -> None:
         await running("A")
-        await members.keep([enter()])
-        await tell(members)
+        await members.apply([enter()])
+        await confirm_due(members)
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await claims(members)
         during = await erasures.erase(ADA, leave_lists=True)
@@ -253,19 +253,19 @@ class TestLeavingLists:
 
         assert during.leaving == ("Lytics A",)
         assert settled.is_ours
-        assert await members.of_address(ADA) == []
+        assert await members.find_by_address(ADA) == []
 
-    async def test_leave_that_fails_for_good_is_given_up_and_logged_without_the_address(
+    async def test_leave_that_fails_permanently_is_given_up_and_logged_without_the_address(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter()])
-        await tell(members)
+        await members.apply([enter()])
+        await confirm_due(members)
         await erasures.erase(ADA, leave_lists=True)
         (claim,) = await claims(members)
         with capture_logs() as logs:
             await members.settle(settlement(claim, Effect.NONE, dead={1: "retry_window_over"}, is_spent=True))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert [(line["member"], line["export"], line["code"]) for line in logs] == [(1, 1, "retry_window_over")]
         assert ADA not in str(logs)
@@ -276,15 +276,15 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter()])
-        await tell(members)
+        await members.apply([enter()])
+        await confirm_due(members)
         await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
         done = await erasures.erase(ADA, leave_lists=True)
         paused = await claims(members)
         runs_again = text("update exports set state = 'running', waking_from = 0")
         await database.write(lambda connection: connection.execute(runs_again))
         await members.next_batch(1)
-        (leave,) = await tell(members)
+        (leave,) = await confirm_due(members)
 
         assert done == Erased(was_known=True, leaving=("Lytics A",), due_accounts=frozenset())
         assert paused == []
@@ -296,8 +296,8 @@ class TestLeavingLists:
         self, members: Members, erasures: Erasures, running: Running, database: Database, state: str
     ) -> None:
         await running("A")
-        await members.keep([enter()])
-        await tell(members)
+        await members.apply([enter()])
+        await confirm_due(members)
         stands = text("update exports set state = :state")
         await database.write(lambda connection: connection.execute(stands, {"state": state}))
         done = await erasures.erase(ADA, leave_lists=True)
@@ -306,16 +306,16 @@ class TestLeavingLists:
         assert await traces(database, ADA) == []
 
 
-class TestLetInAgain:
+class TestLifting:
     async def test_lifted_address_is_treated_as_unknown(
         self, members: Members, erasures: Erasures, exports: Exports, running: Running, database: Database
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
+        await members.apply([enter(at=1)])
         await erasures.erase(ADA, leave_lists=False)
         lifted = [await erasures.lift(ADA), await erasures.lift(ADA)]
-        kept = await members.keep([enter(LOVELACE, at=2)])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        kept = await members.apply([enter(LOVELACE, at=2)])
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert lifted == [True, False]
         assert kept.verdicts == ("accepted",)
@@ -335,24 +335,24 @@ class TestLetInAgain:
         is_in_flight: bool,
     ) -> None:
         await running("A")
-        await members.keep([enter(at=1)])
-        await tell(members)
+        await members.apply([enter(at=1)])
+        await confirm_due(members)
         await erasures.erase(ADA, leave_lists=True)
         under_way = await claims(members) if is_in_flight else []
         await erasures.lift(ADA)
-        await members.keep([enter(at=2), change(ADA, message=9, vars={"a": 1})])
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
-        for one in under_way:
-            await members.settle(settlement(one))
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        await members.apply([enter(at=2), change(ADA, message=9, vars={"a": 1})])
+        await assert_all_adds_up(database, exports, has_erasures=True)
+        for open_claim in under_way:
+            await members.settle(settlement(open_claim))
+        await assert_all_adds_up(database, exports, has_erasures=True)
         clock.advance(LEASE)
-        (claim,) = await tell(members)
-        await assert_all_adds_up(database, exports, is_anyone_erased=True)
+        (claim,) = await confirm_due(members)
+        await assert_all_adds_up(database, exports, has_erasures=True)
 
         assert claim.call.join == (("Lytics A",) if is_in_flight else ())
         assert claim.call.vars == {"a": 1}
         assert (await held(members, ADA)).confirmed is Confirmed.IN
-        # With no leave under way the person is still on the list, so that the enter needs no call.
+        # Without a leave in flight the member is still on the list, so the enter needs no call.
         confirmed = {"delivered": 2, "superseded": 1} if is_in_flight else {"delivered": 3}
         assert await counts(exports) == {"accepted": 3, "members": 1, **confirmed}
 
@@ -360,10 +360,10 @@ class TestLetInAgain:
         self, members: Members, erasures: Erasures, running: Running
     ) -> None:
         await running("A")
-        await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID)])
+        await members.apply([enter(), enter(GRACE, lytics_id=GRACE_ID)])
         for address in (ADA, GRACE):
             await erasures.erase(address, leave_lists=False)
         await erasures.lift(ADA)
-        kept = await members.keep([enter(at=9), enter(GRACE, at=9, lytics_id=GRACE_ID)])
+        kept = await members.apply([enter(at=9), enter(GRACE, at=9, lytics_id=GRACE_ID)])
 
         assert kept.verdicts == ("accepted", "ignored")

@@ -19,23 +19,23 @@ async def start(exports: Exports, audience: str = "a1", account: str = "default"
 
 
 async def test_export_is_started_once(exports: Exports) -> None:
-    """However often, and however many at once."""
+    """Repeated and simultaneous starts return the same export."""
     ids = set(await asyncio.gather(*(start(exports) for _ in range(5))))
-    (export,) = await exports.of_audience("a1")
+    (export,) = await exports.find_by_audience("a1")
 
     assert ids == {export.id}
     assert (export.state, export.fields, export.list_name) == (ExportState.NEEDS_NAME, {"x": "y"}, None)
     assert await exports.get(export.id) == export
-    assert await exports.of_audience("unknown") == ()
+    assert await exports.find_by_audience("unknown") == ()
 
 
 async def test_named_export_runs(exports: Exports) -> None:
     export_id = await start(exports)
-    await exports.explain(export_id, "Lytics is away.")
+    await exports.set_reason(export_id, "Lytics is away.")
     waiting = await exports.get(export_id)
     named = await exports.name(export_id, "Spring Buyers", "Lytics Spring Buyers")
-    await exports.list_is_ready("default", "Lytics Spring Buyers", "id-1")
-    (ready,) = await exports.of_audience("a1")
+    await exports.mark_list_ready("default", "Lytics Spring Buyers", "id-1")
+    (ready,) = await exports.find_by_audience("a1")
 
     assert waiting.reason == "Lytics is away."
     assert (named.state, named.list_name, named.reason) == (ExportState.RUNNING, "Lytics Spring Buyers", None)
@@ -46,7 +46,7 @@ async def test_named_export_runs(exports: Exports) -> None:
 
 
 async def test_export_with_a_taken_name_waits_for_another(exports: Exports) -> None:
-    """Two audiences never share a list of one account; another account's list of the name is another list."""
+    """Two audiences of one account never share a list. A list of the same name in another account is another list."""
     first, second, elsewhere = await start(exports), await start(exports, "a2"), await start(exports, "a2", "other")
     await exports.name(first, "Spring Buyers", "Lytics Spring Buyers")
     taken = await exports.name(second, "Spring Buyers", "Lytics Spring Buyers")
@@ -69,12 +69,12 @@ async def test_unknown_export_is_not_found(exports: Exports) -> None:
 async def test_unexported_audiences_are_counted_and_bounded(
     database: Database, exports: Exports, monkeypatch: pytest.MonkeyPatch, is_batch: bool
 ) -> None:
-    """The holder of a webhook token can name any audience; audiences beyond the limit share one row."""
+    """The holder of a webhook token can name any audience, so audiences beyond the limit share one row."""
     monkeypatch.setattr(module, "MOST_UNEXPORTED", 2)
     audiences = ["a", "b", "a", "c", "d"]
-    for part in [audiences] if is_batch else [[one] for one in audiences]:
+    for part in [audiences] if is_batch else [[audience_id] for audience_id in audiences]:
         events = [(audience, "slug") for audience in part]
         await database.write(partial(count_unexported, events=events, now=NOON))
-    counted = {one.audience_id: one.events for one in await exports.unexported()}
+    counted = {row.audience_id: row.events for row in await exports.unexported()}
 
     assert counted == {"a": 2, "b": 1, "": 2}

@@ -1,4 +1,4 @@
-"""Turns to make a list."""
+"""Turns to create a list."""
 
 import asyncio
 from datetime import timedelta
@@ -18,14 +18,14 @@ READY = ListTurn(is_ours=False, is_ready=True)
 
 @pytest.fixture
 async def missing(exports: Exports) -> Exports:
-    """An export has a name, and its list is not there yet."""
+    """Return exports with one named export, whose list does not exist yet."""
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
     await exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     return exports
 
 
-async def take(exports: Exports, lease: int, *, is_again: bool = False, account: str = ACCOUNT) -> ListTurn:
-    return await exports.take_turn(account, LIST, lease=lease, lease_for=LEASE_FOR, is_again=is_again)
+async def take(exports: Exports, lease: int, *, is_missing: bool = False, account: str = ACCOUNT) -> ListTurn:
+    return await exports.take_turn(account, LIST, lease=lease, lease_for=LEASE_FOR, is_missing=is_missing)
 
 
 async def test_one_of_many_gets_the_turn(missing: Exports) -> None:
@@ -68,11 +68,11 @@ async def test_turn_from_a_clock_slightly_ahead_holds(missing: Exports, clock: C
     assert not (await take(missing, 2)).is_ours
 
 
-async def test_only_the_holder_gives_the_turn_back(missing: Exports) -> None:
+async def test_only_the_holder_releases_the_turn(missing: Exports) -> None:
     await take(missing, 1)
-    await missing.give_turn_back(ACCOUNT, LIST, lease=2)
+    await missing.release_turn(ACCOUNT, LIST, lease=2)
     still = await take(missing, 3)
-    await missing.give_turn_back(ACCOUNT, LIST, lease=1)
+    await missing.release_turn(ACCOUNT, LIST, lease=1)
 
     assert still == OTHERS
     assert await take(missing, 3) == OURS
@@ -80,20 +80,20 @@ async def test_only_the_holder_gives_the_turn_back(missing: Exports) -> None:
 
 async def test_ready_list_needs_no_turn_unless_sailthru_no_longer_knows_it(missing: Exports) -> None:
     await take(missing, 1)
-    await missing.list_is_ready(ACCOUNT, LIST, "list-id")
+    await missing.mark_list_ready(ACCOUNT, LIST, "list-id")
     ready = await take(missing, 2)
-    again_meanwhile = await take(missing, 2, is_again=True)
-    await missing.give_turn_back(ACCOUNT, LIST, lease=1)
+    again_meanwhile = await take(missing, 2, is_missing=True)
+    await missing.release_turn(ACCOUNT, LIST, lease=1)
 
     assert (ready, again_meanwhile) == (READY, OTHERS)
-    assert await take(missing, 2, is_again=True) == OURS
+    assert await take(missing, 2, is_missing=True) == OURS
 
 
 async def test_list_without_an_export_counts_as_ready(missing: Exports, running: Running) -> None:
     await running("Autumn Buyers")
 
     assert await take(missing, 1, account="other") == READY
-    assert await missing.take_turn(ACCOUNT, "Lytics Gone", lease=1, lease_for=LEASE_FOR, is_again=True) == READY
+    assert await missing.take_turn(ACCOUNT, "Lytics Gone", lease=1, lease_for=LEASE_FOR, is_missing=True) == READY
 
 
 async def test_each_list_has_its_own_turn(missing: Exports, database: Database, clock: Clock) -> None:
@@ -102,4 +102,6 @@ async def test_each_list_has_its_own_turn(missing: Exports, database: Database, 
     await other.name(export.id, "Autumn Buyers", "Lytics Autumn Buyers")
     await take(missing, 1)
 
-    assert await other.take_turn(ACCOUNT, "Lytics Autumn Buyers", lease=2, lease_for=LEASE_FOR, is_again=False) == OURS
+    assert (
+        await other.take_turn(ACCOUNT, "Lytics Autumn Buyers", lease=2, lease_for=LEASE_FOR, is_missing=False) == OURS
+    )

@@ -33,8 +33,8 @@ from tests.store.conftest import Running
 
 
 async def deliver_all(members: Members) -> list[str]:
-    """Settle all due members as confirmed; returns their addresses."""
-    claims = await members.claim(ACCOUNT, room=room(100), lease_for=MINUTE)
+    """Settle all due members as confirmed; return their addresses."""
+    claims = await members.claim(ACCOUNT, capacity=room(100), lease_for=MINUTE)
     for claim in claims:
         await members.settle(settlement(claim))
     return sorted(claim.address for claim in claims)
@@ -64,7 +64,7 @@ async def test_paused_export_keeps_its_changes_and_delivers_them_after_resume(
     export = await running("A")
     await exports.pause(export.id)
     paused = await exports.pause(export.id)
-    await members.keep([enter()])
+    await members.apply([enter()])
     while_paused = await deliver_all(members)
     await exports.resume(export.id)
     resumed = await exports.resume(export.id)
@@ -79,7 +79,7 @@ async def test_member_due_before_the_pause_is_not_delivered_during_it(
     exports: Exports, members: Members, running: Running
 ) -> None:
     export = await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await exports.pause(export.id)
     while_paused = await deliver_all(members)
     await exports.resume(export.id)
@@ -100,7 +100,7 @@ async def test_opened_export_has_its_list_at_once_and_is_not_changed_by_a_second
     assert (is_new, is_new_again) == (True, False)
     assert again == opened
     assert runs.state is ExportState.RUNNING
-    assert [one.id for one in await exports.of_audience("A")] == [opened.id]
+    assert [export.id for export in await exports.find_by_audience("A")] == [opened.id]
 
 
 async def test_nameless_and_stopped_exports_can_not_be_paused_or_resumed(exports: Exports) -> None:
@@ -121,17 +121,17 @@ async def test_stopped_export_ignores_events_and_cancels_pending_changes(
     exports: Exports, members: Members, journal: Journal, running: Running
 ) -> None:
     export = await running("A")
-    await members.keep([enter(ADA), enter(GRACE, lytics_id=GRACE_ID)])
+    await members.apply([enter(ADA), enter(GRACE, lytics_id=GRACE_ID)])
     await deliver_all(members)
     people = [enter(f"p{n}@example.com", lytics_id=f"p{n}") for n in range(5)]
-    await members.keep([*people, exit_(GRACE, lytics_id=GRACE_ID, at=5)])
+    await members.apply([*people, exit_(GRACE, lytics_id=GRACE_ID, at=5)])
     stopped = await exports.stop(export.id)
-    kept = await members.keep([enter(LOVELACE, lytics_id="7", at=9)])
+    kept = await members.apply([enter(LOVELACE, lytics_id="7", at=9)])
     await carry_out(exports, members)
     counts = await counts_of(exports, export.id)
     confirmed = await deliver_all(members)
-    (grace,) = await members.of_address(GRACE)
-    (p0,) = await members.of_address("p0@example.com")
+    (grace,) = await members.find_by_address(GRACE)
+    (p0,) = await members.find_by_address("p0@example.com")
     timeline = [line.what for _, line in await journal.timeline("p0@example.com")]
 
     assert stopped.state is ExportState.STOPPED
@@ -147,15 +147,15 @@ async def test_call_under_way_during_a_stop_counts_as_delivered(
     exports: Exports, members: Members, running: Running
 ) -> None:
     export = await running("A")
-    await members.keep([enter()])
-    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
-    await members.keep([exit_(at=1)])
+    await members.apply([enter()])
+    (claim,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
+    await members.apply([exit_(at=1)])
     await exports.stop(export.id)
     await carry_out(exports, members)
     waits = await exports.unfinished()
     await members.settle(settlement(claim))
     await carry_out(exports, members)
-    (ada,) = await members.of_address(ADA)
+    (ada,) = await members.find_by_address(ADA)
 
     assert waits == [export.id]
     assert (ada.membership.desired, ada.membership.confirmed) == (True, Confirmed.IN)
@@ -167,13 +167,13 @@ async def test_revived_export_accepts_changes_older_than_the_cancelled_ones(
     exports: Exports, members: Members, running: Running
 ) -> None:
     export = await running("A")
-    await members.keep([enter(at=100)])
+    await members.apply([enter(at=100)])
     await exports.stop(export.id)
     with pytest.raises(Conflict, match="still being stopped"):
         await exports.revive(export.id, chosen=FieldMapping({}), is_paused=False)
     await carry_out(exports, members)
     revived = await exports.revive(export.id, chosen=FieldMapping({"x": "y"}), is_paused=False)
-    kept = await members.keep([enter(at=50)])
+    kept = await members.apply([enter(at=50)])
 
     assert (revived.state, revived.fields, revived.reason) == (ExportState.RUNNING, {"x": "y"}, None)
     assert kept.verdicts == ("accepted",)
@@ -185,16 +185,18 @@ async def test_after_a_replaced_list_confirmed_members_become_unknown_and_are_re
 ) -> None:
     export = await running("A")
     people = [enter(f"p{n}@example.com", lytics_id=f"p{n}") for n in range(5)]
-    await members.keep(people)
+    await members.apply(people)
     await deliver_all(members)
-    changed = await exports.list_changed(export.id, ListChange.REPLACED, "Another list.")
-    await exports.list_changed(export.id, ListChange.GONE, "Said again, it stays as it was.")
+    changed = await exports.mark_list_changed(export.id, ListChange.REPLACED, "Another list.")
+    await exports.mark_list_changed(export.id, ListChange.GONE, "Said again, it stays as it was.")
     resumed = await exports.resume(export.id)
     await carry_out(exports, members)
-    found = [report.membership.confirmed for n in range(5) for report in await members.of_address(f"p{n}@example.com")]
+    found = [
+        report.membership.confirmed for n in range(5) for report in await members.find_by_address(f"p{n}@example.com")
+    ]
     quiet = await deliver_all(members)
-    await members.keep([enter("p0@example.com", lytics_id="p0", at=50)])
-    (claim,) = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+    await members.apply([enter("p0@example.com", lytics_id="p0", at=50)])
+    (claim,) = await members.claim(ACCOUNT, capacity=room(9), lease_for=MINUTE)
 
     assert (changed.state, changed.list_change, changed.reason) == (
         ExportState.LIST_CHANGED,
@@ -211,13 +213,13 @@ async def test_after_a_count_change_confirmed_members_stay_confirmed(
     exports: Exports, members: Members, running: Running
 ) -> None:
     export = await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await deliver_all(members)
-    await exports.looked(export.id, list_others=3)
-    await exports.list_changed(export.id, ListChange.COUNT, "Many people.")
+    await exports.record_list_check(export.id, list_others=3)
+    await exports.mark_list_changed(export.id, ListChange.COUNT, "Many people.")
     resumed = await exports.resume(export.id)
     await carry_out(exports, members)
-    (ada,) = await members.of_address(ADA)
+    (ada,) = await members.find_by_address(ADA)
 
     assert (resumed.list_id, resumed.list_others) == (export.list_id, None)
     assert ada.membership.confirmed is Confirmed.IN
@@ -234,18 +236,18 @@ class TestAdoption:
         adopted = await self.adopted(exports, running)
 
         assert (adopted.audience_id, adopted.list_name, adopted.fields) == ("A2", "Lytics A", {"x": "y"})
-        assert [one.id for one in await exports.of_audience("A2")] == [adopted.id]
-        assert await exports.of_audience("A") == ()
+        assert [export.id for export in await exports.find_by_audience("A2")] == [adopted.id]
+        assert await exports.find_by_audience("A") == ()
 
     async def test_export_that_its_events_opened_is_merged_without_a_second_join(
         self, exports: Exports, members: Members, running: Running
     ) -> None:
         old = await running("A")
-        await members.keep([enter(ADA), enter(GRACE, lytics_id=GRACE_ID)])
+        await members.apply([enter(ADA), enter(GRACE, lytics_id=GRACE_ID)])
         await deliver_all(members)
         started = await exports.start("A2", audience_slug="a", account=ACCOUNT)
         await exports.name(started.id, "A", "Lytics A")
-        await members.keep(
+        await members.apply(
             [
                 enter(ADA, at=10, export_id=started.id),
                 enter(LOVELACE, lytics_id="3", at=11, export_id=started.id),
@@ -253,10 +255,10 @@ class TestAdoption:
             ]
         )
         await exports.adopt(old.id, Audience("A2", "a", "A"), chosen=FieldMapping({}))
-        late = await members.keep([enter("late@example.com", lytics_id="4", at=13, export_id=started.id)])
+        late = await members.apply([enter("late@example.com", lytics_id="4", at=13, export_id=started.id)])
         await carry_out(exports, members)
         merged = await exports.get(started.id)
-        claims = await members.claim(ACCOUNT, room=room(9), lease_for=MINUTE)
+        claims = await members.claim(ACCOUNT, capacity=room(9), lease_for=MINUTE)
         calls = {claim.address: (claim.call.join, claim.call.leave) for claim in claims}
 
         assert (merged.state, merged.audience_id) == (ExportState.STOPPED, f"merged-{started.id}")
@@ -285,14 +287,14 @@ async def test_report_has_freshness_of_the_last_hour_and_the_oldest_pending_chan
     export = await running("A")
     (before,) = await exports.reports(export.id)
     for seconds in (1, 1, 1, 60):
-        await members.keep([enter(at=clock.now.timestamp(), lytics_id=ADA_ID)])
+        await members.apply([enter(at=clock.now.timestamp(), lytics_id=ADA_ID)])
         clock.advance(timedelta(seconds=seconds))
         await deliver_all(members)
-        await members.keep([exit_(at=clock.now.timestamp(), lytics_id=ADA_ID)])
+        await members.apply([exit_(at=clock.now.timestamp(), lytics_id=ADA_ID)])
         clock.advance(timedelta(seconds=seconds))
         await deliver_all(members)
     began = clock.now
-    await members.keep([enter(at=clock.now.timestamp(), lytics_id=ADA_ID)])
+    await members.apply([enter(at=clock.now.timestamp(), lytics_id=ADA_ID)])
     clock.advance(MINUTE)
     (report,) = await exports.reports(export.id)
     clock.advance(timedelta(hours=2))

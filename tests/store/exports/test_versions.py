@@ -1,4 +1,4 @@
-"""Version of the exports, by which replicas of version 0.1 notice that they must read the exports again."""
+"""The version number of the exports, by which replicas of version 0.1 detect changes."""
 
 from collections.abc import Awaitable, Callable
 
@@ -24,7 +24,7 @@ ORDERS: dict[str, Order] = {
     "pause": lambda exports, export: exports.pause(export.id),
     "stop": lambda exports, export: exports.stop(export.id),
     "fields": lambda exports, export: exports.set_fields(export.id, FieldMapping({"city": "town"})),
-    "list": lambda exports, export: exports.list_changed(export.id, ListChange.GONE, "It is gone."),
+    "list": lambda exports, export: exports.mark_list_changed(export.id, ListChange.GONE, "It is gone."),
 }
 
 
@@ -35,7 +35,7 @@ async def version(database: Database) -> int:
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
-async def test_every_order_makes_a_new_version(
+async def test_every_order_increases_the_version(
     database: Database, exports: Exports, running: Running, order: Order
 ) -> None:
     export = await running("A")
@@ -45,8 +45,8 @@ async def test_every_order_makes_a_new_version(
     assert await version(database) == before + 1
 
 
-async def test_export_started_by_an_event_makes_a_new_version(database: Database, clock: Clock) -> None:
-    """Only the first event: the second one finds the export."""
+async def test_export_started_by_an_event_increases_the_version(database: Database, clock: Clock) -> None:
+    """Only the first event does so, since the second one finds the export."""
     members = Members(database, clock, resolver=Resolver(auto_export=ACCOUNT))
     before = await version(database)
     await members.receive([event()])
@@ -55,12 +55,14 @@ async def test_export_started_by_an_event_makes_a_new_version(database: Database
     assert await version(database) == before + 1
 
 
-async def test_remarks_make_no_new_version(database: Database, exports: Exports, running: Running) -> None:
-    """They do not change how events are resolved."""
+async def test_recorded_observations_do_not_increase_the_version(
+    database: Database, exports: Exports, running: Running
+) -> None:
+    """They do not affect how events are resolved."""
     export = await running("A")
     before = await version(database)
-    await exports.explain(export.id, "It waits.")
-    await exports.looked(export.id, list_others=3)
-    await exports.list_is_ready(ACCOUNT, str(export.list_name), "another-id")
+    await exports.set_reason(export.id, "It waits.")
+    await exports.record_list_check(export.id, list_others=3)
+    await exports.mark_list_ready(ACCOUNT, str(export.list_name), "another-id")
 
     assert await version(database) == before

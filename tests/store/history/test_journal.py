@@ -1,4 +1,4 @@
-"""The timeline of an address: complete, in order, and without any value."""
+"""The timeline of an address: complete, ordered, and without field values."""
 
 from pathlib import Path
 
@@ -31,12 +31,12 @@ async def test_timeline_has_received_called_and_answered_lines_with_names_only(
     members: Members, journal: Journal, running: Running, clock: Clock
 ) -> None:
     await running("A")
-    await members.keep([enter(at=1, vars={"first_name": "Ada"}, clock_corrected=True)])
+    await members.apply([enter(at=1, vars={"first_name": "Ada"}, clock_corrected=True)])
     clock.advance(SECOND)
-    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    (claim,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     clock.advance(SECOND)
     await members.settle(settlement(claim, Effect.NONE, retry_at=NOON + MINUTE, is_spent=True, dead={1: "11"}))
-    await members.keep([exit_(at=0)])
+    await members.apply([exit_(at=0)])
     lines = [line for _, line in await journal.timeline(ADA)]
 
     assert [(line.what, line.at, line.export_id) for line in lines] == [
@@ -56,7 +56,7 @@ async def test_timeline_has_received_called_and_answered_lines_with_names_only(
 async def test_newest_lines_are_returned_oldest_first(members: Members, journal: Journal, running: Running) -> None:
     await running("A")
     for at in range(5):
-        await members.keep([enter(at=at)])
+        await members.apply([enter(at=at)])
     lines = [line.detail["moved_at_ns"] for _, line in await journal.timeline(ADA, limit=2)]
 
     assert lines == [ns(3), ns(4)]
@@ -67,7 +67,7 @@ async def test_timeline_covers_all_accounts_of_the_address_and_no_other_address(
 ) -> None:
     await running("A")
     other = await exports.start("A", audience_slug="a", account="other")
-    await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID), enter(export_id=other.id)])
+    await members.apply([enter(), enter(GRACE, lytics_id=GRACE_ID), enter(export_id=other.id)])
 
     assert [(account, line.export_id) for account, line in await journal.timeline(ADA)] == [
         (ACCOUNT, 1),
@@ -83,11 +83,11 @@ async def test_field_values_are_stored_with_the_membership_only_and_deleted_by_a
     members: Members, journal: Journal, running: Running, database: Database, tmp_path: Path
 ) -> None:
     await running("A")
-    await members.keep([enter(at=1, vars={"first_name": "Wert-im-Feld"})])
-    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    await members.apply([enter(at=1, vars={"first_name": "Wert-im-Feld"})])
+    (claim,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     await members.settle(settlement(claim))
     holding = await database.read(lambda connection: tables_with(connection, "Wert-im-Feld"))
-    await members.keep([exit_(at=2)])
+    await members.apply([exit_(at=2)])
 
     assert holding == {"memberships"}
     assert await database.read(lambda connection: tables_with(connection, "Wert-im-Feld")) == set()

@@ -1,4 +1,4 @@
-"""Rejected events: the newest ten thousand, written together, read page by page."""
+"""Rejected events: the newest 10,000 are stored in groups and read page by page."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from app.store.history import rejected
 from app.store.history.rejected import RejectedEvent, RejectedEvents
 from app.store.schema import rejected_events
 from tests.factories import NOON, SECOND
-from tests.store.watching import watching
+from tests.store.recording import recording
 
 
 def rejection(number: int = 0) -> RejectedEvent:
@@ -71,13 +71,13 @@ async def test_at_most_ten_thousand_events_are_stored(store: RejectedEvents, dat
 async def test_deletion_reads_only_the_rows_that_it_deletes(store: RejectedEvents, database: Database) -> None:
     await store.record([rejection(n) for n in range(5000)])
     await database.write(lambda connection: connection.execute(text("analyze")))
-    with watching(database) as sight:
+    with recording(database) as recorded:
         await store.record([rejection()])
-    making_room = sight.all[-1]
+    making_room = recorded.all[-1]
 
     assert making_room.statement.startswith("DELETE")
     assert "rejected_events" in str(making_room.plan)
-    assert sight.scanned("rejected_events") == set()
+    assert recorded.scanned("rejected_events") == set()
 
 
 async def test_many_requests_share_short_transactions(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Pruning: old history goes in small steps, everything else stays."""
+"""Pruning: old history is deleted in small steps, and everything else stays."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, insert, select, text
 
 from app.store.database.engine import Database
 from app.store.exports.exports import Exports
-from app.store.history import retention as housekeeping
+from app.store.history import retention as retention_module
 from app.store.history.rejected import RejectedEvent, RejectedEvents
 from app.store.history.retention import PRUNE_EVERY, Retention, prune
 from app.store.members.members import Members
@@ -15,7 +15,7 @@ from app.store.replicas.chores import Chores
 from app.store.schema import journal, memberships, minute_counts, minute_latencies, rejected_events
 from tests.factories import HOUR, MINUTE, NOON, Clock, enter
 from tests.store.conftest import Running
-from tests.store.watching import watching
+from tests.store.recording import recording
 
 DAYS = 14
 
@@ -28,14 +28,14 @@ async def rows(database: Database) -> tuple[int, int, int]:
     return lines, minutes, held
 
 
-async def test_only_what_is_older_goes_in_small_steps(
+async def test_only_older_rows_are_deleted_in_small_steps(
     members: Members, running: Running, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines and counts of the last days stay, and every membership does."""
-    monkeypatch.setattr(housekeeping, "ROWS_A_STEP", 3)
+    """Recent lines and counts stay, and so do all memberships."""
+    monkeypatch.setattr(retention_module, "ROWS_PER_STEP", 3)
     await running("A")
     for at in range(10):
-        await members.keep([enter(at=at)])
+        await members.apply([enter(at=at)])
         clock.advance(DAYS * 24 * HOUR / 5)
     steps: list[int] = []
     while steps[-1:] != [0]:
@@ -47,11 +47,11 @@ async def test_only_what_is_older_goes_in_small_steps(
     assert again == 0
 
 
-async def test_rejected_events_go_after_thirty_days_in_small_steps(
+async def test_rejected_events_are_deleted_after_thirty_days_in_small_steps(
     database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the days of the timelines."""
-    monkeypatch.setattr(housekeeping, "ROWS_A_STEP", 2)
+    """This does not depend on the retention of timelines."""
+    monkeypatch.setattr(retention_module, "ROWS_PER_STEP", 2)
     store = RejectedEvents(database)
     for day in range(5):
         await store.record([RejectedEvent(NOON + day * 24 * HOUR, "not_json", f"Day {day}.", 1, "{")])
@@ -62,12 +62,12 @@ async def test_rejected_events_go_after_thirty_days_in_small_steps(
     assert [event.happened for _, event in await store.page()] == ["Day 4.", "Day 3."]
 
 
-async def test_with_nothing_to_prune_each_table_is_looked_at_once(
+async def test_with_nothing_to_prune_each_table_is_read_once(
     members: Members, exports: Exports, running: Running, database: Database
 ) -> None:
-    """However long the history is: four reads of a step's length, by index, and no write."""
+    """This takes four reads of one step by index, and no write, for a history of any length."""
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     line = {"at": NOON, "member_id": 1, "what": "called", "detail": {}}
     event = {"at": NOON, "reason": "not_json", "happened": "", "body_bytes": 1, "body": "{"}
     counted = [{"export_id": 1, "minute": NOON + n * MINUTE} for n in range(1, 5000)]
@@ -76,30 +76,30 @@ async def test_with_nothing_to_prune_each_table_is_looked_at_once(
         connection.execute(insert(journal), [line] * 5000)
         connection.execute(insert(rejected_events), [event] * 5000)
         connection.execute(insert(minute_counts), counted)
-        connection.execute(insert(minute_latencies), [{**one, "bucket": 1, "confirmed": 1} for one in counted])
+        connection.execute(insert(minute_latencies), [{**row, "bucket": 1, "confirmed": 1} for row in counted])
         connection.execute(text("analyze"))
 
     await database.write(fill)
-    with watching(database) as sight:
+    with recording(database) as recorded:
         gone = await prune(database, NOON + MINUTE, DAYS)
 
     assert gone == 0
-    assert len(sight.statements) == 4
-    assert all(statement.startswith("SELECT") and "LIMIT" in statement for statement in sight.statements)
-    assert not sight.is_any_sorted
+    assert len(recorded.statements) == 4
+    assert all(statement.startswith("SELECT") and "LIMIT" in statement for statement in recorded.statements)
+    assert not recorded.is_any_sorted
 
 
 @pytest.fixture
 async def old(database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three events that are to go, of which two go at a time."""
-    monkeypatch.setattr(housekeeping, "ROWS_A_STEP", 2)
+    """Store three old events. Two of them are deleted in one step."""
+    monkeypatch.setattr(retention_module, "ROWS_PER_STEP", 2)
     await RejectedEvents(database).record([RejectedEvent(NOON, "not_json", "Old.", 1, "{") for _ in range(3)])
     clock.advance(40 * 24 * HOUR)
 
 
 @pytest.mark.usefixtures("old")
-async def test_it_wants_its_next_turn_at_once_while_there_is_more(database: Database, clock: Clock) -> None:
-    """And then in an hour."""
+async def test_next_turn_is_at_once_while_there_is_more(database: Database, clock: Clock) -> None:
+    """Without more to delete, the next turn is in an hour."""
     house = Retention(database, clock, DAYS, None)
     turns = [await house.prune() for _ in range(3)]
 
@@ -108,7 +108,7 @@ async def test_it_wants_its_next_turn_at_once_while_there_is_more(database: Data
 
 @pytest.mark.usefixtures("old")
 async def test_one_of_several_replicas_prunes_until_nothing_is_left(database: Database, clock: Clock) -> None:
-    """The others leave it to that one; in the next hour it may be another one."""
+    """The other replicas do nothing. In the next hour another replica may have the turn."""
     first, second = (Retention(database, clock, DAYS, Chores(database, clock)) for _ in range(2))
     turns = [await house.prune() for house in (first, second, first, second, first)]
     left = await RejectedEvents(database).page()

@@ -20,10 +20,10 @@ async def make_due(database: Database, export_id: int, *, size: int = 100) -> bo
 async def test_batch_may_take_several_statements(
     members: Members, exports: Exports, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Databases limit how many keys a statement names; no member is left out, and all are due from now."""
+    """Databases limit the number of keys in a statement. No member is left out, and all are due now."""
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
-    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n), export_id=export.id) for n in range(8)])
+    await members.apply([enter(f"p{n}@example.com", lytics_id=str(n), export_id=export.id) for n in range(8)])
     await exports.name(export.id, "A", "Lytics A")
     is_more = await make_due(database, export.id)
     found = await database.rows(members_table.select().order_by(members_table.c.id))
@@ -33,9 +33,9 @@ async def test_batch_may_take_several_statements(
 
 
 async def test_paused_export_makes_no_more_members_due(members: Members, exports: Exports, database: Database) -> None:
-    """Paused halfway: due members stay due, the others become due once the export runs again."""
+    """The export is paused halfway. Due members stay due, and the others become due when the export runs again."""
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
-    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n), export_id=export.id) for n in range(3)])
+    await members.apply([enter(f"p{n}@example.com", lytics_id=str(n), export_id=export.id) for n in range(3)])
     await exports.name(export.id, "A", "Lytics A")
     is_more = [await make_due(database, export.id, size=2)]
     await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))

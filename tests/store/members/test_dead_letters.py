@@ -35,7 +35,7 @@ from tests.factories import (
 from tests.sizes import size
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, counts, held
-from tests.store.watching import listening
+from tests.store.recording import intercepting
 
 LOVELACE_ID = "15000000000000000003"
 USERS = ((ADA, ADA_ID), (GRACE, GRACE_ID), (LOVELACE, LOVELACE_ID))
@@ -47,7 +47,7 @@ def dead_letters(database: Database, clock: Clock) -> DeadLetters:
 
 
 async def claims(members: Members) -> list[Claim]:
-    return await members.claim(ACCOUNT, room=room(100), lease_for=MINUTE)
+    return await members.claim(ACCOUNT, capacity=room(100), lease_for=MINUTE)
 
 
 async def set_state(database: Database, export_id: int, state: str) -> None:
@@ -56,17 +56,17 @@ async def set_state(database: Database, export_id: int, state: str) -> None:
 
 
 async def give_up(members: Members, code: str = "11") -> None:
-    """Give up everything that is pending."""
-    for one in await claims(members):
-        dead = {pending.export_id: code for pending in one.pending}
-        await members.settle(settlement(one, Effect.NONE, outcome=code, dead=dead, is_spent=True))
+    """Give up all pending changes."""
+    for claim in await claims(members):
+        dead = {pending.export_id: code for pending in claim.pending}
+        await members.settle(settlement(claim, Effect.NONE, outcome=code, dead=dead, is_spent=True))
 
 
 async def test_dead_letter_shows_address_list_code_and_time(
     members: Members, dead_letters: DeadLetters, running: Running
 ) -> None:
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await give_up(members)
     (letter,) = await dead_letters.page(Filter())
 
@@ -79,7 +79,7 @@ async def test_pages_have_no_gap_and_no_repetition(
 ) -> None:
     await running("A")
     await running("B")
-    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n), export_id=1 + n % 2) for n in range(7)])
+    await members.apply([enter(f"p{n}@example.com", lytics_id=str(n), export_id=1 + n % 2) for n in range(7)])
     await give_up(members)
     seen: list[Place] = []
     while page := await dead_letters.page(Filter(), after=seen[-1] if seen else None, size=2):
@@ -92,12 +92,12 @@ async def test_pages_have_no_gap_and_no_repetition(
 async def test_newer_change_replaces_a_dead_letter(
     members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """The dead letter is superseded, and nothing is left to redrive."""
+    """The dead letter is superseded, and there is nothing left to redrive."""
     await running("A")
-    await members.keep([enter(at=1)])
+    await members.apply([enter(at=1)])
     await give_up(members)
     before = await counts(exports)
-    await members.keep([exit_(at=2)])
+    await members.apply([exit_(at=2)])
     after = await counts(exports)
     await assert_all_adds_up(database, exports)
 
@@ -117,9 +117,9 @@ async def test_redrive_starts_over_and_twice_is_harmless(
     clock: Clock,
     database: Database,
 ) -> None:
-    """The member is due at once, without earlier attempts or failures. The timeline shows the redrive."""
+    """The member is due at once, and its attempts and failures are reset. The timeline shows the redrive."""
     await running("A")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await give_up(members)
     clock.advance(HOUR)
     first = await dead_letters.redrive(Filter())
@@ -127,15 +127,15 @@ async def test_redrive_starts_over_and_twice_is_harmless(
     second = await dead_letters.redrive(Filter())
     await assert_all_adds_up(database, exports)
     waiting = await counts(exports)
-    (one,) = await claims(members)
-    await members.settle(settlement(one))
+    (claim,) = await claims(members)
+    await members.settle(settlement(claim))
     lines = [line for _, line in await journal.timeline(ADA)]
 
     assert first == Redriven(1, frozenset({ACCOUNT}))
     assert second == Redriven(0, frozenset())
     assert (pending.is_pending, pending.dead_code, pending.dead_at, pending.first_failed_at) == (True, None, None, None)
     assert waiting == {"accepted": 1, "pending": 1, "members": 1}
-    assert one.attempts == 1
+    assert claim.attempts == 1
     assert await counts(exports) == {"accepted": 1, "delivered": 1, "members": 1}
     assert [(line.what, line.at, line.detail) for line in lines if line.what == "redriven"] == [
         ("redriven", NOON + HOUR, {"code": "11"})
@@ -165,12 +165,12 @@ async def test_only_matching_dead_letters_are_redriven(
     which: Filter,
     redriven: int,
 ) -> None:
-    """Count, page and redrive agree."""
+    """`count`, `page` and `redrive` select the same dead letters."""
     await running("A")
     await running("B")
-    await members.keep([enter(), enter(export_id=2)])
+    await members.apply([enter(), enter(export_id=2)])
     await give_up(members, "11")
-    await members.keep([enter(GRACE, lytics_id=GRACE_ID), enter(LOVELACE, lytics_id=LOVELACE_ID)])
+    await members.apply([enter(GRACE, lytics_id=GRACE_ID), enter(LOVELACE, lytics_id=LOVELACE_ID)])
     await give_up(members, "99")
     counted, shown = await dead_letters.count(which), len(await dead_letters.page(which))
     done = (await dead_letters.redrive(which)).count
@@ -186,7 +186,7 @@ async def test_redrive_of_a_paused_export_makes_no_member_due(
     """A stopped export keeps its dead letters."""
     await running("A")
     await running("B")
-    await members.keep([enter(), enter(GRACE, lytics_id=GRACE_ID, export_id=2)])
+    await members.apply([enter(), enter(GRACE, lytics_id=GRACE_ID, export_id=2)])
     await give_up(members)
     for export_id, state in ((1, "paused"), (2, "stopped")):
         await set_state(database, export_id, state)
@@ -201,12 +201,12 @@ async def test_redrive_of_a_paused_export_makes_no_member_due(
 async def test_redriven_member_in_flight_is_called_again_afterwards(
     members: Members, exports: Exports, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """The lease and its attempts stay; the settlement finds something pending."""
+    """The lease and its attempts stay. The settlement then finds a pending change."""
     await running("A")
     await running("B")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await give_up(members)
-    await members.keep([enter(export_id=2)])
+    await members.apply([enter(export_id=2)])
     (held_one,) = await claims(members)
     await dead_letters.redrive(Filter())
     meanwhile = await claims(members)
@@ -216,7 +216,7 @@ async def test_redriven_member_in_flight_is_called_again_afterwards(
 
     assert meanwhile == []
     assert settled.due_at == NOON
-    assert [one.export_id for one in again.pending] == [1]
+    assert [pending.export_id for pending in again.pending] == [1]
 
 
 async def test_redrive_that_fails_halfway_changes_nothing(
@@ -228,10 +228,10 @@ async def test_redrive_that_fails_halfway_changes_nothing(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All its parts are one transaction."""
+    """A redrive is one transaction."""
     monkeypatch.setattr(rows, "KEYS_PER_STATEMENT", 3)
     await running("A")
-    await members.keep([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(8)])
+    await members.apply([enter(f"p{n}@example.com", lytics_id=str(n)) for n in range(8)])
     await give_up(members)
     before = await counts(exports)
     updates: list[str] = []
@@ -242,7 +242,7 @@ async def test_redrive_that_fails_halfway_changes_nothing(
             if len(updates) == 3:
                 raise RuntimeError("the third part")
 
-    with listening(database, fail), pytest.raises(RuntimeError):
+    with intercepting(database, fail), pytest.raises(RuntimeError):
         await dead_letters.redrive(Filter())
     after, left = await counts(exports), await dead_letters.count(Filter())
     done = await dead_letters.redrive(Filter())
@@ -264,7 +264,7 @@ async def test_counts_add_up_after_every_step_of_any_history(
     clock: Clock,
     seed: int,
 ) -> None:
-    """Totals equal the rows, and the minutes sum up to the totals."""
+    """The totals equal the rows and the sums of the minute counts."""
     dice = random.Random(seed)
     await running("A")
     await running("B")
@@ -276,17 +276,17 @@ async def test_counts_add_up_after_every_step_of_any_history(
             case "keep":
                 move = enter(address, at=at, lytics_id=lytics_id, export_id=export_id)
                 leave = exit_(address, at=at, lytics_id=lytics_id, export_id=export_id)
-                await members.keep([dice.choice([move, leave])])
+                await members.apply([dice.choice([move, leave])])
             case "confirm":
-                for one in await claims(members):
-                    await members.settle(settlement(one))
+                for claim in await claims(members):
+                    await members.settle(settlement(claim))
             case "give up":
                 before = await dead_letters.count(Filter())
                 await give_up(members, dice.choice(["11", "99"]))
                 died += await dead_letters.count(Filter()) - before
             case "retry":
-                for one in await claims(members):
-                    await members.settle(settlement(one, Effect.UNKNOWN, retry_at=clock(), is_spent=True))
+                for claim in await claims(members):
+                    await members.settle(settlement(claim, Effect.UNKNOWN, retry_at=clock(), is_spent=True))
             case _:
                 which = dice.choice([Filter(), Filter(code="11"), Filter(export_id=export_id), Filter(address=address)])
                 expected = await dead_letters.count(which)
@@ -308,15 +308,15 @@ async def test_counts_add_up_after_every_step_of_any_history(
 async def test_redrive_leaves_the_due_time_of_a_retry(
     members: Members, dead_letters: DeadLetters, running: Running, database: Database
 ) -> None:
-    """A member that is due later for another list then takes the redriven one along."""
+    """The next call of the member, due later for another list, includes the redriven list."""
     await running("A")
     await running("B")
-    await members.keep([enter()])
+    await members.apply([enter()])
     await give_up(members)
-    await members.keep([enter(export_id=2)])
+    await members.apply([enter(export_id=2)])
     later = update(members_table).values(due_at=NOON + MINUTE, attempts=5)
     await database.write(lambda connection: connection.execute(later))
     await dead_letters.redrive(Filter())
 
     assert await members.next_due_at(ACCOUNT) == NOON + MINUTE
-    assert {report.attempts for report in await members.of_address(ADA)} == {0}
+    assert {report.attempts for report in await members.find_by_address(ADA)} == {0}

@@ -24,18 +24,18 @@ async def first_due(database: Database, account: str = ACCOUNT) -> dict[int, dat
 async def test_each_priority_has_its_own_first_due_time(
     members: Members, exports: Exports, running: Running, database: Database, clock: Clock
 ) -> None:
-    """A priority without due members is left out."""
+    """A priority without due members has no key."""
     await running("A")
     other = await exports.start("A", audience_slug="a", account="other")
     await exports.name(other.id, "A", "Lytics A")
     before = await first_due(database)
-    await members.keep([enter(ADA)])
+    await members.apply([enter(ADA)])
     await database.write(lambda connection: connection.execute(update(members_table).values(priority=BACKFILL)))
     backfill = await first_due(database)
     clock.advance(SECOND)
-    await members.keep([enter(GRACE, lytics_id=GRACE_ID), enter(export_id=other.id)])
+    await members.apply([enter(GRACE, lytics_id=GRACE_ID), enter(export_id=other.id)])
     clock.advance(SECOND)
-    await members.keep([enter("late@example.com", lytics_id="3")])
+    await members.apply([enter("late@example.com", lytics_id="3")])
 
     assert before == {}
     assert backfill == {BACKFILL: NOON}
@@ -47,10 +47,10 @@ async def test_each_priority_has_its_own_first_due_time(
 async def test_claimed_member_is_due_when_the_lease_ends(
     members: Members, running: Running, database: Database
 ) -> None:
-    """Once settled it is not due any more."""
+    """A settled member is no longer due."""
     await running("A")
-    await members.keep([enter()])
-    (claim,) = await members.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    await members.apply([enter()])
+    (claim,) = await members.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     leased = await first_due(database)
     await members.settle(settlement(claim))
 
@@ -61,11 +61,11 @@ async def test_claimed_member_is_due_when_the_lease_ends(
 async def test_impossibly_late_due_times_are_corrected(
     members: Members, running: Running, database: Database, clock: Clock
 ) -> None:
-    """For these accounts and both priorities. A possible due time, and none at all, stay as they are."""
+    """This covers both priorities of the given accounts. Possible due times and null stay unchanged."""
     await running("A")
     addresses = ["late@example.com", "backfill@example.com", "retry@example.com", "settled@example.com"]
     due_at = [NOON + 30 * DAY, NOON + 30 * DAY, NOON + HOUR, None]
-    await members.keep([enter(address, lytics_id=address) for address in addresses])
+    await members.apply([enter(address, lytics_id=address) for address in addresses])
     for address, at in zip(addresses, due_at, strict=True):
         priority = BACKFILL if address.startswith("backfill") else LIVE
         change = update(members_table).where(members_table.c.address == address).values(due_at=at, priority=priority)

@@ -35,16 +35,16 @@ class Store:
             return export
         named = await self.exports.name(export.id, name, f"Lytics {name}")
         if ready and named.list_name:
-            await self.exports.list_is_ready("default", named.list_name, "list-id")
+            await self.exports.mark_list_ready("default", named.list_name, "list-id")
         while await self.members.next_batch(named.id):
             pass
         return named
 
-    async def keep(self, *changes: MembershipChange) -> tuple[Verdict, ...]:
-        return (await self.members.keep(changes)).verdicts
+    async def apply(self, *changes: MembershipChange) -> tuple[Verdict, ...]:
+        return (await self.members.apply(changes)).verdicts
 
     async def claim(self, limit: int = 10) -> list[Claim]:
-        return await self.members.claim("default", room=room(limit), lease_for=LEASE)
+        return await self.members.claim("default", capacity=room(limit), lease_for=LEASE)
 
     async def counts(self, export_id: int = 1) -> dict[str, int]:
         (report,) = await self.exports.reports(export_id)
@@ -59,10 +59,10 @@ def store(database: Database, clock: Clock) -> Store:
     return Store(database, clock)
 
 
-async def test_change_is_kept_claimed_and_settled(store: Store) -> None:
-    """The counts add up at each step, and the timeline shows all three."""
+async def test_change_is_stored_claimed_and_settled(store: Store) -> None:
+    """The counts add up at each step, and the timeline shows all steps."""
     await store.export()
-    kept = await store.members.keep([enter(vars={"first_name": "Ada"})])
+    kept = await store.members.apply([enter(vars={"first_name": "Ada"})])
     pending = await store.counts()
     (claim,) = await store.claim()
     confirmed_in_flight = await store.confirmed()
@@ -77,14 +77,14 @@ async def test_change_is_kept_claimed_and_settled(store: Store) -> None:
     assert await store.counts() == {"accepted": 1, "delivered": 1, "members": 1}
     assert [line.what for _, line in timeline] == ["received", "called", "answered"]
     assert await store.claim() == []
-    (report,) = await store.members.of_address(ADA)
+    (report,) = await store.members.find_by_address(ADA)
     assert (report.state, report.membership.confirmed) == ("settled", Confirmed.IN)
 
 
 async def test_member_is_claimed_by_one_worker_until_the_lease_ends(store: Store) -> None:
-    """The member of a crashed worker becomes due by itself. Sailthru is then read first."""
+    """The member of a crashed worker becomes due again. Sailthru is then read first."""
     await store.export()
-    await store.keep(enter())
+    await store.apply(enter())
     (lost,) = await store.claim()
     meanwhile = await store.claim()
     due_at = await store.members.next_due_at("default")
@@ -102,11 +102,11 @@ async def test_member_is_claimed_by_one_worker_until_the_lease_ends(store: Store
 
 
 async def test_change_during_the_call_is_delivered_next(store: Store) -> None:
-    """The settlement goes against the claimed revision."""
+    """The settlement applies to the claimed revision."""
     await store.export()
-    await store.keep(enter(at=1))
+    await store.apply(enter(at=1))
     (claim,) = await store.claim()
-    await store.keep(exit_(at=2))
+    await store.apply(exit_(at=2))
     not_yet = await store.claim()
     result = await store.members.settle(settlement(claim))
     (following,) = await store.claim()
@@ -116,15 +116,15 @@ async def test_change_during_the_call_is_delivered_next(store: Store) -> None:
     assert following.call.leave == ("Lytics Spring Buyers",)
 
 
-async def test_newer_change_does_not_hasten_a_retry(store: Store) -> None:
-    """A lost call may still be carried out, so no call leaves before its rest is over."""
+async def test_newer_change_does_not_bring_a_retry_forward(store: Store) -> None:
+    """A lost call may still be carried out, so no call leaves before the retry."""
     await store.export()
-    await store.keep(enter(at=1))
+    await store.apply(enter(at=1))
     (claim,) = await store.claim()
     retry_at = NOON + timedelta(seconds=20)
     result = await store.members.settle(settlement(claim, Effect.UNKNOWN, retry_at=retry_at, is_spent=True))
-    (report,) = await store.members.of_address(ADA)
-    await store.keep(exit_(at=2))
+    (report,) = await store.members.find_by_address(ADA)
+    await store.apply(exit_(at=2))
     early = await store.claim()
     store.clock.advance(20 * SECOND)
     (claim,) = await store.claim()
@@ -138,7 +138,7 @@ async def test_newer_change_does_not_hasten_a_retry(store: Store) -> None:
 
 async def test_unspent_attempt_does_not_count(store: Store) -> None:
     await store.export()
-    await store.keep(enter(at=1))
+    await store.apply(enter(at=1))
     (claim,) = await store.claim()
     await store.members.settle(settlement(claim, Effect.NONE, retry_at=NOON))
     (again,) = await store.claim()
@@ -148,15 +148,15 @@ async def test_unspent_attempt_does_not_count(store: Store) -> None:
 
 
 async def test_dead_letter_waits_for_a_newer_change(store: Store) -> None:
-    """It is counted and shown until then."""
+    """Until then it is counted and shown."""
     await store.export()
-    await store.keep(enter(at=1))
+    await store.apply(enter(at=1))
     (claim,) = await store.claim()
     await store.members.settle(settlement(claim, Effect.NONE, dead={1: "11"}, is_spent=True))
     dead = await store.counts()
-    (report,) = await store.members.of_address(ADA)
+    (report,) = await store.members.find_by_address(ADA)
     claims = await store.claim()
-    await store.keep(enter(at=2))
+    await store.apply(enter(at=2))
 
     assert dead == {"accepted": 1, "dead": 1, "members": 1}
     assert (report.state, report.membership.dead_code) == ("dead_letter", "11")
@@ -165,14 +165,14 @@ async def test_dead_letter_waits_for_a_newer_change(store: Store) -> None:
 
 
 async def test_call_that_waits_for_its_list_is_recorded_when_it_leaves(store: Store) -> None:
-    """Until then the confirmed state is known."""
+    """Until the call leaves, the confirmed state is known."""
     await store.export(ready=False)
-    await store.keep(enter(vars={"a": 1}))
+    await store.apply(enter(vars={"a": 1}))
     (claim,) = await store.claim()
     before = await store.confirmed()
     begun = await store.members.begin(claim, claim.call, until=NOON + 2 * LEASE)
 
-    assert not claim.leaves_at_once
+    assert not claim.can_be_sent_now
     assert before == ["never"]
     assert begun
     assert await store.confirmed() == ["unknown"]
@@ -182,13 +182,13 @@ async def test_call_that_waits_for_its_list_is_recorded_when_it_leaves(store: St
 async def test_members_of_a_nameless_export_become_due_in_batches_once_it_runs(store: Store) -> None:
     export = await store.export(None)
     people = [f"person{n}@example.com" for n in range(5)]
-    await store.keep(*(enter(address, lytics_id=address) for address in people))
+    await store.apply(*(enter(address, lytics_id=address) for address in people))
     before = await store.claim()
-    (held,) = await store.members.of_address(people[0])
+    (held,) = await store.members.find_by_address(people[0])
     await store.exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     unfinished = await store.exports.unfinished()
     batches = [await store.members.next_batch(export.id, size=2)]
-    # A restart in the middle: how far it came is in the database.
+    # A restart in the middle: the progress is in the database.
     members = Members(store.database, store.clock)
     while batches[-1]:
         batches.append(await members.next_batch(export.id, size=2))
@@ -203,10 +203,10 @@ async def test_members_of_a_nameless_export_become_due_in_batches_once_it_runs(s
     assert not await store.members.next_batch(99)
 
 
-async def test_member_with_nothing_pending_is_given_back(store: Store, database: Database) -> None:
-    """Its export was paused after it became due."""
+async def test_member_with_nothing_pending_is_released(store: Store, database: Database) -> None:
+    """The export was paused after the member became due."""
     await store.export()
-    await store.keep(enter())
+    await store.apply(enter())
     await database.write(lambda connection: connection.execute(text("update exports set state = 'paused'")))
     claims = await store.claim()
 
@@ -218,12 +218,12 @@ async def test_stopped_export_takes_no_changes(store: Store, database: Database)
     await store.export()
     await database.write(lambda connection: connection.execute(text("update exports set state = 'stopped'")))
 
-    assert await store.keep(enter()) == (Verdict.IGNORED,)
+    assert await store.apply(enter()) == (Verdict.IGNORED,)
 
 
 async def test_live_changes_are_claimed_before_backfills(store: Store, database: Database) -> None:
     await store.export()
-    await store.keep(enter("slow@example.com", lytics_id="1"), enter("live@example.com", lytics_id="2"))
+    await store.apply(enter("slow@example.com", lytics_id="1"), enter("live@example.com", lytics_id="2"))
     backfilled = text("update members set priority = 1 where address = 'slow@example.com'")
     await database.write(lambda connection: connection.execute(backfilled))
     first = await store.claim(1)
@@ -243,14 +243,14 @@ async def test_live_changes_are_claimed_before_backfills(store: Store, database:
 )
 @pytest.mark.parametrize("is_batch", [True, False])
 async def test_user_holds_one_address(store: Store, changes: Sequence[MembershipChange], is_batch: bool) -> None:
-    """In one transaction or in several."""
+    """The changes arrive in one transaction or in several."""
     await store.export()
-    for part in [changes] if is_batch else [[one] for one in changes]:
-        await store.keep(*part)
+    for part in [changes] if is_batch else [[item] for item in changes]:
+        await store.apply(*part)
     on_list = [
         report.membership.address
         for address in ("old@example.com", "new@example.com")
-        for report in await store.members.of_address(address)
+        for report in await store.members.find_by_address(address)
         if report.membership.desired
     ]
 
@@ -259,12 +259,12 @@ async def test_user_holds_one_address(store: Store, changes: Sequence[Membership
 
 
 async def test_failed_vars_call_is_repeated(store: Store) -> None:
-    """Changed fields of a member on the list leave without its lists."""
+    """A call for changed fields of a member on the list names no lists."""
     await store.export()
-    await store.keep(enter(at=1, vars={"a": 1}))
+    await store.apply(enter(at=1, vars={"a": 1}))
     (claim,) = await store.claim()
     await store.members.settle(settlement(claim))
-    await store.keep(change(at=2, vars={"a": 2}))
+    await store.apply(change(at=2, vars={"a": 2}))
     (claim,) = await store.claim()
     await store.members.settle(settlement(claim, Effect.UNKNOWN, retry_at=NOON, is_spent=True))
     (again,) = await store.claim()

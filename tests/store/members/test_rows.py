@@ -1,4 +1,4 @@
-"""Rows of memberships as objects, and back."""
+"""Conversion of membership rows to objects and back."""
 
 from sqlalchemy import select
 
@@ -9,8 +9,8 @@ from app.store.schema import members, memberships
 from tests.factories import ACCOUNT, ADA, ADA_ID, MINUTE, NOON, membership
 
 
-async def test_each_column_is_read_and_written_in_its_own_place(database: Database, exports: Exports) -> None:
-    """No two of them hold the same value, so that a swap would be seen."""
+async def test_each_column_is_read_and_written_in_its_position(database: Database, exports: Exports) -> None:
+    """All columns have different values, so that swapped columns are detected."""
     for audience in ("A", "B"):
         export = await exports.start(audience, audience_slug="", account=ACCOUNT)
     written = membership(

@@ -1,4 +1,4 @@
-"""Webhooks in one transaction: exports are read as they are stored, missing ones are started, the rest is counted."""
+"""Webhooks in one transaction: exports are read, missing exports are started, and other events are counted."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ from tests.factories import ACCOUNT, ADA, AUDIENCE, GRACE, GRACE_ID, MINUTE, Clo
 from tests.places import opened
 from tests.store.conftest import Running
 from tests.store.counting import assert_all_adds_up, held
-from tests.store.watching import watching
+from tests.store.recording import recording
 
 NO_ADDRESS = Rejection(Reason.NO_USABLE_ADDRESS, "data.email holds no usable e-mail address.")
 GRACE_PROFILE = {"email": GRACE}
@@ -36,13 +36,13 @@ def members(database: Database, clock: Clock) -> Members:
 
 @pytest.fixture
 def starting(database: Database, clock: Clock) -> Members:
-    """Starts exports for unknown audiences."""
+    """Return members that start exports for unknown audiences."""
     return Members(database, clock, resolver=Resolver(usable_address, auto_export=ACCOUNT))
 
 
 @pytest.fixture
 async def replica(database: Database, database_url: str, clock: Clock) -> AsyncIterator[Members]:
-    """Like `starting`, with connections of its own where a database can be shared."""
+    """Like `starting`, but with its own connections if the database can be shared."""
     if not database.is_shared:
         yield Members(database, clock, resolver=Resolver(usable_address, auto_export=ACCOUNT))
         return
@@ -55,15 +55,15 @@ def receipt(received: Received) -> tuple[int, int, int]:
 
 
 async def unexported(exports: Exports) -> list[tuple[str, int]]:
-    return [(one.audience_id, one.events) for one in await exports.unexported()]
+    return [(audience.audience_id, audience.events) for audience in await exports.unexported()]
 
 
 async def exports_of_all(exports: Exports) -> list[tuple[str, ExportState]]:
-    return [(one.audience_id, one.state) for one in await exports.all()]
+    return [(export.audience_id, export.state) for export in await exports.all()]
 
 
 async def test_receipt_counts_every_event_once(members: Members, exports: Exports, running: Running) -> None:
-    """Accepted, stale, without address, unexported."""
+    """The events are accepted, stale, without address, and unexported."""
     await running(AUDIENCE)
     received = await members.receive([event(), event(), event(profile={}), event(audience_id="other")])
 
@@ -75,7 +75,7 @@ async def test_receipt_counts_every_event_once(members: Members, exports: Export
     assert await unexported(exports) == [("other", 1)]
 
 
-async def test_webhooks_that_share_a_transaction_get_receipts_of_their_own(
+async def test_webhooks_that_share_a_transaction_get_their_own_receipts(
     members: Members, exports: Exports, running: Running, database: Database
 ) -> None:
     await running(AUDIENCE)
@@ -87,13 +87,13 @@ async def test_webhooks_that_share_a_transaction_get_receipts_of_their_own(
     )
     await assert_all_adds_up(database, exports)
 
-    assert [receipt(one) for one in received] == [(1, 1, 0), (0, 0, 0), (1, 0, 1), (0, 1, 0)]
+    assert [receipt(result) for result in received] == [(1, 1, 0), (0, 0, 0), (1, 0, 1), (0, 1, 0)]
 
 
-async def test_order_of_another_replica_holds_for_the_next_event(
+async def test_order_of_another_replica_applies_to_the_next_event(
     members: Members, database: Database, clock: Clock, running: Running
 ) -> None:
-    """Nothing of the exports is remembered: other fields, then an end."""
+    """Exports are not cached. The replica chooses other fields, then stops the export."""
     export = await running(AUDIENCE)
     await members.receive([event()])
     elsewhere = Exports(database, clock)
@@ -112,42 +112,42 @@ async def test_order_of_another_replica_holds_for_the_next_event(
 async def test_unknown_audience_is_started_once(
     starting: Members, replica: Members, exports: Exports, database: Database
 ) -> None:
-    """However many first events come at the same moment, on one replica or two."""
+    """Many first events arrive at the same moment, on one replica or two."""
     received = await asyncio.gather(
         *(
-            one.receive([event(lytics_id=str(n), profile={"email": f"p{n}@example.com"})] * 2)
-            for n, one in enumerate([starting, replica] * 5)
+            replica_members.receive([event(lytics_id=str(n), profile={"email": f"p{n}@example.com"})] * 2)
+            for n, replica_members in enumerate([starting, replica] * 5)
         )
     )
     await assert_all_adds_up(database, exports)
 
     assert await exports_of_all(exports) == [(AUDIENCE, ExportState.NEEDS_NAME)]
-    assert {receipt(one) for one in received} == {(1, 1, 0)}
-    assert any(one.has_new_exports for one in received)
+    assert {receipt(result) for result in received} == {(1, 1, 0)}
+    assert any(result.has_new_exports for result in received)
     assert len(await database.rows(select(memberships.c.member_id))) == 10
 
 
 async def test_two_replicas_may_start_several_audiences_at_once(
     starting: Members, replica: Members, exports: Exports
 ) -> None:
-    """Named in opposite orders, so that each could wait for the other."""
+    """The replicas name the audiences in opposite orders, which could lead to a deadlock."""
     audiences = [f"a{n}" for n in range(20)]
     await asyncio.gather(
-        *(starting.receive([event(audience_id=one) for one in audiences]) for _ in range(5)),
-        *(replica.receive([event(audience_id=one) for one in reversed(audiences)]) for _ in range(5)),
+        *(starting.receive([event(audience_id=audience_id) for audience_id in audiences]) for _ in range(5)),
+        *(replica.receive([event(audience_id=audience_id) for audience_id in reversed(audiences)]) for _ in range(5)),
     )
 
-    assert sorted(one.audience_id for one in await exports.all()) == sorted(audiences)
+    assert sorted(export.audience_id for export in await exports.all()) == sorted(audiences)
 
 
-async def test_started_export_keeps_its_first_event_until_it_has_a_name(starting: Members, exports: Exports) -> None:
-    """The event is not due before."""
+async def test_started_export_stores_its_first_event_until_it_has_a_name(starting: Members, exports: Exports) -> None:
+    """The event is not due until then."""
     received = await starting.receive([event()])
-    (export,) = await exports.of_audience(AUDIENCE)
-    before = await starting.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    (export,) = await exports.find_by_audience(AUDIENCE)
+    before = await starting.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
     await exports.name(export.id, "Spring Buyers", "Lytics Spring Buyers")
     await starting.next_batch(export.id)
-    (claim,) = await starting.claim(ACCOUNT, room=room(1), lease_for=MINUTE)
+    (claim,) = await starting.claim(ACCOUNT, capacity=room(1), lease_for=MINUTE)
 
     assert (received.has_new_exports, received.changes.due_accounts) == (True, frozenset())
     assert (export.audience_slug, export.account, export.email_field) == ("spring_buyers", ACCOUNT, "email")
@@ -174,7 +174,7 @@ async def test_stopped_export_is_not_started_again(starting: Members, exports: E
 async def test_start_that_fails_is_tried_again_with_the_next_event(
     starting: Members, exports: Exports, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing of the webhook is kept, and the failure is not remembered."""
+    """Nothing of the webhook is stored, and the failure has no later effect."""
     with monkeypatch.context() as patch:
 
         async def fail(_: object) -> None:
@@ -189,7 +189,7 @@ async def test_start_that_fails_is_tried_again_with_the_next_event(
     assert receipt(await starting.receive([event()])) == (1, 0, 0)
 
 
-async def test_webhook_that_hangs_up_does_not_cancel_the_others(starting: Members) -> None:
+async def test_webhook_with_a_closed_connection_does_not_cancel_others(starting: Members) -> None:
     first, second = (asyncio.create_task(starting.receive([event()])) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
@@ -200,7 +200,7 @@ async def test_webhook_that_hangs_up_does_not_cancel_the_others(starting: Member
 
 
 class TestMergedExport:
-    """An export whose audience was adopted by another one."""
+    """An export whose audience another export has adopted."""
 
     async def merged(self, exports: Exports, members: Members, running: Running) -> tuple[Export, Export]:
         export = await running("A")
@@ -214,7 +214,7 @@ class TestMergedExport:
     ) -> None:
         adopted, _ = await self.merged(exports, members, running)
         received = await members.receive([event(lytics_id=GRACE_ID, profile=GRACE_PROFILE)])
-        (report,) = await members.of_address(GRACE)
+        (report,) = await members.find_by_address(GRACE)
 
         assert receipt(received) == (1, 0, 0)
         assert report.export_id == adopted.id
@@ -226,7 +226,7 @@ class TestMergedExport:
         received = await members.receive(
             [event(audience_id=other.audience_id, lytics_id=GRACE_ID, profile=GRACE_PROFILE)]
         )
-        (report,) = await members.of_address(GRACE)
+        (report,) = await members.find_by_address(GRACE)
 
         assert receipt(received) == (1, 0, 0)
         assert report.export_id == adopted.id
@@ -235,7 +235,7 @@ class TestMergedExport:
 async def test_webhook_is_not_split_by_an_order(
     members: Members, exports: Exports, running: Running, database: Database
 ) -> None:
-    """In either order the webhook is kept whole or not at all."""
+    """In either order, all of the webhook is stored or nothing."""
     export = await running(AUDIENCE)
     events = [event(lytics_id=str(n), profile={"email": f"p{n}@example.com"}) for n in range(50)]
     received, _ = await asyncio.gather(members.receive(events), exports.stop(export.id))
@@ -247,11 +247,11 @@ async def test_webhook_is_not_split_by_an_order(
 
 
 async def test_exports_of_a_batch_are_read_once(members: Members, running: Running, database: Database) -> None:
-    """One statement for all audiences that its webhooks name."""
+    """One statement reads the exports of all audiences in the webhooks."""
     audiences = [AUDIENCE, "B", "C", "unknown"]
     for audience in audiences[:3]:
         await running(audience)
-    with watching(database) as sight:
-        await asyncio.gather(*(members.receive([event(audience_id=one)] * 2) for one in audiences))
+    with recording(database) as recorded:
+        await asyncio.gather(*(members.receive([event(audience_id=audience_id)] * 2) for audience_id in audiences))
 
-    assert len([statement for statement in sight.statements if "FROM exports" in statement]) == 1
+    assert len([statement for statement in recorded.statements if "FROM exports" in statement]) == 1

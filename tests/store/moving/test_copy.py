@@ -1,4 +1,4 @@
-"""Copies from SQLite to PostgreSQL: completeness, interruptions, and refusals with their remedy."""
+"""Copies from SQLite to PostgreSQL: completeness, interruptions, and refusals with their next step."""
 
 import asyncio
 import re
@@ -40,7 +40,7 @@ PASSWORD = "sesame-open"
 
 def seen(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Return the content and the modification time of every file."""
-    return {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in folder.iterdir()}
+    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
 
 
 RULES = (
@@ -54,14 +54,14 @@ DEFAULTS = (
 )
 
 
-# Of a shell that runs the tests in the background a program inherits that Ctrl-C is not for it.
+# A shell that runs the tests in the background makes its programs ignore Ctrl-C.
 WITH_CTRL_C = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
 
 
 class Stopped(Exception):
-    """The test interrupts the copy."""
+    """Raised by the test to interrupt the copy."""
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def source_url(path: Path) -> str:
 
 
 def add_members(path: Path, many: int) -> None:
-    """Add members, so that the table takes several batches."""
+    """Add members, so that copying the table takes several batches."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(
             "INSERT INTO members (id, account, address) VALUES (?, 'default', ?)",
@@ -136,7 +136,7 @@ async def ask(url: str, statement: str) -> object:
 
 class TestEverything:
     async def test_every_table_is_copied(self, source_url: str, empty_url: str) -> None:
-        """Rows that the migrations insert are replaced; the progress table is gone."""
+        """Rows that migrations insert are replaced, and the progress table is dropped."""
         shown: list[tuple[int, int, str]] = []
         found = await copy(source_url, empty_url, lambda *state: shown.append(state))
         before, after = await rows_of(source_url), await rows_of(empty_url)
@@ -150,14 +150,14 @@ class TestEverything:
         assert await ask(empty_url, "SELECT to_regclass('copying')") is None
 
     async def test_target_with_empty_tables_is_accepted(self, source_url: str, database_url: str) -> None:
-        """Even if a row that the migrations insert has another value."""
+        """A row that migrations insert may have another value."""
         await postgresql.execute(database_url, "UPDATE versions SET version = 42 WHERE name = 'exports'")
         await copy(source_url, database_url)
 
         assert await rows_of(database_url) == await rows_of(source_url)
 
     async def test_new_rows_get_ids_after_the_highest(self, path: Path, source_url: str, empty_url: str) -> None:
-        """From 1 on in an empty table."""
+        """In an empty table the ids begin at 1."""
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("DELETE FROM rejected_events")
         await copy(source_url, empty_url)
@@ -172,7 +172,7 @@ class TestEverything:
     async def test_target_has_the_schema_of_the_migrations(
         self, source_url: str, empty_url: str, postgresql_url: str, migrated_template: str
     ) -> None:
-        """With every constraint, index and default, also those that the copy drops meanwhile."""
+        """This includes every constraint, index and default, even those that the copy drops temporarily."""
         await copy(source_url, empty_url)
         migrated = postgresql.named(postgresql_url, migrated_template)
 
@@ -180,14 +180,14 @@ class TestEverything:
             assert await ask(empty_url, what) == await ask(migrated, what)
 
     async def test_source_is_not_changed(self, path: Path, source_url: str, empty_url: str, tmp_path: Path) -> None:
-        """Only the lock file appears beside it."""
+        """Only the lock file is created in its folder."""
         before = seen(tmp_path)
         await copy(source_url, empty_url)
 
         assert seen(tmp_path) == before | {"store.db.lock": (b"", ANY)}
 
     async def test_commits_in_the_write_ahead_log_are_copied(self, path: Path, source_url: str, empty_url: str) -> None:
-        """A service that was killed right after a commit leaves them there."""
+        """A service that is killed right after a commit leaves them there."""
         with closing(sqlite3.connect(path, isolation_level=None)) as open_elsewhere:
             open_elsewhere.execute("PRAGMA journal_mode=WAL")
             open_elsewhere.execute("INSERT INTO unexported VALUES ('last', 's', 1, 0)")
@@ -197,7 +197,7 @@ class TestEverything:
         assert await ask(empty_url, "SELECT events FROM unexported WHERE audience_id = 'last'") == 1
 
     def test_every_column_type_can_be_copied(self) -> None:
-        """An unknown type fails here rather than for an operator."""
+        """An unknown type must fail in this test rather than for an operator."""
         for table in TABLES:
             conversions_of(table)
             assert table.primary_key.columns, table.name
@@ -210,24 +210,26 @@ class TestEverything:
         assert filled_tables() <= {"versions"}
 
     async def test_store_works_on_the_copied_database(self, tmp_path: Path, empty_url: str, clock: Clock) -> None:
-        """Pending members are claimed and settled, and new changes are kept."""
+        """Pending members are claimed and settled, and new changes are stored."""
         url = f"sqlite:///{tmp_path}/store.db"
         await _some_history(url, clock)
         await copy(url, empty_url)
         database = Database.open(empty_url)
         await migrate(database, empty_url)
         members = Members(database, clock)
-        (claim,) = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+        (claim,) = await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
         await members.settle(settlement(claim))
-        kept = await members.keep([exit_(at=60), enter(GRACE, lytics_id=GRACE_ID, at=60)])
-        states = {each: [one.state for one in await members.of_address(each)] for each in (ADA, GRACE)}
-        claimed = await members.claim(ACCOUNT, room=room(5), lease_for=MINUTE)
+        kept = await members.apply([exit_(at=60), enter(GRACE, lytics_id=GRACE_ID, at=60)])
+        states = {
+            address: [report.state for report in await members.find_by_address(address)] for address in (ADA, GRACE)
+        }
+        claimed = await members.claim(ACCOUNT, capacity=room(5), lease_for=MINUTE)
         await database.close()
 
         assert claim.address == ADA
         assert kept is not None
         assert states == {ADA: ["pending"], GRACE: ["pending"]}
-        assert {each.address for each in claimed} == {ADA, GRACE}
+        assert {member.address for member in claimed} == {ADA, GRACE}
 
 
 async def _some_history(url: str, clock: Clock) -> None:
@@ -237,14 +239,14 @@ async def _some_history(url: str, clock: Clock) -> None:
     export = await exports.start("A", audience_slug="a", account=ACCOUNT)
     named = await exports.name(export.id, "A", "Lytics A")
     assert named.list_name is not None
-    await exports.list_is_ready(ACCOUNT, named.list_name, "list-id")
+    await exports.mark_list_ready(ACCOUNT, named.list_name, "list-id")
     await members.next_batch(export.id)
-    await members.keep([enter()])
+    await members.apply([enter()])
     await database.close()
 
 
 class TestKilled:
-    """A real process, killed with SIGKILL while it waits for a lock that another session of the database holds."""
+    """A real process is killed with SIGKILL while it waits for a lock of another session."""
 
     @pytest.fixture
     def process(self, source_url: str, empty_url: str, tmp_path: Path) -> Iterator[Process]:
@@ -266,7 +268,7 @@ class TestKilled:
 
     @asynccontextmanager
     async def begun(self, process: Process, url: str) -> AsyncIterator[asyncpg.Connection]:
-        """Prepare the copy, with the lock held by this session."""
+        """Start the copy while this session holds the lock."""
         database = Database.open(url)
         await migrate(database, url)
         await database.close()
@@ -323,7 +325,7 @@ class TestKilled:
         assert await rows_of(empty_url) == await rows_of(source_url)
 
     async def test_before_the_progress_table_goes(self, source_url: str, empty_url: str, process: Process) -> None:
-        """All rows are copied, and only the progress table is left to drop."""
+        """All rows are copied, and only the progress table still has to be dropped."""
         async with self.begun(process, empty_url) as first, session(empty_url) as second:
             await second.execute("BEGIN; LOCK TABLE copying IN ACCESS SHARE MODE")
             await first.execute("ROLLBACK")
@@ -344,7 +346,7 @@ class TestKilled:
             code = await asyncio.to_thread(process.running.wait, PATIENCE_SECONDS)
         said = process.log.read_text()
 
-        assert (code, said) == (130, f"The copy is not finished. {copying.AGAIN}\n")
+        assert (code, said) == (130, f"The copy is not finished. {copying.RESUME_HINT}\n")
 
 
 class TestUnfinished:
@@ -360,7 +362,7 @@ class TestUnfinished:
         assert done == []
 
     async def test_other_source_is_refused(self, path: Path, source_url: str, empty_url: str) -> None:
-        """The message names the original file, which is accepted afterwards."""
+        """The message names the original file, which is then accepted."""
         await half(source_url, empty_url)
         other = path.with_name("other.db")
         shutil.copyfile(path, other)
@@ -381,7 +383,7 @@ class TestUnfinished:
         assert found.rows_before > 0
 
     async def test_changed_source_is_refused(self, path: Path, source_url: str, empty_url: str) -> None:
-        """Rows copied earlier may be outdated."""
+        """Earlier copied rows may be outdated."""
         await half(source_url, empty_url)
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE totals SET last_event_at = 1")
@@ -397,7 +399,7 @@ class TestUnfinished:
             await copy(source_url, empty_url)
 
     async def test_rows_of_another_program_are_detected(self, source_url: str, empty_url: str) -> None:
-        """In any table, when the copy is resumed."""
+        """Such rows are detected in any table when the copy is resumed."""
         await half(source_url, empty_url)
         await postgresql.execute(empty_url, "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)")
 
@@ -407,7 +409,7 @@ class TestUnfinished:
 
 class TestMismatch:
     async def test_table_with_a_wrong_count_is_named(self, source_url: str, empty_url: str) -> None:
-        """The progress table stays, so no service starts there."""
+        """The progress table stays, so no service starts on the database."""
         add = "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)"
 
         def show(_done: int, _total: int, what: str) -> None:
@@ -429,7 +431,7 @@ class TestMismatch:
     async def test_row_that_postgresql_rejects_is_named(
         self, path: Path, source_url: str, empty_url: str, statement: str, error: str
     ) -> None:
-        """Without its values. SQLite accepts text of any length and any character."""
+        """The message does not contain values. SQLite accepts text of any length and any character."""
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(statement)
 
@@ -480,35 +482,35 @@ class TestSource:
         assert "DATABASE_URL to" not in str(refused.value)
 
     async def test_file_without_our_tables_is_refused(self, tmp_path: Path, empty_url: str) -> None:
-        """A missing file, a text file, another program's database and an empty file; none is changed."""
+        """The files are missing, text, empty, or of another program. No file is changed."""
         none, text, shop, empty = (tmp_path / f"{name}.db" for name in ("none", "text", "shop", "empty"))
         text.write_bytes(b"not a database, for sure" * 100)
         empty.touch()
         with closing(sqlite3.connect(shop)) as connection, connection:
             connection.execute("CREATE TABLE orders (id INTEGER)")
         said = []
-        for each in (none, text, shop, empty):
+        for file in (none, text, shop, empty):
             with pytest.raises((BadSettings, UnusableStore)) as refused:
-                await copy(f"sqlite:///{each}", empty_url)
+                await copy(f"sqlite:///{file}", empty_url)
             said.append(str(refused.value))
 
         assert not none.exists()
-        assert [re.split(r"[:.] (?=[Cc]orrect|Put)", each.replace(f"{tmp_path}/", ""))[0] for each in said] == [
+        assert [re.split(r"[:.] (?=[Cc]orrect|Put)", message.replace(f"{tmp_path}/", ""))[0] for message in said] == [
             "There is no file none.db",
             "text.db can't be read as a database (file is not a database)",
             "shop.db holds the tables of another program, so there is nothing to copy",
             "empty.db holds nothing, so there is nothing to copy",
         ]
-        assert all("--from" in each for each in said)
+        assert all("--from" in message for message in said)
 
-    def test_source_can_not_be_read_before_its_inspection(self, path: Path) -> None:
+    def test_source_cannot_be_read_before_its_inspection(self, path: Path) -> None:
         with Source(path) as source, pytest.raises(ValueError, match="not inspected"):
             source.rows_after(TABLES[0], None)
 
 
 class TestTarget:
     async def test_database_with_a_row_is_refused(self, source_url: str, database_url: str) -> None:
-        """The message names the table; nothing is changed."""
+        """The message names the table, and nothing is changed."""
         await postgresql.execute(database_url, "INSERT INTO unexported VALUES ('theirs', 's', 1, 0)")
         with pytest.raises(BadSettings, match=r"in use already: its table unexported has rows \(1\)"):
             await copy(source_url, database_url)
@@ -525,7 +527,7 @@ class TestTarget:
             await copy(source_url, empty_url)
 
     async def test_database_with_a_running_replica_is_refused(self, source_url: str, database_url: str) -> None:
-        """Even if it has written nothing yet."""
+        """The replica need not have written anything yet."""
         async with session(database_url) as replica:
             assert await replica.fetchval(TRY_TO_SHARE_DATABASE)
             with pytest.raises(BadSettings, match="a replica of the service runs on it"):
@@ -534,8 +536,8 @@ class TestTarget:
 
         assert found.rows_before == 0
 
-    async def test_replica_can_not_start_during_a_copy(self, source_url: str, database_url: str) -> None:
-        """Nor can another copy."""
+    async def test_replica_cannot_start_during_a_copy(self, source_url: str, database_url: str) -> None:
+        """Another copy cannot start either."""
         heard: list[object] = []
 
         def show(_done: int, _total: int, what: str) -> None:
@@ -565,14 +567,14 @@ class TestTarget:
             await copy(source_url, empty_url)
 
     async def test_database_of_a_newer_version_is_refused(self, source_url: str, database_url: str) -> None:
-        """Even if this version could use it: it may need data that this version does not copy."""
+        """A compatible newer version is refused too, because it may need data that this version does not copy."""
         await postgresql.execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
 
         with pytest.raises(BadSettings, match=r"newer version .* another database in --to"):
             await copy(source_url, database_url)
 
     async def test_lost_connection_is_reported(self, source_url: str, empty_url: str) -> None:
-        """With the way to resume."""
+        """The message says how to resume."""
         end = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND pid <> pg_backend_pid()"
@@ -606,8 +608,8 @@ async def _share(url: str) -> object:
     ],
 )
 async def test_wrong_urls_are_refused(path: Path, source: str, target: str, words: str) -> None:
-    """Without the URL, which may contain a password."""
-    source, target = (each.format(path=path, password=PASSWORD) for each in (source, target))
+    """The message does not quote the URL, which may contain a password."""
+    source, target = (url.format(path=path, password=PASSWORD) for url in (source, target))
     with pytest.raises((BadSettings, UnusableStore), match=words) as refused:
         await copy(source, target)
 

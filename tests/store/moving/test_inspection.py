@@ -50,7 +50,7 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 
 
 def killed_service(path: Path) -> None:
-    """Leave a database as a process killed right after a commit does."""
+    """Create a database and kill its process right after a commit."""
     work = (
         "import os, signal, sqlite3, sys\n"
         "held = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -88,7 +88,7 @@ def path(tmp_path: Path, migrated_file: Path) -> Path:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that all users may enter."""
+    """Create a folder that all users may enter."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -108,7 +108,7 @@ def another_user() -> Iterator[None]:
 
 @contextmanager
 def no_room() -> Iterator[None]:
-    """Forbid files to grow, like a full disk."""
+    """Prevent files from growing, like a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -134,7 +134,7 @@ class TestChangesNothing:
         assert snapshot(tmp_path) == before
 
     def test_database_of_an_older_version(self, tmp_path: Path) -> None:
-        """It is not migrated; the result names the missing migrations."""
+        """The database is not migrated. The result names the missing migrations."""
         path = tmp_path / "store.db"
         at_step(path, "0001")
         before = snapshot(tmp_path)
@@ -146,7 +146,7 @@ class TestChangesNothing:
         assert snapshot(tmp_path) == before
 
     async def test_running_service(self, path: Path, tmp_path: Path) -> None:
-        """It can write meanwhile and keeps its lock."""
+        """The service can write meanwhile and keeps its lock."""
         database = Database.open(url_of(path))
         await database.write(
             lambda connection: connection.exec_driver_sql("insert into unexported values (1, 2, 3, 4)")
@@ -171,7 +171,7 @@ class TestChangesNothing:
         assert (found.revision, found.missing) == ("9999", ())
 
     def test_killed_service(self, path: Path, tmp_path: Path) -> None:
-        """Its last commits stay in the write-ahead log."""
+        """The last commits of the service stay in the write-ahead log."""
         killed_service(path)
         before = snapshot(tmp_path)
         found = inspect(url_of(path), None)
@@ -192,7 +192,7 @@ class TestProblems:
         for word in words:
             assert word in caught.value.happened
 
-    def test_folder_that_can_not_be_created(self) -> None:
+    def test_folder_that_cannot_be_created(self) -> None:
         self.assert_unusable(Path("/proc/nowhere/store.db"), "/proc can't be written")
 
     def test_folder_that_is_a_file(self, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ class TestProblems:
 
     @pytest.mark.parametrize("name", ["store.db", "store.db-wal", "store.db-shm", "store.db.lock"])
     def test_file_of_another_user(self, shared: Path, name: str) -> None:
-        """Also a file beside the database, left by a command that ran as root."""
+        """The file may also be beside the database, left by a command that ran as root."""
         shared.chmod(0o777)
         (shared / name).touch(mode=0o400)
         with another_user():
@@ -268,9 +268,9 @@ class TestProblems:
 
 
 async def test_erasures_with_another_key_are_counted(database: Database, tmp_path: Path) -> None:
-    """With the right key, another key, or none."""
+    """The inspection has the right key, another key, or none."""
     right, other = Digests("the-key-of-the-tests"), Digests("another-key-of-tests")
     await Erasures(database, lambda: datetime.now(UTC), right).erase("ada@example.com", leave_lists=False)
 
-    found = [inspect(url_of(tmp_path / "store.db"), digests).not_kept_out for digests in (right, other, None)]
+    found = [inspect(url_of(tmp_path / "store.db"), digests).ineffective_erasures for digests in (right, other, None)]
     assert found == [0, 1, 1]

@@ -44,7 +44,7 @@ IN_THE_DATABASE = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgresql.Server]:
-    """A server that asks for passwords."""
+    """Start a server that requires passwords."""
     server = postgresql.Server()
     rules = server.folder / "rules"
     rules.write_text(RULES)
@@ -60,7 +60,7 @@ def server() -> Iterator[postgresql.Server]:
 
 @pytest.fixture
 def url(server: postgresql.Server) -> Iterator[str]:
-    """The URL of an empty database, for its owner."""
+    """Return the URL of an empty database, for its owner."""
     with postgresql.database(server.url) as url:
         yield url
 
@@ -95,12 +95,12 @@ async def at_step(url: str, revision: str) -> None:
 
 
 async def run(url: str, *statements: str) -> None:
-    for each in statements:
-        await postgresql.execute(url, each)
+    for statement in statements:
+        await postgresql.execute(url, statement)
 
 
 async def refusal(url: str, *words: str) -> UnusableStore:
-    """Return the error of the inspection; it has a next step and does not contain the password."""
+    """Return the error of the inspection. It has a next step and does not contain the password."""
     with pytest.raises(UnusableStore) as caught:
         await inspect_server(url, None)
     assert PASSWORD not in str(caught.value)
@@ -112,7 +112,7 @@ async def refusal(url: str, *words: str) -> UnusableStore:
 
 @asynccontextmanager
 async def answering(words: bytes | None) -> AsyncIterator[str]:
-    """The URL of a server that is not PostgreSQL: it sends these words and closes, or with None sends nothing."""
+    """Yield the URL of a server that is not PostgreSQL. It sends these bytes and closes; with None it sends nothing."""
     silent: list[asyncio.StreamWriter] = []
 
     def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,13 +125,13 @@ async def answering(words: bytes | None) -> AsyncIterator[str]:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
         port = other.sockets[0].getsockname()[1]
         yield f"postgresql://{GUEST}:{PASSWORD}@127.0.0.1:{port}/store"
-        for each in silent:
-            each.close()
+        for connection in silent:
+            connection.close()
 
 
 class TestUsable:
     async def test_empty_database(self, url: str) -> None:
-        """It stays empty."""
+        """The database stays empty."""
         found = await inspect_server(url, None)
 
         assert found == ServerInspection(name_of(url), 0, None, tuple(steps_after(None)), False, 0)
@@ -142,14 +142,14 @@ class TestUsable:
         assert await inspect_server(url, None) == ServerInspection(name_of(url), 0, NEWEST, (), False, 0)
 
     async def test_database_of_an_older_version(self, url: str) -> None:
-        """It is not migrated; the result names the missing migrations."""
+        """The database is not migrated. The result names the missing migrations."""
         await at_step(url, "0001")
         found = await inspect_server(url, None)
 
         assert (found.revision, found.missing) == ("0001", tuple(steps_after("0001")))
 
     async def test_database_of_a_compatible_newer_version(self, url: str) -> None:
-        """As during an upgrade of replicas."""
+        """This occurs during an upgrade of replicas."""
         await make(url)
         await run(url, "UPDATE alembic_version SET version_num = '9999'")
         found = await inspect_server(url, None)
@@ -157,7 +157,7 @@ class TestUsable:
         assert (found.revision, found.missing) == ("9999", ())
 
     async def test_nothing_changes(self, url: str) -> None:
-        """Neither tables nor their pages."""
+        """Neither the tables nor their pages change."""
         await make(url)
         # The first inspection fills caches of the catalog.
         await postgresql.execute(url, "VACUUM")
@@ -170,15 +170,15 @@ class TestUsable:
         assert after == before
 
     async def test_running_replicas_are_counted(self, url: str) -> None:
-        """Without those of other databases."""
+        """Replicas of other databases are not counted."""
         await make(url)
         replicas = [await asyncpg.connect(url) for _ in range(2)]
         elsewhere = await asyncpg.connect(postgresql.named(url, "postgres"))
-        for each in (*replicas, elsewhere):
-            await each.execute(TRY_TO_SHARE_DATABASE)
+        for connection in (*replicas, elsewhere):
+            await connection.execute(TRY_TO_SHARE_DATABASE)
         found = await inspect_server(url, None)
-        for each in (*replicas, elsewhere):
-            await each.close()
+        for connection in (*replicas, elsewhere):
+            await connection.close()
 
         assert found.replicas == 2
 
@@ -189,18 +189,18 @@ class TestUsable:
         assert (await inspect_server(url, None)).is_copy_unfinished
 
     async def test_erasures_with_another_key_are_counted(self, url: str) -> None:
-        """With the right key, another key, or none."""
+        """The inspection has the right key, another key, or none."""
         right, other = Digests("the-key-of-the-tests"), Digests("another-key-of-tests")
         await make(url)
         database = Database.open(url)
         await Erasures(database, lambda: datetime.now(UTC), right).erase("ada@example.com", leave_lists=False)
         await database.close()
-        found = [(await inspect_server(url, digests)).not_kept_out for digests in (right, other, None)]
+        found = [(await inspect_server(url, digests)).ineffective_erasures for digests in (right, other, None)]
 
         assert found == [0, 1, 1]
 
     async def test_user_with_the_least_rights(self, url: str) -> None:
-        """They are enough for tables of this version that another user owns, but not to change them."""
+        """They suffice for using tables of this version that another user owns, but not for changing them."""
         await make(url)
         await run(
             url,
@@ -297,7 +297,7 @@ class TestUnreachable:
 
 class TestProblems:
     async def test_schema_without_the_right_to_create_tables(self, url: str) -> None:
-        """The default for all users but the owner since PostgreSQL 15."""
+        """This is the default for all users but the owner since PostgreSQL 15."""
         await refusal(
             as_guest(url),
             f"The user {GUEST} may not create tables in the schema public",
@@ -313,7 +313,7 @@ class TestProblems:
         await refusal(url, "may use no schema")
 
     async def test_tables_without_rights(self, url: str) -> None:
-        """Any missing right on a table or a sequence is reported."""
+        """Each missing right on a table or a sequence is reported."""
         await make(url)
         await run(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {GUEST}")
         first = await refusal(as_guest(url), f"The user {GUEST} may not use accounts")
@@ -323,7 +323,7 @@ class TestProblems:
         assert "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public" in first.next_step
 
     async def test_tables_to_migrate_of_another_owner(self, url: str) -> None:
-        """The missing migrations change them."""
+        """The missing migrations would change the tables."""
         await at_step(url, "0001")
         await run(
             url,

@@ -1,4 +1,4 @@
-"""Circuit breakers in the store: kept over restarts, and shared by replicas."""
+"""Circuit breakers in the store: they survive restarts and are shared by replicas."""
 
 import asyncio
 from dataclasses import replace
@@ -16,7 +16,7 @@ ERROR = Transient(9, "Sailthru has a problem.")
 
 
 async def reopened(database: Database) -> Accounts:
-    """A breaker that was open for two hours, closed for one, and is open again."""
+    """Store a breaker that was open for two hours, closed for one, and is open again."""
     accounts = Accounts(database)
     earlier = CLOSED.opened(OpenReason.REFUSED, ERROR, NOON - 3 * HOUR)
     await accounts.save(ACCOUNT, CLOSED, earlier, NOON - 3 * HOUR)
@@ -44,7 +44,7 @@ async def test_load_returns_last_saved_state_of_each_account(database: Database)
 
 
 async def test_finding_of_another_replica_is_not_overwritten(database: Database) -> None:
-    """`save` returns the state that was stored before, and the one that is stored now."""
+    """`save` returns the previously stored state and the new one."""
     accounts = await reopened(database)
     found = replace(OPEN, open_reason=OpenReason.REFUSED, code="5", message="Wrong signature.", opened_at=NOON + HOUR)
     before, after = await accounts.save(ACCOUNT, CLOSED, replace(found, was_open_for=0 * HOUR), NOON + HOUR)
@@ -54,7 +54,7 @@ async def test_finding_of_another_replica_is_not_overwritten(database: Database)
 
 
 async def test_concurrent_openings_are_one_change(database: Database) -> None:
-    """Only one of them learns that the breaker was closed before. It raises the alarm."""
+    """Only one replica learns that the breaker was closed before. This replica raises the alarm."""
     accounts = Accounts(database)
     after = CLOSED.opened(OpenReason.OUTAGE, ERROR, NOON)
     changed = await asyncio.gather(*(accounts.save(ACCOUNT, CLOSED, after, NOON) for _ in range(8)))
@@ -73,13 +73,13 @@ async def test_one_of_many_replicas_takes_probe(database: Database) -> None:
     lapsed = await accounts.take_probe(ACCOUNT, until, until + LONGEST_PROBE_WAIT)
 
     assert early is None
-    assert [one for one in taken if one is not None] == [replace(OPEN, probe_at=until)]
+    assert [state for state in taken if state is not None] == [replace(OPEN, probe_at=until)]
     assert meanwhile is None
     assert lapsed == replace(OPEN, probe_at=until + LONGEST_PROBE_WAIT)
 
 
 async def test_probe_taken_by_wrong_clock_can_be_taken(database: Database) -> None:
-    """Its time is further ahead than any probe's can be."""
+    """The time of the probe is further ahead than any possible wait."""
     accounts = await reopened(database)
     await accounts.take_probe(ACCOUNT, NOON + HOUR, NOON + HOUR + LONGEST_PROBE_WAIT)
 
@@ -94,7 +94,7 @@ async def test_closed_breaker_has_no_probe(database: Database) -> None:
 
 
 async def test_replica_that_read_its_clock_earlier_gets_no_probe(database: Database) -> None:
-    """It waited for the row while another replica took the probe."""
+    """The replica waited for the row while another one took the probe."""
     accounts = await reopened(database)
     await accounts.take_probe(ACCOUNT, DUE + SECOND, DUE + SECOND + LONGEST_PROBE_WAIT)
 

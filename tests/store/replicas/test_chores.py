@@ -30,7 +30,7 @@ async def test_each_chore_has_its_own_turns(database: Database, clock: Clock) ->
 
 
 async def test_turn_taken_by_wrong_clock_does_not_count(database: Database, clock: Clock) -> None:
-    """Its time is further ahead than any turn's can be."""
+    """The time of the turn is further ahead than any possible wait."""
     chores = Chores(database, clock)
     clock.advance(30 * HOUR)
     await chores.take_turn("house", HOUR)
@@ -41,7 +41,7 @@ async def test_turn_taken_by_wrong_clock_does_not_count(database: Database, cloc
 
 
 async def test_replica_that_read_its_clock_earlier_gets_no_turn(database: Database, clock: Clock) -> None:
-    """It waited for the row while another replica took the turn."""
+    """The replica waited for the row while another one took the turn."""
     chores = Chores(database, clock)
     clock.advance(SECOND)
     await chores.take_turn("house", MINUTE)

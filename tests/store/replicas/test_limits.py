@@ -1,4 +1,4 @@
-"""What the replicas have taken of a limit: read, decided and written in one piece."""
+"""Shared rate limits: requests are read, decided and stored atomically."""
 
 import asyncio
 
@@ -11,29 +11,29 @@ ENDS = int(NOON.timestamp()) + 60
 USER = "POST user"
 
 
-def wish(
-    block: int = 10, *, most: int | None = 100, ends: int | None = ENDS, returned: int = 0, backfills: int = 0
+def request(
+    calls: int = 10, *, allowed: int | None = 100, ends: int | None = ENDS, returned: int = 0, backfills: int = 0
 ) -> ShareRequest:
-    return ShareRequest(ends, most, block, returned, backfills)
+    return ShareRequest(ends, allowed, calls, returned, backfills)
 
 
-async def test_what_is_taken_is_remembered(database: Database) -> None:
-    """Over restarts, by account and endpoint."""
-    await SharedLimits(database).take(ACCOUNT, USER, wish(backfills=3))
-    budgets = SharedLimits(database)
+async def test_taken_calls_are_stored(database: Database) -> None:
+    """They are stored over restarts, by account and endpoint."""
+    await SharedLimits(database).take(ACCOUNT, USER, request(backfills=3))
+    limits = SharedLimits(database)
 
-    assert await budgets.take(ACCOUNT, USER, wish(returned=4, backfills=2)) == ShareGrant(10, 16, 5, ENDS)
-    assert await budgets.take(ACCOUNT, "GET user", wish()) == ShareGrant(10, 10, 0, ENDS)
-    assert await budgets.take("other", USER, wish()) == ShareGrant(10, 10, 0, ENDS)
+    assert await limits.take(ACCOUNT, USER, request(returned=4, backfills=2)) == ShareGrant(10, 16, 5, ENDS)
+    assert await limits.take(ACCOUNT, "GET user", request()) == ShareGrant(10, 10, 0, ENDS)
+    assert await limits.take("other", USER, request()) == ShareGrant(10, 10, 0, ENDS)
 
 
-async def test_the_window_before_is_remembered_too(database: Database) -> None:
-    """Whoever is still in it counts there."""
-    budgets = SharedLimits(database)
-    await budgets.take(ACCOUNT, USER, wish(90, backfills=7))
-    in_new = await budgets.take(ACCOUNT, USER, wish(ends=ENDS + 60))
-    in_old = await budgets.take(ACCOUNT, USER, wish(20, backfills=1))
-    in_new_again = await budgets.take(ACCOUNT, USER, wish(ends=ENDS + 60))
+async def test_calls_of_the_previous_window_are_stored_too(database: Database) -> None:
+    """A request for the previous window counts there."""
+    limits = SharedLimits(database)
+    await limits.take(ACCOUNT, USER, request(90, backfills=7))
+    in_new = await limits.take(ACCOUNT, USER, request(ends=ENDS + 60))
+    in_old = await limits.take(ACCOUNT, USER, request(20, backfills=1))
+    in_new_again = await limits.take(ACCOUNT, USER, request(ends=ENDS + 60))
 
     assert [in_new, in_old, in_new_again] == [
         ShareGrant(10, 10, 0, ENDS + 60),
@@ -42,10 +42,10 @@ async def test_the_window_before_is_remembered_too(database: Database) -> None:
     ]
 
 
-async def test_many_at_once_get_no_more_than_there_is(database: Database) -> None:
-    """The first ones too, who all find that nothing was taken yet."""
-    budgets = SharedLimits(database)
-    given = await asyncio.gather(*(budgets.take(ACCOUNT, USER, wish(7)) for _ in range(20)))
+async def test_simultaneous_requests_get_no_more_than_the_limit(database: Database) -> None:
+    """This includes the first requests, which all find that nothing was taken yet."""
+    limits = SharedLimits(database)
+    grants = await asyncio.gather(*(limits.take(ACCOUNT, USER, request(7)) for _ in range(20)))
 
-    assert sum(one.calls for one in given) == 100
-    assert max(one.taken for one in given) == 100
+    assert sum(grant.calls for grant in grants) == 100
+    assert max(grant.taken for grant in grants) == 100

@@ -27,10 +27,10 @@ PATIENCE_SECONDS = 60
 
 
 def meanwhile(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return the result of a coroutine, for which the work of a transaction waits.
+    """Return the result of a coroutine while the work of a transaction waits for it.
 
     Args:
-        loop: of the test; on SQLite the work runs in another thread.
+        loop: the loop of the test. On SQLite the work runs in another thread.
     """
     if in_greenlet():
         return await_(coroutine)
@@ -40,15 +40,15 @@ def meanwhile(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
 def engines(database: Database) -> list[Engine]:
     """Return the engines that run the statements of a database."""
     match database._transactions:
-        case SqliteTransactions() as one:
-            return [one._read, one._write]
+        case SqliteTransactions() as sqlite_transactions:
+            return [sqlite_transactions._read, sqlite_transactions._write]
         case PostgresqlTransactions() as pool:
             return [pool._engine.sync_engine]
     raise TypeError(type(database._transactions))
 
 
 def only_reads(connection: Connection) -> bool:
-    """True if the transaction can't write."""
+    """Return whether the transaction can't write."""
     if connection.dialect.name == "postgresql":
         return bool(connection.get_execution_options().get("postgresql_readonly"))
     cursor = connection.connection.cursor()
@@ -57,33 +57,33 @@ def only_reads(connection: Connection) -> bool:
 
 
 @contextmanager
-def listening(database: Database, hear: Callable[..., None]) -> Iterator[None]:
-    """Call `hear` before each statement that SQLAlchemy executes, as for its event `before_cursor_execute`."""
-    with _subscribed(database, before_cursor_execute=hear):
+def intercepting(database: Database, handler: Callable[..., None]) -> Iterator[None]:
+    """Call `handler` before each statement that SQLAlchemy executes, like its event `before_cursor_execute`."""
+    with _subscribed(database, before_cursor_execute=handler):
         yield
 
 
 @contextmanager
-def _subscribed(database: Database, **hears: Callable[..., None]) -> Iterator[None]:
-    """Subscribe to events of a database's engines, by their names."""
+def _subscribed(database: Database, **handlers: Callable[..., None]) -> Iterator[None]:
+    """Subscribe handlers to events of a database's engines, by the names of the events."""
     for engine in engines(database):
-        for name, hear in hears.items():
-            event.listen(engine, name, hear)
+        for name, handler in handlers.items():
+            event.listen(engine, name, handler)
     try:
         yield
     finally:
         for engine in engines(database):
-            for name, hear in hears.items():
-                event.remove(engine, name, hear)
+            for name, handler in handlers.items():
+                event.remove(engine, name, handler)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Executed:
     """One executed statement.
 
     Args:
-        plan: its steps as text, each about one table.
-        scanned: tables that it read completely, even if by an index.
+        plan: the steps of its plan as text, each for one table.
+        scanned: tables that it read completely, even by an index.
         is_sorted: True if it sorted rows.
     """
 
@@ -93,48 +93,50 @@ class Seen:
     is_sorted: bool
 
 
-class Sight:
+class Recording:
     """Executed statements, in the order of their start or, on PostgreSQL, of their end."""
 
     def __init__(self) -> None:
-        self.all: list[Seen] = []
+        self.all: list[Executed] = []
 
     @property
     def statements(self) -> list[str]:
-        """All but those that begin or end transactions or read the server's clock."""
-        return [seen.statement for seen in self.all]
+        """All statements, except those that begin or end transactions or read the server's clock."""
+        return [executed.statement for executed in self.all]
 
     @property
     def plans(self) -> str:
         """The steps of all plans."""
-        return "\n".join(step for seen in self.all for step in seen.plan)
+        return "\n".join(step for executed in self.all for step in executed.plan)
 
     def scanned(self, *tables: str) -> set[str]:
-        """Return those of the tables that a statement read completely."""
-        return {table for seen in self.all for table in seen.scanned}.intersection(tables)
+        """Return the given tables that any statement read completely."""
+        return {table for executed in self.all for table in executed.scanned}.intersection(tables)
 
     @property
     def is_any_sorted(self) -> bool:
         """True if a statement sorted rows."""
-        return any(seen.is_sorted for seen in self.all)
+        return any(executed.is_sorted for executed in self.all)
 
 
 @contextmanager
-def watching(database: Database) -> Iterator[Sight]:
+def recording(database: Database) -> Iterator[Recording]:
     """Record the statements that run inside the block."""
-    sight = Sight()
+    recorded = Recording()
     if isinstance(database._transactions, PostgresqlTransactions):
-        with _explained(database._transactions, sight):
-            yield sight
+        with _explained(database._transactions, recorded):
+            yield recorded
     else:
         traced: list[str] = []
         with _traced(database, traced):
-            yield sight
+            yield recorded
         assert isinstance(database._transactions, SqliteTransactions)
         with database._transactions._read.begin() as connection:
             # EXPLAIN alone does not notice that another connection changed the schema.
             connection.exec_driver_sql("select count(*) from sqlite_master").scalar()
-            sight.all += [_seen_by_sqlite(connection, one) for one in traced if _is_about_rows(one)]
+            recorded.all += [
+                _executed_by_sqlite(connection, statement) for statement in traced if _is_about_rows(statement)
+            ]
 
 
 def _is_about_rows(statement: str) -> bool:
@@ -143,37 +145,37 @@ def _is_about_rows(statement: str) -> bool:
 
 @contextmanager
 def _traced(database: Database, traced: list[str]) -> Iterator[None]:
-    def watch(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
+    def start(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
         connection.set_trace_callback(traced.append)
 
-    def look_away(connection: sqlite3.Connection, _record: object) -> None:
+    def stop_tracing(connection: sqlite3.Connection, _record: object) -> None:
         connection.set_trace_callback(None)
 
-    with _subscribed(database, checkout=watch, checkin=look_away):
+    with _subscribed(database, checkout=start, checkin=stop_tracing):
         yield
 
 
-def _seen_by_sqlite(connection: Connection, statement: str) -> Seen:
+def _executed_by_sqlite(connection: Connection, statement: str) -> Executed:
     # The traced statement contains its values.
     plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
     scanned = {found[1] for step in plan if (found := re.match(r"SCAN (\w+)", step))}
-    return Seen(statement, tuple(plan), frozenset(scanned), any("TEMP B-TREE" in step for step in plan))
+    return Executed(statement, tuple(plan), frozenset(scanned), any("TEMP B-TREE" in step for step in plan))
 
 
 @contextmanager
-def _explained(pool: PostgresqlTransactions, sight: Sight) -> Iterator[None]:
+def _explained(pool: PostgresqlTransactions, recorded: Recording) -> Iterator[None]:
     listened: set[Any] = set()
 
-    def hear(_: object, message: Any) -> None:
+    def handler(_: object, message: Any) -> None:
         _, is_plan, plan = str(message.message).partition("plan:\n")
         if is_plan:
-            seen = _seen_by_postgresql(json.loads(plan))
-            if _is_about_rows(seen.statement):
-                sight.all.append(seen)
+            executed = _executed_by_postgresql(json.loads(plan))
+            if _is_about_rows(executed.statement):
+                recorded.all.append(executed)
 
-    def watch(connection: Connection) -> None:
+    def start(connection: Connection) -> None:
         driver = cast("Any", connection.connection.driver_connection)
-        driver.add_log_listener(hear)
+        driver.add_log_listener(handler)
         listened.add(driver)
         connection.exec_driver_sql("LOAD 'auto_explain'")
         for name, value in (
@@ -185,18 +187,18 @@ def _explained(pool: PostgresqlTransactions, sight: Sight) -> Iterator[None]:
             connection.exec_driver_sql(f"SET LOCAL auto_explain.{name} = '{value}'")
 
     engine = pool._engine.sync_engine
-    event.listen(engine, "begin", watch)
+    event.listen(engine, "begin", start)
     try:
         yield
     finally:
-        event.remove(engine, "begin", watch)
+        event.remove(engine, "begin", start)
         for driver in listened:
-            driver.remove_log_listener(hear)
+            driver.remove_log_listener(handler)
 
 
-def _seen_by_postgresql(found: dict[str, Any]) -> Seen:
+def _executed_by_postgresql(found: dict[str, Any]) -> Executed:
     nodes = list(_nodes(found["Plan"]))
-    return Seen(
+    return Executed(
         found["Query Text"],
         tuple(" ".join(str(node[key]) for key in _SHOWN if key in node) for node in nodes),
         frozenset(node["Relation Name"] for node in nodes if _is_scan(node)),
@@ -219,17 +221,17 @@ def _is_scan(node: dict[str, Any]) -> bool:
     return "Relation Name" in node and node["Node Type"] != "ModifyTable" and not is_some_of_it
 
 
-async def many_told(database: Database, *, export_id: int = 1, count: int = 3000) -> None:
-    """Add settled members, so many that reading all of them would show in a plan.
+async def add_settled_members(database: Database, *, export_id: int = 1, count: int = 3000) -> None:
+    """Add so many settled members that a plan shows whether all of them are read.
 
-    PostgreSQL would scan a small table in any case, so it also gets statistics.
+    PostgreSQL would always scan a small table, so statistics are collected too.
     """
 
     def fill(connection: Connection) -> None:
         first = 1_000_000
         connection.execute(
             insert(members),
-            [{"id": first + n, "account": ACCOUNT, "address": f"told{n}@example.com"} for n in range(count)],
+            [{"id": first + n, "account": ACCOUNT, "address": f"settled{n}@example.com"} for n in range(count)],
         )
         confirmed = {
             "export_id": export_id,
@@ -242,14 +244,14 @@ async def many_told(database: Database, *, export_id: int = 1, count: int = 3000
         connection.execute(
             insert(memberships),
             [
-                {"member_id": first + n, "lytics_id": f"told-{n}", "accepted_at": NOON, **confirmed}
+                {"member_id": first + n, "lytics_id": f"settled-{n}", "accepted_at": NOON, **confirmed}
                 for n in range(count)
             ],
         )
         in_since = {"export_id": export_id, "moved_at_ns": 1, "moved_message_at_ns": 1, "is_enter": True}
         connection.execute(
             insert(identities),
-            [{"lytics_id": f"told-{n}", "member_id": first + n, **in_since} for n in range(count)],
+            [{"lytics_id": f"settled-{n}", "member_id": first + n, **in_since} for n in range(count)],
         )
         if connection.dialect.name == "postgresql":
             connection.execute(text("ANALYZE"))
