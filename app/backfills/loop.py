@@ -67,7 +67,7 @@ class BackfillLoop(Repeat):
         if not most:
             return
         # Leases of running tasks may have expired while the store was unavailable, so exclude the running backfills.
-        for claim in await self._backfills.claim(lease_for=LEASE, most=most, besides=tuple(self._running)):
+        for claim in await self._backfills.claim(lease_for=LEASE, limit=most, excluding=tuple(self._running)):
             task = asyncio.create_task(self._run_claim(claim))
             self._running[claim.backfill.id] = task
             task.add_done_callback(partial(self._on_end, claim.backfill.id))

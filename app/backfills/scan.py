@@ -96,7 +96,7 @@ class Backfiller:
         if is_loop(backfill, page.next):
             why = "The next page that Lytics named was read before, so the scan would never end."
             return await self._restart(backfill, why, lease)
-        stored = await self._backfills.keep(backfill, self._page_of(page, backfill, export), lease=lease)
+        stored = await self._backfills.save_page(backfill, self._page_of(page, backfill, export), lease=lease)
         if stored is None:
             return Step(None)
         updated, due_accounts = stored

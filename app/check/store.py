@@ -25,8 +25,8 @@ async def check_store(url: str, erasure_key: str | None) -> Finding:
 
 
 def _file_finding(found: Inspection, digests: Digests | None) -> Finding:
-    if found.not_kept_out:
-        return _erasure_finding(found.not_kept_out, digests)
+    if found.ineffective_erasures:
+        return _erasure_finding(found.ineffective_erasures, digests)
     if not found.has_folder:
         happened = f"{found.path} and its folder do not exist yet; the first start creates both."
         return Finding(STORE, Mark.WARNING, happened, "If you expected a database there, correct DATABASE_URL.")
@@ -37,8 +37,8 @@ def _server_finding(found: ServerInspection, digests: Digests | None) -> Finding
     if found.is_copy_unfinished:
         happened = f"A copy into {found.name} is not finished, so the service can't start with it."
         return Finding(STORE, Mark.FAILED, happened, "Run the same copy command again.")
-    if found.not_kept_out:
-        return _erasure_finding(found.not_kept_out, digests)
+    if found.ineffective_erasures:
+        return _erasure_finding(found.ineffective_erasures, digests)
     return Finding(STORE, Mark.OK, _server_state(found))
 
 

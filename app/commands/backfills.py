@@ -62,7 +62,7 @@ def follow(service: Service, backfill: View, *, is_quiet: bool) -> Answer:
 
     Raises:
         Exit: 130 on Ctrl-C. The commands that follow and cancel the backfill are printed first.
-        ServiceSaidNo, ServiceNotReached: the service no longer answers.
+        ServiceRefused, ServiceUnreachable: the service no longer answers.
     """
     try:
         with terminal.Bar(is_quiet=is_quiet) as bar:

@@ -19,7 +19,7 @@ def choose(exports: Sequence[Export], reference: str) -> Export:
     """Return the export with this number, or else the only export with this audience id, slug, name or list name.
 
     Raises:
-        ServiceSaidNo: no export matches, or several do. The candidates are listed.
+        ServiceRefused: no export matches, or several do. The candidates are listed.
     """
     for export in exports:
         if str(export["id"]) == reference:

@@ -65,14 +65,14 @@ class Service:
         """Make one call. A spinner appears if it takes long, unless `is_quiet`.
 
         Raises:
-            ServiceSaidNo: the service answered with a problem.
-            ServiceNotReached: there was no answer, or it came from another server.
+            ServiceRefused: the service answered with a problem.
+            ServiceUnreachable: there was no answer, or it came from another server.
         """
         try:
             with nullcontext() if is_quiet else terminal.waiting(f"Waiting for {self._url} …"):
                 response = self._http.request(method, path, json=body)
         except httpx.RequestError as error:
-            failure = ServiceNotReached(self._explain_failure(error))
+            failure = ServiceUnreachable(self._explain_failure(error))
         else:
             return self._read(response)
         # Raised outside the handler, because httpx's errors hold the request with its token.
@@ -124,14 +124,14 @@ def service_of(context: typer.Context) -> Service:
     return connect()
 
 
-def _refusal(status: int, problem: JSONObject) -> ServiceSaidNo:
+def _refusal(status: int, problem: JSONObject) -> ServiceRefused:
     sentences = [str(problem.get("detail") or problem.get("title") or f"HTTP {status}")]
     sentences += [f"{error.get('at')}: {error.get('rule')}." for error in problem.get("errors") or ()]
     if status == HTTPStatus.UNAUTHORIZED:
         sentences.append("The service does not accept the first token of ADMIN_TOKENS in your settings.")
     lines = [audience_line(audience) for audience in problem.get("candidates") or ()]
     lines += [f"add {_option(name, value)}" for name, value in (problem.get("choices") or {}).items()]
-    return ServiceSaidNo(" ".join(sentences), lines)
+    return ServiceRefused(" ".join(sentences), lines)
 
 
 def audience_line(audience: Mapping[str, object]) -> str:

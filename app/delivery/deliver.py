@@ -191,7 +191,7 @@ class Deliverer:
             _LeaseLost: another worker has claimed the member.
         """
         until = claim.leased_until
-        is_recorded = call is claim.call and claim.leaves_at_once and not is_repeat
+        is_recorded = call is claim.call and claim.can_be_sent_now and not is_repeat
         # Repeat the renewal if the store was so slow that less than two timeouts are left.
         while not is_recorded or until - self._clock() < 2 * self._timeout:
             until = self._clock() + self.lease_for

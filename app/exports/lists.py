@@ -37,7 +37,7 @@ class ListMaker:
         self._sleep = sleep
         self._running: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
-    async def ensure(self, name: str, *, is_again: bool = False) -> None:
+    async def ensure(self, name: str, *, is_missing: bool = False) -> None:
         """Ensure that a list exists in Sailthru and is recorded as ready.
 
         Simultaneous callers share one request, because parallel first calls have created several lists with one name
@@ -45,19 +45,19 @@ class ListMaker:
         the others.
 
         Args:
-            is_again: Sailthru no longer knows the list, although it is recorded as ready.
+            is_missing: Sailthru no longer knows the list, although it is recorded as ready.
 
         Raises:
             UnknownList: Sailthru refuses to create the list.
             CallFailed: see `SailthruClient.call`.
             StoreUnavailable: the turn to create the list could not be reserved.
         """
-        # Callers with and without `is_again` need separate requests: a list that is recorded as ready ends only the
+        # Callers with and without `is_missing` need separate requests: a list that is recorded as ready ends only the
         # calls without it.
-        key = (name, is_again)
+        key = (name, is_missing)
         task = self._running.get(key)
         if task is None:
-            task = self._running[key] = asyncio.create_task(self._ensure(name, is_again=is_again))
+            task = self._running[key] = asyncio.create_task(self._ensure(name, is_missing=is_missing))
             task.add_done_callback(lambda done: self._on_end(key, done))
         await asyncio.shield(task)
 

@@ -62,22 +62,22 @@ class ListMonitor:
             if self._may_check_lists is None or await self._may_check_lists(LIST_CHECK_INTERVAL):
                 await self._check_lists()
             self._lists_checked_at = now
-        self._update_alarms(await self._exports.standings())
+        self._update_alarms(await self._exports.with_counts())
         return ALARM_INTERVAL
 
     async def _check_lists(self) -> None:
-        before = {report.export.id: report for report in await self._exports.standings()}
+        before = {report.export.id: report for report in await self._exports.with_counts()}
         accounts = {report.export.account for report in before.values() if _is_monitored(report.export)}
         for account in sorted(accounts & self._lists.keys()):
             lists = self._lists[account]
             try:
                 index = await lists.index()
                 confirmed = await self._exports.confirmed()
-                for after in await self._exports.standings():
+                for after in await self._exports.with_counts():
                     export = after.export
                     if export.account == account and _is_monitored(export) and export.id in before:
                         await self._check_list(
-                            lists, index, confirmed.get(export.id, Confirmed()), before[export.id], after
+                            lists, index, confirmed.get(export.id, ConfirmedCount()), before[export.id], after
                         )
             except CallFailed as error:
                 # Delivery raises an alarm if all calls fail. The lists are checked again in an hour.
@@ -100,7 +100,7 @@ class ListMonitor:
             # The index may be incomplete, which must not stop an export.
             seen = await lists.find(name)
         confirmed_during_check = after.counts["delivered"] - before.counts["delivered"]
-        known = Kept(
+        known = KnownList(
             export.list_id,
             confirmed.on_list,
             confirmed.in_doubt + confirmed_during_check,
@@ -110,9 +110,9 @@ class ListMonitor:
         result = judge(known, seen)
         if result.change is not None:
             why = reason(result.change, name, export.id, result.jump)
-            await self._exports.list_changed(export.id, result.change, why)
+            await self._exports.mark_list_changed(export.id, result.change, why)
         elif (result.others, result.others_in_doubt) != (export.list_others, export.list_others_in_doubt):
-            await self._exports.looked(export.id, list_others=result.others, in_doubt=result.others_in_doubt)
+            await self._exports.record_list_check(export.id, list_others=result.others, in_doubt=result.others_in_doubt)
 
     def _update_alarms(self, reports: Sequence[ExportReport]) -> None:
         now = self._clock()

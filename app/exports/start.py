@@ -98,7 +98,7 @@ class ExportStarter:
             )
         audiences, notes = await self._load_audiences(order)
         audience = await self._find_audience(order, audiences)
-        candidates = await self._exports.of_audience(audience.id)
+        candidates = await self._exports.find_by_audience(audience.id)
         own = next((export for export in candidates if export.account == order.account), None)
         export = own if order.adopt is None else await self._export_to_adopt(order.adopt, order, audience, audiences)
         email_field = _email_field(order, export)
@@ -185,7 +185,7 @@ class ExportStarter:
 
     async def _load_audiences(self, order: Order) -> tuple[list[Audience] | None, tuple[str, ...]]:
         """Return Lytics' audiences and notes. The audiences are None if Lytics is unavailable and not needed."""
-        is_optional = order.name is not None or bool(await self._exports.of_audience(order.audience))
+        is_optional = order.name is not None or bool(await self._exports.find_by_audience(order.audience))
         if self._lytics is None:
             if is_optional:
                 return None, ("LYTICS_API_TOKEN is not set, so neither the audience nor the fields were checked.",)
@@ -204,7 +204,7 @@ class ExportStarter:
     async def _find_audience(self, order: Order, audiences: list[Audience] | None) -> Audience:
         if audiences is not None:
             return choose(order.audience, audiences)
-        stored = await self._exports.of_audience(order.audience)
+        stored = await self._exports.find_by_audience(order.audience)
         name = order.name or (stored[0].audience_name if stored else None) or order.audience
         return Audience(order.audience, stored[0].audience_slug if stored else "", name)
 

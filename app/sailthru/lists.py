@@ -32,7 +32,7 @@ class Lists:
         self._client = client
         self._backfill_client = backfill_client or client
 
-    async def find_or_make(self, name: str) -> str | None:
+    async def find_or_create(self, name: str) -> str | None:
         """Return the id of the list, or None if Sailthru reports no id. A missing list is created.
 
         Two concurrent calls could create the list twice. `app.exports.lists` prevents that.

@@ -32,9 +32,9 @@ class Store:
         free = [
             backfill
             for backfill in self.backfills.values()
-            if backfill.is_active and backfill.id not in besides and self.leases.get(backfill.id, (0, now))[1] <= now
+            if backfill.is_active and backfill.id not in excluding and self.leases.get(backfill.id, (0, now))[1] <= now
         ]
-        claims = [BackfillClaim(backfill, next(self.tokens)) for backfill in free[:most]]
+        claims = [BackfillClaim(backfill, next(self.tokens)) for backfill in free[:limit]]
         self.leases |= {claim.backfill.id: (claim.lease, now + lease_for) for claim in claims}
         self.claimed += [(claim.backfill.id, claim.lease) for claim in claims]
         return claims

@@ -25,7 +25,7 @@ class Sailthru:
         self.requests: list[str] = []
         self.errors: list[Exception] = []
 
-    async def find_or_make(self, name: str) -> str | None:
+    async def find_or_create(self, name: str) -> str | None:
         self.requests.append(name)
         exists = name in self.created
         await asyncio.sleep(0.5)
@@ -225,8 +225,8 @@ def test_failure_without_a_waiting_caller_is_not_remembered() -> None:
     assert run(work()).store.ready == {LIST}
 
 
-@pytest.mark.parametrize("is_again", [False, True])
-def test_other_replicas_wait_for_the_list_or_their_turn(is_again: bool) -> None:
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_other_replicas_wait_for_the_list_or_their_turn(is_missing: bool) -> None:
     async def work() -> World:
         world = World(replicas=3)
         await asyncio.gather(*(maker.ensure(LIST, is_missing=is_missing) for maker in world.makers))
@@ -235,8 +235,8 @@ def test_other_replicas_wait_for_the_list_or_their_turn(is_again: bool) -> None:
     world = run(work())
 
     assert world.sailthru.created == [LIST]
-    assert len(world.sailthru.requests) == (3 if is_again else 1)
-    assert world.seconds <= (3 if is_again else 1) * (1 + POLL_INTERVAL / SECOND)
+    assert len(world.sailthru.requests) == (3 if is_missing else 1)
+    assert world.seconds <= (3 if is_missing else 1) * (1 + POLL_INTERVAL / SECOND)
 
 
 @pytest.mark.parametrize("next_caller", [0, 1], ids=["same replica", "another replica"])

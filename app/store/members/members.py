@@ -95,7 +95,7 @@ class Members:
             now = self._clock()
             # Random for each claim, so that no two claims of a member share a token.
             lease, until = new_token(), now + lease_for
-            return claims.take(connection, account, room=room, now=now, lease=lease, until=until)
+            return claims.take(connection, account, capacity=capacity, now=now, lease=lease, until=until)
 
         return await self._database.write(take)
 

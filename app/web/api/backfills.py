@@ -94,7 +94,7 @@ async def list_backfills(service: Injected, export_id: ExportId) -> BackfillsVie
     """Lists the newest twenty backfills, newest first."""
     await service.exports.get(export_id)
     now = service.clock()
-    backfills = await service.backfills.of_export(export_id)
+    backfills = await service.backfills.find_by_export(export_id)
     return BackfillsView(items=[_view(backfill, now) for backfill in backfills])
 
 

@@ -69,7 +69,7 @@ async def show_member(service: Injected, email: Email) -> MemberView:
     """Shows all stored data about an address. Case is ignored."""
     address = normalized(email)
     timeline = [_entry(account, line) for account, line in await service.journal.timeline(address)]
-    memberships = [_view(report) for report in await service.members.of_address(address)]
+    memberships = [_view(report) for report in await service.members.find_by_address(address)]
     erased_at = await service.erasures.erased_at(address)
     return MemberView(email=address, erased_at=erased_at, memberships=memberships, timeline=timeline)
 
