@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.types import Message, Scope
 
 from app.domain.change import AudienceEvent
@@ -19,6 +19,7 @@ from app.store.history.rejected import RejectedEvent
 from app.web import problems
 from app.web.webhook import route
 from app.web.webhook.intake import WebhookIntake
+from app.web.webhook.route import RequestRoute
 from tests.factories import Clock
 from tests.service import HOOK, WEBHOOK_TOKEN
 from tests.web.webhook.messages import ADA, counts, enter
@@ -206,3 +207,12 @@ class TestStoreUnavailable:
         await client.call(Endpoint(record_error=error, max_body_bytes=2000))
 
         assert client.status == status
+
+
+def test_dependency_that_the_route_would_ignore_is_refused() -> None:
+    async def endpoint(request: Request) -> Response:
+        raise AssertionError("The route is never called.")
+
+    router = APIRouter(route_class=RequestRoute)
+    with pytest.raises(TypeError, match="/hook has dependencies"):
+        router.add_api_route("/hook", endpoint, dependencies=[Depends(lambda: None)])
