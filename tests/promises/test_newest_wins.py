@@ -5,7 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from app.sandbox.lytics import webhooks
 from app.sandbox.lytics.audiences import SPRING_BUYERS
+from tests.promises.kinds import sqlite_in_small_runs
 from tests.promises.processes import LIST, Sandbox, Service, until
+
+kind = sqlite_in_small_runs()
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

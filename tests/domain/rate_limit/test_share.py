@@ -17,6 +17,7 @@ from app.domain.rate_limit.limiter import RateLimiter
 from app.domain.rate_limit.share import ShareGrant, ShareRequest, Taken, allocate
 from tests.domain.rate_limit.sharing import MANY, Sharing
 from tests.factories import HOUR, MINUTE, NOON, SECOND
+from tests.sizes import size
 
 LIMIT, OURS = 600, 480
 BATCH = OURS // BATCHES_PER_WINDOW
@@ -367,7 +368,7 @@ def test_calls_of_other_tools_leave_less_to_all_replicas() -> None:
 
 
 @pytest.mark.parametrize("limit", [40, 600, 3000])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(size(1, 4)))
 def test_replicas_with_backlog_use_our_whole_share_and_no_more(limit: int, seed: int) -> None:
     """One of three replicas dies with all its permits. A new one starts and needs one call to learn the limit."""
     sharing = Sharing(3, limit=limit, ahead=seed * 17.3, starts=seed * 11.0, seed=seed)
@@ -389,7 +390,7 @@ def test_replicas_with_backlog_use_our_whole_share_and_no_more(limit: int, seed:
 
 
 @pytest.mark.parametrize("limit", [60, 600])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(size(1, 4)))
 def test_bursts_keep_within_our_share(limit: int, seed: int) -> None:
     """This holds even just before a minute ends, when Sailthru counts calls in the next minute."""
     sharing = Sharing(3, limit=limit, ahead=seed * 7.3, starts=seed * 11.0, seed=seed)
@@ -405,7 +406,7 @@ def test_bursts_keep_within_our_share(limit: int, seed: int) -> None:
     assert sharing.most() <= math.floor(0.8 * limit)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(size(1, 4)))
 def test_live_calls_find_room_at_once_during_backfill(seed: int) -> None:
     sharing = Sharing(3, ahead=seed * 7.3, starts=seed * 11.0, seed=seed)
     sharing.backfills = MANY
@@ -421,7 +422,7 @@ def test_live_calls_find_room_at_once_during_backfill(seed: int) -> None:
     assert min(sharing.whole_minutes(since=60)) >= 0.97 * BACKFILL_SHARE * OURS
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(size(1, 3)))
 def test_replicas_leave_room_for_other_tools(seed: int) -> None:
     """Other tools make four calls a second on average. The limit is hardly ever reached, and the rest is used."""
     sharing = Sharing(3, ahead=seed * 7.3, starts=seed * 11.0, seed=seed)
