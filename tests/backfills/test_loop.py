@@ -58,7 +58,7 @@ class Store:
         return is_ours
 
     async def save_page(self, backfill: Backfill, page: Page, *, lease: int) -> None:
-        raise NotImplementedError
+        raise AssertionError("These steps read no page.")
 
     async def delete_ended_dry_runs(self) -> bool:
         return False
